@@ -1,0 +1,77 @@
+"""daynight: agents that learn by day and consolidate by night."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from daynight import errors, metrics, models
+from daynight._version import __version__
+from daynight.agent import Agent
+from daynight.capacity import Capacity
+from daynight.clock import Clock
+from daynight.datasets import (
+    permuted_mnist,
+    rotated_mnist,
+    split_cifar10,
+    split_mnist,
+)
+from daynight.history import History, Progress, Record
+from daynight.network import MaskedNetwork
+from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
+from daynight.schedule import (
+    Budget,
+    Cycle,
+    Epochs,
+    Night,
+    Steps,
+    kept_fraction_per_night,
+    pruned_fraction_per_round,
+)
+from daynight.tasks import Split, Task, TaskStream
+from daynight.training import Training
+
+if TYPE_CHECKING:
+    from daynight import plots
+
+__all__ = [
+    "Agent",
+    "Budget",
+    "Capacity",
+    "Clock",
+    "Cycle",
+    "Epochs",
+    "ExplicitCycles",
+    "History",
+    "MaskedNetwork",
+    "Night",
+    "NoSleep",
+    "OneShot",
+    "Progress",
+    "Record",
+    "SleepPolicy",
+    "Split",
+    "Steps",
+    "Task",
+    "TaskStream",
+    "Training",
+    "UniformCycles",
+    "__version__",
+    "errors",
+    "kept_fraction_per_night",
+    "metrics",
+    "models",
+    "permuted_mnist",
+    "plots",
+    "pruned_fraction_per_round",
+    "rotated_mnist",
+    "split_cifar10",
+    "split_mnist",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `plots`, and with it Matplotlib, only when it is asked for."""
+    if name == "plots":
+        return importlib.import_module("daynight.plots")
+    raise AttributeError(f"module 'daynight' has no attribute {name!r}")

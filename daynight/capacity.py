@@ -1,0 +1,167 @@
+"""How many weights may be owned after each night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import attrs
+
+from daynight import checks
+from daynight.errors import CapacityError, SettingError
+from daynight.schedule import check_free_at_end, round_half_up
+
+
+def _days(days: Any) -> int:
+    return checks.whole("Capacity: days", days, least=1)
+
+
+def _floor(n: Any) -> int:
+    return checks.whole("Capacity: min_per_layer", n, least=0)
+
+
+def _fraction(value: Any) -> float:
+    fraction = checks.finite("Capacity: keep_per_night", value)
+    if not 0 < fraction <= 1:
+        raise SettingError(
+            f"Capacity: keep_per_night is a fraction of all maskable weights, above 0 and up to 1, not {value!r}."
+        )
+    return fraction
+
+
+@attrs.frozen(kw_only=True)
+class Capacity:
+    """How many of the maskable weights may be owned after each night.
+
+    Every count comes from a cumulative total, ``round(size * share)``, so rounding never drifts.
+
+    Args:
+        free_at_end: p, the fraction still free after `days` nights, between 0 and 1, both excluded.
+            Each night frees p^(1/days) of what was available at dusk.
+        days: Number of days that `free_at_end` is meant for, 1 or more.
+        keep_per_night: In place of both: each night owns this fraction of all maskable weights, until
+            nothing is free. For a number of days that nobody knows.
+        ranking: ``"layer"`` ranks weights within each layer, and the counts are exact in each layer;
+            ``"global"`` ranks all weights together, and the counts are exact in total.
+        min_per_layer: Number of new weights that each layer gets each night at least (as long as it
+            has so many free ones), 0 or more.
+
+    Raises:
+        SettingError: If a value is outside its range, or both ways are mixed.
+    """
+
+    free_at_end: float | None = attrs.field(default=None, converter=attrs.converters.optional(check_free_at_end))
+    days: int | None = attrs.field(default=None, converter=attrs.converters.optional(_days))
+    keep_per_night: float | None = attrs.field(default=None, converter=attrs.converters.optional(_fraction))
+    ranking: Literal["layer", "global"] = attrs.field(default="layer")
+    min_per_layer: int = attrs.field(default=0, converter=_floor)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.free_at_end is None) == (self.keep_per_night is None):
+            raise SettingError("Capacity takes either free_at_end with days, or keep_per_night.")
+        if (self.free_at_end is None) != (self.days is None):
+            raise SettingError(
+                "Capacity: free_at_end and days go together. If the number of days is unknown, use keep_per_night."
+            )
+        checks.one_of("Capacity: ranking", self.ranking, ("layer", "global"))
+
+    def owned_after(self, sizes: Sequence[int], n_nights: int) -> tuple[int, ...]:
+        """Count the weights that all tasks together own after `n_nights` nights.
+
+        Args:
+            sizes: Number of maskable weights of each layer.
+            n_nights: Number of nights, 0 or more.
+
+        Returns:
+            One count for each layer, or a single one if the ranking is global.
+
+        Raises:
+            CapacityError: If more nights are asked for than `days`.
+        """
+        if self.days is not None and n_nights > self.days:
+            raise CapacityError(
+                f"day {n_nights - 1} is beyond the {self.days} days that the capacity is shared among. "
+                f"Give Capacity more days, or use keep_per_night if their number is unknown."
+            )
+        if self.ranking == "layer":
+            return tuple(self._owned(size, self.min_per_layer, n_nights) for size in sizes)
+        return (self._owned(sum(sizes), self.min_per_layer * len(sizes), n_nights),)
+
+    def available(self, sizes: Sequence[int], day: int) -> int:
+        """Count the weights that are free when `day` begins, and so held by its task at dusk."""
+        return sum(sizes) - sum(self.owned_after(sizes, day))
+
+    def dawn_density(self, sizes: Sequence[int], day: int) -> float:
+        """Give the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none."""
+        available = self.available(sizes, day)
+        return sum(self._new(sizes, day)) / available if available else 1.0
+
+    def kept(self, sizes: Sequence[int], day: int, density: float) -> tuple[int, ...]:
+        """Count the weights that the night of `day` keeps at a density.
+
+        Args:
+            sizes: Number of maskable weights of each layer.
+            day: Index of the day, from 0.
+            density: Fraction of the weights available at dusk, up to 1. At the dawn density, or below,
+                the counts are exactly those that the task owns at dawn.
+
+        Returns:
+            One count for each layer, or a single one if the ranking is global.
+        """
+        new = self._new(sizes, day)
+        if density <= self.dawn_density(sizes, day):
+            return new
+        groups = sizes if self.ranking == "layer" else (sum(sizes),)
+        free = (size - owned for size, owned in zip(groups, self.owned_after(sizes, day), strict=True))
+        return tuple(max(n, round_half_up(density * m)) for n, m in zip(new, free, strict=True))
+
+    def check(self, layers: dict[str, int], day: int) -> None:
+        """Make sure that the night of `day` has weights to give, in every layer that it ranks.
+
+        Args:
+            layers: Name and number of maskable weights of each layer.
+            day: Index of the day, from 0.
+
+        Raises:
+            CapacityError: If nothing is free, or a layer would get no new weight.
+        """
+        sizes = tuple(layers.values())
+        before, after = self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
+        if sum(before) >= sum(sizes):
+            raise CapacityError(
+                f"day {day}: all {sum(sizes):,} maskable weights are owned, so nothing is free to learn "
+                "with. Keep less per night, or begin a new agent with a larger network."
+            )
+        if self.ranking == "global":
+            if after == before:
+                raise CapacityError(
+                    f"day {day}: the night would keep none of the {sum(sizes):,} maskable weights. "
+                    "Keep more per night, or use a larger network."
+                )
+            return
+        starved = [
+            name for name, size, old, new in zip(layers, sizes, before, after, strict=True) if new == old and old < size
+        ]
+        if starved:
+            raise CapacityError(
+                f"day {day}: layer {starved[0]!r} ({layers[starved[0]]:,} weights) would get no new weight"
+                + (f", nor would {len(starved) - 1} other layers" if len(starved) > 1 else "")
+                + ". Set Capacity(min_per_layer=1) or higher, keep more per night, or exclude the layer."
+            )
+
+    def _new(self, sizes: Sequence[int], day: int) -> tuple[int, ...]:
+        before, after = self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
+        return tuple(new - old for old, new in zip(before, after, strict=True))
+
+    def _owned(self, size: int, floor: int, n_nights: int) -> int:
+        owned = 0
+        # Without a floor the totals alone decide, so only the last one counts.
+        for n in range(1 if floor else n_nights, n_nights + 1):
+            owned = min(size, max(self._total(size, n), owned + floor))
+        return owned
+
+    def _total(self, size: int, n_nights: int) -> int:
+        if self.free_at_end is not None and self.days is not None:
+            return size - round_half_up(size * self.free_at_end ** (n_nights / self.days))
+        assert self.keep_per_night is not None
+        return round_half_up(size * self.keep_per_night * n_nights)

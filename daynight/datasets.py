@@ -1,0 +1,180 @@
+"""The streams of the study, split MNIST and CIFAR10, and permuted and rotated MNIST."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from daynight import checks, seeding
+from daynight.errors import SettingError
+from daynight.images import Images, Source, load_images
+from daynight.tasks import Split, Task, TaskStream
+
+#: The label pairs of the study, one task each.
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
+
+Folder = str | os.PathLike[str] | None
+Classes = Sequence[Sequence[int]]
+
+
+def split_mnist(
+    classes: Classes = PAIRS, *, data: Source = "auto", folder: Folder = None, n_train: int | None = None
+) -> TaskStream:
+    """Make one task of each group of digits; by default the study's five pairs.
+
+    Inputs are float32 (n, 1, 28, 28) from 0 to 1; labels count from 0 within each task.
+
+    Args:
+        classes: The digits of each task.
+        data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``: the first that can be had.
+        folder: Where the data are; see `daynight.images.load_images`.
+        n_train: Number of training examples a task, evenly from its classes; None is all.
+
+    Raises:
+        DataNotFoundError, DataError: If the data cannot be had, or are damaged.
+        SettingError: If a setting is outside its range.
+    """
+    return _split(load_images("mnist", data, folder), classes, n_train)
+
+
+def split_cifar10(
+    classes: Classes = PAIRS, *, data: Source = "full", folder: Folder = None, n_train: int | None = None
+) -> TaskStream:
+    """Make one task of each group of classes; by default the study's five pairs.
+
+    Inputs are float32 (n, 3, 32, 32) from 0 to 1. For the rest see `split_mnist`.
+    """
+    return _split(load_images("cifar10", data, folder), classes, n_train)
+
+
+def permuted_mnist(
+    n_tasks: int, *, seed: int = 0, data: Source = "auto", folder: Folder = None, n_train: int | None = None
+) -> TaskStream:
+    """Make tasks of ten digits whose pixels stand in an order of their own; the first as they are.
+
+    All tasks share the memory of the images.
+
+    Args:
+        n_tasks: Number of tasks, 1 or more.
+        seed: Names the orders.
+        data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
+        folder: Where the data are.
+        n_train: Number of training examples a task, evenly from the digits; None is all.
+    """
+    n_tasks = checks.whole("n_tasks", n_tasks, least=1)
+    views: list[Callable[[Tensor], Tensor] | None] = [None]
+    views += [Permutation(seed=seed, index=index) for index in range(1, n_tasks)]
+    return _viewed(load_images("mnist", data, folder), views, [f"order {i}" for i in range(n_tasks)], n_train)
+
+
+def rotated_mnist(
+    degrees: Sequence[float], *, data: Source = "auto", folder: Folder = None, n_train: int | None = None
+) -> TaskStream:
+    """Make tasks of ten digits, each turned by an angle.
+
+    All tasks share the memory of the images.
+
+    Args:
+        degrees: The angle of each task, counter-clockwise.
+        data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
+        folder: Where the data are.
+        n_train: Number of training examples a task, evenly from the digits; None is all.
+    """
+    if not len(degrees) or not all(np.isfinite(degrees)):
+        raise SettingError(f"degrees must be at least one finite angle, not {degrees!r}.")
+    names = [f"{angle:g} degrees" for angle in degrees]
+    views = [Rotation(float(angle)) if angle % 360 else None for angle in degrees]
+    return _viewed(load_images("mnist", data, folder), views, names, n_train)
+
+
+@attrs.frozen
+class Permutation:
+    """Puts the values of each input, such as its pixels, into another order.
+
+    Args:
+        seed: Names the order, together with `index`.
+        index: Which of the seed's orders it is.
+    """
+
+    seed: int
+    index: int
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Reorder inputs (n, ...), all alike."""
+        generator = seeding.generator(self.seed, "permutation", self.index)
+        order = torch.randperm(inputs[0].numel(), generator=generator).to(inputs.device)
+        return inputs.flatten(1)[:, order].reshape(inputs.shape)
+
+
+@attrs.frozen
+class Rotation:
+    """Turns images about their centre; what turns in from outside is 0.
+
+    Args:
+        degrees: The angle, counter-clockwise.
+    """
+
+    degrees: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Turn images, float32 (n, channels, height, width), with bilinear interpolation."""
+        angle = torch.deg2rad(torch.tensor(self.degrees, dtype=torch.float64)).to(images)
+        zero = torch.zeros_like(angle)
+        rows = [torch.stack([angle.cos(), -angle.sin(), zero]), torch.stack([angle.sin(), angle.cos(), zero])]
+        # An affine grid says where each pixel comes from; as rows count downwards, this turns counter-clockwise.
+        turn = torch.stack(rows)[None]
+        parts = []
+        for part in images.split(4096):
+            grid = functional.affine_grid(turn.expand(len(part), 2, 3), list(part.shape), align_corners=False)
+            parts.append(functional.grid_sample(part, grid, align_corners=False))
+        return torch.cat(parts)
+
+
+def _split(images: Images, classes: Classes, n_train: int | None) -> TaskStream:
+    tasks = []
+    for group in classes:
+        if len(set(group)) != len(group) or len(group) < 2 or not set(group) <= set(range(10)):
+            raise SettingError(f"classes: {group!r} must be two or more different labels from 0 to 9.")
+        train = _subset(images.x_train, images.y_train, group, n_train)
+        test = _subset(images.x_test, images.y_test, group, None)
+        tasks.append(Task(train=train, test=test, n_outputs=len(group), name="/".join(map(str, group))))
+    return TaskStream(tasks, images.source)
+
+
+def _viewed(
+    images: Images, views: Sequence[Callable[[Tensor], Tensor] | None], names: Sequence[str], n_train: int | None
+) -> TaskStream:
+    train = _subset(images.x_train, images.y_train, range(10), n_train)
+    test = _subset(images.x_test, images.y_test, range(10), None)
+    tasks = [
+        Task(train=attrs.evolve(train, view=view), test=attrs.evolve(test, view=view), n_outputs=10, name=name)
+        for view, name in zip(views, names, strict=True)
+    ]
+    return TaskStream(tasks, images.source)
+
+
+def _subset(x: np.ndarray, y: np.ndarray, group: Sequence[int], n: int | None) -> Split:
+    """Give the examples of some classes, in their order, with labels that count from 0."""
+    chosen = [np.flatnonzero(y == label) for label in group]
+    if n is not None:
+        n = checks.whole("n_train", n, least=1)
+        # Shares of a cumulative total, so that they differ by one at most and sum to n.
+        shares = np.diff([n * i // len(group) for i in range(len(group) + 1)])
+        for label, members, share in zip(group, chosen, shares, strict=True):
+            if share > len(members):
+                raise SettingError(
+                    f"n_train={n} asks for {share} training examples of class {label}, and there are {len(members)}."
+                )
+        chosen = [members[:share] for members, share in zip(chosen, shares, strict=True)]
+    index = np.sort(np.concatenate(chosen))
+    lookup = np.full(10, -1, dtype=np.int64)
+    lookup[list(group)] = np.arange(len(group))
+    inputs = torch.from_numpy(x[index])
+    inputs = inputs[:, None] if inputs.dim() == 3 else inputs.permute(0, 3, 1, 2).contiguous()
+    return Split(inputs, torch.from_numpy(lookup[y[index]]))

@@ -1,0 +1,49 @@
+"""The errors of daynight: one root, with leaves that also are the built-in one would expect."""
+
+
+class DaynightError(Exception):
+    """Root of every error that daynight raises on purpose."""
+
+
+class SettingError(DaynightError, ValueError):
+    """A setting is outside what it may be."""
+
+
+class PolicyError(DaynightError, ValueError):
+    """A sleep policy broke a rule of the night."""
+
+
+class ReactivePolicyError(PolicyError):
+    """A plan was asked of a policy that reacts to what is measured during the night."""
+
+
+class CapacityError(DaynightError, RuntimeError):
+    """The network has no weights left to give to a task."""
+
+
+class NetworkError(DaynightError, TypeError):
+    """A network holds something that daynight cannot mask, keep per task or freeze."""
+
+
+class DataError(DaynightError, ValueError):
+    """The examples of a task do not fit the rules."""
+
+
+class DataNotFoundError(DaynightError, FileNotFoundError):
+    """A data set is in none of the places where it may be."""
+
+
+class StateError(DaynightError, RuntimeError):
+    """A call came at a time of the day when it has no meaning."""
+
+
+class TrainingError(DaynightError, RuntimeError):
+    """Training went wrong, for example with a loss that is not finite."""
+
+
+class OutputError(DaynightError, OSError):
+    """A file or folder cannot be written."""
+
+
+class MissingPackageError(DaynightError, ImportError):
+    """A feature needs a package of an extra that is not installed."""

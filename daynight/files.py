@@ -1,0 +1,74 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from daynight.errors import OutputError
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to, and put the file in its place once the block has ended well.
+
+    The new file is synced to disk and then renamed over the old one, so a reader sees either of
+    them and never a part. If the block raises, the old file stays and the temporary one goes.
+
+    Raises:
+        OutputError: If the folder cannot be made or written to.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The ending stays last: some writers (NumPy's, Matplotlib's) choose or add it by themselves.
+        handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}.", dir=target.parent)
+    except OSError as error:
+        raise _refused(target, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _take_over_mode(temporary, target)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise _refused(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """Make the folder `path` if need be, and make sure that a file can be written into it.
+
+    Raises:
+        OutputError: If it cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _refused(folder, error) from error
+    return folder
+
+
+def _take_over_mode(temporary: Path, target: Path) -> None:
+    """Give a new file the permissions that a plain `open` would have given it, or the old file's."""
+    if target.exists():
+        mode = target.stat().st_mode & 0o777
+    else:
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = 0o666 & ~umask
+    temporary.chmod(mode)
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write to {path}: {reason}. Name a folder that you may write to.")

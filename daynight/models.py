@@ -1,0 +1,75 @@
+"""The networks of the study. Any other `torch.nn.Module` will do as well."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from daynight.errors import SettingError
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them; 784:256:256:2 in the study.
+
+    Args:
+        widths: Number of input features, then of each hidden layer's units, for example 784, 256, 256.
+        n_outputs: Number of outputs. An `Agent` replaces the last layer, the head, per task.
+
+    Raises:
+        SettingError: If there are fewer than two widths.
+    """
+
+    def __init__(self, *widths: int, n_outputs: int = 2) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            raise SettingError(
+                f"MLP: give the number of inputs and at least one width, as in MLP(784, 256), not {widths}."
+            )
+        self.body = nn.Sequential(nn.Flatten())
+        for n_in, n_out in pairwise(widths):
+            self.body.append(nn.Linear(n_in, n_out))
+            self.body.append(nn.ReLU())
+        self.head = nn.Linear(widths[-1], n_outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, ...) with widths[0] values each to outputs (batch, n_outputs)."""
+        outputs: Tensor = self.head(self.body(inputs))
+        return outputs
+
+
+class ConvNet(nn.Module):
+    """The study's CIFAR10 network.
+
+    conv3-32, conv3-64, maxpool, conv3-128, conv3-128, maxpool, dropout 0.1, fc8192, dropout 0.1, fc1024,
+    fc `n_outputs`, with ReLU after each but the last. Convolutions keep the image's size.
+
+    Args:
+        n_outputs: Number of outputs. An `Agent` replaces the last layer, the head, per task.
+        fc8192_layer: The study's "fc8192" can be read as the layer that reads the flattened 128x8x8
+            (False: 8192 to 1024, then the head; 8.6 million maskable weights), or as a layer of 8192
+            units of its own before one of 1024 (True; 75.7 million).
+        dropout: Probability of each dropout, 0 to 1.
+    """
+
+    def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *_conv(3, 32), *_conv(32, 64), nn.MaxPool2d(2), *_conv(64, 128), *_conv(128, 128), nn.MaxPool2d(2)
+        )
+        hidden = [8192, 8192, 1024] if fc8192_layer else [8192, 1024]
+        self.classifier = nn.Sequential(nn.Flatten())
+        for n_in, n_out in pairwise(hidden):
+            self.classifier.extend([nn.Dropout(dropout), nn.Linear(n_in, n_out), nn.ReLU()])
+        if not fc8192_layer:
+            self.classifier.append(nn.Dropout(dropout))
+        self.head = nn.Linear(1024, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (batch, 3, 32, 32) to outputs (batch, n_outputs)."""
+        outputs: Tensor = self.head(self.classifier(self.features(images)))
+        return outputs
+
+
+def _conv(n_in: int, n_out: int) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(n_in, n_out, 3, padding=1), nn.ReLU()

@@ -1,0 +1,295 @@
+"""`MaskedNetwork`: any module, with an owner for each of its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from daynight import checks
+from daynight.anatomy import Exclude, dissect, fresh_head
+from daynight.errors import NetworkError
+
+#: What an owner map holds for a weight that no task owns.
+FREE = -1
+
+Biases = Literal["freeze-after-first", "per-task"]
+Restart = Literal["zero", "redraw", "keep"]
+
+
+@attrs.frozen(eq=False)
+class Trainable:
+    """A parameter that the day's task may move, and where: `mask` is bool of its shape, None for all of it."""
+
+    parameter: nn.Parameter
+    mask: Tensor | None
+
+
+class MaskedNetwork:
+    """Wraps a module, unmodified, and says of each maskable weight which task owns it.
+
+    An owner map per masked layer holds `FREE`, or the index of the owning task. During a day its task
+    holds all that was free at wake; each prune frees some of it; what it holds at dawn it keeps. A free
+    weight is exactly zero except while a wake trains it, so while a day lasts the module itself computes
+    that day's task, and training needs no masks in the forward pass.
+
+    The network is the only writer of the owner maps and of what is private to a task: its head, the
+    parameters of norm layers and all buffers, and, unless `biases` says otherwise, the biases.
+
+    Args:
+        module: The module; it is copied, so the caller's own stays as it is.
+        head: Name of the module that is replaced per task; None finds the last linear layer.
+        make_head: Makes a head from a number of outputs; None makes one of the same kind.
+        exclude: Layers whose weights are not masked but trained with the first task and then frozen:
+            names (each with all that is in it), or a function of (name, module).
+        biases: ``"per-task"``: each task has its own biases in masked layers, which start from the day
+            before's. ``"freeze-after-first"``: they are shared, trained with the first task and then frozen.
+        restart: What free weights are at the next wake: ``"zero"`` as pruning left them, ``"redraw"`` drawn
+            anew as the layer draws its first ones, or ``"keep"`` as they were when they were pruned.
+
+        device: Where it is to live.
+
+    Raises:
+        NetworkError: If nothing can be masked, or something would move unseen.
+        SettingError: If `biases` or `restart` is none of these.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        head: str | None = None,
+        make_head: Callable[[int], nn.Module] | None = None,
+        exclude: Exclude = (),
+        biases: Biases = "per-task",
+        restart: Restart = "zero",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        checks.one_of("biases", biases, ("freeze-after-first", "per-task"))
+        checks.one_of("restart", restart, ("zero", "redraw", "keep"))
+        if not isinstance(module, nn.Module):
+            raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
+        self.anatomy = dissect(module, head, exclude)
+        self.module = copy.deepcopy(module).to(device)
+        self.biases, self.restart = biases, restart
+        self._template = self.module.get_submodule(self.anatomy.head)
+        self._make_head = make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
+        parameters = dict(self.module.named_parameters())
+        self.weights = {name: parameters[weight] for name, weight in self.anatomy.masked.items()}
+        self.owners = {
+            name: torch.full_like(weight, FREE, dtype=torch.int16, requires_grad=False)
+            for name, weight in self.weights.items()
+        }
+        self._heads: list[nn.Module] = []
+        self._private: list[dict[str, Tensor]] = []
+        self._pruned: dict[str, Tensor] = {}
+        self._is_day = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of maskable weights of each layer."""
+        return {name: owner.numel() for name, owner in self.owners.items()}
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks that are finished."""
+        return len(self._private)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its weights, to which floating-point inputs are converted."""
+        return next(iter(self.weights.values())).dtype
+
+    @property
+    def normalises_batches(self) -> bool:
+        """Whether it has batch normalisation, which cannot train on a batch of one."""
+        return any(isinstance(part, _BatchNorm) for part in self.module.modules())
+
+    def count(self, owner: int) -> dict[str, int]:
+        """Count the weights of each layer that belong to task `owner`, or to nobody (`FREE`)."""
+        return {name: int((owners == owner).sum()) for name, owners in self.owners.items()}
+
+    def held(self) -> dict[str, Tensor]:
+        """Give per layer which weights the task of the day holds: bool, of the weight's shape."""
+        return {name: owners == self.n_tasks for name, owners in self.owners.items()}
+
+    def n_private(self, task: int) -> int:
+        """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
+        return sum(p.numel() for p in self._head_of(task).parameters()) + sum(
+            tensor.numel() for tensor in self._private_of(task).values()
+        )
+
+    def begin_day(self, n_outputs: int) -> None:
+        """Give all free weights to a new task, restart them, and make its head.
+
+        Draws from PyTorch's global generator; call it under `daynight.seeding.forked`.
+
+        Raises:
+            NetworkError: If the head cannot be made.
+        """
+        assert not self._is_day
+        first = self.n_tasks == 0
+        weight = next(iter(self.weights.values()))
+        head = self._make_head(n_outputs).to(weight.device, weight.dtype)
+        for name, owners in self.owners.items():
+            if self.n_tasks > torch.iinfo(owners.dtype).max:
+                owners = self.owners[name] = owners.to(torch.int32)
+            if not first:
+                self._restart(name, owners == FREE)
+            owners[owners == FREE] = self.n_tasks
+        self._set_head(head)
+        named = dict(self.module.named_parameters())
+        shared = self.anatomy.frozen + (self.anatomy.biases if self.biases == "freeze-after-first" else ())
+        if not first:
+            for name in shared:
+                named[name].requires_grad_(False)
+        self._is_day = True
+
+    def release(self, keep: Mapping[str, Tensor]) -> None:
+        """Prune: free the weights that the task of the day holds and that are not in `keep`.
+
+        Args:
+            keep: Per layer, bool of the weight's shape.
+        """
+        assert self._is_day
+        for name, mask in keep.items():
+            dropped = (self.owners[name] == self.n_tasks) & ~mask
+            with torch.no_grad():
+                if self.restart == "keep":
+                    before = self._pruned.get(name, torch.zeros_like(self.weights[name]))
+                    self._pruned[name] = torch.where(dropped, self.weights[name], before)
+                self.weights[name].masked_fill_(dropped, 0)
+            self.owners[name][dropped] = FREE
+
+    def end_day(self) -> None:
+        """Seal the task of the day: what it holds it owns, and what is private to it is put away."""
+        assert self._is_day
+        private = {name: tensor.clone() for name, tensor in self._private_of(self.n_tasks).items()}
+        self._heads.append(self._live_head().requires_grad_(False))
+        self._private.append(private)
+        self._is_day = False
+
+    def trainables(self) -> list[Trainable]:
+        """Give the parameters that the task of the day may move."""
+        assert self._is_day
+        by_id = {id(weight): name for name, weight in self.weights.items()}
+        found = []
+        for parameter in self.module.parameters():
+            if not parameter.requires_grad:
+                continue
+            name = by_id.get(id(parameter))
+            mask = None if name is None else self.owners[name] == self.n_tasks
+            found.append(Trainable(parameter, None if mask is None or bool(mask.all()) else mask))
+        return found
+
+    @contextlib.contextmanager
+    def viewing(self, task: int) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Give the function that computes the outputs of `task` in evaluation mode.
+
+        It sees the weights of `task` and of earlier tasks. Nothing is changed once the block has ended,
+        and equal inputs of equal shape give equal bits whatever happened since `task`'s dawn.
+
+        Args:
+            task: Index of a finished task, or of the day's.
+
+        Yields:
+            A function of inputs (batch, ...), as a network reads them, to outputs (batch, n_outputs).
+        """
+        tensors = self._private_of(task) | {
+            self.anatomy.masked[name]: self.visible(name, task) for name in self.weights
+        }
+        with self._lent(self._head_of(task)), torch.no_grad():
+            yield lambda inputs: functional_call(self.module, tensors, (inputs.contiguous(),))
+
+    def probe(self, inputs: Tensor, n_outputs: int) -> Tensor:
+        """Make sure that the network reads `inputs`, and that its head is what makes its outputs.
+
+        Draws from PyTorch's global generator.
+
+        Args:
+            inputs: (batch, ...), as a network reads them.
+            n_outputs: Number of outputs to ask for.
+
+        Returns:
+            The outputs, (batch, n_outputs).
+
+        Raises:
+            NetworkError: If not.
+        """
+        weight = next(iter(self.weights.values()))
+        head = self._make_head(n_outputs).to(weight.device, weight.dtype)
+        with self._lent(head), torch.no_grad():
+            try:
+                outputs = self.module(inputs)
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise NetworkError(
+                    f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
+                    "Give inputs of the shape and type that its first layer takes."
+                ) from error
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):
+            raise NetworkError(
+                f"with {n_outputs} outputs asked of the head {self.anatomy.head!r}, the network gives {shape} "
+                f"for a batch of {len(inputs)}. Name the module that makes the outputs with head=."
+            )
+        return outputs
+
+    def visible(self, name: str, task: int) -> Tensor:
+        """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
+
+        Always in contiguous memory, so that one kernel computes it whatever the module's own format.
+        """
+        owners, weight = self.owners[name], self.weights[name].detach()
+        return torch.where((owners >= 0) & (owners <= task), weight, 0).contiguous()
+
+    def _private_of(self, task: int) -> dict[str, Tensor]:
+        if task < self.n_tasks:
+            return self._private[task]
+        assert task == self.n_tasks, task
+        names = self.anatomy.private + (self.anatomy.biases if self.biases == "per-task" else ())
+        live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        return {name: live[name].detach() for name in names}
+
+    def _head_of(self, task: int) -> nn.Module:
+        return self._heads[task] if task < len(self._heads) else self._live_head()
+
+    def _live_head(self) -> nn.Module:
+        return self.module.get_submodule(self.anatomy.head)
+
+    @contextlib.contextmanager
+    def _lent(self, head: nn.Module) -> Iterator[None]:
+        """Put another head in place, and the module in evaluation mode, for the length of a block."""
+        modes = [(part, part.training) for part in self.module.modules()]
+        live = self._live_head()
+        try:
+            self._set_head(head)
+            self.module.eval()
+            yield
+        finally:
+            self._set_head(live)
+            for part, mode in modes:
+                part.training = mode
+
+    def _set_head(self, head: nn.Module) -> None:
+        parent, _, name = self.anatomy.head.rpartition(".")
+        setattr(self.module.get_submodule(parent), name, head)
+
+    def _restart(self, name: str, free: Tensor) -> None:
+        """Set the free weights of a layer; pruning has left them at zero."""
+        if self.restart == "zero":
+            return
+        if self.restart == "keep":
+            fresh = self._pruned.get(name, self.weights[name])
+        else:
+            layer = copy.deepcopy(self.module.get_submodule(name))
+            layer.reset_parameters()  # type: ignore[operator]
+            fresh = layer.weight  # type: ignore[assignment]
+        with torch.no_grad():
+            self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))

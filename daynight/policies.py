@@ -1,0 +1,256 @@
+"""Sleep policies: how a night is laid out in cycles. Write your own by subclassing `SleepPolicy`."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+import math
+import numbers
+from collections.abc import Generator, Iterable
+
+import attrs
+
+from daynight import checks
+from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
+from daynight.schedule import TOLERANCE, Cycle, Density, Night
+
+#: More cycles than this in one night are taken for a policy that never ends.
+MAX_CYCLES = 100_000
+
+
+class SleepPolicy(abc.ABC):
+    """Lays out a night. Holds settings and never the state of a run, so one object serves many nights."""
+
+    @abc.abstractmethod
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the cycles of a night, one after another.
+
+        Densities may not rise, the last must be ``night.dawn_density`` (or ``"dawn"``), and the lengths
+        may sum to at most 1. ``night = yield Cycle(...)`` receives the next snapshot; a policy that
+        reads its ``loss`` or ``score`` decides cycle by cycle.
+
+        Args:
+            night: The snapshot at dusk.
+        """
+
+    def plan(self, night: Night) -> tuple[Cycle, ...]:
+        """Lay the whole night out and check it, without training anything.
+
+        Args:
+            night: The snapshot at dusk.
+
+        Returns:
+            The cycles, with each ``keep`` as a number.
+
+        Raises:
+            ReactivePolicyError: If the policy reads what is measured only during the night.
+            PolicyError: If the plan breaks a rule of the night.
+        """
+        night = attrs.evolve(night, measured=None)
+        script = follow(self, night)
+        plan: list[Cycle] = []
+        cycle = next(script, None)
+        while cycle is not None:
+            plan.append(cycle)
+            night = night.after(cycle)
+            try:
+                cycle = script.send(night)
+            except StopIteration:
+                cycle = None
+        check_end(self, night)
+        return tuple(plan)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class UniformCycles(SleepPolicy):
+    """N cycles of equal length, each of which prunes the same share of what is left (the study's nights).
+
+    Args:
+        n: N, number of cycles, 1 or more. Where N does not divide the budget, lengths differ by one
+            optimizer step; where N is above it, some cycles have no REM.
+
+    Raises:
+        SettingError: If `n` is not a whole number from 1 up.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = checks.whole("UniformCycles: n", n, least=1)
+        if self.n > MAX_CYCLES:
+            raise SettingError(f"UniformCycles: n must be at most {MAX_CYCLES:,}, not {n!r}.")
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield N cycles."""
+        yield from _geometric(night, [1.0] * self.n)
+
+
+class OneShot(SleepPolicy):
+    """One prune, then the whole budget in one REM: PackNet's own night."""
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the one cycle."""
+        yield Cycle(keep="dawn", length=night.left)
+
+
+class NoSleep(SleepPolicy):
+    """One prune and no REM: what a night is worth shows against this."""
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the one cycle."""
+        yield Cycle(keep="dawn", length=0.0)
+
+
+class ExplicitCycles(SleepPolicy):
+    """Cycles given one by one, of any lengths and densities.
+
+    Args:
+        cycles: Either relative lengths such as ``[1, 2, 4]`` (numbers, 0 or more, which then share the
+            whole budget while each cycle prunes the same share of what is left), or cycles as `Cycle`
+            or ``(keep, length)`` pairs, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, taken as they are.
+
+    Raises:
+        SettingError: If there are none, or one of them is not of these forms.
+    """
+
+    def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
+        given = list(cycles)
+        if not given:
+            raise SettingError("ExplicitCycles: give at least one cycle.")
+        self.relative_lengths: tuple[float, ...] = ()
+        self.explicit: tuple[Cycle, ...] = ()
+        if all(isinstance(item, numbers.Real) for item in given):
+            self.relative_lengths = tuple(checks.finite("ExplicitCycles: a length", n, least=0) for n in given)
+            if not any(self.relative_lengths):
+                raise SettingError("ExplicitCycles: at least one relative length must be above 0.")
+        else:
+            self.explicit = tuple(_as_cycle(item) for item in given)
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the cycles that were given."""
+        if self.relative_lengths:
+            yield from _geometric(night, self.relative_lengths)
+        else:
+            yield from self.explicit
+
+
+def planned_cycles(policy: SleepPolicy, night: Night) -> int | None:
+    """Count the cycles of the policy's plan; None if the policy reacts.
+
+    Raises:
+        SettingError: If `policy` is not a sleep policy.
+        PolicyError: If the plan breaks a rule of the night.
+    """
+    if not isinstance(policy, SleepPolicy):
+        hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
+        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {policy!r}.{hint}")
+    try:
+        return len(policy.plan(night))
+    except ReactivePolicyError:
+        return None
+
+
+def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
+    """Run `policy` through one night, checking each cycle as it is yielded.
+
+    Args:
+        policy: The policy.
+        night: The snapshot at dusk; send the next one after each cycle.
+
+    Yields:
+        The policy's cycles, with ``keep`` as a number.
+
+    Raises:
+        PolicyError: At the first cycle that breaks a rule of the night.
+    """
+    script = policy.cycles(night)
+    if not isinstance(script, Generator):
+        raise PolicyError(
+            f"{policy!r}: cycles() must be a generator method that yields Cycle(keep=..., length=...), "
+            f"but it returned {type(script).__name__}."
+        )
+    for index in itertools.count():
+        try:
+            cycle = next(script) if index == 0 or not _listens(script) else script.send(night)
+        except StopIteration:
+            return
+        except ReactivePolicyError:
+            raise
+        except DaynightError as error:
+            raise PolicyError(f"{_where(policy, night)}: {error}") from error
+        night = yield _checked(policy, cycle, night)
+
+
+def check_end(policy: SleepPolicy, night: Night) -> None:
+    """Make sure that a night which ends with the snapshot `night` has reached the dawn density."""
+    if night.cycle == 0:
+        raise PolicyError(
+            f"{policy!r} on day {night.day} yields no cycle. A night without retraining is one cycle of "
+            "length 0: Cycle(keep='dawn', length=0)."
+        )
+    if night.density > night.dawn_density:
+        raise PolicyError(
+            f"{policy!r} on day {night.day} never reaches the dawn density: it ends at "
+            f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'."
+        )
+
+
+def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
+    where = _where(policy, night)
+    if not isinstance(cycle, Cycle):
+        raise PolicyError(f"{where}: yielded {cycle!r}, not a Cycle(keep=..., length=...).")
+    if night.cycle >= MAX_CYCLES:
+        raise PolicyError(f"{where}: more than {MAX_CYCLES:,} cycles in one night. Does its loop end?")
+    keep = cycle.resolved(night)
+    if keep > night.density * (1 + TOLERANCE):
+        raise PolicyError(
+            f"{where}: the density goes up, from {night.density:.6g} to {keep:.6g}. A pruned weight stays "
+            "pruned until the next wake: each keep must be at most the one before."
+        )
+    if keep < night.dawn_density:
+        raise PolicyError(
+            f"{where}: keep={keep:.6g} is below the dawn density {night.dawn_density:.6g}. Keep at least "
+            "night.dawn_density."
+        )
+    total = night.spent + cycle.length
+    if total > 1 + TOLERANCE:
+        raise PolicyError(
+            f"{where}: overspends: its cycles would take {total:.6g} of the night's budget. Lengths are "
+            "shares of the whole night and sum to at most 1."
+        )
+    return attrs.evolve(cycle, keep=keep)
+
+
+def _listens(script: Generator[Cycle, Night, None]) -> bool:
+    """Tell whether a generator can be sent to: not while it does ``yield from`` a list or another iterator."""
+    inner = getattr(script, "gi_yieldfrom", None)
+    return inner is None or (hasattr(inner, "send") and _listens(inner))
+
+
+def _where(policy: SleepPolicy, night: Night) -> str:
+    return f"{policy!r} on day {night.day}, cycle {night.cycle}"
+
+
+def _geometric(night: Night, lengths: Iterable[float]) -> Generator[Cycle, Night, None]:
+    """Share what is left of the budget in proportion to `lengths`; prune the same share each time.
+
+    With N cycles from density 1 to 1 - r, the density after cycle n is (1 - r)^(n/N), which is
+    (1 - z)^n with the z of Algorithm 2.
+    """
+    lengths = list(lengths)
+    left, start, total = night.left, night.density, math.fsum(lengths)
+    for n, length in enumerate(lengths, start=1):
+        keep = start * (night.dawn_density / start) ** (n / len(lengths))
+        yield Cycle(keep=keep if n < len(lengths) else "dawn", length=left * length / total)
+
+
+def _as_cycle(item: object) -> Cycle:
+    if isinstance(item, Cycle):
+        return item
+    if isinstance(item, tuple) and len(item) == 2:
+        return Cycle(keep=item[0], length=item[1])
+    raise SettingError(
+        f"ExplicitCycles: {item!r} is neither a Cycle nor a (keep, length) pair; relative lengths and "
+        "cycles do not mix."
+    )

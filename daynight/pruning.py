@@ -1,0 +1,87 @@
+"""Which weights a prune keeps: scores to masks with exactly k survivors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from daynight.errors import TrainingError
+
+
+def magnitude(weight: Tensor) -> Tensor:
+    """Score each weight by its absolute value, as PackNet does.
+
+    Args:
+        weight: Floating point, any shape.
+    """
+    return weight.detach().abs()
+
+
+def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
+    """Keep the k candidates with the highest scores; among equals, those that stand first.
+
+    Args:
+        scores: Floating point, any shape and memory format.
+        candidates: bool, same shape: what may be kept.
+        k: Number to keep, 0 up to the number of candidates.
+
+    Returns:
+        bool, same shape, with exactly k set.
+
+    Raises:
+        TrainingError: If the score of a candidate is not a number.
+    """
+    # reshape goes by logical order, so that ties fall alike in every memory format.
+    index = torch.nonzero(candidates.reshape(-1))[:, 0]
+    values = scores.reshape(-1)[index]
+    n = len(index)
+    assert 0 <= k <= n, (k, n)
+    if bool(values.isnan().any()):
+        raise TrainingError("weights to be ranked are not a number. Lower the learning rate or clip gradients.")
+    if k in (0, n):
+        kept = index[:k]
+    else:
+        # kthvalue counts from the smallest; everything above the threshold stays, and ties fill up.
+        threshold = values.kthvalue(n - k + 1).values
+        above, equal = values > threshold, torch.nonzero(values == threshold)[:, 0]
+        room = k - int(above.sum())
+        kept = torch.cat([index[above], index[equal[:room]]])
+    mask = torch.zeros(candidates.numel(), dtype=torch.bool, device=candidates.device)
+    mask[kept] = True
+    return mask.reshape(candidates.shape)
+
+
+def keep_top_per_layer(
+    scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], counts: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Keep the ``counts[name]`` highest candidates within each layer (see `keep_top`)."""
+    return {name: keep_top(scores[name], candidates[name], counts[name]) for name in scores}
+
+
+def keep_top_globally(
+    scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], k: int, min_per_layer: int = 0
+) -> dict[str, Tensor]:
+    """Keep the k highest candidates of all layers ranked together.
+
+    Args:
+        scores: Per layer, floating point.
+        candidates: Per layer, bool of the same shape.
+        k: Number to keep in total.
+        min_per_layer: Number of its best candidates that each layer keeps at least, as far as it has them.
+
+    Returns:
+        Per layer, bool of the same shape; exactly k set in total.
+    """
+    floors = {
+        name: keep_top(scores[name], mask, min(min_per_layer, int(mask.sum()))) for name, mask in candidates.items()
+    }
+    rest = torch.cat([(mask & ~floors[name]).reshape(-1) for name, mask in candidates.items()])
+    flat = torch.cat([scores[name].reshape(-1) for name in candidates])
+    chosen = keep_top(flat, rest, k - sum(int(floor.sum()) for floor in floors.values()))
+    parts = chosen.split([mask.numel() for mask in candidates.values()])
+    return {
+        name: floors[name] | part.reshape(mask.shape)
+        for (name, mask), part in zip(candidates.items(), parts, strict=True)
+    }

@@ -1,0 +1,277 @@
+"""What a night may spend and how it is laid out: budgets, cycles and a policy's view of the night."""
+
+from __future__ import annotations
+
+import abc
+import math
+import numbers
+from typing import Any, Literal
+
+import attrs
+
+from daynight import checks
+from daynight.errors import ReactivePolicyError, SettingError
+
+Density = float | Literal["dawn"]
+
+#: How far sums of shares may miss 1, and densities each other, through floating point alone.
+TOLERANCE = 1e-9
+
+
+def _epochs(n: Any) -> float:
+    return checks.finite("Epochs: n", n, least=0)
+
+
+def _steps(n: Any) -> int:
+    return checks.whole("Steps: n", n, least=0)
+
+
+def _length(length: Any) -> float:
+    return checks.finite("Cycle: length", length, least=0)
+
+
+def round_half_up(value: float) -> int:
+    """Round to the nearest whole number, halves up, so that equal shares round alike."""
+    return math.floor(value + 0.5)
+
+
+class Ledger(abc.ABC):
+    """What one phase may spend and has spent; a `Budget` opens one for each phase."""
+
+    #: The optimizer steps that the phase will take, known beforehand in budgets of steps.
+    n_steps: int
+    #: The optimizer steps that it has taken.
+    spent_steps: int
+
+    @property
+    @abc.abstractmethod
+    def spent(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+
+    @abc.abstractmethod
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+
+    @abc.abstractmethod
+    def reached(self, share: float) -> bool:
+        """Tell whether `share` (0 to 1) of the budget is spent."""
+
+    @abc.abstractmethod
+    def steps_until(self, share: float) -> int:
+        """Tell how many optimizer steps are left until `share` (0 to 1) of the budget is spent."""
+
+
+class StepLedger(Ledger):
+    """A ledger in optimizer steps. Shares become whole steps by rounding cumulative totals."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.spent_steps = 0
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        return self.spent_steps / self.n_steps if self.n_steps else 0.0
+
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+        self.spent_steps += 1
+
+    def reached(self, share: float) -> bool:
+        """Tell whether `share` (0 to 1) of the budget is spent."""
+        return self.steps_until(share) == 0
+
+    def steps_until(self, share: float) -> int:
+        """Tell how many optimizer steps are left until `share` (0 to 1) is spent."""
+        boundary = min(self.n_steps, round_half_up(share * self.n_steps))
+        return max(0, boundary - self.spent_steps)
+
+
+class Budget(abc.ABC):
+    """What a phase may spend. A new kind of budget is one subclass and the ledger it opens."""
+
+    @abc.abstractmethod
+    def open(self, steps_per_epoch: int) -> Ledger:
+        """Open the ledger of one phase, on a task of `steps_per_epoch` optimizer steps an epoch."""
+
+
+@attrs.frozen
+class Epochs(Budget):
+    """A budget in epochs of the day's task; NREM is free.
+
+    Args:
+        n: Number of epochs, 0 or more; need not be whole. It is spent in whole optimizer steps.
+    """
+
+    n: float = attrs.field(converter=_epochs)
+
+    def open(self, steps_per_epoch: int) -> StepLedger:
+        """Open the ledger of one phase."""
+        return StepLedger(round_half_up(self.n * steps_per_epoch))
+
+
+@attrs.frozen
+class Steps(Budget):
+    """A budget in optimizer steps; NREM is free.
+
+    Args:
+        n: Number of optimizer steps, a whole number from 0 up.
+    """
+
+    n: int = attrs.field(converter=_steps)
+
+    def open(self, steps_per_epoch: int) -> StepLedger:
+        """Open the ledger of one phase."""
+        return StepLedger(self.n)
+
+
+def check_budget(name: str, value: Any) -> None:
+    """Refuse what is no budget."""
+    if not isinstance(value, Budget):
+        raise SettingError(f"{name} must be a budget, such as Epochs(72) or Steps(1000), not {value!r}.")
+
+
+def _density(keep: Any) -> Density:
+    if isinstance(keep, str) and keep == "dawn":
+        return "dawn"
+    density = checks.finite("Cycle: keep (a density, or 'dawn')", keep)
+    if not 0 < density <= 1:
+        raise SettingError(f"Cycle: keep must be a density above 0 and up to 1, or 'dawn', not {keep!r}.")
+    return density
+
+
+@attrs.frozen
+class Cycle:
+    """One NREM (prune) and the REM (retrain) after it.
+
+    Args:
+        keep: Fraction of the day's available weights that is kept once this NREM is over, above 0 and
+            up to 1. It is absolute, so fractions never compound. ``"dawn"`` is the density that the
+            night must end with.
+        length: Share of the whole night's budget that the cycle takes, 0 to 1.
+    """
+
+    keep: Density = attrs.field(converter=_density)
+    length: float = attrs.field(converter=_length)
+
+    def resolved(self, night: Night) -> float:
+        """Give `keep` as a number: what ``"dawn"``, or a number equal to it but for rounding, means."""
+        if self.keep == "dawn" or abs(self.keep - night.dawn_density) <= TOLERANCE * night.dawn_density:
+            return night.dawn_density
+        return self.keep
+
+
+@attrs.frozen
+class Measured:
+    """Loss and score of the network as it is now, on validation or training data, never on test data."""
+
+    loss: float
+    score: float
+    split: Literal["validation", "train"]
+
+
+@attrs.frozen(kw_only=True)
+class Night:
+    """What a policy may see of a night: a frozen snapshot, taken at dusk and after each cycle.
+
+    Attributes:
+        day: Index of the day, from 0.
+        budget: What the night may spend.
+        n_steps: The budget in optimizer steps.
+        steps_per_epoch: Optimizer steps in one epoch of the day's task.
+        density: Fraction of the weights available at dusk that is kept now; 1 at dusk.
+        dawn_density: The density to reach by dawn, above 0 and up to 1.
+        spent: Share of the budget spent so far, 0 to 1.
+        cycle: Index of the cycle to come, from 0.
+        measured: What was measured now, or None while a plan is made.
+    """
+
+    day: int
+    budget: Budget
+    n_steps: int
+    steps_per_epoch: int
+    dawn_density: float
+    density: float = 1.0
+    spent: float = 0.0
+    cycle: int = 0
+    measured: Measured | None = attrs.field(default=None, repr=False)
+
+    @property
+    def left(self) -> float:
+        """Share of the budget still to be spent, 0 to 1."""
+        return max(0.0, 1.0 - self.spent)
+
+    @property
+    def loss(self) -> float:
+        """Loss of the network as it is now, on the validation split if there is one, else on training data."""
+        return self._measurement().loss
+
+    @property
+    def score(self) -> float:
+        """Metric of the network as it is now (accuracy by default), on the same data as `loss`."""
+        return self._measurement().score
+
+    def after(self, cycle: Cycle, measured: Measured | None = None) -> Night:
+        """Give the snapshot that follows once `cycle` is over."""
+        return attrs.evolve(
+            self,
+            density=cycle.resolved(self),
+            spent=min(1.0, self.spent + cycle.length),
+            cycle=self.cycle + 1,
+            measured=measured,
+        )
+
+    def _measurement(self) -> Measured:
+        if self.measured is None:
+            raise ReactivePolicyError("the policy reads the night's loss or score, so it has no plan beforehand")
+        return self.measured
+
+
+def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
+    """Fraction of a night's available weights that it keeps: 1 - r, with r = p^(1/T).
+
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
+    Algorithm 2, first line.
+
+    Args:
+        free_at_end: p, the fraction of weights still free after the last day, between 0 and 1.
+        n_days: T, the number of tasks, 1 or more.
+
+    Raises:
+        SettingError: If one of them is outside its range.
+    """
+    n_days = checks.whole("n_days", n_days, least=1)
+    return 1.0 - math.pow(check_free_at_end(free_at_end), 1.0 / n_days)
+
+
+def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) -> float:
+    """Fraction z of what is left that each of the N rounds of a night prunes (Algorithm 2).
+
+    r = p^(1/T) is what a night frees of the weights available at dusk, and z = 1 - (1 - r)^(1/N).
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
+    Appendix D.
+
+    Args:
+        n_rounds: N, the number of rounds of pruning a night, 1 or more.
+        n_days: T, the number of tasks, 1 or more.
+        free_at_end: p, the fraction of weights still free after the last day, between 0 and 1.
+
+    Returns:
+        z, between 0 and 1.
+
+    Raises:
+        SettingError: If one of them is outside its range.
+    """
+    n_rounds = checks.whole("n_rounds", n_rounds, least=1)
+    return 1.0 - math.pow(kept_fraction_per_night(free_at_end, n_days), 1.0 / n_rounds)
+
+
+def check_free_at_end(value: Any) -> float:
+    """Refuse a final free fraction that is not a number between 0 and 1, both excluded."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
+        raise SettingError(
+            f"free_at_end must be above 0 and below 1, not {value!r}: at 0 the first task would own "
+            "every weight, at 1 no task may own any. Give the fraction that is still free after the "
+            "last day, for example 0.95."
+        )
+    return float(value)

@@ -1,0 +1,63 @@
+import csv
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+import daynight
+
+project = "daynight"
+author = copyright = "The daynight developers"
+release = daynight.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "daynight"
+default_role = "literal"
+nitpicky = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_class_signature = "separated"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+# Links to other projects are for those who build with a network; a build without one has no inventories.
+intersphinx_mapping = {}
+
+HERE = Path(__file__).parent
+
+
+TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
+
+
+def write_mnist_nights_tables():
+    """Write the tables of the page on results from the raw results beside it."""
+    groups = defaultdict(list)
+    for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
+        result = json.loads(path.read_text())
+        groups[result["settings"]["free"], result["settings"]["biases"]].append(result)
+    accuracies = [["free", "biases", "seeds", "mean", "lowest", "highest", *TASKS]]
+    sizes = [["free", "biases", "weights owned", "private", "steps"]]
+    for (free, biases), results in sorted(groups.items()):
+        first = results[0]
+        overall = [result["mean_accuracy"] for result in results]
+        means = [mean(overall), min(overall), max(overall)]
+        means += [mean(result["accuracy"][task] for result in results) for task in TASKS]
+        accuracies.append([free, biases, len(results), *(f"{value:.4f}" for value in means)])
+        counts = [sum(first["owned"].values()), sum(first["private"].values()), first["steps"]]
+        sizes.append([free, biases, *(f"{count:,}" for count in counts)])
+    folder = HERE / "_build" / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("accuracies", accuracies), ("sizes", sizes)):
+        with (folder / f"mnist_nights_{name}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+
+
+write_mnist_nights_tables()

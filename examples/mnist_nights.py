@@ -1,0 +1,118 @@
+"""Five days of MNIST: learn two digits a day, and each night keep only a few of the weights.
+
+Takes less than a minute on two cores; ``--paper``, the study's full length, about four minutes.
+Writes hypnogram.png, capacity.png, history.csv and result.json into the folder named by --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import matplotlib
+import torch
+
+import daynight as dn
+from daynight.errors import DaynightError
+from daynight.files import check_folder, whole
+from daynight.network import FREE
+
+HIDDEN = (256, 256)  # units
+BATCH_SIZE = 128  # examples
+DEFAULTS = {  # epochs of each wake, epochs of each night, cycles a night
+    "full": {"epochs": 6.0, "budget": 12.0, "rounds": 4},
+    "sample": {"epochs": 30.0, "budget": 60.0, "rounds": 4},
+    "paper": {"epochs": 72.0, "budget": 72.0, "rounds": 1},
+}
+VALIDATION = 0.1  # share of the training data that is held out, for the picture; none with --paper
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data", choices=("auto", "full", "sample"), default="auto", help="all of MNIST, or 5,000 images")
+    add("--epochs", type=float, metavar="E", help="epochs of each wake (6; of the sample 30)")
+    add("--budget", type=float, metavar="B", help="epochs of each night (12; of the sample 60)")
+    add("--paper", action="store_true", help="72 and 72 epochs, N = 1, all training data: the study")
+    add("--rounds", type=int, metavar="N", help="cycles a night (4; with --paper 1)")
+    add("--free", type=float, default=0.95, metavar="P", help="fraction still free after the last day (0.95)")
+    add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
+    add("--seed", type=int, default=0)
+    add("--out", default="mnist_nights", help="output folder (mnist_nights)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    settings = parse()
+    out = check_folder(settings.out)
+    stream = dn.split_mnist(data=settings.data)
+    print(f"Data: {stream.source}.", flush=True)
+    n_train = stream.n_train
+    kind = "paper" if settings.paper else "full" if n_train > 10_000 else "sample"
+    for name, default in DEFAULTS[kind].items():
+        if getattr(settings, name) is None:
+            setattr(settings, name, default)
+    stream = stream if settings.paper else stream.hold_out(VALIDATION, settings.seed)
+    agent = dn.Agent(
+        lambda: dn.models.MLP(28 * 28, *HIDDEN),
+        capacity=dn.Capacity(free_at_end=settings.free, days=len(stream)),
+        training=dn.Training(batch_size=BATCH_SIZE),
+        biases=settings.biases,
+        seed=settings.seed,
+    )
+    at_dawn = []  # each task's predictions on its test images
+
+    def remember(event: dn.Record | dn.Progress) -> None:
+        if isinstance(event, dn.Record) and event.kind == "day":
+            at_dawn.append(agent.predict(stream[event.day].test.inputs, event.day))
+
+    clock = dn.Clock(
+        agent, stream, policy=dn.UniformCycles(settings.rounds), wake=dn.Epochs(settings.epochs),
+        night=dn.Epochs(settings.budget), on_event=remember, progress=True,
+    )  # fmt: skip
+    history = clock.run()
+    unmoved = [
+        torch.equal(agent.predict(task.test.inputs, index), before)
+        for index, (task, before) in enumerate(zip(stream, at_dawn, strict=True))
+    ]
+
+    days = history.select(kind="day")
+    seconds = sum(day.elapsed_seconds or 0.0 for day in days)
+    dawn, end = history.accuracy.diagonal(), history.accuracy[-1]
+    print(f"\n{'task':>5} {'at its dawn':>12} {'at the end':>11} {'weights owned':>14} {'private':>8}")
+    for task, day in zip(stream, days, strict=True):
+        print(f"{task.name:>5} {dawn[day.day]:>12.4f} {end[day.day]:>11.4f} {day.owned:>14,} {day.private:>8,}")
+    print(f"{'mean':>5} {dawn.mean():>12.4f} {end.mean():>11.4f}")
+    print(f"{agent.n_free:,} of {agent.n_weights:,} weights are free ({agent.n_free / agent.n_weights:.4%}).")
+    print(f"Predictions that are bitwise those at dawn: {sum(unmoved)} of {len(unmoved)} tasks.")
+
+    result = {
+        "mean_accuracy": end.mean(),
+        "accuracy": {task.name: score for task, score in zip(stream, end, strict=True)},
+        "free_fraction": agent.n_free / agent.n_weights,
+        "free_per_layer": agent.network.count(FREE),
+        "predictions_bitwise_those_at_dawn": all(unmoved),
+        "owned": {task.name: n for task, n in zip(stream, agent.owned, strict=True)},
+        "private": {task.name: day.private for task, day in zip(stream, days, strict=True)},
+        "steps": agent.n_steps,
+        "seconds": round(seconds, 1),
+        "data": stream.source,
+        "n_train": n_train,
+        "n_validation": n_train - stream.n_train,
+        "settings": vars(settings),
+    }
+    history.to_csv(out / "history.csv")
+    with whole(out / "result.json") as path:
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    dn.plots.save(dn.plots.hypnogram(history), out / "hypnogram.png")
+    dn.plots.save(dn.plots.capacity(history), out / "capacity.png")
+    print(f"Wrote hypnogram.png, capacity.png, history.csv and result.json into {out}/ ({seconds:.0f} s).")
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    try:
+        main()
+    except DaynightError as error:
+        sys.exit(f"mnist_nights: {error}")

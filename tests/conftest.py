@@ -1,0 +1,21 @@
+import hypothesis
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+hypothesis.settings.register_profile("daynight", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("daynight")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Tensors this small are slower on many threads, and the bits of sums depend on their number.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path, monkeypatch):
+    """No test may see, or write into, the user's own data or cache."""
+    monkeypatch.delenv("DAYNIGHT_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -1,0 +1,197 @@
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from daynight import (
+    Agent,
+    Capacity,
+    Epochs,
+    NoSleep,
+    OneShot,
+    Steps,
+    Task,
+    Training,
+    UniformCycles,
+)
+from daynight.errors import (
+    CapacityError,
+)
+from daynight.testing import toy_network, toy_stream
+
+
+def make_agent(**settings):
+    defaults = {"capacity": Capacity(free_at_end=0.5, days=3), "training": Training(batch_size=10)}
+    return Agent(toy_network, **{**defaults, **settings})
+
+
+def live(agent, task, policy=None, wake=3, night=4):
+    events = []
+    agent.wake(task, Epochs(wake), events.append)
+    agent.sleep(policy or UniformCycles(2), Epochs(night), events.append)
+    return events
+
+
+def test_three_days_learn_and_are_remembered():
+    adam = functools.partial(torch.optim.Adam, lr=0.01)
+    stream, agent = toy_stream(3), make_agent(training=Training(batch_size=10, optimizer=adam))
+    at_dawn = []
+    for task in stream:
+        live(agent, task, wake=10, night=10)
+        at_dawn.append(agent.evaluate(task, agent.day - 1))
+    assert [agent.evaluate(task, index) for index, task in enumerate(stream)] == at_dawn
+    assert all(score >= 0.9 for _, score in at_dawn)
+    assert sum(agent.owned) + agent.n_free == agent.n_weights == 112
+    assert agent.n_free == 24 + 32
+
+
+def test_records_of_a_day_by_hand():
+    agent = make_agent()
+    events = live(agent, toy_stream(1)[0].hold_out(0.25), UniformCycles(2), wake=2, night=3)
+    records = [(e.kind, e.phase, e.cycle, e.step) for e in events if hasattr(e, "kind")]
+    # 30 of 40 examples in batches of 10: three steps an epoch; 9 steps of night in two cycles: 5 and 4.
+    assert records == [
+        ("epoch", "wake", None, 3), ("epoch", "wake", None, 6),
+        ("prune", "nrem", 0, 6), ("epoch", "rem", 0, 9), ("epoch", "rem", 0, 11),
+        ("prune", "nrem", 1, 11), ("epoch", "rem", 1, 12), ("epoch", "rem", 1, 15),
+        ("day", "dawn", None, 15),
+    ]  # fmt: skip
+    day = events[-1]
+    assert (day.wake_steps, day.night_steps, day.unspent_steps, day.n_train) == (6, 9, 0, 30)
+    assert (day.owned, day.free) == (agent.owned[0], agent.n_free)
+    assert day.private == 18 + 16  # the head, and the biases of two layers of eight units
+    prunes = [e for e in events if getattr(e, "kind", "") == "prune"]
+    assert prunes[1].density == agent.owned[0] / 112
+    assert all(e.validation_score is not None for e in prunes)
+
+
+def test_same_seed_gives_the_same_bits_and_another_does_not():
+    def weights(seed, disturb):
+        agent = make_agent(seed=seed, training=Training(batch_size=7))
+        for task in toy_stream(2):
+            if disturb:
+                torch.rand(3)
+                torch.manual_seed(99)
+            live(agent, task)
+        return agent.network.weights["body.1"].detach().clone()
+
+    assert torch.equal(weights(0, False), weights(0, True))
+    assert not torch.equal(weights(0, False), weights(1, False))
+
+
+def test_public_calls_leave_the_global_generator_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    agent = make_agent()
+    live(agent, toy_stream(1)[0])
+    agent.predict(torch.rand(1, 6, generator=torch.Generator()), 0)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_dusk_is_the_same_whatever_the_night():
+    dusks = []
+    for policy in (OneShot(), UniformCycles(4)):
+        agent = make_agent()
+        agent.wake(toy_stream(1)[0], Epochs(3))
+        dusks.append(agent.network.weights["body.1"].detach().clone())
+        agent.sleep(policy, Epochs(3))
+    assert torch.equal(*dusks)
+
+
+def test_no_sleep_prunes_and_does_not_retrain():
+    agent = make_agent()
+    events = live(agent, toy_stream(1)[0], NoSleep())
+    assert [e.kind for e in events if hasattr(e, "kind") and e.phase != "wake"] == ["prune", "day"]
+    assert (events[-1].night_steps, events[-1].unspent_steps) == (0, 16)
+
+
+@pytest.mark.parametrize(("n", "steps"), [(7, 16), (16, 16), (50, 16), (3, 0)])
+def test_any_number_of_cycles_fits_any_budget(n, steps):
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Steps(2))
+    before, events = agent.n_steps, []
+    agent.sleep(UniformCycles(n), Steps(steps), events.append)
+    assert agent.n_steps - before == steps
+    assert sum(e.kind == "prune" for e in events if hasattr(e, "kind")) == n
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+def test_regression_works_as_well():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(200, 6, generator=generator)
+    task = Task(train=(inputs, inputs.sum(1)), test=(inputs[:50], inputs[:50].sum(1)))
+    agent = make_agent(training=Training(batch_size=20, optimizer=functools.partial(torch.optim.Adam, lr=0.01)))
+    live(agent, task, wake=30, night=30)
+    loss, score = agent.evaluate(task, 0)
+    assert agent.predict(inputs, 0).shape == (200, 1)
+    assert score > 0.9
+    assert loss < 0.05
+
+
+def test_loss_and_metric_can_be_the_callers():
+    agent = make_agent(training=Training(loss=lambda out, y: (out.mean() - 3) ** 2, metric=lambda out, y: 42))
+    task = toy_stream(1)[0]
+    live(agent, task)
+    assert agent.evaluate(task, 0)[1] == 42.0
+    assert isinstance(agent.evaluate(task, 0)[1], float)
+
+
+def test_transform_is_applied_in_training_and_prediction():
+    stream = toy_stream(1)
+    plain, scaled = make_agent(), make_agent(training=Training(batch_size=10, transform=lambda x: x / 2))
+    live(plain, stream[0])
+    live(scaled, Task(train=(stream[0].train.inputs * 2, stream[0].train.targets), test=stream[0].test))
+    inputs = stream[0].test.inputs
+    assert torch.equal(plain.predict(inputs, 0), scaled.predict(inputs * 2, 0))
+
+
+def test_tasks_may_differ_in_number_of_outputs():
+    agent = make_agent()
+    live(agent, toy_stream(1, n_classes=2)[0])
+    live(agent, toy_stream(1, n_classes=5)[0])
+    assert [agent.predict(torch.rand(3, 6), task).shape for task in (0, 1)] == [(3, 2), (3, 5)]
+
+
+def test_arrays_of_double_precision_are_taken():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(30, 6))
+    agent = make_agent()
+    live(agent, Task(train=(inputs, inputs.sum(1)), test=(inputs, inputs.sum(1))))
+    assert agent.predict(inputs, 0).dtype == torch.float32
+
+
+def test_everything_kept_leaves_nothing_to_restart():
+    agent = make_agent(capacity=Capacity(keep_per_night=1.0), restart="keep")
+    live(agent, toy_stream(1)[0], NoSleep())
+    assert (agent.owned, agent.n_free) == ((112,), 0)
+
+
+def test_module_is_copied_and_factory_is_seeded():
+    module = toy_network()
+    agent = Agent(module, capacity=Capacity(free_at_end=0.5, days=3))
+    before = module.body[1].weight.detach().clone()
+    live(agent, toy_stream(1)[0])
+    assert torch.equal(module.body[1].weight, before)
+    first, second = (make_agent(seed=4).network.weights["body.1"] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_unknown_number_of_days_ends_when_nothing_is_free():
+    agent = make_agent(capacity=Capacity(keep_per_night=0.3))
+    for task in toy_stream(4):
+        live(agent, task, wake=1, night=1)
+    assert agent.n_free == 0
+    # A tenth, what was left, in the last night; each layer rounds for itself.
+    assert agent.owned == (33, 34, 34, 11)
+    with pytest.raises(CapacityError, match=r"day 4: all 112 maskable weights are owned, so nothing is free to learn"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+
+
+def test_global_ranking_keeps_exact_totals_and_floors():
+    agent = make_agent(capacity=Capacity(free_at_end=0.7, days=2, ranking="global", min_per_layer=3))
+    for day, task in enumerate(toy_stream(2)):
+        live(agent, task, UniformCycles(3), wake=2, night=3)
+        assert sum(agent.owned) == agent.capacity.owned_after((48, 64), day + 1)[0]
+        assert min(agent.network.count(day).values()) >= 3

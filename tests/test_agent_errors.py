@@ -1,0 +1,300 @@
+"""What an agent does when something is wrong or is interrupted."""
+
+import functools
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from daynight import (
+    Agent,
+    Capacity,
+    Cycle,
+    Epochs,
+    OneShot,
+    Record,
+    SleepPolicy,
+    Steps,
+    Training,
+    UniformCycles,
+    models,
+)
+from daynight.errors import DataError, NetworkError, PolicyError, SettingError, StateError, TrainingError
+from daynight.testing import toy_network, toy_stream
+
+
+def make_agent(**settings):
+    defaults = {"capacity": Capacity(free_at_end=0.5, days=3), "training": Training(batch_size=10)}
+    return Agent(toy_network, **{**defaults, **settings})
+
+
+class Dives(SleepPolicy):
+    """Breaks a rule at its second cycle, and reacts, so that nobody knows before."""
+
+    def cycles(self, night):
+        night = yield Cycle(keep=0.5 if night.score >= 0 else 0.4, length=0.5)
+        yield Cycle(keep=0.9, length=0.5)
+
+
+def test_reactive_policy_that_breaks_a_rule_leaves_the_night_open():
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(2))
+    with pytest.raises(PolicyError, match=r"Dives\(\) on day 0, cycle 1: the density goes up, from 0\.5 to 0\.9"):
+        agent.sleep(Dives(), Epochs(4))
+    assert (agent.phase, agent.n_steps) == ("night", 16)
+    with pytest.raises(StateError, match="day 0 has had its wake: call sleep, or finish_night"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+    events = []
+    agent.sleep(UniformCycles(2), Epochs(100), events.append)
+    assert agent.phase == "between days"
+    assert (events[-1].night_steps, events[-1].unspent_steps) == (16, 0)
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+def test_static_policy_that_breaks_a_rule_is_refused_before_anything_is_pruned():
+    class TooLong(SleepPolicy):
+        def cycles(self, night):
+            yield Cycle(keep=0.5, length=0.5)
+            yield Cycle(keep="dawn", length=0.6)
+
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    with pytest.raises(PolicyError, match="overspends"):
+        agent.sleep(TooLong(), Epochs(4))
+    assert (agent.phase, agent.n_free) == ("dusk", 0)
+
+
+class Lingers(SleepPolicy):
+    """Spends all of the budget before it gets to the dawn density."""
+
+    def __init__(self, share):
+        self.share = share
+
+    def cycles(self, night):
+        yield Cycle(keep=0.8 if night.loss > 0 else 0.9, length=self.share)
+
+
+def test_reactive_night_whose_budget_runs_out_is_pruned_to_the_dawn_density():
+    agent, events = make_agent(), []
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    agent.sleep(Lingers(1.0), Epochs(2), events.append)
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+    assert [e.kind for e in events if hasattr(e, "kind")][-2:] == ["prune", "day"]
+
+
+def test_reactive_night_that_ends_early_above_the_dawn_density_stays_open():
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    with pytest.raises(PolicyError, match="never reaches the dawn density"):
+        agent.sleep(Lingers(0.5), Epochs(2))
+    agent.finish_night()
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+@pytest.mark.parametrize("way_on", ["sleep", "finish"])
+def test_interrupted_rem_goes_on_within_what_is_left(way_on):
+    class Stop(Exception):
+        pass
+
+    agent = make_agent()
+    task = toy_stream(1)[0]
+    agent.wake(task, Epochs(2))
+
+    def interrupt(event):
+        if isinstance(event, Record) and event.phase == "rem" and event.cycle == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        agent.sleep(UniformCycles(2), Epochs(6), interrupt)
+    assert agent.phase == "night"
+    spent = agent.n_steps - 8
+    assert 12 < spent < 24
+    assert agent.predict(task.test.inputs, 0).shape == (20, 2)
+    events = []
+    if way_on == "sleep":
+        agent.sleep(UniformCycles(3), Epochs(6), events.append)
+        assert events[-1].night_steps == 24
+    else:
+        agent.finish_night(events.append)
+        assert (events[-1].night_steps, events[-1].unspent_steps) == (spent, 24 - spent)
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+def test_interrupted_wake_can_go_on():
+    class Stop(Exception):
+        pass
+
+    def interrupt(event):
+        if isinstance(event, Record):
+            raise Stop
+
+    agent, task, events = make_agent(), toy_stream(1)[0], []
+    with pytest.raises(Stop):
+        agent.wake(task, Epochs(2), interrupt)
+    assert agent.phase == "wake"
+    with pytest.raises(StateError, match="sleep: day 0 has had no whole wake yet"):
+        agent.sleep(OneShot(), Epochs(1))
+    agent.wake(task, Epochs(2))
+    agent.sleep(OneShot(), Epochs(1), events.append)
+    assert events[-1].wake_steps == 12
+
+
+def test_loss_that_is_not_finite_says_where():
+    training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1e30))
+    agent = make_agent(training=training)
+    with pytest.raises(TrainingError, match=r"day 0, wake: the loss is not finite\. Lower the learning rate"):
+        agent.wake(toy_stream(1)[0], Epochs(50))
+
+
+@pytest.mark.parametrize("call", [lambda a: a.sleep(OneShot(), Epochs(1)), lambda a: a.finish_night()])
+def test_night_before_the_wake_is_refused(call):
+    with pytest.raises(StateError, match=r"day 0 has had no whole wake yet\. Call wake first"):
+        call(make_agent())
+
+
+def test_predict_refuses_what_it_cannot_know():
+    agent = make_agent()
+    with pytest.raises(StateError, match="task 0 has not been learnt: there are 0 so far"):
+        agent.predict(torch.rand(1, 6), 0)
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    for task in (1, -1, 0.0, True):
+        with pytest.raises(StateError, match="has not been learnt: there are 1 so far"):
+            agent.predict(torch.rand(1, 6), task)
+    with pytest.raises(DataError, match=r"inputs must have the shape \(n, 6\), not \(1, 7\)"):
+        agent.predict(torch.rand(1, 7), 0)
+
+
+def test_day_with_another_shape_is_refused_before_training():
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    with pytest.raises(
+        DataError, match=r"day 1, task 'toy 0': inputs have the shape \(5,\), and those of day 0 \(6,\)"
+    ):
+        agent.wake(toy_stream(1, n_features=5)[0], Epochs(1))
+    assert agent.phase == "between days"
+
+
+def test_network_that_cannot_read_the_task_is_refused_before_training():
+    agent = Agent(lambda: models.MLP(7, 5, 5), capacity=Capacity(free_at_end=0.5, days=2))
+    with pytest.raises(NetworkError, match=r"the network cannot read inputs of shape \(6,\)"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+
+
+def test_batch_of_one_under_batch_norm_is_refused_before_training():
+    network = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    agent = Agent(network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=13))
+    with pytest.raises(DataError, match="40 examples in batches of 13 leave a batch of one"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+
+
+def test_capacity_that_is_none_is_refused():
+    with pytest.raises(SettingError, match=r"capacity must be a Capacity, such as .* not 0\.95"):
+        Agent(toy_network, capacity=0.95)
+
+
+def test_prune_whose_hook_fails_still_counts():
+    agent, task = make_agent(), toy_stream(1)[0]
+    agent.wake(task, Epochs(1))
+
+    def fail(event):
+        if isinstance(event, Record) and event.kind == "prune":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        agent.sleep(OneShot(), Epochs(2), fail)
+    # A policy that would keep more than is left by now is told so.
+    with pytest.raises(PolicyError, match="the density goes up"):
+        agent.sleep(Lingers(0.5), Epochs(2))
+    agent.sleep(UniformCycles(2), Epochs(2))
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+def test_day_whose_hook_fails_is_over_all_the_same():
+    agent, task = make_agent(), toy_stream(1)[0]
+    agent.wake(task, Epochs(1))
+
+    def fail(event):
+        if isinstance(event, Record) and event.kind == "day":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        agent.sleep(OneShot(), Epochs(2), fail)
+    assert (agent.phase, agent.day, agent.n_steps) == ("between days", 1, 12)
+    agent.wake(task, Epochs(1))
+
+
+def test_wake_goes_on_only_with_its_own_task():
+    agent, (first, second) = make_agent(), toy_stream(2)
+
+    def fail(event):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        agent.wake(first, Epochs(1), fail)
+    with pytest.raises(StateError, match="the wake of day 0 was interrupted and goes on only with its task, 'toy 0'"):
+        agent.wake(second, Epochs(1))
+    agent.wake(first, Epochs(1))
+
+
+def test_what_is_no_task_or_budget_is_refused():
+    agent, task = make_agent(), toy_stream(1)[0]
+    with pytest.raises(DataError, match=r"the task must be a Task\(train=\.\.\., test=\.\.\.\), not tuple"):
+        agent.wake((1, 2), Epochs(1))
+    with pytest.raises(SettingError, match=r"the wake's budget must be a budget, such as .* not 72"):
+        agent.wake(task, 72)
+    agent.wake(task, Epochs(1))
+    with pytest.raises(SettingError, match=r"the night's budget must be a budget, such as .* not 72"):
+        agent.sleep(OneShot(), 72)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss must give one number for outputs (2, 2) and"),
+        ({"metric": lambda outputs, targets: outputs}, "the metric must give one number for outputs (20, 2) and"),
+        ({"optimizer": torch.optim.LBFGS}, "that steps without a closure, not LBFGS"),
+        ({"optimizer": lambda parameters: None}, "that steps without a closure, not NoneType"),
+    ],
+)
+def test_training_functions_that_do_not_work_are_refused_before_training(settings, message):
+    agent = make_agent(training=Training(batch_size=10, **settings))
+    with pytest.raises(SettingError, match=f"Training: .*{re.escape(message)}"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+    assert agent.phase == "between days"
+
+
+def test_agent_settings_of_the_wrong_kind_are_refused():
+    with pytest.raises(SettingError, match=r"training must be a Training, such as .*, not \{'batch_size': 3\}"):
+        make_agent(training={"batch_size": 3})
+    with pytest.raises(SettingError, match="device='gpu' cannot be used here: "):
+        make_agent(device="gpu")
+    with pytest.raises(SettingError, match=r"seed must be a whole number from 0 up, not 1\.5"):
+        make_agent(seed=1.5)
+
+
+def test_evaluation_of_another_task_or_split_is_refused():
+    agent, task = make_agent(), toy_stream(1)[0]
+    agent.wake(task, Epochs(1))
+    with pytest.raises(DataError, match=r"task 'toy 0' has no 'validation' split, only train, test\. See hold_out"):
+        agent.evaluate(task, 0, "validation")
+    with pytest.raises(DataError, match="has 5 outputs, and what was learnt on day 0 2: is it that day's task"):
+        agent.evaluate(toy_stream(1, n_classes=5)[0], 0)
+    with pytest.raises(DataError, match="inputs cannot be read as a tensor"):
+        agent.predict("six", 0)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_cycles_without_steps_need_no_optimizer(carry):
+    def scheduler(optimizer, n_steps):
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=n_steps)
+
+    agent = make_agent(training=Training(batch_size=10, scheduler=scheduler, carry_optimizer=carry))
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    agent.sleep(UniformCycles(10), Steps(3))
+    assert agent.n_steps == 7
+    agent.wake(toy_stream(1)[0], Steps(0))
+    agent.sleep(UniformCycles(2), Steps(0))
+    assert agent.n_steps == 7

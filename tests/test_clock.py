@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from daynight import (
+    Agent,
+    Capacity,
+    Clock,
+    Cycle,
+    Epochs,
+    OneShot,
+    Progress,
+    Record,
+    SleepPolicy,
+    TaskStream,
+    Training,
+    UniformCycles,
+)
+from daynight.errors import CapacityError, DataError, PolicyError, SettingError
+from daynight.testing import toy_network, toy_stream
+
+
+def make_clock(stream=None, *, policy=None, days=3, capacity=None, **settings):
+    stream = toy_stream(days) if stream is None else stream
+    agent = Agent(
+        toy_network,
+        capacity=capacity or Capacity(free_at_end=0.5, days=days),
+        training=Training(batch_size=10),
+    )
+    return Clock(agent, stream, policy=policy or UniformCycles(2), wake=Epochs(2), night=Epochs(3), **settings)
+
+
+def without_times(history):
+    return [
+        [getattr(record, name) for name in Record.__slots__ if not name.endswith("seconds") and name != "__weakref__"]
+        for record in history
+    ]
+
+
+def test_run_turns_every_day_and_tells_what_happened():
+    clock = make_clock()
+    history = clock.run()
+    assert clock.is_over
+    assert history.n_days == 3
+    assert np.isnan(history.accuracy[np.triu_indices(3, 1)]).all()
+    assert not np.isnan(history.accuracy[np.tril_indices(3)]).any()
+    # Nothing is forgotten: a task's column does not change after its dawn.
+    for task in range(3):
+        assert len(set(history.accuracy[task:, task])) == 1
+    assert [len(history.select(kind="evaluation", phase=phase)) for phase in ("dusk", "dawn")] == [6, 6]
+    assert history.records[-1].step == clock.agent.n_steps == 3 * 4 * 5
+
+
+def test_same_seed_gives_the_same_history_but_for_times():
+    first, second = make_clock().run(), make_clock().run()
+    assert without_times(first) == without_times(second)
+
+
+def test_run_can_stop_and_go_on():
+    whole, parts = make_clock(), make_clock()
+    parts.run(until=1)
+    assert parts.agent.day == 1
+    parts.run(until=1)
+    parts.step()
+    assert without_times(parts.run()) == without_times(whole.run())
+    with pytest.raises(SettingError, match="all 3 days of the stream are over"):
+        parts.step()
+    assert len(parts.run()) == len(whole.history)
+
+
+def test_day_that_was_interrupted_goes_on():
+    class Stop(Exception):
+        pass
+
+    def interrupt(event):
+        if isinstance(event, Record) and (event.kind, event.day) == ("prune", 1):
+            raise Stop
+
+    clock = make_clock(on_event=interrupt)
+    with pytest.raises(Stop):
+        clock.run()
+    assert (clock.agent.day, clock.agent.phase) == (1, "night")
+    clock._hooks.clear()
+    assert clock.run().n_days == 3
+
+
+def test_hooks_hear_records_and_signs_of_life():
+    heard, counted = [], []
+    clock = make_clock(on_event=[heard.append, counted.append])
+    history = clock.run()
+    assert [event for event in heard if isinstance(event, Record)] == list(history)
+    signs = [event for event in heard if isinstance(event, Progress)]
+    # A day is 8 steps of wake and two REMs of 6; a sign as each begins, and one every 25 steps.
+    assert [sign.step for sign in signs] == [0, 8, 14, 20, 25, 28, 34, 40, 48, 50, 54]
+    assert [(sign.phase, sign.cycle) for sign in signs[:4]] == [("wake", None), ("rem", 0), ("rem", 1), ("wake", None)]
+    assert all(sign.n_cycles == 2 for sign in signs if sign.phase == "rem")
+    assert len(counted) == len(heard)
+
+
+def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(capsys):
+    make_clock(progress=True).run()
+    last = capsys.readouterr().err.split("\r")[-1]
+    for part in ("day 3/3 REM 2/2, loss 0.", "100%", " left"):
+        assert part in last
+
+
+def test_stream_may_be_a_plain_list():
+    task = toy_stream(1)[0]
+    pair = ((task.train.inputs, task.train.targets), (task.test.inputs, task.test.targets))
+    assert make_clock([pair, pair], days=2).run().n_days == 2
+
+
+class TooLong(SleepPolicy):
+    def cycles(self, night):
+        yield Cycle(keep="dawn", length=1.0 if night.day < 2 else 1.5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"policy": TooLong()}, PolicyError, r"TooLong\(\) on day 2, cycle 0: overspends"),
+        ({"policy": OneShot}, SettingError, r"Did you mean OneShot\(\.\.\.\)"),
+        ({"capacity": Capacity(free_at_end=0.5, days=2)}, CapacityError, "day 2 is beyond the 2 days"),
+        ({"capacity": Capacity(free_at_end=0.999, days=3)}, CapacityError, r"layer 'body\.1' .* would get no new"),
+        ({"capacity": Capacity(keep_per_night=0.6)}, CapacityError, "day 2: all 112 maskable weights are owned"),
+        ({"stream": TaskStream([*toy_stream(2), toy_stream(1, n_features=5)[0]])}, DataError,
+         r"day 2, task 'toy 0': inputs have the shape \(5,\), and those of day 0 \(6,\)"),
+    ],
+)  # fmt: skip
+def test_what_would_go_wrong_later_is_refused_before_training(settings, error, message):
+    clock = make_clock(**settings)
+    with pytest.raises(error, match=message):
+        clock.run()
+    assert clock.agent.n_steps == 0
+    assert len(clock.history) == 0
+
+
+@pytest.mark.parametrize("name", ["wake", "night", "agent"])
+def test_budget_or_agent_of_another_kind_is_refused(name):
+    clock = make_clock()
+    settings = {"agent": clock.agent, "wake": Epochs(1), "night": Epochs(1)} | {name: 72}
+    with pytest.raises(SettingError, match=rf"{name} must be .*, not 72"):
+        Clock(settings.pop("agent"), toy_stream(1), policy=OneShot(), **settings)
+
+
+def test_hook_that_is_no_function_is_refused():
+    for hooks in (3, [3]):
+        with pytest.raises(SettingError, match="on_event must be a function or several, not "):
+            make_clock(on_event=hooks)
+
+
+def test_step_alone_refuses_a_bad_night_before_its_wake():
+    class Rises(SleepPolicy):
+        def cycles(self, night):
+            yield Cycle(keep=0.6, length=0.1)
+            yield Cycle(keep=0.8, length=0.1)
+
+    clock = make_clock(policy=Rises())
+    with pytest.raises(PolicyError, match="the density goes up"):
+        clock.step()
+    assert clock.agent.n_steps == 0

@@ -1,0 +1,52 @@
+"""Every Python block of the README and the docs runs as printed, page by page."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+
+
+def blocks(path):
+    text = path.read_text()
+    if path.suffix == ".md":
+        return re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
+    found = re.findall(r"^\.\. code-block:: python\n((?:   :.*\n)*)\n((?:   .*\n|\n)+)", text + "\n", flags=re.M)
+    return [re.sub(r"^   ", "", body, flags=re.M) for _, body in found]
+
+
+WITH_CODE = [path for path in PAGES if blocks(path)]
+
+
+def test_pages_with_code_are_found():
+    assert {path.name for path in WITH_CODE} >= {"README.md", "quickstart.rst", "policies.rst"}
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.name)
+def test_code_of_a_page_runs_as_printed(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", no_download)
+    code = "\n".join(blocks(path))
+    exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
+    plt.close("all")
+
+
+def no_download(*args, **kwargs):
+    raise RuntimeError("tests have no network")
+
+
+def test_policy_of_the_docs_takes_twelve_lines():
+    (lengthening,) = [block for block in blocks(ROOT / "docs" / "policies.rst") if "class Lengthening" in block]
+    assert len([line for line in lengthening.splitlines() if line.strip()]) <= 12
+
+
+def test_readme_commands_are_those_of_ci():
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^<!-- (run|test) -->\n```sh\n(.*)\n```", text, flags=re.M)
+    assert [name for name, _ in commands] == ["run", "test"]
+    assert "python examples/mnist_nights.py" in commands[0][1]
+    for part in ("pytest", "ruff check", "mypy", "sphinx-build -W"):
+        assert part in commands[1][1]

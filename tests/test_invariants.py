@@ -1,0 +1,156 @@
+"""The invariants of the design, on random small networks, streams, optimizers and memory formats."""
+
+import functools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training
+from daynight.network import FREE
+
+OPTIMIZERS = {
+    "sgd": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "nesterov": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    "adam": functools.partial(torch.optim.Adam, lr=0.01, weight_decay=0.1),
+    "adamw": functools.partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1),
+    "rmsprop": functools.partial(torch.optim.RMSprop, lr=0.01, momentum=0.9, weight_decay=0.1),
+}
+
+
+def dense(width, norm):
+    norms = [nn.BatchNorm1d(width)] if norm else []
+    return nn.Sequential(nn.Flatten(), nn.Linear(32, width), *norms, nn.ReLU(), nn.Linear(width, 6), nn.ReLU(),
+                         nn.Dropout(0.2), nn.Linear(6, 2))  # fmt: skip
+
+
+def convolutional(width, norm):
+    norms = [nn.BatchNorm2d(2 * width)] if norm else []
+    return nn.Sequential(nn.Conv2d(2, 2 * width, 3, padding=1), *norms, nn.ReLU(),
+                         nn.Conv2d(2 * width, 4, 2, groups=2), nn.ReLU(), nn.ConvTranspose2d(4, 3, 2, bias=False),
+                         nn.Flatten(), nn.Linear(48, 2))  # fmt: skip
+
+
+class ChannelsLast(nn.Module):
+    """Runs a network in channels-last memory, weights and inputs alike."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner.to(memory_format=torch.channels_last)
+
+    def forward(self, inputs):
+        return self.inner(inputs.to(memory_format=torch.channels_last))
+
+
+def make_task(generator, n):
+    inputs = torch.randn(n, 2, 4, 4, generator=generator)
+    labels = torch.arange(n) % 2
+    inputs[labels == 1] += torch.randn(2, 4, 4, generator=generator)
+    return Task(train=(inputs, labels), test=(inputs[:5], labels[:5]), n_outputs=2)
+
+
+def state(agent, task):
+    """Give a copy of all that a finished task uses, and its predictions."""
+    network = agent.network
+    tensors = {name: network.visible(name, task).clone() for name in network.weights}
+    with network.viewing(task):
+        tensors |= {f"head {name}": value.clone() for name, value in network._heads[task].state_dict().items()}
+        tensors |= {f"private {name}": value.clone() for name, value in network._private[task].items()}
+    shared = network.anatomy.biases if network.biases == "freeze-after-first" else ()
+    parameters = dict(network.module.named_parameters())
+    return tensors | {f"shared {name}": parameters[name].detach().clone() for name in shared}
+
+
+@settings(max_examples=60)
+@given(
+    kind=st.sampled_from([dense, convolutional]),
+    width=st.integers(2, 7),
+    norm=st.booleans(),
+    channels_last=st.booleans(),
+    optimizer=st.sampled_from(sorted(OPTIMIZERS)),
+    carry=st.booleans(),
+    biases=st.sampled_from(["freeze-after-first", "per-task"]),
+    restart=st.sampled_from(["zero", "redraw", "keep"]),
+    ranking=st.sampled_from(["layer", "global"]),
+    days=st.integers(2, 4),
+    p=st.floats(0.3, 0.9),
+    lengths=st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any),
+    seed=st.integers(0, 1000),
+)
+def test_nothing_frozen_moves_and_counts_are_exact(
+    kind, width, norm, channels_last, optimizer, carry, biases, restart, ranking, days, p, lengths, seed
+):
+    capacity = Capacity(free_at_end=p, days=days, ranking=ranking, min_per_layer=1)
+    agent = Agent(
+        lambda: ChannelsLast(kind(width, norm)) if channels_last and kind is convolutional else kind(width, norm),
+        capacity=capacity,
+        training=Training(batch_size=6, optimizer=OPTIMIZERS[optimizer], carry_optimizer=carry),
+        biases=biases,
+        restart=restart,
+        seed=seed,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    probe = torch.randn(7, 2, 4, 4, generator=generator)
+    if channels_last:
+        probe = probe.to(memory_format=torch.channels_last)
+    sizes = tuple(agent.network.sizes.values())
+    kept = []
+    for day in range(days):
+        agent.wake(make_task(generator, 14), Steps(4))
+        agent.sleep(ExplicitCycles(lengths), Steps(5))
+        kept.append((state(agent, day), agent.predict(probe, day)))
+        # Invariant 2: counts are what the totals say, to the weight.
+        owned = [agent.network.count(task) for task in range(day + 1)]
+        per_layer = tuple(sum(counts[name] for counts in owned) for name in agent.network.sizes)
+        totals = per_layer if ranking == "layer" else (sum(per_layer),)
+        assert totals == capacity.owned_after(sizes, day + 1)
+        # Invariant 3: what is pruned is exactly zero.
+        for name, weight in agent.network.weights.items():
+            assert not weight[agent.network.owners[name] == FREE].any()
+        # Invariant 1: nothing that a finished task uses has moved, and neither have its predictions.
+        for task, (before, predictions) in enumerate(kept):
+            after = state(agent, task)
+            assert all(torch.equal(after[name], value) for name, value in before.items())
+            assert torch.equal(agent.predict(probe, task), predictions)
+    assert agent.n_steps == days * 9
+
+
+def test_wrong_optimizer_alone_would_move_frozen_weights():
+    # The property above is worth something only if these optimizers do move weights that have no gradient.
+    for make in OPTIMIZERS.values():
+        weight = nn.Parameter(torch.ones(3))
+        optimizer = make([weight])
+        weight.grad = torch.zeros(3)
+        optimizer.step()
+        assert not torch.equal(weight, torch.ones(3))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 256, 300])
+def test_predictions_do_not_depend_on_the_size_of_the_batch(n):
+    generator = torch.Generator().manual_seed(0)
+    agent = Agent(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 40), nn.ReLU(), nn.Linear(40, 40), nn.Linear(40, 2)),
+        capacity=Capacity(free_at_end=0.5, days=1),
+    )
+    agent.wake(make_task(generator, 14), Steps(2))
+    agent.sleep(ExplicitCycles([1]), Steps(2))
+    inputs = torch.randn(600, 2, 4, 4, generator=generator)
+    assert torch.equal(agent.predict(inputs[:n], 0), agent.predict(inputs, 0)[:n])
+    assert agent.predict(inputs[:n], 0).shape == (n, 2)
+
+
+def test_output_never_depends_on_weights_of_later_tasks_or_free_ones():
+    generator = torch.Generator().manual_seed(0)
+    agent = Agent(lambda: dense(5, False), capacity=Capacity(free_at_end=0.5, days=3))
+    for _ in range(2):
+        agent.wake(make_task(generator, 14), Steps(2))
+        agent.sleep(ExplicitCycles([1]), Steps(2))
+    probe = torch.randn(7, 2, 4, 4, generator=generator)
+    before = agent.predict(probe, 0)
+    with torch.no_grad():
+        for name, weight in agent.network.weights.items():
+            weight[agent.network.owners[name] != 0] = torch.nan
+    assert torch.equal(agent.predict(probe, 0), before)
+    assert agent.predict(probe, 1).isnan().all()

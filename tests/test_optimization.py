@@ -1,0 +1,144 @@
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from daynight.errors import SettingError, TrainingError
+from daynight.network import MaskedNetwork
+from daynight.optimization import Optimization, train
+from daynight.schedule import StepLedger
+from daynight.training import Batches, Training
+
+
+def network_at_night(keep=4):
+    torch.manual_seed(0)
+    network = MaskedNetwork(nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 2)))
+    network.begin_day(2)
+    mask = torch.zeros(16, dtype=torch.bool)
+    mask[:keep] = True
+    network.release({"0": mask.reshape(4, 4)})
+    return network
+
+
+def batches(n=10, batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.arange(4.0 * n).reshape(n, 4) / n
+    return Batches(inputs, torch.arange(n) % 2, batch_size, generator)
+
+
+def test_batches_give_each_example_once_an_epoch_in_new_orders():
+    source = batches()
+    epochs = []
+    for _ in range(2):
+        parts = [source.next() for _ in range(3)]
+        assert [len(inputs) for inputs, _ in parts] == [4, 4, 2]
+        assert source.epoch_ends
+        epochs.append(torch.cat([inputs[:, 0] for inputs, _ in parts]))
+    assert torch.equal(epochs[0].sort().values, epochs[1].sort().values)
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+def test_one_step_by_hand_moves_only_what_is_held():
+    network = network_at_night()
+    before = network.weights["0"].detach().clone()
+    sgd = functools.partial(torch.optim.SGD, lr=0.5)
+    optimization = Optimization(network, Training(optimizer=sgd), functional.cross_entropy, 1)
+    inputs, targets = torch.eye(4), torch.tensor([0, 1, 0, 1])
+    free = before.clone().requires_grad_(True)
+    functional.cross_entropy(network.module[1](inputs @ free.T), targets).backward()
+    optimization.step(inputs, targets)
+    held = network.held()["0"]
+    after = network.weights["0"].detach()
+    assert torch.allclose(after[held], (before - 0.5 * free.grad)[held])
+    assert torch.equal(after[~held], before[~held])
+
+
+def test_carried_optimizer_forgets_what_was_pruned():
+    network = network_at_night()
+    training = Training(optimizer=functools.partial(torch.optim.Adam, lr=0.01), carry_optimizer=True)
+    optimization = Optimization(network, training, functional.cross_entropy, 10)
+    optimization.step(*batches().next())
+    state = optimization._optimizer.state[network.weights["0"]]
+    assert int((state["exp_avg"] != 0).sum()) == 4
+    keep = torch.zeros(4, 4, dtype=torch.bool)
+    keep[0, 0] = True
+    network.release({"0": keep})
+    optimization.forget_pruned()
+    assert torch.nonzero(state["exp_avg"]).tolist() == [[0, 0]]
+    assert float(state["step"]) == 1.0
+    optimization.step(*batches().next())
+    assert int((network.weights["0"] != 0).sum()) == 1
+
+
+def test_scheduler_is_stepped_after_each_step():
+    rates = []
+
+    def linear(optimizer, n_steps):
+        assert n_steps == 4
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / n_steps)
+
+    training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1.0), scheduler=linear)
+    optimization = Optimization(network_at_night(), training, functional.cross_entropy, 4)
+    for _ in range(4):
+        rates.append(optimization._optimizer.param_groups[0]["lr"])
+        optimization.step(*batches().next())
+    assert rates == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_augment_and_transform_see_training_batches_in_that_order():
+    seen = []
+
+    def note(name, factor):
+        def change(inputs):
+            seen.append((name, float(inputs.max())))
+            return inputs * factor
+
+        return change
+
+    training = Training(augment=note("augment", 2.0), transform=note("transform", 3.0))
+    Optimization(network_at_night(), training, functional.cross_entropy, 1).step(
+        torch.eye(4), torch.tensor([0, 1, 0, 1])
+    )
+    assert seen == [("augment", 1.0), ("transform", 2.0)]
+
+
+def test_train_stops_at_the_share_and_reports_means_by_hand():
+    steps = []
+    optimization = Optimization(network_at_night(), Training(), functional.cross_entropy, 8)
+    ledger, source = StepLedger(8), batches()
+    means = list(train(optimization, source, ledger, 0.5, steps.append))
+    # Half of eight steps is one epoch of three (of 4, 4 and 2 examples) and one more.
+    assert (ledger.spent_steps, len(steps), len(means)) == (4, 4, 2)
+    first = sum(float(loss) * n for loss, n in zip(steps[:3], (4, 4, 2), strict=True)) / 10
+    assert means == [pytest.approx(first), pytest.approx(float(steps[3]))]
+    assert len(list(train(optimization, source, ledger, 1.0, steps.append))) == 2
+    assert ledger.spent_steps == 8
+
+
+def test_train_refuses_a_loss_that_is_not_finite():
+    optimization = Optimization(network_at_night(), Training(), lambda out, y: out.sum() * torch.nan, 1)
+    with pytest.raises(TrainingError, match=r"the loss is not finite\. Lower the learning rate"):
+        list(train(optimization, batches(), StepLedger(1), 1.0, lambda loss: None))
+
+
+def test_weights_stay_frozen_when_a_step_is_interrupted():
+    class Interrupted(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            raise KeyboardInterrupt
+
+    network = network_at_night()
+    before, held = network.weights["0"].detach().clone(), network.held()["0"]
+    training = Training(optimizer=functools.partial(Interrupted, lr=0.1, weight_decay=0.5))
+    optimization = Optimization(network, training, functional.cross_entropy, 1)
+    with pytest.raises(KeyboardInterrupt):
+        optimization.step(*batches().next())
+    assert torch.equal(network.weights["0"][~held], before[~held])
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"batch_size": 1.5}, {"optimizer": "adam"}, {"loss": 3}])
+def test_training_refuses_settings_that_cannot_work(settings):
+    with pytest.raises(SettingError, match="Training: "):
+        Training(**settings)

@@ -1,0 +1,69 @@
+"""The shape of the house: which way imports point, how long files are, what an import costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import daynight
+
+PACKAGE = Path(daynight.__file__).parent
+ROOT = PACKAGE.parent
+
+#: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
+FLOORS = [
+    ["_version", "errors", "checks", "seeding", "files"],
+    ["schedule", "capacity", "history", "tasks"],
+    ["policies", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
+    ["network"],
+    ["training", "prediction", "optimization", "day"],
+    ["agent"],
+    ["progress", "clock"],
+    ["plots", "testing"],
+]
+ORDER = [name for floor in FLOORS for name in floor]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide which way they point"
+            if node.module == "daynight":
+                yield from (alias.name for alias in node.names)
+            elif node.module and node.module.startswith("daynight."):
+                yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("daynight."))
+
+
+def test_every_module_has_a_floor():
+    assert sorted(ORDER) == [path.stem for path in MODULES]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_no_import_points_upward(path):
+    above = [name for name in imported(path) if ORDER.index(name) >= ORDER.index(path.stem)]
+    assert not above, f"{path.name} imports {above}, which are not below it"
+
+
+@pytest.mark.parametrize("folder", ["daynight", "docs", "examples", "tests"])
+def test_no_file_is_over_350_lines(folder):
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    assert not {name: n for name, n in lengths.items() if n > 350}
+
+
+def test_import_loads_nothing_that_only_some_users_need():
+    code = "import sys, torch; before = set(sys.modules); import daynight; print(*set(sys.modules) - before)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.split(".")[0] for name in loaded} <= {"daynight", "attr", "attrs"}
+
+
+def test_all_public_names_exist_and_are_documented():
+    for name in daynight.__all__:
+        assert getattr(daynight, name).__doc__
+    with pytest.raises(AttributeError, match="module 'daynight' has no attribute 'nothing'"):
+        _ = daynight.nothing

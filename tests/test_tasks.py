@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from daynight import Split, Task, TaskStream
+from daynight.errors import DataError
+
+
+def pair(n=8, n_classes=2, shape=(3,)):
+    return torch.rand(n, *shape), torch.arange(n) % n_classes
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def test_pixels_become_0_to_1_and_floats_stay():
+    pixels = Split(torch.tensor([[0, 51, 255]], dtype=torch.uint8), torch.tensor([0]))
+    assert pixels.load()[0].tolist() == [pytest.approx([0.0, 0.2, 1.0])]
+    floats = Split(torch.tensor([[0.0, 51.0, 255.0]]), torch.tensor([0]))
+    assert floats.load()[0].tolist() == [[0.0, 51.0, 255.0]]
+
+
+def test_view_is_applied_after_scaling():
+    split = Split(torch.tensor([[0, 255]], dtype=torch.uint8), torch.tensor([0]), view=lambda x: x.flip(1) + 1)
+    assert split.load()[0].tolist() == [[2.0, 1.0]]
+    assert split.input_shape() == (2,)
+
+
+def test_datasets_arrays_and_tensors_make_the_same_task():
+    inputs, labels = pair()
+    for data in ((inputs, labels), (inputs.numpy(), labels.numpy()), TensorDataset(inputs, labels),
+                 Items(list(zip(inputs.numpy(), labels.tolist(), strict=True)))):  # fmt: skip
+        task = Task(train=data, test=data)
+        assert torch.equal(task.train.inputs, inputs)
+        assert torch.equal(task.train.targets, labels)
+        assert task.train.targets.dtype == torch.int64
+        assert (task.n_outputs, task.classifies, task.input_shape) == (2, True, (3,))
+
+
+def test_regression_targets_get_a_second_dimension():
+    task = Task(train=(torch.rand(4, 3), torch.rand(4)), test=(torch.rand(2, 3), torch.rand(2)))
+    assert task.train.targets.shape == (4, 1)
+    assert (task.n_outputs, task.classifies) == (1, False)
+    assert Task(train=(torch.rand(4, 3), torch.rand(4, 5)), test=(torch.rand(2, 3), torch.rand(2, 5))).n_outputs == 5
+
+
+def test_number_of_classes_is_found_over_all_splits():
+    task = Task(train=(torch.rand(2, 3), [0, 1]), test=(torch.rand(3, 3), [0, 1, 4]))
+    assert task.n_outputs == 5
+    assert Task(train=(torch.rand(2, 3), [0, 0]), test=(torch.rand(1, 3), [0])).n_outputs == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((torch.rand(0, 3), torch.zeros(0, dtype=torch.long)), "a split has no examples"),
+        (Items([]), "a split has no examples"),
+        (torch.rand(4, 3), r"examples must be a pair \(inputs, targets\) or a torch dataset .* not Tensor\. Without"),
+        (Items([torch.rand(3)]), r"example 0 of Items is not a pair \(input, target\)\. Without targets nothing"),
+        ((torch.rand(4, 3), None), r"inputs or targets that are None\. Without targets nothing"),
+        (Items([(torch.rand(3), None)]), r"example 0 of Items cannot be read as tensors"),
+        ((torch.rand(4, 3), torch.arange(3)), "4 inputs do not go with 3 targets"),
+        ((torch.rand(4, 3), torch.zeros(4, 2, dtype=torch.long)), r"labels must have the shape \(n,\), not \(4, 2\)"),
+        ((torch.tensor([[1.0], [torch.nan]]), [0, 1]), "the inputs hold values that are not finite"),
+        ((torch.rand(2, 1), torch.tensor([1.0, torch.inf])), "the targets hold values that are not finite"),
+        ((torch.tensor(1.0), torch.tensor(1)), "need a first dimension that counts the examples"),
+        ((["a", "b"], [0, 1]), "a split cannot be read as tensors"),
+        (Items([(torch.rand(3), 0), (torch.rand(4), 1)]), "the examples of Items differ in shape"),
+    ],
+)  # fmt: skip
+def test_split_that_cannot_be_learnt_from_is_refused(data, message):
+    with pytest.raises(DataError, match=message):
+        Task(train=data, test=pair())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_outputs": 1}, "train labels run from 0 to 1, and must be from 0 to 0 with 1 outputs. Number the classes"),
+        ({"train": (torch.rand(2, 3), [-1, 0])}, "train labels run from -1 to 0, and must be from 0 to 1"),
+        ({"test": (torch.rand(2, 3), [0, 2]), "n_outputs": 2}, "test labels run from 0 to 2, and must be"),
+        ({"test": (torch.rand(2, 4), [0, 1])}, r"test inputs have the shape \(4,\), and train inputs \(3,\)"),
+        ({"test": (torch.rand(2, 3), [0.5, 1.0])}, "test and train targets are of different kinds"),
+    ],
+)
+def test_task_whose_parts_do_not_fit_is_refused(settings, message):
+    with pytest.raises(DataError, match=f"task 'odd': {message}"):
+        Task(**{"train": pair(), "test": pair(), "name": "odd", **settings})
+
+
+def test_regression_outputs_must_agree():
+    with pytest.raises(DataError, match="train targets have 2 values an example, and the task 3 outputs"):
+        Task(train=(torch.rand(4, 3), torch.rand(4, 2)), test=(torch.rand(4, 3), torch.rand(4, 2)), n_outputs=3)
+
+
+def test_hold_out_takes_the_same_share_of_every_class_and_loses_nothing():
+    inputs, labels = torch.arange(60.0)[:, None], torch.tensor([0] * 40 + [1] * 20)
+    task = Task(train=(inputs, labels), test=pair(shape=(1,))).hold_out(0.25, seed=1)
+    assert task.validation is not None
+    assert [int((task.validation.targets == c).sum()) for c in (0, 1)] == [10, 5]
+    together = torch.cat([task.train.inputs, task.validation.inputs]).flatten().sort().values
+    assert torch.equal(together, inputs.flatten())
+    again = Task(train=(inputs, labels), test=pair(shape=(1,))).hold_out(0.25, seed=1)
+    other = Task(train=(inputs, labels), test=pair(shape=(1,))).hold_out(0.25, seed=2)
+    assert torch.equal(again.train.inputs, task.train.inputs)
+    assert not torch.equal(other.train.inputs, task.train.inputs)
+
+
+def test_hold_out_that_cannot_be_is_refused():
+    task = Task(train=pair(), test=pair(), name="t")
+    with pytest.raises(DataError, match="fraction must be above 0 and below 1, not 1"):
+        task.hold_out(1)
+    with pytest.raises(DataError, match=r"task 't': 0\.01 of 8 training examples leaves one split empty"):
+        task.hold_out(0.01)
+    with pytest.raises(DataError, match="task 't' has a validation split already"):
+        task.hold_out(0.5).hold_out(0.5)
+
+
+def test_stream_of_pairs_names_the_task_that_is_wrong():
+    stream = TaskStream([(pair(), pair()), Task(train=pair(), test=pair(), name="mine")])
+    assert [task.name for task in stream] == ["0", "mine"]
+    assert (len(stream), stream.n_train, len(stream[:1])) == (2, 16, 1)
+    with pytest.raises(DataError, match="task 1: a split has no examples"):
+        TaskStream([(pair(), pair()), (pair(n=0), pair())])
+    with pytest.raises(DataError, match=r"task 0: give a Task or a pair \(train, test\), not Tensor"):
+        TaskStream([torch.rand(3, 3)])
+    with pytest.raises(DataError, match="a stream needs at least one task"):
+        TaskStream([])
+
+
+def test_hold_out_of_a_stream_keeps_order_and_source():
+    stream = TaskStream([(pair(), pair()), (pair(), pair())], source="here").hold_out(0.5)
+    assert [len(task.validation) for task in stream] == [4, 4]
+    assert stream.source == "here"
+    assert np.all([len(task.train) == 4 for task in stream])
