@@ -255,6 +255,8 @@ class Agent:
         if tuple(inputs.shape[1:]) != self._input_shape:
             shape = ", ".join(map(str, self._input_shape or ()))
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(inputs.shape)}.")
+        if self._today is not None:
+            self._today.flush()
         return predict(self.network, inputs, int(task), self.training.transform)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:

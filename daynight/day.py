@@ -11,6 +11,9 @@ from torch import Tensor
 
 from daynight import pruning, seeding
 from daynight.capacity import Capacity
+from daynight.engines import blueprint
+from daynight.engines.arena import ALIGNMENT
+from daynight.engines.blueprint import Part
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.network import FREE, MaskedNetwork
@@ -73,6 +76,16 @@ class Day:
         self._wake_steps = 0
         self._ledger: Ledger | None = None
         self._batches: Batches | None = None
+        self._optimization: Optimization | None = None
+        self._is_training = False
+        self._parts = self._live = None
+        if training.engine != "module":
+            self._parts, self._live = self._drawn()
+
+    def flush(self) -> None:
+        """Bring the network up to date with what has been trained, in the midst of a phase."""
+        if self._is_training and self._optimization is not None:
+            self._optimization.flush()
 
     def wake(self, budget: Budget, on_event: Hook) -> None:
         """Train on the task until the budget is spent."""
@@ -81,7 +94,8 @@ class Day:
         before = self.step
         try:
             if not ledger.reached(1.0):
-                self._train(sign, self._optimization(ledger.n_steps), self._new_batches("wake"), ledger, 1.0, on_event)
+                self._optimize(ledger.n_steps, ledger.n_steps)
+                self._train(sign, self._new_batches("wake"), ledger, 1.0, on_event)
         finally:
             self._wake_steps += self.step - before
         self.is_woken = True
@@ -98,10 +112,10 @@ class Day:
         # A night that was interrupted within a REM has spent more than its last finished cycle tells.
         self.night = night = attrs.evolve(night, spent=max(night.spent, self._ledger.spent))
         script = follow(policy, night)
-        optimization: Optimization | None = None
+        self._optimization = None
         cycle = next(script, None)
         while cycle is not None:
-            optimization = self._cycle(cycle, n_cycles, optimization, on_event)
+            self._cycle(cycle, n_cycles, on_event)
             self.night = self.night.after(cycle, self._measure() if n_cycles is None else None)
             try:
                 cycle = script.send(self.night)
@@ -131,33 +145,53 @@ class Day:
             elapsed_seconds=time.perf_counter() - self._began,
         )
 
-    def _cycle(
-        self, cycle: Cycle, n_cycles: int | None, optimization: Optimization | None, on_event: Hook
-    ) -> Optimization | None:
-        """Prune, and retrain until the cycle's share of the budget is spent; give the optimizer, if one was needed."""
+    def _cycle(self, cycle: Cycle, n_cycles: int | None, on_event: Hook) -> None:
+        """Prune, and retrain until the cycle's share of the budget is spent."""
         assert self.night is not None
         assert self._ledger is not None
         assert self._batches is not None
-        night, carries = self.night, self._training.carry_optimizer
+        night = self.night
         keep = cycle.resolved(night)
         self._prune(night, keep, on_event)
         end = night.spent + cycle.length
+        n_steps = self._ledger.steps_until(end)
         if self._ledger.reached(end):
-            return optimization
-        if optimization is not None and carries:
-            optimization.forget_pruned()
+            return
+        if self._training.carry_optimizer:
+            self._optimize(self._ledger.steps_until(1.0), n_steps, carry=True)
         else:
-            optimization = self._optimization(self._ledger.steps_until(1.0 if carries else end))
+            self._optimize(n_steps, n_steps)
         sign = Progress(day=self.index, phase="rem", cycle=night.cycle, n_cycles=n_cycles)
-        self._train(sign, optimization, self._batches, self._ledger, end, on_event)
-        return optimization
+        self._train(sign, self._batches, self._ledger, end, on_event)
 
-    def _train(
-        self, sign: Progress, optimization: Optimization, batches: Batches, ledger: Ledger,
-        end: float, on_event: Hook,
-    ) -> None:  # fmt: skip
+    def _optimize(self, n_steps: int, n_steps_now: int, carry: bool = False) -> None:
+        """Make the optimizer of a phase, or let the last one go on after a prune."""
+        # To leave inputs out of the batches takes about as long as to read them in two epochs.
+        narrows = n_steps_now >= 2 * self._training.steps_per_epoch(self.task)
+        if carry and self._optimization is not None:
+            self._optimization.forget_pruned(narrows)
+            return
+        loss = self._training.loss_of(self.task)
+        self._optimization = Optimization(
+            self._network, self._training, loss, n_steps, self._parts, self._live, narrows
+        )
+
+    def _drawn(self) -> tuple[list[Part], Tensor | None]:
+        """Cut the network into a chain, and find the inputs that are not zero throughout the training data."""
+        inputs, training = self._train_split[0], self._training
+        batch = inputs[: training.batch_size]
+        is_raw = training.transform is None and training.augment is None
+        with seeding.forked(self._seed, "draw", self.index, device=self._device):
+            for function in (training.augment, training.transform):
+                batch = batch if function is None else function(batch)
+            parts = blueprint.draw(self._network, batch)
+        return parts, _live(inputs.flatten(1)) if is_raw else None
+
+    def _train(self, sign: Progress, batches: Batches, ledger: Ledger, end: float, on_event: Hook) -> None:
         """Train until the share `end` of the budget is spent; `sign` says where in the day this is."""
         began = time.perf_counter()
+        optimization = self._optimization
+        assert optimization is not None
 
         def on_step(loss: Tensor) -> None:
             self.step += 1
@@ -166,6 +200,7 @@ class Day:
 
         on_event(attrs.evolve(sign, step=self.step))
         self._network.module.train()
+        self._is_training = True
         try:
             with seeding.forked(self._seed, sign.phase, self.index, sign.cycle or 0, device=self._device):
                 for loss in train(optimization, batches, ledger, end, on_step):
@@ -184,6 +219,8 @@ class Day:
         except TrainingError as error:
             where = f"day {self.index}, {sign.phase}" + ("" if sign.cycle is None else f", cycle {sign.cycle}")
             raise TrainingError(f"{where}: {error}") from error
+        finally:
+            self._is_training = False
 
     def _prune(self, night: Night, keep: float, on_event: Hook) -> None:
         """Keep exactly as many of the day's weights as the density `keep` means."""
@@ -214,9 +251,6 @@ class Day:
             )
         )
 
-    def _optimization(self, n_steps: int) -> Optimization:
-        return Optimization(self._network, self._training, self._training.loss_of(self.task), n_steps)
-
     def _new_batches(self, phase: str) -> Batches:
         generator = seeding.generator(self._seed, phase, self.index, "order")
         return Batches(*self._train_split, self._training.batch_size, generator)
@@ -237,6 +271,14 @@ class Day:
 
     def _dusk(self, budget: Budget) -> Night:
         return dusk_of(self.task, budget, self.index, self._network, self._capacity, self._training)
+
+
+def _live(inputs: Tensor) -> Tensor:
+    """Find the features (int64) that are not zero in all inputs, and some more, for rows to be aligned in memory."""
+    is_live = (inputs != 0).any(0)
+    dead = torch.nonzero(~is_live)[:, 0]
+    is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True
+    return torch.nonzero(is_live)[:, 0]
 
 
 def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -3,69 +3,107 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from daynight.engines import blueprint
+from daynight.engines.arena import Arena, Slot
+from daynight.engines.blueprint import Part
+from daynight.engines.engine import Engine, Loss
+from daynight.engines.stages import Units
 from daynight.errors import TrainingError
-from daynight.network import MaskedNetwork, Trainable
+from daynight.network import MaskedNetwork
 from daynight.schedule import Ledger
 from daynight.training import Batches, Training
+
+#: Optimizers that move each number by itself, and none that has a gradient, decay and state of zero. Theirs may be
+#: laid out in any way, and left out where their gradient is zero.
+ELEMENTWISE = (
+    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
+    torch.optim.Adadelta, torch.optim.RMSprop,
+)  # fmt: skip
+
+State = dict[str, Any]
 
 
 class Optimization:
     """The optimizer of one phase, which cannot move what is frozen.
 
-    Gradients of frozen weights are set to zero, so that optimizers that look across weights do not see
-    them, and after each step frozen weights get back the value they had: weight decay and momentum move
-    weights without any gradient.
+    Numbers that an engine computes with are trained in arenas; other parameters in place. There, the
+    gradients of frozen weights are set to zero, so that optimizers that look across weights do not see them. After
+    each step frozen weights get back the value they had: weight decay and momentum move weights
+    without any gradient.
 
     Args:
-        network: The network, in a day.
+        network: The network, in a day. What is trained is in it after `flush`.
         training: The settings.
         loss: Function of (outputs, targets) to a scalar.
         n_steps: Number of steps that this optimizer will take, for the scheduler.
+        parts: The network as a chain; None leaves it whole.
+        live: Which of its flattened inputs are not zero throughout; None if nobody knows.
+        narrows: Whether inputs that are not read may be left out of the batches too.
 
     Raises:
         SettingError: If `training` makes no optimizer that can be used.
     """
 
     def __init__(
-        self, network: MaskedNetwork, training: Training, loss: Callable[[Tensor, Tensor], Tensor], n_steps: int
+        self,
+        network: MaskedNetwork,
+        training: Training,
+        loss: Loss,
+        n_steps: int,
+        parts: Sequence[Part] | None = None,
+        live: Units = None,
+        narrows: bool = False,
     ) -> None:
         self._network, self._training, self._loss = network, training, loss
-        self._trainables: list[Trainable] = []
-        self._anchors: list[Tensor | None] = []
-        self.refresh()
-        self._optimizer = training.make_optimizer([item.parameter for item in self._trainables])
+        self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
+        # A subclass, or one that has a state before its first step, may do more than its class says.
+        is_plain = type(self._optimizer) in ELEMENTWISE and not self._optimizer.state
+        self._parts = parts if parts is not None and is_plain else blueprint.whole(network)
+        self._live = live if is_plain and parts is not None else None
+        self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
+        self._engage(narrows)
         self._scheduler = training.scheduler(self._optimizer, n_steps) if training.scheduler else None
 
-    def refresh(self) -> None:
-        """Take over the network's masks as they are now, after a prune."""
-        self._trainables = self._network.trainables()
-        self._anchors = [None if item.mask is None else item.parameter.detach().clone() for item in self._trainables]
+    @property
+    def features(self) -> Units:
+        """Which flattened inputs the batches shall hold; None is the inputs as the network reads them."""
+        return self._engine.features
 
-    def forget_pruned(self) -> None:
-        """Clear the optimizer's state wherever nothing may move, and take over the masks (see `refresh`)."""
-        self.refresh()
-        for item in self._trainables:
-            if item.mask is None:
-                continue
-            for value in self._optimizer.state[item.parameter].values():
-                if isinstance(value, Tensor) and value.shape == item.mask.shape:
-                    value.masked_fill_(~item.mask, 0)
+    def forget_pruned(self, narrows: bool = False) -> None:
+        """Go on after a prune: take over the masks as they are now, and forget the state of what may not move."""
+        states = self._spread_states()
+        self._engage(narrows)
+        for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
+            group["params"] = [p for p in group["params"] if arena is None or p is not arena.vector]
+            if arena is not None:
+                group["params"].insert(0, arena.vector)
+                self._optimizer.state[arena.vector] = _gathered(arena, states)
+        for item in self._loose:
+            for key, value in states.get(id(item.parameter), {}).items():
+                masked = item.mask is not None and isinstance(value, Tensor) and value.shape == item.mask.shape
+                self._optimizer.state[item.parameter][key] = value.mul_(item.mask) if masked else value
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Take one optimizer step on a batch, and give its loss."""
+        """Take one optimizer step on a batch, and give its loss.
+
+        Args:
+            inputs: (batch, features), or as the network reads them if `features` is None.
+            targets: Theirs.
+        """
         if self._training.augment is not None:
             inputs = self._training.augment(inputs)
         if self._training.transform is not None:
             inputs = self._training.transform(inputs)
-        loss = self._loss(self._network.module(inputs), targets)
-        self._optimizer.zero_grad()
-        loss.backward()
-        for item in self._trainables:
+        for item in self._loose:
+            item.parameter.grad = None
+        loss = self._engine.gradients(inputs, targets, self._loss)
+        for item in self._loose:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
         try:
@@ -74,13 +112,87 @@ class Optimization:
             self._hold()
         if self._scheduler is not None:
             self._scheduler.step()
-        return loss.detach()
+        return loss
+
+    def flush(self) -> None:
+        """Bring the network up to date with what has been trained. Not to be called after a later prune."""
+        for arena in self._arenas:
+            if arena is not None:
+                arena.flush()
+
+    def _engage(self, narrows: bool) -> None:
+        """Choose the engine for the masks as they are now, and hand the optimizer what it trains."""
+        training, network = self._training, self._network
+        self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
+        slots: dict[int, list[Slot]] = {}
+        for slot in self._engine.slots():
+            slots.setdefault(id(slot.parameter), []).append(slot)
+        trainables = network.trainables()
+        self._loose = [item for item in trainables if id(item.parameter) not in slots]
+        self._anchors = [None if item.mask is None else item.parameter.detach().clone() for item in self._loose]
+        masks = {id(item.parameter): item.mask for item in trainables}
+        self._arenas: list[Arena | None] = []
+        for group, parameters in zip(self._optimizer.param_groups, self._groups, strict=True):
+            packed = [p for p in parameters if id(p) in slots]
+            found = [slot for p in packed for slot in slots.pop(id(p))]
+            if group.get("weight_decay", 0) != 0:
+                # Decay moves what has no gradient, too.
+                found += [rest for p in packed if (rest := _rest_of(p, masks[id(p)], found)) is not None]
+            arena = Arena(found) if found else None
+            self._arenas.append(arena)
+            others = [p for p in parameters if all(p is not q for q in packed)]
+            group["params"] = ([] if arena is None else [arena.vector]) + others
+        # What the optimizer was not given is computed with, and stays as it is.
+        if slots:
+            Arena([slot for rest in slots.values() for slot in rest])
 
     def _hold(self) -> None:
-        for item, anchor in zip(self._trainables, self._anchors, strict=True):
+        for arena in self._arenas:
+            if arena is not None:
+                arena.hold()
+        for item, anchor in zip(self._loose, self._anchors, strict=True):
             if item.mask is not None and anchor is not None:
                 weight = item.parameter.detach()
                 torch.where(item.mask, weight, anchor, out=weight)
+
+    def _spread_states(self) -> dict[int, State]:
+        """Take the optimizer's state away from it, as that of the network's own parameters by their `id`."""
+        states: dict[int, State] = {id(p): state for p, state in self._optimizer.state.items()}
+        for arena in self._arenas:
+            if arena is None:
+                continue
+            for key, value in states.pop(id(arena.vector), {}).items():
+                if isinstance(value, Tensor) and value.shape == arena.vector.shape:
+                    for parameter, full in arena.spread(value):
+                        states.setdefault(id(parameter), {})[key] = full
+                else:
+                    for slot in arena.slots:
+                        states.setdefault(id(slot.parameter), {})[key] = value
+        self._optimizer.state.clear()
+        return states
+
+
+def _gathered(arena: Arena, states: dict[int, State]) -> State:
+    """Make the state of an arena's vector of that of the parameters."""
+    own = [states[id(slot.parameter)] for slot in arena.slots if id(slot.parameter) in states]
+    gathered: State = {}
+    for key in own[0] if own else ():
+        value = own[0][key]
+        is_full = isinstance(value, Tensor) and value.shape == arena.slots[0].parameter.shape
+        if is_full:
+            value = arena.gather({name: state[key] for name, state in states.items() if key in state})
+        gathered[key] = value.clone() if isinstance(value, Tensor) else value
+    return gathered
+
+
+def _rest_of(parameter: nn.Parameter, mask: Tensor | None, slots: Sequence[Slot]) -> Slot | None:
+    """Give the numbers of a parameter that may move and are in none of its slots; None if there are none."""
+    left = torch.ones_like(parameter, dtype=torch.bool) if mask is None else mask.clone()
+    left = left.reshape(-1)
+    for slot in slots:
+        if slot.parameter is parameter:
+            left[slice(None) if slot.index is None else slot.index] = False
+    return Slot(parameter, torch.nonzero(left)[:, 0]) if bool(left.any()) else None
 
 
 def train(
@@ -105,20 +217,26 @@ def train(
     Raises:
         TrainingError: If that mean is not finite.
     """
-    n_examples, sums = 0, list[Tensor]()
-    while not ledger.reached(end):
-        inputs, targets = batches.next()
-        loss = optimization.step(inputs, targets)
-        ledger.note_step()
-        on_step(loss)
-        sums.append(loss * len(inputs))
-        n_examples += len(inputs)
-        if batches.epoch_ends or ledger.reached(end):
-            total = float(torch.stack(sums).double().sum())
-            if not math.isfinite(total):
-                raise TrainingError(
-                    "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs "
-                    "far outside their usual range."
-                )
-            yield total / n_examples
-            sums, n_examples = [], 0
+    losses, sizes = list[Tensor](), list[int]()
+    batches.give(optimization.features)
+    try:
+        while not ledger.reached(end):
+            inputs, targets = batches.next()
+            loss = optimization.step(inputs, targets)
+            ledger.note_step()
+            on_step(loss)
+            losses.append(loss)
+            sizes.append(len(inputs))
+            if batches.epoch_ends or ledger.reached(end):
+                weights = torch.tensor(sizes, dtype=torch.float64)
+                mean = float(torch.stack(losses).double().cpu() @ weights / weights.sum())
+                if not math.isfinite(mean):
+                    raise TrainingError(
+                        "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs "
+                        "far outside their usual range."
+                    )
+                optimization.flush()
+                yield mean
+                losses, sizes = [], []
+    finally:
+        optimization.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import attrs
 import torch
@@ -17,6 +17,7 @@ from daynight.tasks import Task
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 Transform = Callable[[Tensor], Tensor]
+EngineName = Literal["auto", "dense", "sparse", "module"]
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -31,6 +32,10 @@ def _batch_size(n: Any) -> int:
 def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not callable(value):
         raise SettingError(f"Training: {attribute.name} must be a function, not {value!r}.")
+
+
+def _check_engine(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    checks.one_of("Training: engine", value, get_args(EngineName))
 
 
 @attrs.frozen(kw_only=True)
@@ -51,9 +56,12 @@ class Training:
             PyTorch's global generator is seeded.
         carry_optimizer: Whether the optimizer (and scheduler) goes on through the cycles of a night,
             with the state of pruned weights cleared, in place of a new one at each REM.
+        engine: What computes the optimizer steps; all give the same gradients but for rounding. ``"auto"``
+            chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force one
+            where it can be; ``"module"`` runs the network itself by autograd, and leaves nothing out.
 
     Raises:
-        SettingError: If `batch_size` is not positive or a function cannot be called.
+        SettingError: If `batch_size` is not positive, a function cannot be called, or there is no such engine.
     """
 
     batch_size: int = attrs.field(default=128, converter=_batch_size)
@@ -64,6 +72,7 @@ class Training:
     transform: Transform | None = attrs.field(default=None, validator=_check_callable)
     augment: Transform | None = attrs.field(default=None, validator=_check_callable)
     carry_optimizer: bool = False
+    engine: EngineName = attrs.field(default="auto", validator=_check_engine)
 
     def steps_per_epoch(self, task: Task) -> int:
         """Count the optimizer steps of one epoch of `task`."""
@@ -133,7 +142,7 @@ def _number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tenso
 
 
 class Batches:
-    """Endless batches in a new random order each epoch; held in memory, permuted once an epoch.
+    """Endless batches of examples held in memory, in a new random order each epoch.
 
     Args:
         inputs: (n, ...), as a network reads them.
@@ -143,18 +152,26 @@ class Batches:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
-        self._inputs, self._targets = inputs, targets
+        self._whole, self._given, self._targets = inputs, inputs, targets
+        self._features: Tensor | None = None
         self._batch_size, self._generator = batch_size, generator
-        self._queue: list[tuple[Tensor, Tensor]] = []
+        self._queue: list[Tensor] = []
+
+    def give(self, features: Tensor | None) -> None:
+        """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""
+        if features is self._features:
+            return
+        self._features = features
+        self._given = self._whole if features is None else self._whole.flatten(1).index_select(1, features)
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Give the next batch, as views of the permuted epoch."""
+        """Give the next batch: inputs (batch, ...) or (batch, features), and targets."""
         if not self._queue:
-            order = torch.randperm(len(self._inputs), generator=self._generator).to(self._inputs.device)
-            inputs = self._inputs[order].split(self._batch_size)
-            targets = self._targets[order].split(self._batch_size)
-            self._queue = list(zip(inputs, targets, strict=True))[::-1]
-        return self._queue.pop()
+            order = torch.randperm(len(self._targets), generator=self._generator).to(self._whole.device)
+            self._queue = list(order.split(self._batch_size))[::-1]
+        # Gathered batch by batch, for a permuted epoch would have to be written to memory and read again.
+        index = self._queue.pop()
+        return self._given.index_select(0, index), self._targets.index_select(0, index)
 
     @property
     def epoch_ends(self) -> bool:

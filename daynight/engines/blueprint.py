@@ -1,0 +1,185 @@
+"""A network as a chain of parts, found by tracing it; what cannot be cut stays one part."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Literal
+
+import attrs
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from daynight import seeding
+from daynight.network import MaskedNetwork
+
+Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+#: What computes each unit or channel from that one alone, without parameters and random numbers.
+UNITWISE = (
+    nn.Identity, nn.GELU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.Mish, nn.Softplus,
+    nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
+)  # fmt: skip
+#: The same for channels alone: they read the places of one channel together.
+POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+RELUS = (functional.relu, torch.relu)
+
+
+@attrs.frozen(eq=False)
+class Part:
+    """A stretch of the chain.
+
+    Attributes:
+        kind: What is known about it; ``"other"`` is nothing.
+        module: Computes it.
+        name: Name of the layer within the network, for ``"linear"`` and ``"convolution"``.
+    """
+
+    kind: Kind
+    module: nn.Module
+    name: str = ""
+
+
+def whole(network: MaskedNetwork) -> list[Part]:
+    """Give the network as one part."""
+    return [Part("other", network.module)]
+
+
+def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
+    """Cut the network, as it trains today, into a chain of parts.
+
+    The chain is traced, and then compared with the network on `inputs`, with equal random numbers. A
+    network that cannot be traced, or whose chain gives other outputs, stays whole. Both are left as
+    they were, and so is PyTorch's global generator.
+
+    Args:
+        network: The network, in a day.
+        inputs: A batch, as the network reads it.
+    """
+    module = network.module
+    modes = [(part, part.training) for part in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        module.train()
+        parts = _cut(network)
+        return (None if parts is None else _checked(module, parts, inputs)) or whole(network)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+
+def _cut(network: MaskedNetwork) -> list[Part] | None:
+    tracer = fx.Tracer()
+    try:
+        traced = fx.GraphModule(network.module, tracer.trace(network.module))
+    except Exception:  # Tracing runs the user's own code on stand-ins, which can fail in any way.
+        return None
+    entry, *nodes, end = traced.graph.nodes
+    # Only a chain of one input and one output is cut. A tensor made while tracing would be the same in every batch.
+    if not nodes or end.args != (nodes[-1],) or any(node.op == "placeholder" for node in nodes):
+        return None
+    if any("_tensor_constant" in str(node.target) for node in nodes if node.op == "get_attr"):
+        return None
+    called = {str(node.target) for node in nodes if node.op == "call_module"}
+    if any(_has_hooks(part) for name, part in network.module.named_modules() if not _within_any(name, called)):
+        return None
+    kinds = _kinds(network, entry, nodes)
+    parts, start = [], 0
+    for index, kind in enumerate(kinds):
+        closes = kind != "other" or index + 1 == len(nodes) or kinds[index + 1] != "other"
+        if closes:
+            parts.append(_part(network, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1]))
+            start = index + 1
+    return parts
+
+
+def _part(network: MaskedNetwork, traced: fx.GraphModule, kind: Kind, entry: fx.Node, nodes: list[fx.Node]) -> Part:
+    if kind != "other" and nodes[0].op == "call_module":
+        name = str(nodes[0].target)
+        return Part(kind, network.module.get_submodule(name), name)
+    graph = fx.Graph()
+    copies = {entry: graph.placeholder("inputs")}
+    for node in nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[nodes[-1]])
+    return Part(kind, fx.GraphModule(traced, graph))
+
+
+def _kinds(network: MaskedNetwork, entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
+    """Say what each node is. One that is not the only way from what is before it to what is after it is ``"other"``."""
+    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
+    owners = Counter(id(p) for part in network.module.modules() for p in part.parameters(recurse=False))
+    place = {node: index for index, node in enumerate([entry, *nodes])}
+    last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
+    # After node i there is a cut if it alone is read from there on.
+    furthest = itertools.accumulate([0, *last_use], max)
+    is_cut = [reach <= index for index, reach in enumerate(furthest)][: len(place)]
+    kinds: list[Kind] = []
+    for index, node in enumerate(nodes, start=1):
+        kind: Kind = "other"
+        if is_cut[index - 1] and is_cut[index]:
+            if node.op == "call_module":
+                part = network.module.get_submodule(str(node.target))
+                shared = calls[str(node.target)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
+                kind = "other" if shared or _has_hooks(part) else _kind(network, str(node.target), part)
+            elif node.op == "call_function" and node.target in RELUS and set(node.kwargs) <= {"inplace"}:
+                kind = "relu"
+            elif _flattens(node):
+                kind = "flatten"
+        kinds.append(kind)
+    return kinds
+
+
+def _kind(network: MaskedNetwork, name: str, part: nn.Module) -> Kind:
+    trained = name in network.weights or name == network.anatomy.head
+    if type(part) is nn.Linear and trained:
+        return "linear"
+    if type(part) in CONVOLUTIONS and name in network.weights and part.groups == 1 and part.padding_mode == "zeros":
+        return "convolution"
+    if type(part) is nn.ReLU:
+        return "relu"
+    if type(part) is nn.Dropout and 0 < part.p < 1:
+        return "dropout"
+    if type(part) is nn.Flatten and (part.start_dim, part.end_dim) == (1, -1):
+        return "flatten"
+    return "unitwise" if type(part) in UNITWISE + POOLS else "other"
+
+
+def _flattens(node: fx.Node) -> bool:
+    is_call = (node.op, node.target) in (("call_method", "flatten"), ("call_function", torch.flatten))
+    return is_call and node.args[1:] == (1,) and not node.kwargs
+
+
+def _within_any(name: str, called: set[str]) -> bool:
+    """Tell whether a module is one that is called as a whole, or lies within it."""
+    parts = name.split(".")
+    return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
+
+
+def _has_hooks(part: nn.Module) -> bool:
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(part, name) for name in names)
+
+
+def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part] | None:
+    """Run the chain on a batch: None if it does not compute what the module does."""
+    with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
+        expected = module(inputs.clone())
+    found: list[Part] = []
+    with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
+        outputs = inputs.clone()
+        for part in parts:
+            # A layer is known for what it does to (batch, units), or (batch, channels, ...); on other shapes it is not.
+            dims = 2 + CONVOLUTIONS.index(type(part.module)) + 1 if part.kind == "convolution" else 2
+            is_known = part.kind not in ("linear", "convolution") or outputs.dim() == dims
+            found.append(part if is_known else attrs.evolve(part, kind="other"))
+            outputs = part.module(outputs)
+    return found if torch.equal(outputs, expected) else None

@@ -1,0 +1,73 @@
+"""The dense engine's linear layer: whole matrix products, written straight into the arena."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from daynight.engines.arena import Slot
+from daynight.engines.stages import Stage, Units, bias_of, trained
+
+
+class DenseLinear(Stage):
+    """A linear layer, as the matrix of some of its outputs by some of its inputs.
+
+    Three products do all: outputs = inputs W^T + b; the gradient by W is (gradient by outputs)^T inputs;
+    that by the inputs is (gradient by outputs) W. What is left out has no effect on them: inputs that
+    are zero throughout, and outputs that nothing reads.
+
+    Args:
+        layer: The layer.
+        inputs: The inputs it is given.
+        outputs: The outputs that are wanted.
+        mine: bool, of the weight's shape: what the day's task may move; None is all of it.
+    """
+
+    def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, mine: Tensor | None) -> None:
+        places = _rectangle(layer.weight, inputs, outputs)
+        self._weight = Slot(layer.weight, places, mine if mine is None else mine.reshape(-1)[_all(places)])
+        self._shape = (
+            layer.out_features if outputs is None else len(outputs),
+            layer.in_features if inputs is None else len(inputs),
+        )
+        self._bias = bias_of(layer, outputs)
+
+    def slots(self) -> list[Slot]:
+        """Give what it trains in arenas."""
+        return trained(self._weight, self._bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as the inputs do."""
+        self._inputs, self._matrix = inputs, self._weight.values.view(self._shape)
+        self._is_turned = not inputs.is_contiguous()
+        bias = self._bias.values if isinstance(self._bias, Slot) else self._bias
+        if (
+            self._is_turned
+        ):  # behind a sparse layer: (units, batch) in memory, where few outputs take a fifth of the time
+            turned = inputs.t()
+            return (self._matrix @ turned if bias is None else torch.addmm(bias[:, None], self._matrix, turned)).t()
+        return inputs @ self._matrix.t() if bias is None else torch.addmm(bias, inputs, self._matrix.t())
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Put the gradients by weight and bias into the arena, and give that by the inputs."""
+        by_outputs = gradient.t().contiguous() if self._is_turned else gradient.t()
+        torch.mm(by_outputs, self._inputs, out=self._weight.gradient.view(self._shape))
+        for bias in trained(self._bias):
+            torch.sum(by_outputs, 1, out=bias.gradient)
+        if not needs_inputs:
+            return None
+        return (self._matrix.t() @ by_outputs).t() if self._is_turned else gradient @ self._matrix
+
+
+def _all(places: Tensor | None) -> Tensor | slice:
+    return slice(None) if places is None else places
+
+
+def _rectangle(weight: Tensor, inputs: Units, outputs: Units) -> Tensor | None:
+    """Give the places of some rows and columns of a matrix, row by row; None if it is all of it."""
+    if inputs is None and outputs is None:
+        return None
+    n_out, n_in = weight.shape
+    rows = torch.arange(n_out, device=weight.device) if outputs is None else outputs
+    columns = torch.arange(n_in, device=weight.device) if inputs is None else inputs
+    return (rows[:, None] * n_in + columns).reshape(-1)

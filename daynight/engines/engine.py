@@ -1,0 +1,220 @@
+"""`Engine`: the stages that compute the optimizer steps of one phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from daynight.engines import cost
+from daynight.engines.arena import Slot
+from daynight.engines.blueprint import CONVOLUTIONS, Part
+from daynight.engines.convolution import NarrowConvolution
+from daynight.engines.dense import DenseLinear
+from daynight.engines.sparse import SparseLinear
+from daynight.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
+from daynight.network import FREE, MaskedNetwork
+from daynight.training import EngineName
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+#: Parts that give the units that they are given, each computed from itself.
+_PASSING = ("relu", "unitwise", "dropout")
+
+
+class Engine:
+    """Computes gradients of the day's task on the network as it is masked now.
+
+    What has provably no effect on them is left out: units that no visible weight reads, and inputs that
+    are zero in all training data. A layer that is left with few visible weights is computed sparsely.
+
+    Args:
+        parts: The network as a chain (see `daynight.engines.blueprint`).
+        network: The network, in a day; it is only read.
+        name: ``"auto"`` chooses for each layer by `cost`; ``"dense"`` and ``"sparse"`` force one;
+            ``"module"`` belongs to a chain of one part, and leaves nothing out.
+        live: Which of the network's flattened inputs are not zero throughout; None if nobody knows.
+        batch_size: Examples a step.
+        narrows: Whether inputs that are not read may be left out of the batches too.
+
+    Attributes:
+        features: Which flattened inputs the batches shall hold, (batch, features); None is the inputs
+            as the network reads them.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        network: MaskedNetwork,
+        name: EngineName,
+        live: Units,
+        batch_size: int,
+        narrows: bool,
+    ) -> None:
+        self._network, self._name, self._batch_size = network, name, batch_size
+        self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
+        self._held = network.held()
+        wanted, read = self._wanted(parts)
+        begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
+        self.features: Units = None
+        if live is not None and parts[begins].kind == "linear":
+            self.features = live if read is None or not narrows else live[torch.isin(live, read)]
+            if not len(self.features):
+                self.features = live[:1]
+            parts, wanted = parts[begins:], wanted[begins:]
+        self._stages: list[Stage] = []
+        self._first = len(parts)  # the first stage that trains anything: no gradient is wanted before it
+        given, width = self.features, 0
+        for index, (part, outputs) in enumerate(zip(parts, wanted, strict=True)):
+            stage = self._stage(part, given, outputs, width)
+            self._stages.append(stage)
+            if stage.slots() or (isinstance(stage, Autograd) and _trains(part.module)):
+                self._first = min(self._first, index)
+            given, width = self._after(part, given, outputs, width, parts[index + 1 :])
+
+    def slots(self) -> list[Slot]:
+        """Give what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
+        return [slot for stage in self._stages for slot in stage.slots()]
+
+    @torch.no_grad()
+    def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+        """Compute the loss of a batch, and the gradients of all that is trained.
+
+        Args:
+            inputs: (batch, features), or as the network reads them if `features` is None.
+            targets: Theirs.
+            loss: Function of (outputs, targets) to a scalar.
+        """
+        outputs = inputs
+        for stage in self._stages:
+            outputs = stage.forward(outputs)
+        value, gradient = loss_and_gradient(loss, outputs, targets)
+        for index in range(len(self._stages) - 1, self._first - 1, -1):
+            passed = self._stages[index].backward(gradient, needs_inputs=index > self._first)
+            if passed is not None:
+                gradient = passed
+        return value
+
+    def _wanted(self, parts: Sequence[Part]) -> tuple[list[Units], Units]:
+        """Find for each part which of its outputs are read, and which of the network's inputs are."""
+        wanted: list[Units] = []
+        units: Units = None
+        for index in range(len(parts) - 1, -1, -1):
+            part = parts[index]
+            wanted.insert(0, units)
+            if part.kind in ("linear", "convolution"):
+                visible = self._visible.get(part.name)
+                units = None if visible is None else _read_by(visible, units)
+            elif part.kind == "flatten" and index > 0 and units is not None:
+                # A channel is read if one of its places is.
+                channels = _channels_before(parts[:index])
+                units = torch.unique(units // (_width_after(parts[index + 1 :]) // channels)) if channels else None
+            elif part.kind == "other":
+                units = None
+        return wanted, units
+
+    def _after(
+        self, part: Part, given: Units, outputs: Units, width: int, following: Sequence[Part]
+    ) -> tuple[Units, int]:
+        """Give the units that a part gives, and the number of units of its layer."""
+        if part.kind == "linear":
+            assert isinstance(part.module, nn.Linear)
+            return outputs, part.module.out_features
+        if part.kind == "convolution":
+            assert isinstance(part.module, CONVOLUTIONS)
+            return outputs, part.module.out_channels
+        if part.kind == "flatten" and width:
+            per = _width_after(following) // width
+            if given is None or not per:
+                return None, width * per
+            return (given[:, None] * per + torch.arange(per, device=given.device)).reshape(-1), width * per
+        return (given, width) if part.kind in _PASSING else (None, 0)
+
+    def _stage(self, part: Part, given: Units, outputs: Units, width: int) -> Stage:
+        module = part.module
+        if part.kind == "linear":
+            assert isinstance(module, nn.Linear)
+            return self._linear(module, part.name, given, outputs)
+        if part.kind == "convolution" and not (given is None and outputs is None):
+            assert isinstance(module, CONVOLUTIONS)
+            return NarrowConvolution(module, given, outputs, self._held[part.name])
+        if part.kind == "relu":
+            return Relu()
+        if part.kind == "flatten":
+            return Flatten()
+        if part.kind == "dropout":
+            assert isinstance(module, nn.Dropout)
+            return Dropout(module.p, given, width)
+        return Autograd(module)
+
+    def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units) -> Stage:
+        if name not in self._held:  # the head
+            return DenseLinear(layer, given, outputs, None)
+        visible, held = self._visible[name], self._held[name]
+        shape = (
+            layer.out_features if outputs is None else len(outputs),
+            layer.in_features if given is None else len(given),
+        )
+        needs_inputs = self._first < len(self._stages)
+        is_faster = cost.sparse_is_faster(int(visible.sum()), shape, self._batch_size, needs_inputs)
+        is_chosen = self._name == "sparse" or (self._name == "auto" and is_faster)
+        if is_chosen and cost.can_be_sparse(layer.weight):
+            return SparseLinear(layer, given, outputs, visible, held)
+        return DenseLinear(layer, given, outputs, held)
+
+
+def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute a loss and its gradient by the outputs."""
+    if loss is functional.cross_entropy:
+        # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
+        logarithms = torch.log_softmax(outputs, 1)
+        value = functional.nll_loss(logarithms, targets)
+        gradient = logarithms.exp_()
+        index = targets[:, None]
+        gradient.scatter_add_(1, index, gradient.new_full((1, 1), -1.0).expand(len(index), 1))
+        return value, gradient.div_(len(outputs))
+    with torch.enable_grad():
+        leaf = outputs.detach().requires_grad_()
+        value = loss(leaf, targets)
+        value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
+def _read_by(visible: Tensor, outputs: Units) -> Units:
+    """Find the inputs of a layer that a visible weight of some of its outputs reads; None if all are.
+
+    If none is, it is the first all the same: kernels need something to compute.
+    """
+    rows = visible if outputs is None else visible[outputs]
+    read = rows.flatten(2).any(2).any(0) if rows.dim() > 2 else rows.any(0)
+    read[0] |= not bool(read.any())
+    return None if bool(read.all()) else torch.nonzero(read)[:, 0]
+
+
+def _channels_before(parts: Sequence[Part]) -> int:
+    """Count the channels that a flattening is given; 0 if nobody knows."""
+    for part in reversed(parts):
+        if part.kind == "convolution":
+            assert isinstance(part.module, CONVOLUTIONS)
+            return part.module.out_channels
+        if part.kind not in _PASSING:
+            return 0
+    return 0
+
+
+def _width_after(parts: Sequence[Part]) -> int:
+    """Count the features that the next linear layer reads; 0 if something else comes first."""
+    for part in parts:
+        if part.kind == "linear":
+            assert isinstance(part.module, nn.Linear)
+            return part.module.in_features
+        if part.kind not in _PASSING:
+            return 0
+    return 0
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

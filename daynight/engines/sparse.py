@@ -1,0 +1,97 @@
+"""The sparse engine's linear layer: one multiply-add for each visible weight and example, and no more."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from daynight.engines.arena import Slot
+from daynight.engines.stages import Stage, Units, bias_of, trained
+
+
+class SparseLinear(Stage):
+    """A linear layer, as the list of its visible weights, row by row.
+
+    Activations lie as (units, batch), so that each weight is one multiply-add over a whole batch in a row.
+    With X the inputs and G the gradient by the outputs in that layout, and S the sparse weight:
+
+    - outputs S X: ``embedding_bag`` sums, for each output, the rows of X that its weights read, times the weights;
+    - gradient by the inputs S^T G: the same, with the weights listed column by column;
+    - gradient by weight (i, j), the product of row i of G and row j of X: ``sampled_addmm``.
+
+    What is left out has no effect on these: weights that are not visible are zero, and so is the
+    gradient by a weight whose output nothing reads or whose input is zero throughout.
+
+    Args:
+        layer: The layer.
+        inputs: The inputs it is given.
+        outputs: The outputs that are wanted.
+        visible: bool, of the weight's shape: what is not zero.
+        mine: bool, of the weight's shape: what the day's task may move.
+    """
+
+    def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, visible: Tensor, mine: Tensor) -> None:
+        n_out, n_in = layer.weight.shape
+        rows, columns = _numbered(outputs, n_out, visible), _numbered(inputs, n_in, visible)
+        listed = visible & (rows >= 0)[:, None] & (columns >= 0)
+        places = torch.nonzero(listed.reshape(-1))[:, 0]
+        self._weight = Slot(layer.weight, places, mine.reshape(-1)[places])
+        self._bias = bias_of(layer, outputs)
+        self._rows, self._columns = rows[places // n_in], columns[places % n_in]
+        self._shape = (n_out if outputs is None else len(outputs), n_in if inputs is None else len(inputs))
+        self._row_starts = _starts(self._rows, self._shape[0])
+        self._by_column = self._columns.argsort(stable=True)
+        self._rows_by_column = self._rows[self._by_column]
+        self._column_starts = _starts(self._columns[self._by_column], self._shape[1])
+        ends = torch.cat([self._row_starts, torch.tensor([len(places)], device=places.device)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # CSR tensors announce that they are in beta
+            self._pattern = torch.sparse_csr_tensor(
+                ends, self._columns, torch.zeros_like(self._weight.values), self._shape
+            )
+
+    def slots(self) -> list[Slot]:
+        """Give what it trains in arenas."""
+        return trained(self._weight, self._bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as (wanted, batch)."""
+        self._inputs = inputs.t().contiguous()
+        outputs = _multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
+        if self._bias is not None:
+            outputs += self._bias.values[:, None]
+        return outputs.t()
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Put the gradients by weight and bias into the arena, and give that by the inputs."""
+        gradient = gradient.t().contiguous()
+        if len(self._weight):
+            products = torch.sparse.sampled_addmm(self._pattern, gradient, self._inputs.t(), beta=0.0)
+            self._weight.gradient.copy_(products.values())
+        for bias in trained(self._bias):
+            torch.sum(gradient, 1, out=bias.gradient)
+        if not needs_inputs:
+            return None
+        weights = self._weight.values[self._by_column]
+        return _multiply(self._rows_by_column, self._column_starts, weights, gradient).t()
+
+
+def _multiply(columns: Tensor, starts: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
+    """Multiply a sparse matrix (rows, k), given row by row, with a dense one (k, batch)."""
+    return functional.embedding_bag(columns, dense, starts, mode="sum", per_sample_weights=weights)
+
+
+def _starts(sorted_rows: Tensor, n_rows: int) -> Tensor:
+    return torch.searchsorted(sorted_rows, torch.arange(n_rows, device=sorted_rows.device))
+
+
+def _numbered(units: Units, width: int, like: Tensor) -> Tensor:
+    """Number the units of a layer as a stage has them: int64 (width,), -1 for those that it has not."""
+    if units is None:
+        return torch.arange(width, device=like.device)
+    numbers = torch.full((width,), -1, device=like.device)
+    numbers[units] = torch.arange(len(units), device=like.device)
+    return numbers

@@ -1,0 +1,134 @@
+"""Stages: what computes one part of the chain, forward and backward; and those that hold no weights."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from daynight.engines.arena import Slot
+
+Units = Tensor | None
+"""Which of a layer's units (features or channels) a stage is given or gives: int64, ascending; None is all."""
+
+
+class Stage(abc.ABC):
+    """Computes one part. Gradients of what it trains go to its slots (see `daynight.engines.arena`)."""
+
+    def slots(self) -> list[Slot]:
+        """Give what it trains in arenas."""
+        return []
+
+    @abc.abstractmethod
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute outputs of inputs, both (batch, units, ...), and keep what `backward` needs."""
+
+    @abc.abstractmethod
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Turn the gradient by the outputs of the last `forward` into those by the slots and by the inputs.
+
+        Args:
+            gradient: Of the shape of the outputs.
+            needs_inputs: Whether the gradient by the inputs is wanted; else None is returned.
+        """
+
+
+class Autograd(Stage):
+    """Any module, by PyTorch's autograd. Gradients of its parameters go to their ``grad``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._copies = _writes_in_place(module)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run the module."""
+        self._inputs = inputs
+        if inputs.is_floating_point():
+            self._inputs = inputs.detach().requires_grad_()
+        with torch.enable_grad():
+            self._outputs: Tensor = self._module(self._inputs.clone() if self._copies else self._inputs)
+        outputs: Tensor = self._outputs.detach()
+        return outputs
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Run autograd."""
+        if self._outputs.requires_grad:
+            torch.autograd.backward(self._outputs, gradient)
+        return self._inputs.grad if needs_inputs else None
+
+
+class Relu(Stage):
+    """A rectifier."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Set what is negative to zero."""
+        self._outputs = inputs.relu()
+        return self._outputs
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Pass on where the outputs are positive."""
+        backward: Any = torch.ops.aten.threshold_backward
+        return backward(gradient, self._outputs, 0) if needs_inputs else None
+
+
+class Dropout(Stage):
+    """Dropout, drawn for all units of the layer, so that leaving some out changes nothing for the others.
+
+    Args:
+        p: Probability of dropping, above 0 and below 1.
+        units: The units it is given.
+        width: Number of units of the layer.
+    """
+
+    def __init__(self, p: float, units: Units, width: int) -> None:
+        self._p, self._units, self._width = p, units, width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Drop, and scale up what is left."""
+        shape = list(inputs.shape)
+        shape[1] = shape[1] if self._units is None else self._width
+        # The very draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width.
+        noise = inputs.new_empty(shape).bernoulli_(1 - self._p).div_(1 - self._p)
+        self._noise = noise if self._units is None else noise.index_select(1, self._units)
+        return inputs * self._noise
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Drop and scale alike."""
+        return gradient * self._noise if needs_inputs else None
+
+
+class Flatten(Stage):
+    """All dimensions after the first become one."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Flatten."""
+        self._shape = inputs.shape
+        return inputs.flatten(1)
+
+    def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
+        """Give back the shape."""
+        return gradient.reshape(self._shape) if needs_inputs else None
+
+
+def bias_of(layer: nn.Module, outputs: Units) -> Slot | None:
+    """Give the slot of a layer's bias for some of its outputs; None if it has none."""
+    return Slot(layer.bias, outputs) if isinstance(layer.bias, nn.Parameter) else None
+
+
+def trained(*slots: Slot | None) -> list[Slot]:
+    """Give those slots that there are and whose parameter is trained."""
+    return [slot for slot in slots if slot is not None and slot.parameter.requires_grad]
+
+
+def _writes_in_place(module: nn.Module) -> bool:
+    """Tell whether a module may write into its inputs, which autograd refuses for leaves."""
+    nodes = [node for part in module.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
+    calls = {str(getattr(node.target, "__name__", node.target)) for node in nodes}
+    return (
+        not nodes  # what was not traced may do anything
+        or any(name.endswith("_") or name == "setitem" for name in calls)
+        or any(node.kwargs.get("inplace") for node in nodes)
+        or any(getattr(part, "inplace", False) for part in module.modules())
+    )
