@@ -17,18 +17,21 @@ from daynight.datasets import (
     split_mnist,
 )
 from daynight.history import History, Progress, Record
+from daynight.lazy import LazyDataset
 from daynight.network import MaskedNetwork
 from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
 from daynight.schedule import (
     Budget,
     Cycle,
     Epochs,
+    Ledger,
     Night,
     Steps,
     kept_fraction_per_night,
     pruned_fraction_per_round,
 )
-from daynight.tasks import Split, Task, TaskStream
+from daynight.splits import Split
+from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ __all__ = [
     "Epochs",
     "ExplicitCycles",
     "History",
+    "LazyDataset",
+    "Ledger",
     "MaskedNetwork",
     "Night",
     "NoSleep",

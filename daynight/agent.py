@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 from daynight import checks, seeding
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
-from daynight.day import Day, dusk_of, fitted, load
+from daynight.day import Day, dusk_of
 from daynight.errors import DataError, SettingError, StateError
-from daynight.history import Hook, ignore
+from daynight.history import Hook, Record, ignore
+from daynight.lesson import Lesson
 from daynight.network import FREE, Biases, MaskedNetwork, Restart
 from daynight.policies import SleepPolicy
-from daynight.prediction import predict
+from daynight.prediction import fitted, load, outputs_of, predict
+from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_task, rehearse
 from daynight.schedule import Budget, Night, check_budget
-from daynight.tasks import Task, as_inputs
+from daynight.splits import as_inputs
+from daynight.tasks import Task
 from daynight.training import Training
 
 
@@ -66,12 +70,9 @@ class Agent:
             )
         if training is not None and not isinstance(training, Training):
             raise SettingError(f"training must be a Training, such as Training(batch_size=128), not {training!r}.")
-        try:
-            self.device = torch.empty(0, device=device).device
-        except RuntimeError as error:
-            raise SettingError(f"device={device!r} cannot be used here: {error}") from error
+        self.device = checks.usable_device(device)
         with seeding.forked(seed, "network"):
-            module = network if isinstance(network, nn.Module) else network()
+            module = network() if callable(network) and not isinstance(network, nn.Module) else network
         self.network = MaskedNetwork(
             module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
             device=self.device,
@@ -79,7 +80,8 @@ class Agent:
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
         self.training = Training() if training is None else training
         self._n_steps = 0
-        self._input_shape: tuple[int, ...] | None = None
+        self._days: list[Record] = []
+        self._tasks: list[Form] = []
         self._today: Day | None = None
 
     @property
@@ -100,6 +102,11 @@ class Agent:
         if self._today.night is not None:
             return "night"
         return "dusk" if self._today.is_woken else "wake"
+
+    @property
+    def days(self) -> tuple[Record, ...]:
+        """The record of each finished day."""
+        return tuple(self._days)
 
     @property
     def n_weights(self) -> int:
@@ -130,28 +137,27 @@ class Agent:
             SettingError: If optimizer, loss or metric do not work with them.
             CapacityError: If nothing is free on that day, or a layer would get no new weight.
         """
-        if not isinstance(task, Task):
-            raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")
+        check_task(task)
         day = self.day if day is None else day
-        shape = like.input_shape if self._input_shape is None and like is not None else self._input_shape
-        if shape not in (None, task.input_shape):
+        form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
+        if first is not None and form.shape != first.shape:
             raise DataError(
-                f"day {day}, task {task.name!r}: inputs have the shape {task.input_shape}, and those of day 0 "
-                f"{shape}. One network reads one shape: resize or pad them."
+                f"day {day}, task {task.name!r}: inputs have the shape {form.shape}, and those of day 0 "
+                f"{first.shape}. One network reads one shape: resize or pad them."
             )
+        if day < self.day:
+            if form.n_outputs != self._tasks[day].n_outputs:
+                raise DataError(
+                    f"task {task.name!r} has {form.n_outputs} outputs, and what was learnt on day {day} "
+                    f"{self._tasks[day].n_outputs}: is it that day's task?"
+                )
+            return
         self.capacity.check(self.network.sizes, day)
-        sizes = (len(task.train) % self.training.batch_size, self.training.batch_size)
-        if 1 in sizes and self.network.normalises_batches:
-            raise DataError(
-                f"day {day}, task {task.name!r}: {len(task.train)} examples in batches of "
-                f"{self.training.batch_size} leave a batch of one, on which batch normalisation cannot "
-                "train. Choose another batch_size."
-            )
-        inputs, targets = load(task.train.subset(torch.tensor([0, -1])), self.network.dtype, self.device)
+        index = torch.arange(N_EXAMPLES) % len(task.train)
+        inputs, targets = load(task.train.subset(index), self.network.dtype, self.device)
         with seeding.forked(self.seed, "probe", device=self.device):
-            transform = self.training.transform
-            outputs = self.network.probe(inputs if transform is None else transform(inputs), task.n_outputs)
-            self.training.check(task, outputs, targets)
+            rehearse(self.network, self.training, task, inputs, targets)
+            check_batches(self.network, self.training, task, inputs, day)
 
     def wake(self, task: Task, budget: Budget, on_event: Hook = ignore) -> None:
         """Train on the day's task: all weights are seen, and only free ones move.
@@ -160,24 +166,26 @@ class Agent:
 
         Args:
             task: The task of the day.
-            budget: What the wake may spend.
+            budget: What the wake may spend; a wake that was interrupted keeps the one it has.
             on_event: Called with each record, and with signs of life.
 
         Raises:
             StateError: If the day's wake is over, or was interrupted with another task.
             SettingError: If `budget` is none.
-            TrainingError: If the loss is not finite.
+            TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
         """
+        checks.function("on_event", on_event)
         if self.phase in ("dusk", "night"):
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
+            lesson = Lesson(task, self.network, self.training, self.seed, self.device, self._n_steps)
             with seeding.forked(self.seed, "head", self.day):
                 self.network.begin_day(task.n_outputs)
-            self._input_shape = task.input_shape
-            self._today = Day(task, self.network, self.capacity, self.training, self.seed, self.device, self._n_steps)
+            self._today = Day(lesson, self.network, self.capacity, self.training)
+            self._tasks.append(Form.of(task))
         elif task is not self._today.task:
             raise StateError(
                 f"the wake of day {self.day} was interrupted and goes on only with its task, {self._today.task.name!r}."
@@ -192,7 +200,9 @@ class Agent:
             budget: What the night may spend.
             day: Index of the day, from 0; None is the one under way or next.
         """
-        day = self.day if day is None else day
+        check_task(task)
+        check_budget("the night's budget", budget)
+        day = checks.whole("day", self.day if day is None else day, least=0)
         return dusk_of(task, budget, day, self.network, self.capacity, self.training)
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
@@ -214,6 +224,7 @@ class Agent:
                 the cycle in question.
             TrainingError: If the loss is not finite.
         """
+        checks.function("on_event", on_event)
         check_budget("the night's budget", budget)
         self._day_at_dusk("sleep").sleep(policy, budget, on_event)
         self.finish_night(on_event)
@@ -226,11 +237,43 @@ class Agent:
 
         Raises:
             StateError: If the day has had no wake.
+            TrainingError: If something that the task would own is not finite; see `abandon_day`.
         """
+        checks.function("on_event", on_event)
         today = self._day_at_dusk("finish_night")
         record = today.dawn(on_event)
+        self._days.append(record)
         self._today, self._n_steps = None, today.step
         on_event(record)
+
+    def fork(self) -> Agent:
+        """Give a second agent in the same state, which lives on by itself. Examples are shared, not copied.
+
+        Raises:
+            StateError: In the midst of a wake or a night.
+        """
+        if self.phase in ("wake", "night"):
+            raise StateError(f"fork: an agent can be doubled between days and at dusk, not in its {self.phase}.")
+        twin = copy.copy(self)
+        twin.network = copy.deepcopy(self.network)
+        twin._days, twin._tasks = list(self._days), list(self._tasks)
+        twin._today = None if self._today is None else self._today.fork(twin.network)
+        return twin
+
+    def abandon_day(self) -> None:
+        """Give the day up: forget its task and all that was learnt today, as if the wake had never been.
+
+        For a day whose training has gone wrong. Steps taken stay counted. Earlier tasks are untouched.
+
+        Raises:
+            StateError: If no day is under way.
+        """
+        if self._today is None:
+            raise StateError("abandon_day: no day is under way.")
+        self._n_steps = self._today.step
+        self.network.abandon_day()
+        self._tasks.pop()
+        self._today = None
 
     def predict(self, inputs: Any, task: int) -> Tensor:
         """Compute a task's outputs. Changes nothing, and gives the same bits whenever it is called.
@@ -248,15 +291,15 @@ class Agent:
             StateError: If the task has not begun.
             DataError: If the inputs have another shape.
         """
-        last = self.day if self._today is not None else self.day - 1
-        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
-            raise StateError(f"task {task!r} has not been learnt: there are {last + 1} so far, from 0.")
-        inputs = fitted(as_inputs(inputs), self.network.dtype, self.device)
-        if tuple(inputs.shape[1:]) != self._input_shape:
-            shape = ", ".join(map(str, self._input_shape or ()))
+        self._check_learnt(task)
+        first = self._tasks[0]
+        inputs = as_inputs(inputs)
+        if first.is_floating_point and not inputs.is_floating_point():
+            inputs = inputs.to(self.network.dtype)
+        inputs = fitted(inputs, self.network.dtype, self.device)
+        if tuple(inputs.shape[1:]) != first.shape or not inputs.dim():
+            shape = ", ".join(map(str, first.shape))
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(inputs.shape)}.")
-        if self._today is not None:
-            self._today.flush()
         return predict(self.network, inputs, int(task), self.training.transform)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
@@ -274,18 +317,29 @@ class Agent:
             DataError: If the task has no such split, or another number of outputs or input shape.
             StateError: If the day has not begun.
         """
+        check_task(task)
         if split not in task.splits():
             raise DataError(
                 f"task {task.name!r} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
             )
-        inputs, targets = load(task.splits()[split], self.network.dtype, self.device)
-        outputs = self.predict(inputs, index)
-        if outputs.shape[1] != task.n_outputs:
+        if 0 <= index < len(self._tasks) and task.n_outputs != self._tasks[index].n_outputs:
             raise DataError(
                 f"task {task.name!r} has {task.n_outputs} outputs, and what was learnt on day {index} "
-                f"{outputs.shape[1]}: is it that day's task?"
+                f"{self._tasks[index].n_outputs}: is it that day's task?"
             )
+        examples = task.splits()[split]
+        self._check_learnt(index)
+        outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
+        targets = fitted(examples.targets, self.network.dtype, self.device)
         return self.training.judge(task, outputs, targets)
+
+    def _check_learnt(self, task: Any) -> None:
+        """Refuse a task that has not begun, and make the network ready to be asked about one that has."""
+        last = self.day if self._today is not None else self.day - 1
+        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
+            raise StateError(f"task {task!r} has not been learnt: there are {last + 1} so far, from 0.")
+        if self._today is not None:
+            self._today.lesson.flush()
 
     def _day_at_dusk(self, call: str) -> Day:
         if self._today is None or self.phase not in ("dusk", "night"):

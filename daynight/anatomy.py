@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from daynight.errors import NetworkError
+from daynight.errors import DaynightError, NetworkError, SettingError
 
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
@@ -29,6 +30,7 @@ class Anatomy:
 
     Attributes:
         head: Name of the module that is replaced per task.
+        heads: All names under which that module is registered.
         masked: Name of each masked layer, and of its weight.
         biases: Biases of masked layers: frozen after the first task, or private to each.
         private: Parameters of norm layers, and all buffers: private to each task.
@@ -36,6 +38,7 @@ class Anatomy:
     """
 
     head: str
+    heads: tuple[str, ...]
     masked: dict[str, str]
     biases: tuple[str, ...]
     private: tuple[str, ...]
@@ -54,39 +57,47 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     Raises:
         NetworkError: If the head cannot be found, nothing is left to mask, or the module holds
             something that would move unseen.
+        SettingError: If `exclude` is of another form.
     """
-    modules = dict(module.named_modules())
-    head = _find_head(modules) if head is None else head
-    if not head or head not in modules:
+    modules = dict(module.named_modules(remove_duplicate=False))
+    head = _find_head(dict(module.named_modules())) if head is None else head
+    if not isinstance(head, str) or not head or head not in modules:
         linear = [name for name, part in modules.items() if name and isinstance(part, nn.Linear)]
         raise NetworkError(f"head={head!r} names no part of the network. Its linear layers are: {linear}.")
-    is_excluded = _excluder(modules, exclude)
+    of_head = {id(tensor) for _, tensor in _tensors("", modules[head], recurse=True)}
+    heads = tuple(name for name, part in modules.items() if part is modules[head])
+    outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
+    is_excluded = _excluder(module, exclude)
+    # A tensor that several layers share is excluded with any of them.
+    excluded = {
+        id(tensor)
+        for name, part in outside
+        for short, tensor in _tensors(name, part)
+        if is_excluded(name, part) or is_excluded(short, part)
+    }
     masked: dict[str, str] = {}
     biases: list[str] = []
     private: list[str] = []
     frozen: list[str] = []
-    seen = {id(parameter): "the head" for parameter in modules[head].parameters()}
-    for name, part in modules.items():
-        if _within(name, head):
-            continue
+    seen = set[int]()
+    for name, part in outside:
         _refuse_untouchable(name, part)
-        for short, parameter in part.named_parameters(prefix=name, recurse=False):
-            if seen.get(id(parameter)) == "the head":
+        for short, tensor in _tensors(name, part):
+            if id(tensor) in of_head:
                 raise NetworkError(
                     f"{short} is shared with the head {head!r}, which is private to each task. Name another "
                     "module with head=."
                 )
-            if id(parameter) in seen:
+            if id(tensor) in seen:
                 continue
-            seen[id(parameter)] = short
-            excluded = is_excluded(name, part) or is_excluded(short, part) or not parameter.requires_grad
-            if isinstance(part, NORMS):
+            seen.add(id(tensor))
+            if isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter):
                 private.append(short)
-            elif excluded:
+            elif id(tensor) in excluded or not tensor.requires_grad:
                 frozen.append(short)
-            elif isinstance(part, MASKABLE) and parameter is part.weight:
+            elif isinstance(part, MASKABLE) and tensor is part.weight:
                 masked[name] = short
-            elif isinstance(part, MASKABLE) and parameter is part.bias:
+            elif isinstance(part, MASKABLE) and tensor is part.bias:
                 biases.append(short)
             else:
                 raise NetworkError(
@@ -94,25 +105,59 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
                     f"nor a norm's, so it would change under finished tasks. Exclude it with "
                     f"exclude=[{short!r}]: it is then trained with the first task and frozen."
                 )
-        private.extend(short for short, _ in part.named_buffers(prefix=name, recurse=False))
     if not masked:
         raise NetworkError(
             f"there is nothing to mask: beside the head {head!r} the network has no linear or convolution "
             "layer that is not excluded. Give it a hidden layer, or name a smaller head with head=."
         )
-    return Anatomy(head=head, masked=masked, biases=tuple(biases), private=tuple(private), frozen=tuple(frozen))
+    return Anatomy(
+        head=heads[0], heads=heads, masked=masked, biases=tuple(biases), private=tuple(private), frozen=tuple(frozen)
+    )
+
+
+def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
+    """Make a head, and make sure that it is new.
+
+    Args:
+        make_head: Makes it.
+        n_outputs: Number of outputs to ask for.
+        others: Modules that it may share nothing with: the network, and the heads of other tasks.
+
+    Raises:
+        NetworkError: If `make_head` fails, or what it gives is no module, or not new.
+    """
+    try:
+        head = make_head(n_outputs)
+    except DaynightError:
+        raise
+    except Exception as error:
+        raise NetworkError(f"make_head failed for {n_outputs} outputs: {type(error).__name__}: {error}") from error
+    if not isinstance(head, nn.Module):
+        raise NetworkError(f"make_head must give a torch.nn.Module, and for {n_outputs} outputs gave {head!r}.")
+    taken = {id(tensor) for other in others for _, tensor in _tensors("", other, recurse=True)}
+    if any(id(tensor) in taken for _, tensor in _tensors("", head, recurse=True)):
+        raise NetworkError(
+            "make_head must make a new module at each call: this one holds what an earlier head or the network holds. "
+            "Build the layers within make_head."
+        )
+    return head
 
 
 def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
     """Make a new head like `head`, drawn anew from PyTorch's global generator, with `n_outputs` outputs.
 
     Raises:
-        NetworkError: If the head is neither a linear nor a convolution layer.
+        NetworkError: If the head is neither a linear nor a convolution layer, or its groups do not divide the outputs.
     """
     bias = getattr(head, "bias", None) is not None
     if isinstance(head, nn.Linear):
         return nn.Linear(head.in_features, n_outputs, bias=bias)
     if isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if n_outputs % head.groups:
+            raise NetworkError(
+                f"a convolution head of {head.groups} groups cannot have {n_outputs} outputs, for they must be a "
+                "multiple. Give make_head=, a function of the number of outputs, or another n_outputs."
+            )
         same = ("in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
         settings: dict[str, Any] = {name: getattr(head, name) for name in same}
         return type(head)(out_channels=n_outputs, bias=bias, **settings)
@@ -131,15 +176,37 @@ def _find_head(modules: dict[str, nn.Module]) -> str:
     return linear[-1]
 
 
-def _excluder(modules: dict[str, nn.Module], exclude: Exclude) -> Callable[[str, nn.Module], bool]:
-    if callable(exclude):
-        return exclude
-    names = [exclude] if isinstance(exclude, str) else list(exclude)
-    known = {*modules, *(name for name, _ in modules[""].named_parameters())}
+def _tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str, Tensor]]:
+    """Give the parameters and buffers of a part, and their names within the network."""
+    return [*part.named_parameters(name, recurse), *part.named_buffers(name, recurse)]
+
+
+def _excluder(module: nn.Module, exclude: Exclude) -> Callable[[str, nn.Module], bool]:
+    if callable(exclude) and not isinstance(exclude, type | nn.Module):
+        return functools.partial(_ask, exclude)
+    given: Any = [exclude] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else exclude
+    names = list(given)
+    if not all(isinstance(name, str) for name in names):
+        raise SettingError(
+            "exclude must be names of modules or parameters, such as ['0'], or a function of (name, module), such as "
+            f"lambda name, part: isinstance(part, nn.Conv2d), not {exclude!r}."
+        )
+    known = {name for name, _ in module.named_modules(remove_duplicate=False)}
+    known |= {name for name, _ in module.named_parameters(remove_duplicate=False)}
     unknown = [name for name in names if not name or name not in known]
     if unknown:
         raise NetworkError(f"exclude names {unknown}, which the network does not have.")
     return lambda name, part: any(_within(name, excluded) for excluded in names)
+
+
+def _ask(exclude: Callable[[str, nn.Module], bool], name: str, part: nn.Module) -> bool:
+    try:
+        return bool(exclude(name, part))
+    except TypeError as error:
+        raise SettingError(
+            f"exclude must be a function of (name, module), and this one fails for {name!r}: {error}. Give it two "
+            "arguments, or give names of modules."
+        ) from error
 
 
 def _within(name: str, parent: str) -> bool:

@@ -79,20 +79,25 @@ class Capacity:
             CapacityError: If more nights are asked for than `days`.
         """
         if self.days is not None and n_nights > self.days:
-            raise CapacityError(
-                f"day {n_nights - 1} is beyond the {self.days} days that the capacity is shared among. "
-                f"Give Capacity more days, or use keep_per_night if their number is unknown."
-            )
+            raise CapacityError(f"{n_nights} nights are {self._beyond()}")
         if self.ranking == "layer":
             return tuple(self._owned(size, self.min_per_layer, n_nights) for size in sizes)
         return (self._owned(sum(sizes), self.min_per_layer * len(sizes), n_nights),)
 
     def available(self, sizes: Sequence[int], day: int) -> int:
-        """Count the weights that are free when `day` begins, and so held by its task at dusk."""
-        return sum(sizes) - sum(self.owned_after(sizes, day))
+        """Count the weights that are free when `day` begins, and so held by its task at dusk.
+
+        Raises:
+            CapacityError: If `day` is beyond the last.
+        """
+        return sum(sizes) - sum(self._around(sizes, day)[0])
 
     def dawn_density(self, sizes: Sequence[int], day: int) -> float:
-        """Give the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none."""
+        """Give the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none.
+
+        Raises:
+            CapacityError: If `day` is beyond the last.
+        """
         available = self.available(sizes, day)
         return sum(self._new(sizes, day)) / available if available else 1.0
 
@@ -107,6 +112,9 @@ class Capacity:
 
         Returns:
             One count for each layer, or a single one if the ranking is global.
+
+        Raises:
+            CapacityError: If `day` is beyond the last.
         """
         new = self._new(sizes, day)
         if density <= self.dawn_density(sizes, day):
@@ -123,10 +131,10 @@ class Capacity:
             day: Index of the day, from 0.
 
         Raises:
-            CapacityError: If nothing is free, or a layer would get no new weight.
+            CapacityError: If `day` is beyond the last, nothing is free, or a layer would get no new weight.
         """
         sizes = tuple(layers.values())
-        before, after = self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
+        before, after = self._around(sizes, day)
         if sum(before) >= sum(sizes):
             raise CapacityError(
                 f"day {day}: all {sum(sizes):,} maskable weights are owned, so nothing is free to learn "
@@ -150,8 +158,19 @@ class Capacity:
             )
 
     def _new(self, sizes: Sequence[int], day: int) -> tuple[int, ...]:
-        before, after = self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
-        return tuple(new - old for old, new in zip(before, after, strict=True))
+        return tuple(new - old for old, new in zip(*self._around(sizes, day), strict=True))
+
+    def _around(self, sizes: Sequence[int], day: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Count what all tasks together own as `day` begins, and after its night."""
+        if self.days is not None and day >= self.days:
+            raise CapacityError(f"day {day} is {self._beyond()}")
+        return self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
+
+    def _beyond(self) -> str:
+        return (
+            f"beyond the {self.days} days that the capacity is shared among. Give Capacity more days, or use "
+            "keep_per_night if their number is unknown."
+        )
 
     def _owned(self, size: int, floor: int, n_nights: int) -> int:
         owned = 0

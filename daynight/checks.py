@@ -6,40 +6,46 @@ import math
 import numbers
 from typing import Any
 
+import torch
+
 from daynight.errors import SettingError
 
 
-def whole(what: str, value: Any, least: int) -> int:
+def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
     """Give `value` as an int.
 
     Args:
         what: Names it in the error.
         value: What was given.
         least: The smallest number that it may be.
+        most: The largest one; None is no limit.
 
     Raises:
-        SettingError: If it is not a whole number from `least` up.
+        SettingError: If it is not a whole number from `least` up, or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise SettingError(f"{what} must be a whole number from {least} up, not {value!r}.")
+    _check_most(what, value, most)
     return int(value)
 
 
-def finite(what: str, value: Any, least: float = -math.inf) -> float:
+def finite(what: str, value: Any, least: float = -math.inf, most: int | None = None) -> float:
     """Give `value` as a float.
 
     Args:
         what: Names it in the error.
         value: What was given.
         least: The smallest number that it may be.
+        most: The largest one; None is no limit but that of a float.
 
     Raises:
-        SettingError: If it is not a finite number, or below `least`.
+        SettingError: If it is not a finite number, below `least` or above `most`.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not _is_finite(value):
         raise SettingError(f"{what} must be a finite number, not {value!r}.")
     if value < least:
         raise SettingError(f"{what} must be {least:g} or more, not {value!r}.")
+    _check_most(what, value, most)
     return float(value)
 
 
@@ -51,3 +57,50 @@ def one_of(what: str, value: Any, choices: tuple[str, ...]) -> None:
     """
     if value not in choices:
         raise SettingError(f"{what} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
+
+
+def flag(what: str, value: Any) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        SettingError: If `value` is of another kind.
+    """
+    if not isinstance(value, bool):
+        raise SettingError(f"{what} must be True or False, not {value!r}.")
+
+
+def function(what: str, value: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        SettingError: If it cannot be.
+    """
+    if not callable(value):
+        raise SettingError(f"{what} must be a function, not {value!r}.")
+
+
+def _is_finite(value: numbers.Real) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number or fraction that no float can hold
+        return False
+
+
+def _check_most(what: str, value: Any, most: int | None) -> None:
+    if most is not None and value > most:
+        raise SettingError(f"{what} must be at most {most:,}, not {value!r}.")
+
+
+def usable_device(device: Any) -> torch.device:
+    """Give the device, if numbers can be put on it and read from it.
+
+    Raises:
+        SettingError: If they cannot be.
+    """
+    try:
+        found = torch.zeros(1, device=device)
+        found.tolist()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SettingError(f"device={device!r} cannot be used here: {reason} Use device='cpu'.") from error
+    return found.device

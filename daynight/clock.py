@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
+from daynight import checks
 from daynight.agent import Agent
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
 from daynight.policies import SleepPolicy, planned_cycles
 from daynight.progress import ProgressBar
 from daynight.schedule import Budget, check_budget
-from daynight.tasks import Pair, Task, TaskStream
+from daynight.splits import Pair
+from daynight.tasks import Task, TaskStream
 
 
 class Clock:
@@ -50,11 +53,13 @@ class Clock:
         self.stream = stream if isinstance(stream, TaskStream) else TaskStream(stream)
         self.policy, self.wake, self.night = policy, wake, night
         self.history = History()
+        self._n_noted = agent.day  # days that are over and wholly in the history, or before it
         self._hooks: list[Hook] = (
             [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
         )
         if not all(callable(hook) for hook in self._hooks):
             raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+        checks.flag("progress", progress)
         self._progress = progress
 
     @property
@@ -62,13 +67,16 @@ class Clock:
         """Whether all days of the stream are over."""
         return self.agent.day >= len(self.stream)
 
-    def check(self) -> None:
+    def check(self, until: int | None = None) -> None:
         """Make sure that every day to come can be: tasks, capacity, and the policy's plans.
+
+        Args:
+            until: The day to stop before, from 0; None is the stream's end.
 
         Raises:
             DataError, NetworkError, CapacityError, PolicyError, SettingError: For the first rule broken.
         """
-        for day in range(self.agent.day, len(self.stream)):
+        for day in range(len(self.stream) if until is None else min(until, len(self.stream))):
             self._check_day(day)
 
     def step(self) -> None:
@@ -78,16 +86,48 @@ class Clock:
             SettingError: If all days are over.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
+        self.to_dusk()
+        self.agent.sleep(self.policy, self.night, self._note)
+        self._catch_up()
+
+    def to_dusk(self) -> None:
+        """Live up to the end of the next wake, or of the one under way, and evaluate there.
+
+        Raises:
+            SettingError: If all days are over.
+            DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
+        """
         if self.is_over:
             raise SettingError(f"all {len(self.stream)} days of the stream are over.")
+        self._catch_up()
         day = self.agent.day
-        task = self.stream[day]
         if self.agent.phase in ("between days", "wake"):
             self._check_day(day)
-            self.agent.wake(task, self.wake, self._note)
-            self._evaluate(day, "dusk")
-        self.agent.sleep(self.policy, self.night, self._note)
-        self._evaluate(day, "dawn")
+            self.agent.wake(self.stream[day], self.wake, self._note)
+        self._evaluate(day, "dusk")
+
+    def fork(
+        self, *, policy: SleepPolicy | None = None, night: Budget | None = None, on_event: Hook | Iterable[Hook] = ()
+    ) -> Clock:
+        """Give a second clock with an agent of its own, in the same state and with the same history.
+
+        Runs that differ only in what happens after the first wake can share it: `to_dusk`, and then a fork
+        for each. They are, to the bit, what they would be without.
+
+        Args:
+            policy: Its policy; None is this one's.
+            night: Its budget of each night; None is this one's.
+            on_event: Its hooks; none are taken over.
+
+        Raises:
+            StateError: In the midst of a wake or a night.
+        """
+        twin = Clock(
+            self.agent.fork(), self.stream, policy=policy or self.policy, wake=self.wake, night=night or self.night,
+            on_event=on_event, progress=self._progress,
+        )  # fmt: skip
+        twin.history, twin._n_noted = History(self.history), self._n_noted
+        return twin
 
     def run(self, until: int | None = None) -> History:
         """Live day after day.
@@ -98,14 +138,15 @@ class Clock:
         Returns:
             What happened, from the clock's first day on.
         """
-        self.check()
-        end = len(self.stream) if until is None else min(until, len(self.stream))
+        end = len(self.stream) if until is None else min(checks.whole("until", until, least=0), len(self.stream))
+        self.check(end)
         bar = ProgressBar(len(self.stream), self._n_steps(end), self.agent.n_steps) if self._progress else None
         hooks = list(self._hooks)
         try:
             self._hooks += [bar] if bar else []
             while self.agent.day < end:
                 self.step()
+            self._catch_up()
         finally:
             self._hooks = hooks
             if bar:
@@ -115,6 +156,8 @@ class Clock:
     def _check_day(self, day: int) -> None:
         task = self.stream[day]
         self.agent.check(task, day, like=self.stream[0])
+        if day < self.agent.day:
+            return
         planned_cycles(self.policy, self.agent.night(task, self.night, day))
 
     def _n_steps(self, end: int) -> int:
@@ -125,14 +168,27 @@ class Clock:
             total += sum(budget.open(steps_per_epoch).n_steps for budget in (self.wake, self.night))
         return total
 
+    def _catch_up(self) -> None:
+        """Note what is missing of the days that are over, because they, or what hears of them, were interrupted."""
+        for day in range(self._n_noted, self.agent.day):
+            if not self.history.select(kind="day", day=day):
+                self._note(self.agent.days[day])
+            self._evaluate(day, "dawn")
+        self._n_noted = self.agent.day
+
     def _evaluate(self, day: int, phase: str) -> None:
+        """Evaluate every task so far, as far as that has not been done."""
+        known = {record.task for record in self.history.select(kind="evaluation", day=day, phase=phase)}
         for index in range(day + 1):
+            if index in known:
+                continue
+            began = time.perf_counter()
             loss, score = self.agent.evaluate(self.stream[index], index)
+            seconds = time.perf_counter() - began
             self._note(
-                Record(
-                    kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss, score=score
-                )
-            )
+                Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
+                       score=score, elapsed_seconds=seconds)
+            )  # fmt: skip
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):

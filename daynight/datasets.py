@@ -14,7 +14,8 @@ from torch.nn import functional
 from daynight import checks, seeding
 from daynight.errors import SettingError
 from daynight.images import Images, Source, load_images
-from daynight.tasks import Split, Task, TaskStream
+from daynight.splits import Split
+from daynight.tasks import Task, TaskStream
 
 #: The label pairs of the study, one task each.
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -40,7 +41,8 @@ def split_mnist(
         DataNotFoundError, DataError: If the data cannot be had, or are damaged.
         SettingError: If a setting is outside its range.
     """
-    return _split(load_images("mnist", data, folder), classes, n_train)
+    groups = _groups(classes)
+    return _split(load_images("mnist", data, folder), groups, n_train)
 
 
 def split_cifar10(
@@ -50,7 +52,8 @@ def split_cifar10(
 
     Inputs are float32 (n, 3, 32, 32) from 0 to 1. For the rest see `split_mnist`.
     """
-    return _split(load_images("cifar10", data, folder), classes, n_train)
+    groups = _groups(classes)
+    return _split(load_images("cifar10", data, folder), groups, n_train)
 
 
 def permuted_mnist(
@@ -86,10 +89,9 @@ def rotated_mnist(
         folder: Where the data are.
         n_train: Number of training examples a task, evenly from the digits; None is all.
     """
-    if not len(degrees) or not all(np.isfinite(degrees)):
-        raise SettingError(f"degrees must be at least one finite angle, not {degrees!r}.")
-    names = [f"{angle:g} degrees" for angle in degrees]
-    views = [Rotation(float(angle)) if angle % 360 else None for angle in degrees]
+    angles = _angles(degrees)
+    names = [f"{angle:g} degrees" for angle in angles]
+    views = [Rotation(angle) if angle % 360 else None for angle in angles]
     return _viewed(load_images("mnist", data, folder), views, names, n_train)
 
 
@@ -136,11 +138,32 @@ class Rotation:
         return torch.cat(parts)
 
 
-def _split(images: Images, classes: Classes, n_train: int | None) -> TaskStream:
+def _groups(classes: Classes) -> list[tuple[int, ...]]:
+    try:
+        groups = [tuple(checks.whole("a label", label, least=0, most=9) for label in group) for group in classes]
+    except (TypeError, SettingError):
+        groups = []
+    if not groups or not all(len(set(group)) == len(group) > 1 for group in groups):
+        raise SettingError(
+            "classes must be one or more groups, each of two or more different labels from 0 to 9, such as "
+            f"[(0, 1), (2, 3)], not {classes!r}."
+        )
+    return groups
+
+
+def _angles(degrees: Sequence[float]) -> list[float]:
+    try:
+        angles = [checks.finite("an angle", angle) for angle in degrees]
+    except (TypeError, SettingError):
+        angles = []
+    if not angles:
+        raise SettingError(f"degrees must be at least one finite angle, such as [0, 30, 60], not {degrees!r}.")
+    return angles
+
+
+def _split(images: Images, groups: list[tuple[int, ...]], n_train: int | None) -> TaskStream:
     tasks = []
-    for group in classes:
-        if len(set(group)) != len(group) or len(group) < 2 or not set(group) <= set(range(10)):
-            raise SettingError(f"classes: {group!r} must be two or more different labels from 0 to 9.")
+    for group in groups:
         train = _subset(images.x_train, images.y_train, group, n_train)
         test = _subset(images.x_test, images.y_test, group, None)
         tasks.append(Task(train=train, test=test, n_outputs=len(group), name="/".join(map(str, group))))

@@ -37,7 +37,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise _refused(target, error) from error
+        raise _refused(target, error, temporary) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -69,6 +69,8 @@ def _take_over_mode(temporary: Path, target: Path) -> None:
     temporary.chmod(mode)
 
 
-def _refused(path: Path, error: OSError) -> OutputError:
+def _refused(path: Path, error: OSError, temporary: Path | None = None) -> OutputError:
     reason = error.strerror or str(error)
+    if temporary is not None:
+        reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
     return OutputError(f"cannot write to {path}: {reason}. Name a folder that you may write to.")

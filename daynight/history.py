@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from daynight import files
-from daynight.errors import DataError, MissingPackageError
+from daynight import checks, files
+from daynight.errors import DataError, DataNotFoundError, MissingPackageError, SettingError
 
 if TYPE_CHECKING:
     import pandas
@@ -40,13 +40,15 @@ class Record:
         density: Fraction of the weights available at dusk that is kept, 0 to 1.
         owned: Number of weights that the task of `day` owns, or still holds during its night.
         free: Number of maskable weights that no task owns.
+        capacity: Number of maskable weights.
         private: Number of parameters and buffers beside the capacity that are the task's own: its
             head, and what is kept per task.
         wake_steps: Optimizer steps of the day's wake.
         night_steps: Optimizer steps of its night.
         unspent_steps: Steps of the night's budget that were not used.
         n_train: Number of the day's training examples.
-        elapsed_seconds: Seconds since the phase began; in a ``"day"``, since the day began.
+        elapsed_seconds: Seconds since the phase began; of an evaluation, that it took; in a ``"day"``, those of
+            its wake and night together, without evaluations.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class Record:
     density: float | None = None
     owned: int | None = None
     free: int | None = None
+    capacity: int | None = None
     private: int | None = None
     wake_steps: int | None = None
     night_steps: int | None = None
@@ -100,7 +103,8 @@ def ignore(event: Event) -> None:
 
 
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
-_TEXT = {"kind", "phase"}
+_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
+_NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {"loss", "score", "validation_loss", "validation_score", "density", "elapsed_seconds"}
 
 
@@ -116,7 +120,14 @@ class History:
         return tuple(self._records)
 
     def select(self, **fields: Any) -> tuple[Record, ...]:
-        """Give the records whose fields have these values, such as ``select(kind="prune", day=2)``."""
+        """Give the records whose fields have these values, such as ``select(kind="prune", day=2)``.
+
+        Raises:
+            SettingError: If a record has no such field.
+        """
+        unknown = [name for name in fields if name not in COLUMNS]
+        if unknown:
+            raise SettingError(f"select: a record has no field {unknown[0]!r}, only {', '.join(COLUMNS)}.")
         wanted = fields.items()
         return tuple(r for r in self._records if all(getattr(r, name) == value for name, value in wanted))
 
@@ -131,7 +142,12 @@ class History:
         return self.scores("dawn")
 
     def scores(self, phase: str = "dawn") -> np.ndarray:
-        """Score on test data at each ``"dusk"`` or ``"dawn"``: float64 (day, task), else NaN."""
+        """Score on test data at each ``"dusk"`` or ``"dawn"``: float64 (day, task), else NaN.
+
+        Raises:
+            SettingError: If `phase` is neither.
+        """
+        checks.one_of("phase", phase, ("dusk", "dawn"))
         found = self.select(kind="evaluation", phase=phase)
         size = 1 + max((record.day for record in found), default=-1)
         table = np.full((size, size), np.nan)
@@ -172,24 +188,20 @@ class History:
         """Read what `to_csv` wrote.
 
         Raises:
-            DataError: If the file is not of that form.
+            DataNotFoundError: If there is no such file.
+            DataError: If it is not of that form, or was cut short.
         """
-        with Path(path).open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        return cls(_records_of(rows, path))
+        return cls(_read(path, _rows_of_csv))
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> History:
         """Read what `to_json` wrote.
 
         Raises:
-            DataError: If the file is not of that form.
+            DataNotFoundError: If there is no such file.
+            DataError: If it is not of that form, or was cut short.
         """
-        try:
-            rows = json.loads(Path(path).read_text())["records"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is not a history: {error!r}.") from error
-        return cls(_records_of(rows, path))
+        return cls(_read(path, _rows_of_json))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -206,16 +218,41 @@ class History:
         self._records.append(record)
 
 
-def _records_of(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> list[Record]:
+def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:
+    """Read the records in a file; `rows_of` finds their fields, by name, in its text."""
     try:
-        return [Record(**{name: _read(name, value) for name, value in row.items()}) for row in rows]
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is not a history: {error}.") from error
+        rows = rows_of(Path(path).read_bytes().decode())
+        return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"there is no history {path}. Name a file that to_csv or to_json wrote.") from error
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, csv.Error) as error:
+        raise DataError(f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.") from error
 
 
-def _read(name: str, value: Any) -> Any:
+def _rows_of_csv(text: str) -> list[dict[str, Any]]:
+    header, *rows = list(csv.reader(text.splitlines())) or [[]]
+    if not set(_NEEDED) <= set(header):
+        raise ValueError(f"its first line does not name the columns {', '.join(_NEEDED)}")
+    if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
+        raise ValueError("a line of it is cut")
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _rows_of_json(text: str) -> list[dict[str, Any]]:
+    content = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("records"), list):
+        raise ValueError("it has no list of records")
+    rows: list[dict[str, Any]] = content["records"]
+    return rows
+
+
+def _value_of(name: str, value: Any) -> Any:
     if value is None or value == "":
+        if name in _NEEDED:
+            raise ValueError(f"a record has no {name}")
         return None
-    if name in _TEXT:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ValueError(f"{value!r} is no {name}")
         return value
     return float(value) if name in _FLOATS else int(value)

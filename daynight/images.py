@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -82,7 +81,8 @@ def load_images(name: Name, data: Source = "auto", folder: str | os.PathLike[str
         return _sample(name)
     given = folder or os.environ.get("DAYNIGHT_DATA")
     try:
-        return _from_folder(name, Path(given)) if given else _from_cache_or_download(name)
+        way_out = "leave folder= out" if folder else "unset DAYNIGHT_DATA"
+        return _from_folder(name, Path(given), way_out) if given else _from_cache_or_download(name)
     except DataNotFoundError as error:
         # A folder that was named and does not have the data is a mistake, and no reason for other data.
         if data == "full" or given or name != "mnist":
@@ -97,15 +97,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daynight"
 
 
-def _from_folder(name: Name, folder: Path) -> Images:
+def _from_folder(name: Name, folder: Path, way_out: str) -> Images:
     packed = folder / f"{name}.npz"
     if packed.exists():
         return _read_packed(name, packed)
     raw = folder / ("MNIST/raw" if name == "mnist" else "cifar-10-batches-py")
-    if not raw.exists():
+    if not raw.is_dir():
         raise DataNotFoundError(
             f"{_TITLES[name]} is not in {folder}: there is neither {packed.name} nor {raw.relative_to(folder)}. "
-            "Name another folder, or unset DAYNIGHT_DATA to have the data downloaded."
+            f"Name another folder, or {way_out} to have the data downloaded."
         )
     # What was read once from these very files is in the cache, under a name made of their sizes and times.
     parts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(raw.iterdir())]
@@ -141,22 +141,32 @@ def _read_packed(name: Name, path: Path) -> Images:
         # NumPy leaves a file that it opened itself open if it turns out to be damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in _KEYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except OSError as error:
         raise DataError(
-            f"{path} is damaged, or is no archive of the arrays {', '.join(_KEYS)}: {error}. Delete it, or put a "
-            "whole one in its place."
+            f"{path} cannot be read: {error.strerror or error}. Put a file in its place that can be."
+        ) from error
+    except Exception as error:  # Damaged archives fail in many ways, and NumPy's advice would be to trust them.
+        raise DataError(
+            f"{path} is damaged, or is no .npz archive of the arrays {', '.join(_KEYS)}. Delete it, or put a whole one "
+            "in its place."
         ) from error
     images = Images(**arrays, source=_describe(name, str(path)))
     return _checked(name, images, path)
 
 
 def _checked(name: Name, images: Images, path: Path) -> Images:
-    for x, y in ((images.x_train, images.y_train), (images.x_test, images.y_test)):
+    for which, x, y in (("y_train", images.x_train, images.y_train), ("y_test", images.x_test, images.y_test)):
         sound = x.dtype == np.uint8 and x.shape[1:] == _SHAPES[name] and y.shape == (len(x),) and len(x)
         if not sound or not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > 9:
             raise DataError(
                 f"{path} does not hold {_TITLES[name]}: images must be uint8 of the shape (n, "
                 f"{', '.join(map(str, _SHAPES[name]))}) with as many labels from 0 to 9. Put a whole file in its place."
+            )
+        missing = np.setdiff1d(np.arange(10), y)
+        if len(missing):
+            raise DataError(
+                f"{path} does not hold {_TITLES[name]}: no example in {which} is of class {missing[0]}. Put a whole "
+                "file in its place."
             )
     return attrs.evolve(images, y_train=images.y_train.astype(np.int64), y_test=images.y_test.astype(np.int64))
 
@@ -173,15 +183,15 @@ def _read_torchvision(name: Name, folder: Path, download: bool) -> Images:
     try:
         with _impatient(), contextlib.redirect_stdout(None):
             train, test = (kind(str(folder), train=train, download=download) for train in (True, False))
-    except (OSError, RuntimeError, ValueError, EOFError, AssertionError, zipfile.BadZipFile) as error:
+    except Exception as error:  # Networks and damaged files fail in many ways.
         if download:
             raise DataNotFoundError(
                 f"{_TITLES[name]} could not be downloaded ({type(error).__name__}: {_first_line(error)})."
                 " Name a folder that has it with folder=, or in DAYNIGHT_DATA."
             ) from error
+        # Torchvision's advice would be a setting of its own.
         raise DataError(
-            f"the {_TITLES[name]} files in {folder} are damaged: {_first_line(error)}. Delete them and fetch "
-            "them again."
+            f"the {_TITLES[name]} files in {folder} are damaged or incomplete. Delete them and fetch them again."
         ) from error
     x_train, y_train, x_test, y_test = (
         np.asarray(array) for array in (train.data, train.targets, test.data, test.targets)

@@ -11,10 +11,9 @@ import attrs
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from daynight import checks
-from daynight.anatomy import Exclude, dissect, fresh_head
+from daynight.anatomy import Exclude, dissect, fresh_head, new_head
 from daynight.errors import NetworkError
 
 #: What an owner map holds for a weight that no task owns.
@@ -46,7 +45,7 @@ class MaskedNetwork:
     Args:
         module: The module; it is copied, so the caller's own stays as it is.
         head: Name of the module that is replaced per task; None finds the last linear layer.
-        make_head: Makes a head from a number of outputs; None makes one of the same kind.
+        make_head: Makes a head from a number of outputs, a new one at each call; None makes one of the same kind.
         exclude: Layers whose weights are not masked but trained with the first task and then frozen:
             names (each with all that is in it), or a function of (name, module).
         biases: ``"per-task"``: each task has its own biases in masked layers, which start from the day
@@ -58,7 +57,7 @@ class MaskedNetwork:
 
     Raises:
         NetworkError: If nothing can be masked, or something would move unseen.
-        SettingError: If `biases` or `restart` is none of these.
+        SettingError: If `biases` or `restart` is none of these, or `exclude` of another form.
     """
 
     def __init__(
@@ -76,6 +75,8 @@ class MaskedNetwork:
         checks.one_of("restart", restart, ("zero", "redraw", "keep"))
         if not isinstance(module, nn.Module):
             raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
+        if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
+            raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
         self.anatomy = dissect(module, head, exclude)
         self.module = copy.deepcopy(module).to(device)
         self.biases, self.restart = biases, restart
@@ -107,11 +108,6 @@ class MaskedNetwork:
         """Type of its weights, to which floating-point inputs are converted."""
         return next(iter(self.weights.values())).dtype
 
-    @property
-    def normalises_batches(self) -> bool:
-        """Whether it has batch normalisation, which cannot train on a batch of one."""
-        return any(isinstance(part, _BatchNorm) for part in self.module.modules())
-
     def count(self, owner: int) -> dict[str, int]:
         """Count the weights of each layer that belong to task `owner`, or to nobody (`FREE`)."""
         return {name: int((owners == owner).sum()) for name, owners in self.owners.items()}
@@ -122,9 +118,9 @@ class MaskedNetwork:
 
     def n_private(self, task: int) -> int:
         """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
-        return sum(p.numel() for p in self._head_of(task).parameters()) + sum(
-            tensor.numel() for tensor in self._private_of(task).values()
-        )
+        head = self._head_of(task)
+        tensors = (*head.parameters(), *head.buffers(), *self._private_of(task).values())
+        return sum(tensor.numel() for tensor in tensors)
 
     def begin_day(self, n_outputs: int) -> None:
         """Give all free weights to a new task, restart them, and make its head.
@@ -136,8 +132,8 @@ class MaskedNetwork:
         """
         assert not self._is_day
         first = self.n_tasks == 0
-        weight = next(iter(self.weights.values()))
-        head = self._make_head(n_outputs).to(weight.device, weight.dtype)
+        head = self._new_head(n_outputs)
+        self._before = _copies(self._changeable()), dict(self._pruned)
         for name, owners in self.owners.items():
             if self.n_tasks > torch.iinfo(owners.dtype).max:
                 owners = self.owners[name] = owners.to(torch.int32)
@@ -171,10 +167,22 @@ class MaskedNetwork:
     def end_day(self) -> None:
         """Seal the task of the day: what it holds it owns, and what is private to it is put away."""
         assert self._is_day
-        private = {name: tensor.clone() for name, tensor in self._private_of(self.n_tasks).items()}
+        private = _copies(self._private_of(self.n_tasks))
         self._heads.append(self._live_head().requires_grad_(False))
         self._private.append(private)
         self._is_day = False
+
+    def abandon_day(self) -> None:
+        """Give the day up: free what its task holds, and put back what was there before it."""
+        assert self._is_day
+        (before, self._pruned), self._is_day = self._before, False
+        with torch.no_grad():
+            for name, owners in self.owners.items():
+                self.weights[name].masked_fill_(owners == self.n_tasks, 0)
+                owners[owners == self.n_tasks] = FREE
+            now = self._changeable()
+            for name, value in before.items():
+                now[name].copy_(value)
 
     def trainables(self) -> list[Trainable]:
         """Give the parameters that the task of the day may move."""
@@ -202,11 +210,11 @@ class MaskedNetwork:
         Yields:
             A function of inputs (batch, ...), as a network reads them, to outputs (batch, n_outputs).
         """
-        tensors = self._private_of(task) | {
-            self.anatomy.masked[name]: self.visible(name, task) for name in self.weights
-        }
+        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
         with self._lent(self._head_of(task)), torch.no_grad():
-            yield lambda inputs: functional_call(self.module, tensors, (inputs.contiguous(),))
+            private = dict(self.module.named_buffers()) | self._private_of(task)
+            # New copies for each call, since a module may change its buffers even in evaluation mode.
+            yield lambda inputs: functional_call(self.module, weights | _copies(private), (inputs.contiguous(),))
 
     def probe(self, inputs: Tensor, n_outputs: int) -> Tensor:
         """Make sure that the network reads `inputs`, and that its head is what makes its outputs.
@@ -223,11 +231,10 @@ class MaskedNetwork:
         Raises:
             NetworkError: If not.
         """
-        weight = next(iter(self.weights.values()))
-        head = self._make_head(n_outputs).to(weight.device, weight.dtype)
-        with self._lent(head), torch.no_grad():
+        with self._lent(self._new_head(n_outputs)), torch.no_grad():
+            self._new_head(n_outputs)  # so that a function that makes one head for all is refused before the first day
             try:
-                outputs = self.module(inputs)
+                outputs = functional_call(self.module, _copies(dict(self.module.named_buffers())), (inputs,))
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 raise NetworkError(
                     f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
@@ -241,6 +248,21 @@ class MaskedNetwork:
             )
         return outputs
 
+    def trains_on(self, inputs: Tensor, n_outputs: int) -> bool:
+        """Tell whether its norm layers can train on such a batch. Draws from PyTorch's global generator.
+
+        Args:
+            inputs: (batch, ...), as a network reads them.
+            n_outputs: Number of outputs to ask for.
+        """
+        with self._lent(self._new_head(n_outputs)), torch.no_grad():
+            self.module.train()
+            try:
+                functional_call(self.module, _copies(dict(self.module.named_buffers())), (inputs,))
+            except ValueError:  # batch normalisation of one value
+                return False
+        return True
+
     def visible(self, name: str, task: int) -> Tensor:
         """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
 
@@ -248,6 +270,13 @@ class MaskedNetwork:
         """
         owners, weight = self.owners[name], self.weights[name].detach()
         return torch.where((owners >= 0) & (owners <= task), weight, 0).contiguous()
+
+    def _changeable(self) -> dict[str, Tensor]:
+        """Give what a day may change beside its head and the free weights, which on all but the first are zero."""
+        names = set(self.anatomy.private + self.anatomy.biases + self.anatomy.frozen)
+        names |= set() if self.n_tasks else set(self.anatomy.masked.values())
+        live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        return {name: live[name].detach() for name in names}
 
     def _private_of(self, task: int) -> dict[str, Tensor]:
         if task < self.n_tasks:
@@ -259,6 +288,10 @@ class MaskedNetwork:
 
     def _head_of(self, task: int) -> nn.Module:
         return self._heads[task] if task < len(self._heads) else self._live_head()
+
+    def _new_head(self, n_outputs: int) -> nn.Module:
+        weight = next(iter(self.weights.values()))
+        return new_head(self._make_head, n_outputs, {self.module, *self._heads}).to(weight.device, weight.dtype)
 
     def _live_head(self) -> nn.Module:
         return self.module.get_submodule(self.anatomy.head)
@@ -278,8 +311,9 @@ class MaskedNetwork:
                 part.training = mode
 
     def _set_head(self, head: nn.Module) -> None:
-        parent, _, name = self.anatomy.head.rpartition(".")
-        setattr(self.module.get_submodule(parent), name, head)
+        for alias in self.anatomy.heads:
+            parent, _, name = alias.rpartition(".")
+            setattr(self.module.get_submodule(parent), name, head)
 
     def _restart(self, name: str, free: Tensor) -> None:
         """Set the free weights of a layer; pruning has left them at zero."""
@@ -293,3 +327,7 @@ class MaskedNetwork:
             fresh = layer.weight  # type: ignore[assignment]
         with torch.no_grad():
             self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}

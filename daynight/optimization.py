@@ -68,7 +68,7 @@ class Optimization:
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
-        self._scheduler = training.scheduler(self._optimizer, n_steps) if training.scheduler else None
+        self._scheduler = training.make_scheduler(self._optimizer, n_steps)
 
     @property
     def features(self) -> Units:
@@ -78,7 +78,7 @@ class Optimization:
     def forget_pruned(self, narrows: bool = False) -> None:
         """Go on after a prune: take over the masks as they are now, and forget the state of what may not move."""
         states = self._spread_states()
-        self._engage(narrows)
+        self._engage(narrows, carries=True)
         for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
             group["params"] = [p for p in group["params"] if arena is None or p is not arena.vector]
             if arena is not None:
@@ -120,7 +120,7 @@ class Optimization:
             if arena is not None:
                 arena.flush()
 
-    def _engage(self, narrows: bool) -> None:
+    def _engage(self, narrows: bool, carries: bool = False) -> None:
         """Choose the engine for the masks as they are now, and hand the optimizer what it trains."""
         training, network = self._training, self._network
         self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
@@ -135,8 +135,8 @@ class Optimization:
         for group, parameters in zip(self._optimizer.param_groups, self._groups, strict=True):
             packed = [p for p in parameters if id(p) in slots]
             found = [slot for p in packed for slot in slots.pop(id(p))]
-            if group.get("weight_decay", 0) != 0:
-                # Decay moves what has no gradient, too.
+            if carries or group.get("weight_decay", 0) != 0:
+                # Decay and an earlier cycle's momentum move what has no gradient, too.
                 found += [rest for p in packed if (rest := _rest_of(p, masks[id(p)], found)) is not None]
             arena = Arena(found) if found else None
             self._arenas.append(arena)
@@ -145,6 +145,7 @@ class Optimization:
         # What the optimizer was not given is computed with, and stays as it is.
         if slots:
             Arena([slot for rest in slots.values() for slot in rest])
+        self._engine.bind()
 
     def _hold(self) -> None:
         for arena in self._arenas:
@@ -220,14 +221,16 @@ def train(
     losses, sizes = list[Tensor](), list[int]()
     batches.give(optimization.features)
     try:
-        while not ledger.reached(end):
+        is_over = ledger.reached(end)
+        while not is_over:
             inputs, targets = batches.next()
             loss = optimization.step(inputs, targets)
             ledger.note_step()
             on_step(loss)
             losses.append(loss)
             sizes.append(len(inputs))
-            if batches.epoch_ends or ledger.reached(end):
+            is_over = ledger.reached(end)
+            if is_over or batches.epoch_ends:
                 weights = torch.tensor(sizes, dtype=torch.float64)
                 mean = float(torch.stack(losses).double().cpu() @ weights / weights.sum())
                 if not math.isfinite(mean):

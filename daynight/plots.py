@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from daynight import files
-from daynight.errors import DataError
+from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
 
 #: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
-COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3"}
+COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
@@ -46,7 +47,8 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
         upper, lower = axes
     steps = [(record.step, _LEVELS[record.phase]) for record in history if record.kind in ("epoch", "prune")]
     width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
-    ends = np.array([0, *(step for step, _ in steps)])
+    begin = _beginning(history)
+    ends = [begin, *(step for step, _ in steps)]
     for (step, level), start in zip(steps, ends, strict=False):
         phase = {value: key for key, value in _LEVELS.items()}[level]
         if phase == "nrem":
@@ -71,7 +73,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
         lower.set_yscale("log")
     lower.set_xlabel("optimizer steps")
     lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    lower.set_xlim(0, max(record.step for record in epochs))
+    lower.set_xlim(begin, max(begin + 1, *(record.step for record in epochs)))
     for ax in (upper, lower):
         ax.spines[["top", "right"]].set_visible(False)
     lower.grid(axis="y", alpha=0.3)
@@ -81,43 +83,51 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
 def capacity(history: History, ax: Axes | None = None) -> Axes:
     """Draw which task owns how many weights at each dawn, and what is free.
 
+    What tasks of days before the history's first own stands below, in grey.
+
     Args:
         history: A history with at least one finished day.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If no day is finished.
+        DataError: If no day is finished, or the history does not tell the capacity.
     """
     days = history.select(kind="day")
     if not days:
         raise DataError("the history holds no finished day yet, so there is nothing to draw.")
+    total = days[0].capacity
+    if total is None:
+        raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
     if ax is None:
         _, ax = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
     owned = np.array([record.owned or 0 for record in days])
-    total = int(owned[0] + (days[0].free or 0)) if days[0].day == 0 else int(owned.sum() + (days[-1].free or 0))
-    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.9, len(days)))
+    earlier = total - (days[0].free or 0) - int(owned[0])
+    tops = earlier + owned.cumsum()
     names = [record.day for record in days]
-    for index, record in enumerate(days):
-        bottom, later = owned[:index].sum(), slice(index, None)
-        ax.bar(names[later], owned[index], bottom=bottom, width=0.8, color=shades[index], edgecolor="white", lw=0.6)
-        if index == len(days) - 1 or len(days) <= 12:
+    few = len(days) <= 12  # more labels would run into each other
+    if earlier:
+        ax.bar(names, earlier, width=0.8, color=COLOURS["earlier"], edgecolor="white", lw=0.6)
+        ax.annotate("earlier", (names[-1] + 0.45, earlier / 2), va="center", fontsize="small")
+    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.9, len(days)))
+    for index, (name, top) in enumerate(zip(names, tops, strict=True)):
+        bottom = top - owned[index]
+        ax.bar(names[index:], owned[index], bottom=bottom, width=0.8, color=shades[index], edgecolor="white", lw=0.6)
+        if few:
+            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
+        if few or index == len(days) - 1:
             ax.annotate(
-                f"{1 - owned[: index + 1].sum() / total:.2%} free", (record.day, owned[: index + 1].sum()),
-                xytext=(0, 3), textcoords="offset points", ha="center" if len(days) <= 12 else "right",
-                fontsize="small",
+                f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
+                ha="center" if few else "right", fontsize="small",
             )  # fmt: skip
-    if len(days) <= 12:
+    if few:
         ax.set_xticks(names)
-        for index in range(len(days)):
-            middle = owned[:index].sum() + owned[index] / 2
-            ax.annotate(f"task {days[index].day}", (names[-1] + 0.45, middle), va="center", fontsize="small")
     else:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("dawn of day")
     ax.set_ylabel(f"owned weights, of {total:,}")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.set_xlim(names[0] - 0.6, names[-1] + 1.2)
-    ax.set_ylim(0, owned.sum() * 1.1)
+    ax.set_ylim(0, tops[-1] * 1.1)
     share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
     share.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.spines[["top"]].set_visible(False)
@@ -133,18 +143,31 @@ def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float =
         dpi: Dots an inch, for formats of dots.
 
     Raises:
+        SettingError: If the ending is that of no format.
         OutputError: If it cannot be written.
     """
     figure = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
     assert figure is not None
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        endings = ", ".join(f".{name}" for name in formats)
+        raise SettingError(f"path must end in the name of a format, one of {endings}, not {str(path)!r}.")
     with files.whole(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
+
+
+def _beginning(history: History) -> int:
+    """Give the step at which the history's first day begins; the earliest known where a day still lasts."""
+    first = min(record.day for record in history)
+    for record in history.select(kind="day", day=first):
+        return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
+    return 0 if first == 0 else min(record.step for record in history)
 
 
 def _span(history: History, day: int) -> tuple[int, int]:
     """Give the steps at which a day begins and ends."""
     before = [record.step for record in history if record.day < day]
-    return max(before, default=0), max(record.step for record in history if record.day == day)
+    return max(before, default=_beginning(history)), max(record.step for record in history if record.day == day)
 
 
 def _shade_night(history: History, day: int, axes: Sequence[Axes]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import itertools
 import math
 import numbers
 from collections.abc import Generator, Iterable
@@ -43,9 +42,12 @@ class SleepPolicy(abc.ABC):
             The cycles, with each ``keep`` as a number.
 
         Raises:
+            SettingError: If `night` is no snapshot.
             ReactivePolicyError: If the policy reads what is measured only during the night.
-            PolicyError: If the plan breaks a rule of the night.
+            PolicyError: If the plan breaks a rule of the night, or the policy raises an exception.
         """
+        if not isinstance(night, Night):
+            raise SettingError(f"night must be a Night, such as agent.night(task, Epochs(72)) gives, not {night!r}.")
         night = attrs.evolve(night, measured=None)
         script = follow(self, night)
         plan: list[Cycle] = []
@@ -73,13 +75,11 @@ class UniformCycles(SleepPolicy):
             optimizer step; where N is above it, some cycles have no REM.
 
     Raises:
-        SettingError: If `n` is not a whole number from 1 up.
+        SettingError: If `n` is not a whole number from 1 to 100,000.
     """
 
     def __init__(self, n: int) -> None:
-        self.n = checks.whole("UniformCycles: n", n, least=1)
-        if self.n > MAX_CYCLES:
-            raise SettingError(f"UniformCycles: n must be at most {MAX_CYCLES:,}, not {n!r}.")
+        self.n = checks.whole("UniformCycles: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield N cycles."""
@@ -115,6 +115,11 @@ class ExplicitCycles(SleepPolicy):
     """
 
     def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
+        if not isinstance(cycles, Iterable):
+            raise SettingError(
+                "ExplicitCycles: cycles must be several, such as [1, 2, 4] or [(0.2, 0.3), ('dawn', 0.7)], not "
+                f"{cycles!r}."
+            )
         given = list(cycles)
         if not given:
             raise SettingError("ExplicitCycles: give at least one cycle.")
@@ -162,23 +167,24 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         The policy's cycles, with ``keep`` as a number.
 
     Raises:
-        PolicyError: At the first cycle that breaks a rule of the night.
+        ReactivePolicyError: If the policy reads what is not measured in `night`.
+        PolicyError: At the first cycle that breaks a rule of the night, or that the policy fails to yield.
     """
-    script = policy.cycles(night)
-    if not isinstance(script, Generator):
-        raise PolicyError(
-            f"{policy!r}: cycles() must be a generator method that yields Cycle(keep=..., length=...), "
-            f"but it returned {type(script).__name__}."
-        )
-    for index in itertools.count():
+    script: Generator[Cycle, Night, None] | None = None
+    while True:
         try:
-            cycle = next(script) if index == 0 or not _listens(script) else script.send(night)
+            if script is None:
+                script = _script(policy, night)
+                cycle = next(script)
+            else:
+                cycle = script.send(night) if _listens(script) else next(script)
         except StopIteration:
             return
         except ReactivePolicyError:
             raise
-        except DaynightError as error:
-            raise PolicyError(f"{_where(policy, night)}: {error}") from error
+        except Exception as error:
+            reason = str(error) if isinstance(error, DaynightError) else f"{type(error).__name__}: {error}"
+            raise PolicyError(f"{_where(policy, night)}: {reason}") from error
         night = yield _checked(policy, cycle, night)
 
 
@@ -194,6 +200,16 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
             f"{policy!r} on day {night.day} never reaches the dawn density: it ends at "
             f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'."
         )
+
+
+def _script(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
+    script = policy.cycles(night)
+    if not isinstance(script, Generator):
+        raise PolicyError(
+            "cycles() must be a generator method that yields Cycle(keep=..., length=...), but it returned "
+            f"{type(script).__name__}."
+        )
+    return script
 
 
 def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:

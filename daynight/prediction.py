@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from daynight.network import MaskedNetwork
+from daynight.splits import Split
 
 #: Every prediction is computed in chunks of this many examples, the last one padded with zeros, so that one
 #: kernel computes them all and the size of a caller's batch cannot change a bit.
 CHUNK = 256
+#: Examples of a split that are read and prepared at a time: a multiple of it, so that chunks are the same.
+PORTION = 16 * CHUNK
 
 
 def predict(
@@ -38,3 +41,35 @@ def predict(
             outputs = compute(chunk if transform is None else transform(chunk))
             parts.append(outputs[: CHUNK - n_padded])
     return torch.cat(parts)
+
+
+def outputs_of(
+    network: MaskedNetwork, split: Split, task: int, transform: Callable[[Tensor], Tensor] | None, device: torch.device
+) -> Tensor:
+    """Compute the outputs of a task for a whole split, with no more of its inputs in memory than need be.
+
+    Args:
+        network: The network.
+        split: The examples.
+        task: Index of a finished task, or of the day's.
+        transform: Applied to each chunk first.
+        device: The network's.
+
+    Returns:
+        (n, outputs of the task).
+    """
+    portions = split.batches(torch.arange(len(split)).split(PORTION))
+    return torch.cat(
+        [predict(network, fitted(inputs, network.dtype, device), task, transform) for inputs, _ in portions]
+    )
+
+
+def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Put values on a device, and in a network's type if they are floating-point numbers."""
+    return values.to(device, dtype if values.is_floating_point() else None)
+
+
+def load(split: Split, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give inputs and targets of a split as a network reads them, on a device."""
+    inputs, targets = split.load()
+    return fitted(inputs, dtype, device), fitted(targets, dtype, device)

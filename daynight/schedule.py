@@ -17,13 +17,16 @@ Density = float | Literal["dawn"]
 #: How far sums of shares may miss 1, and densities each other, through floating point alone.
 TOLERANCE = 1e-9
 
+#: More epochs or steps than this are taken for a mistake: no machine lives to take them.
+MAX_BUDGET = 10**12
+
 
 def _epochs(n: Any) -> float:
-    return checks.finite("Epochs: n", n, least=0)
+    return checks.finite("Epochs: n", n, least=0, most=MAX_BUDGET)
 
 
 def _steps(n: Any) -> int:
-    return checks.whole("Steps: n", n, least=0)
+    return checks.whole("Steps: n", n, least=0, most=MAX_BUDGET)
 
 
 def _length(length: Any) -> float:
@@ -100,7 +103,7 @@ class Epochs(Budget):
     """A budget in epochs of the day's task; NREM is free.
 
     Args:
-        n: Number of epochs, 0 or more; need not be whole. It is spent in whole optimizer steps.
+        n: Number of epochs, from 0 to 10^12; need not be whole. It is spent in whole optimizer steps.
     """
 
     n: float = attrs.field(converter=_epochs)
@@ -115,7 +118,7 @@ class Steps(Budget):
     """A budget in optimizer steps; NREM is free.
 
     Args:
-        n: Number of optimizer steps, a whole number from 0 up.
+        n: Number of optimizer steps, a whole number from 0 to 10^12.
     """
 
     n: int = attrs.field(converter=_steps)

@@ -42,8 +42,14 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
 
     For what PyTorch draws from the global generator alone: initial weights and dropout.
     """
-    device = torch.device(device)
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with shielded(device):
         torch.manual_seed(derive(seed, *names))
+        yield
+
+
+@contextlib.contextmanager
+def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Restore PyTorch's global generators after a block, whatever it draws."""
+    device = torch.device(device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

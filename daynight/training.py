@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import abc
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -12,9 +13,10 @@ from torch.nn import functional
 
 from daynight import checks, metrics
 from daynight.errors import SettingError
+from daynight.splits import Split
 from daynight.tasks import Task
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 Transform = Callable[[Tensor], Tensor]
 EngineName = Literal["auto", "dense", "sparse", "module"]
@@ -32,6 +34,15 @@ def _batch_size(n: Any) -> int:
 def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not callable(value):
         raise SettingError(f"Training: {attribute.name} must be a function, not {value!r}.")
+
+
+def _check_factory(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not callable(value):
+        raise SettingError(f"Training: {attribute.name} must be a function of parameters, not {value!r}.")
+
+
+def _check_flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    checks.flag(f"Training: {attribute.name}", value)
 
 
 def _check_engine(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -65,13 +76,13 @@ class Training:
     """
 
     batch_size: int = attrs.field(default=128, converter=_batch_size)
-    optimizer: OptimizerFactory = attrs.field(default=adam, validator=_check_callable)
+    optimizer: OptimizerFactory = attrs.field(default=adam, validator=_check_factory)
     scheduler: SchedulerFactory | None = attrs.field(default=None, validator=_check_callable)
     loss: Callable[[Tensor, Tensor], Tensor] | None = attrs.field(default=None, validator=_check_callable)
     metric: Callable[[Tensor, Tensor], float] | None = attrs.field(default=None, validator=_check_callable)
     transform: Transform | None = attrs.field(default=None, validator=_check_callable)
     augment: Transform | None = attrs.field(default=None, validator=_check_callable)
-    carry_optimizer: bool = False
+    carry_optimizer: bool = attrs.field(default=False, validator=_check_flag)
     engine: EngineName = attrs.field(default="auto", validator=_check_engine)
 
     def steps_per_epoch(self, task: Task) -> int:
@@ -96,53 +107,106 @@ class Training:
         Raises:
             SettingError: If one of them fails, or gives no single number.
         """
-        loss = _number("loss", self.loss_of(task), outputs, targets)
-        return loss, _number("metric", self.metric_of(task), outputs, targets)
+        loss = number("loss", self.loss_of(task), outputs, targets)
+        return loss, number("metric", self.metric_of(task), outputs, targets)
 
-    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Make an optimizer.
 
         Raises:
-            SettingError: If what `optimizer` makes is none that steps without a closure.
+            SettingError: If `optimizer` fails, or makes none of these parameters that steps without a closure.
         """
-        optimizer = self.optimizer(parameters)
+        try:
+            optimizer = self.optimizer(parameters)
+        except Exception as error:
+            raise SettingError(f"Training: optimizer failed to make one: {error!r}") from error
         if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
             raise SettingError(
                 "Training: optimizer must make a torch.optim.Optimizer that steps without a closure, not "
                 f"{type(optimizer).__name__}."
             )
+        known = {id(parameter) for parameter in parameters}
+        given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not given <= known or not given & known:
+            raise SettingError(
+                "Training: optimizer must train the parameters that it is called with, or some of them, and no others."
+            )
         return optimizer
 
-    def check(self, task: Task, outputs: Tensor, targets: Tensor) -> None:
-        """Make sure that the functions work together, on a few outputs, without training anything.
-
-        Args:
-            task: The task.
-            outputs: (n, outputs of the task), a few of them.
-            targets: Theirs.
+    def make_scheduler(self, optimizer: torch.optim.Optimizer, n_steps: int) -> Any:
+        """Make a scheduler of an optimizer and the number of its steps; None if there is to be none.
 
         Raises:
-            SettingError: If they do not.
+            SettingError: If `scheduler` fails, or makes none of this optimizer.
         """
-        self.make_optimizer([nn.Parameter(torch.zeros(1, device=outputs.device))])
-        _number("loss", self.loss_of(task), outputs, targets)
-        # Some metrics need more than a few examples, of all classes.
-        blank = outputs.new_zeros(len(task.test), task.n_outputs)
-        _number("metric", self.metric_of(task), blank, task.test.targets.to(outputs.device))
+        if self.scheduler is None:
+            return None
+        try:
+            scheduler = self.scheduler(optimizer, n_steps)
+        except Exception as error:
+            raise SettingError(f"Training: scheduler failed to make one: {error!r}") from error
+        if getattr(scheduler, "optimizer", None) is not optimizer:
+            raise SettingError(
+                "Training: scheduler must make a learning-rate scheduler of the optimizer that it is called with, not "
+                f"{scheduler!r}."
+            )
+        return scheduler
 
 
-def _number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> float:
+def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> float:
+    """Give what a loss or a metric makes of outputs and targets.
+
+    Raises:
+        SettingError: If it fails, or gives no single number.
+    """
     try:
-        return float(function(outputs, targets))
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        value = function(outputs, targets)
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except Exception as error:
         raise SettingError(
             f"Training: the {name} must give one number for outputs {tuple(outputs.shape)} and targets "
-            f"{tuple(targets.shape)}, and failed: {error}"
+            f"{tuple(targets.shape)}, and failed: {error!r}"
         ) from error
 
 
-class Batches:
-    """Endless batches of examples held in memory, in a new random order each epoch.
+class Batches(abc.ABC):
+    """Endless batches, in a new random order each epoch.
+
+    Args:
+        n: Number of examples.
+        batch_size: Examples a batch; the last one of an epoch may be smaller.
+        generator: Draws the orders.
+    """
+
+    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
+        self._n, self._batch_size, self._generator = n, batch_size, generator
+        self._epoch: Iterator[tuple[Tensor, Tensor]] = iter(())
+        self._n_left = 0
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Give the next batch: inputs (batch, ...), or (batch, features) after `give`, and targets."""
+        if not self._n_left:
+            indices = torch.randperm(self._n, generator=self._generator).split(self._batch_size)
+            self._epoch, self._n_left = self._read(indices), len(indices)
+        self._n_left -= 1
+        return next(self._epoch)
+
+    @property
+    def epoch_ends(self) -> bool:
+        """Whether the last batch given was the last of its epoch."""
+        return not self._n_left
+
+    def give(self, features: Tensor | None) -> None:
+        """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""
+        assert features is None
+
+    @abc.abstractmethod
+    def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give a batch for each index."""
+
+
+class HeldBatches(Batches):
+    """Batches of examples that are held in memory, on the device.
 
     Args:
         inputs: (n, ...), as a network reads them.
@@ -152,28 +216,52 @@ class Batches:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
-        self._whole, self._given, self._targets = inputs, inputs, targets
+        super().__init__(len(targets), batch_size, generator)
+        self._whole, self._examples = inputs, _Examples(inputs, targets)
         self._features: Tensor | None = None
-        self._batch_size, self._generator = batch_size, generator
-        self._queue: list[Tensor] = []
 
     def give(self, features: Tensor | None) -> None:
         """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""
-        if features is self._features:
-            return
-        self._features = features
-        self._given = self._whole if features is None else self._whole.flatten(1).index_select(1, features)
+        if features is not self._features:
+            self._features = features
+            self._examples.inputs = (
+                self._whole if features is None else self._whole.flatten(1).index_select(1, features)
+            )
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """Give the next batch: inputs (batch, ...) or (batch, features), and targets."""
-        if not self._queue:
-            order = torch.randperm(len(self._targets), generator=self._generator).to(self._whole.device)
-            self._queue = list(order.split(self._batch_size))[::-1]
-        # Gathered batch by batch, for a permuted epoch would have to be written to memory and read again.
-        index = self._queue.pop()
-        return self._given.index_select(0, index), self._targets.index_select(0, index)
+    def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._examples.read(indices)
 
-    @property
-    def epoch_ends(self) -> bool:
-        """Whether the last batch given was the last of its epoch."""
-        return not self._queue
+
+@attrs.define(eq=False)
+class _Examples:
+    """What batches are gathered from. It does not know the `Batches`, whose memory is free as soon as they are."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index in indices:
+            # Gathered batch by batch, for a permuted epoch would have to be written to memory and read again.
+            places = index.to(self.targets.device)
+            yield self.inputs.index_select(0, places), self.targets.index_select(0, places)
+
+
+class LazyBatches(Batches):
+    """Batches of examples that are read from where they are, batch by batch.
+
+    Args:
+        split: The examples, with lazy inputs.
+        fit: Puts numbers on the device, in the network's type.
+        batch_size: Examples a batch; the last one of an epoch may be smaller.
+        generator: Draws the orders.
+    """
+
+    def __init__(
+        self, split: Split, fit: Callable[[Tensor], Tensor], batch_size: int, generator: torch.Generator
+    ) -> None:
+        super().__init__(len(split), batch_size, generator)
+        self._split, self._fit = split, fit
+
+    def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        fit = self._fit
+        return ((fit(inputs), fit(targets)) for inputs, targets in self._split.batches(indices))

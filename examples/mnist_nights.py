@@ -14,7 +14,7 @@ import matplotlib
 import torch
 
 import daynight as dn
-from daynight.errors import DaynightError
+from daynight.errors import DaynightError, SettingError
 from daynight.files import check_folder, whole
 from daynight.network import FREE
 
@@ -45,6 +45,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     settings = parse()
+    if settings.epochs == settings.budget == 0:
+        raise SettingError("--epochs and --budget are both 0, so there is nothing to learn or draw. Raise one of them.")
     out = check_folder(settings.out)
     stream = dn.split_mnist(data=settings.data)
     print(f"Data: {stream.source}.", flush=True)
@@ -76,7 +78,6 @@ def main() -> None:
         torch.equal(agent.predict(task.test.inputs, index), before)
         for index, (task, before) in enumerate(zip(stream, at_dawn, strict=True))
     ]
-
     days = history.select(kind="day")
     seconds = sum(day.elapsed_seconds or 0.0 for day in days)
     dawn, end = history.accuracy.diagonal(), history.accuracy[-1]

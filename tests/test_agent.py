@@ -1,4 +1,6 @@
 import functools
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -195,3 +197,20 @@ def test_global_ranking_keeps_exact_totals_and_floors():
         live(agent, task, UniformCycles(3), wake=2, night=3)
         assert sum(agent.owned) == agent.capacity.owned_after((48, 64), day + 1)[0]
         assert min(agent.network.count(day).values()) >= 3
+
+
+@pytest.mark.parametrize("engine", ["auto", "dense", "sparse", "module"])
+def test_memory_of_a_day_is_free_at_its_dawn(engine):
+    agent = make_agent(training=Training(batch_size=10, engine=engine))
+    gc.collect()
+    gc.disable()  # which would free what only goes in circles, but nobody knows when
+    try:
+        agent.wake(toy_stream(1)[0], Epochs(2))
+        lesson = agent._today.lesson
+        known = [weakref.ref(item) for item in (agent._today, lesson, lesson._held[0], lesson._optimization)]
+        known += [weakref.ref(agent._today._wake[1])]
+        del lesson
+        agent.sleep(UniformCycles(2), Epochs(5))
+        assert [item() for item in known] == [None] * len(known)
+    finally:
+        gc.enable()

@@ -92,54 +92,6 @@ def test_reactive_night_that_ends_early_above_the_dawn_density_stays_open():
     assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
 
 
-@pytest.mark.parametrize("way_on", ["sleep", "finish"])
-def test_interrupted_rem_goes_on_within_what_is_left(way_on):
-    class Stop(Exception):
-        pass
-
-    agent = make_agent()
-    task = toy_stream(1)[0]
-    agent.wake(task, Epochs(2))
-
-    def interrupt(event):
-        if isinstance(event, Record) and event.phase == "rem" and event.cycle == 1:
-            raise Stop
-
-    with pytest.raises(Stop):
-        agent.sleep(UniformCycles(2), Epochs(6), interrupt)
-    assert agent.phase == "night"
-    spent = agent.n_steps - 8
-    assert 12 < spent < 24
-    assert agent.predict(task.test.inputs, 0).shape == (20, 2)
-    events = []
-    if way_on == "sleep":
-        agent.sleep(UniformCycles(3), Epochs(6), events.append)
-        assert events[-1].night_steps == 24
-    else:
-        agent.finish_night(events.append)
-        assert (events[-1].night_steps, events[-1].unspent_steps) == (spent, 24 - spent)
-    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
-
-
-def test_interrupted_wake_can_go_on():
-    class Stop(Exception):
-        pass
-
-    def interrupt(event):
-        if isinstance(event, Record):
-            raise Stop
-
-    agent, task, events = make_agent(), toy_stream(1)[0], []
-    with pytest.raises(Stop):
-        agent.wake(task, Epochs(2), interrupt)
-    assert agent.phase == "wake"
-    with pytest.raises(StateError, match="sleep: day 0 has had no whole wake yet"):
-        agent.sleep(OneShot(), Epochs(1))
-    agent.wake(task, Epochs(2))
-    agent.sleep(OneShot(), Epochs(1), events.append)
-    assert events[-1].wake_steps == 12
-
-
 def test_loss_that_is_not_finite_says_where():
     training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1e30))
     agent = make_agent(training=training)
@@ -253,7 +205,7 @@ def test_what_is_no_task_or_budget_is_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss must give one number for outputs (2, 2) and"),
+        ({"loss": nn.CrossEntropyLoss(reduction="none")}, "the loss must give one number for outputs (7, 2) and"),
         ({"metric": lambda outputs, targets: outputs}, "the metric must give one number for outputs (20, 2) and"),
         ({"optimizer": torch.optim.LBFGS}, "that steps without a closure, not LBFGS"),
         ({"optimizer": lambda parameters: None}, "that steps without a closure, not NoneType"),

@@ -104,6 +104,18 @@ def test_check_refuses_a_global_night_that_keeps_nothing():
 def test_more_nights_than_days_are_refused():
     with pytest.raises(CapacityError, match=r"day 5 is beyond the 5 days that the capacity is shared among"):
         Capacity(free_at_end=0.9, days=5).check({"a": 1000}, 5)
+    with pytest.raises(
+        CapacityError, match=r"^6 nights are beyond the 5 days .* Give Capacity more days, or use keep_per"
+    ):
+        Capacity(free_at_end=0.9, days=5).owned_after((1000,), 6)
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda c: c.available((99,), 9), lambda c: c.dawn_density((99,), 9), lambda c: c.kept((99,), 9, 0.5)]
+)
+def test_day_beyond_the_last_is_named_as_asked(ask):
+    with pytest.raises(CapacityError, match=r"^day 9 is beyond the 3 days that the capacity is shared among"):
+        ask(Capacity(free_at_end=0.9, days=3))
 
 
 @pytest.mark.parametrize("p", [0, 1, -0.1, 1.1, math.nan, "0.5"])

@@ -24,7 +24,17 @@ def test_finite_takes_any_kind_of_number(value):
     assert type(checks.finite("x", value)) is float
 
 
-@pytest.mark.parametrize("value", [True, "3", None, math.nan, -math.inf, np.float64("nan"), 3j])
+def test_numbers_above_the_limit_are_refused():
+    assert (checks.whole("n", 9, 0, most=9), checks.finite("x", 2000, most=2000)) == (9, 2000.0)
+    with pytest.raises(SettingError, match=r"^n must be at most 9, not 10\.$"):
+        checks.whole("n", 10, 0, most=9)
+    with pytest.raises(SettingError, match=r"^x must be at most 2,000, not 2000\.5\.$"):
+        checks.finite("x", 2000.5, most=2000)
+
+
+@pytest.mark.parametrize(
+    "value", [True, "3", None, math.nan, -math.inf, np.float64("nan"), 3j, pytest.param(10**400, id="huge")]
+)
 def test_finite_refuses_what_is_none(value):
     with pytest.raises(SettingError, match=r"^x must be a finite number, not "):
         checks.finite("x", value)

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from daynight import (
     Agent,
@@ -15,7 +17,7 @@ from daynight import (
     Training,
     UniformCycles,
 )
-from daynight.errors import CapacityError, DataError, PolicyError, SettingError
+from daynight.errors import CapacityError, DataError, PolicyError, SettingError, StateError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -101,6 +103,80 @@ def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(capsys):
     last = capsys.readouterr().err.split("\r")[-1]
     for part in ("day 3/3 REM 2/2, loss 0.", "100%", " left"):
         assert part in last
+
+
+def test_forks_at_dusk_are_what_whole_runs_are():
+    base = make_clock()
+    base.to_dusk()
+    for policy in (UniformCycles(2), OneShot()):
+        fork = base.fork(policy=policy)
+        assert without_times(fork.run()) == without_times(make_clock(policy=policy).run())
+    assert (base.agent.phase, base.agent.n_steps, base.history.n_days) == ("dusk", 8, 0)
+    assert without_times(base.run()) == without_times(make_clock().run())
+    between = base.fork()
+    assert between.is_over
+    assert between.history == base.history
+
+
+def test_fork_in_the_midst_of_a_phase_is_refused():
+    clock = make_clock()
+    seen = []
+
+    def fork(event):
+        if isinstance(event, Progress):
+            with pytest.raises(StateError, match="fork: an agent can be doubled between days and at dusk, not in its"):
+                clock.fork()
+            seen.append(event.phase)
+
+    clock._hooks.append(fork)
+    clock.run(until=1)
+    assert set(seen) == {"wake", "rem"}
+
+
+def test_days_that_will_not_be_lived_need_not_be_possible():
+    clock = make_clock(toy_stream(5), days=2)
+    assert clock.run(until=2).n_days == 2
+    with pytest.raises(CapacityError, match="day 2 is beyond the 2 days"):
+        clock.run()
+    until_full = make_clock(toy_stream(9), capacity=Capacity(keep_per_night=0.3))
+    assert until_full.run(until=4).n_days == 4
+    assert until_full.agent.n_free == 0
+
+
+@pytest.mark.parametrize("until", ["a", 1.5, -1, True])
+def test_until_must_be_a_day(until):
+    with pytest.raises(SettingError, match="until must be a whole number from 0 up"):
+        make_clock().run(until=until)
+
+
+def test_random_numbers_that_a_hook_draws_change_nothing():
+    def draw(event):
+        torch.manual_seed(1)
+        torch.rand(3)
+
+    def run(*hooks):
+        agent = Agent(
+            lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)),
+            capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=10),
+        )  # fmt: skip
+        clock = Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(9), night=Epochs(9), on_event=hooks)
+        return without_times(clock.run())
+
+    assert run() == run(draw)
+
+
+def test_evaluations_are_timed_apart_from_the_day():
+    def slow(event):
+        if isinstance(event, Record) and event.kind == "evaluation":
+            times.append(event.elapsed_seconds)
+
+    times = []
+    history = make_clock(on_event=slow).run()
+    assert len(times) == 12
+    assert all(seconds > 0 for seconds in times)
+    for day in history.select(kind="day"):
+        own = [r for r in history.select(day=day.day) if r.kind in ("epoch", "prune")]
+        assert day.elapsed_seconds >= max(r.elapsed_seconds for r in own)
 
 
 def test_stream_may_be_a_plain_list():

@@ -56,10 +56,22 @@ def test_n_train_is_shared_evenly_among_the_classes(folder):
         split_mnist(folder=folder, n_train=0)
 
 
-@pytest.mark.parametrize("classes", [[(1,)], [(1, 1)], [(1, 10)], [(-1, 1)]])
-def test_classes_that_are_no_group_are_refused(folder, classes):
-    with pytest.raises(SettingError, match="must be two or more different labels from 0 to 9"):
-        split_mnist(classes, folder=folder)
+@pytest.mark.parametrize(
+    "classes",
+    [[(1,)], [(1, 1)], [(1, 10)], [(-1, 1)], (0, 1), None, [], 3, [[0.0, 1.0]], [[[0], [1]]], ["01"], [(True, 0)]],
+)
+def test_classes_that_are_no_groups_are_refused_before_data_are_looked_for(tmp_path, classes):
+    for split in (split_mnist, split_cifar10):
+        with pytest.raises(SettingError) as caught:
+            split(classes, folder=tmp_path)
+        assert str(caught.value) == (
+            "classes must be one or more groups, each of two or more different labels from 0 to 9, such as "
+            f"[(0, 1), (2, 3)], not {classes!r}."
+        )
+
+
+def test_classes_may_be_arrays(folder):
+    assert [task.name for task in split_mnist(np.array([[0, 1], [4, 2]]), folder=folder)] == ["0/1", "4/2"]
 
 
 def test_permuted_mnist_reorders_all_images_alike(folder):
@@ -93,8 +105,10 @@ def test_rotated_mnist_turns_each_task_by_its_angle(folder):
     assert torch.equal(turned, datasets.Rotation(30.0)(plain))
     assert float(turned.min()) >= 0
     assert float(turned.max()) <= 1
-    for angles in ([], [float("nan")]):
-        with pytest.raises(SettingError, match="degrees must be at least one finite angle"):
+    for angles in ([], [float("nan")], 30, ["a"], None, [None], "30"):
+        with pytest.raises(
+            SettingError, match=r"^degrees must be at least one finite angle, such as \[0, 30, 60\], not"
+        ):
             rotated_mnist(angles, folder=folder)
     with pytest.raises(SettingError, match="n_tasks must be a whole number from 1 up, not 0"):
         permuted_mnist(0, folder=folder)

@@ -73,6 +73,7 @@ def test_same_seed_gives_the_same_history_but_for_times(tmp_path):
         (["--free", "0.999999"], "Set Capacity(min_per_layer=1) or higher"),
         (["--rounds", "0"], "UniformCycles: n must be a whole number from 1 up, not 0"),
         (["--epochs", "-1"], "Epochs: n must be 0 or more, not -1.0"),
+        (["--epochs", "0", "--budget", "0"], "--epochs and --budget are both 0, so there is nothing to learn or draw"),
         (["--seed", "-1"], "seed must be a whole number from 0 up"),
         (["--out", str(EXAMPLE)], "Name a folder that you may write to"),
     ],
@@ -84,3 +85,12 @@ def test_wrong_settings_end_in_one_clear_line(tmp_path, monkeypatch, flags, mess
     assert str(caught.value.code).startswith("mnist_nights: ")
     assert message in str(caught.value.code)
     assert "\n" not in str(caught.value.code)
+
+
+def test_nothing_to_learn_is_refused_before_data_are_loaded(tmp_path, monkeypatch, capsys):
+    flags = ["--epochs", "0", "--budget", "0", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *flags])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "out").exists()

@@ -52,3 +52,15 @@ def test_check_folder_makes_it_and_leaves_it_empty(tmp_path):
     folder = files.check_folder(tmp_path / "a" / "b")
     assert folder.is_dir()
     assert not list(folder.iterdir())
+
+
+def test_error_names_the_file_and_never_the_temporary_one(tmp_path):
+    def refuse(temporary):
+        raise OSError(f"no room for {temporary}, that is {temporary.name}")
+
+    target = tmp_path / "a.txt"
+    with pytest.raises(OutputError) as caught, files.whole(target) as temporary:
+        refuse(temporary)
+    assert str(caught.value) == (
+        f"cannot write to {target}: no room for {target}, that is a.txt. Name a folder that you may write to."
+    )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from daynight import History, Record
-from daynight.errors import DataError, OutputError
+from daynight.errors import DataError, DataNotFoundError, OutputError, SettingError
 
 
 @pytest.fixture
@@ -25,11 +25,15 @@ def test_accuracy_is_a_table_of_day_by_task(history):
     assert np.array_equal(history.accuracy, [[0.9, np.nan], [0.9, 0.8]], equal_nan=True)
     assert np.isnan(history.scores("dusk")[0]).all()
     assert History().accuracy.shape == (0, 0)
+    with pytest.raises(SettingError, match="phase must be one of 'dusk', 'dawn', not 'noon'"):
+        history.scores("noon")
 
 
 def test_select_takes_any_fields(history):
     assert [record.step for record in history.select(kind="evaluation", task=0)] == [6, 9]
     assert history.select(kind="nothing") == ()
+    with pytest.raises(SettingError, match=r"^select: a record has no field 'foo', only kind, day, phase, step, .*\.$"):
+        history.select(kind="epoch", foo=1)
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
@@ -64,11 +68,60 @@ def test_frame_has_a_row_for_each_record(history):
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}', '{"records": [{"kind": "epoch"}]}', '{"records": 3}'])
 def test_file_that_is_no_history_is_refused(tmp_path, text):
     (tmp_path / "h.json").write_text(text)
-    with pytest.raises(DataError, match=r"h\.json is not a history"):
+    with pytest.raises(
+        DataError, match=r"h\.json is not a history: .*\. Name a whole file that to_csv or to_json wrote"
+    ):
         History.from_json(tmp_path / "h.json")
-    (tmp_path / "h.csv").write_text("kind,colour\nepoch,red\n")
-    with pytest.raises(DataError, match=r"h\.csv is not a history"):
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "its first line does not name the columns kind, day, phase, step"),
+        (b"\n", "its first line does not name the columns"),
+        (b"kind,colour\nepoch,red\n", "its first line does not name the columns"),
+        (b"kind,day,phase,step,colour\nepoch,0,wake,1,3\n", "unexpected keyword argument 'colour'"),
+        (b"kind,day,phase,step\nepoch,0,wake\n", "a line of it is cut"),
+        (b"kind,day,phase,step\nepoch,0,wake,1", "a line of it is cut"),
+        (b"kind,day,phase,step\nepoch,0,wake,\n", "a record has no step"),
+        (b"kind,day,phase,step\nepoch,0,wake,one\n", "invalid literal for int"),
+        (b"kind,day,phase,step\nnap,0,wake,1\n", "'nap' is no kind"),
+        (b"kind,day,phase,step\nepoch,0,noon,1\n", "'noon' is no phase"),
+        (b"\x89PNG\r\n\x1a\n\x00", "can't decode byte 0x89"),
+    ],
+)
+def test_csv_that_is_no_history_is_refused(tmp_path, content, reason):
+    (tmp_path / "h.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"h\.csv is not a history: .*{reason}.* Name a whole file that to_csv or"):
         History.from_csv(tmp_path / "h.csv")
+
+
+def test_csv_cut_anywhere_but_between_lines_is_refused(history, tmp_path):
+    path = tmp_path / "h.csv"
+    history.to_csv(path)
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        if whole[:end].endswith(b"\n"):
+            assert len(History.from_csv(path)) < len(history)
+        else:
+            with pytest.raises(DataError, match=r"h\.csv is not a history"):
+                History.from_csv(path)
+
+
+@pytest.mark.parametrize("read", [History.from_csv, History.from_json])
+def test_history_that_is_missing_or_a_folder_is_refused(tmp_path, read):
+    with pytest.raises(
+        DataNotFoundError, match=r"there is no history .*h\.dat\. Name a file that to_csv or to_json wrote"
+    ):
+        read(tmp_path / "h.dat")
+    with pytest.raises(DataError, match=r"is not a history: .*Is a directory"):
+        read(tmp_path)
+
+
+def test_history_without_records_comes_back_empty(tmp_path):
+    History().to_csv(tmp_path / "h.csv")
+    assert len(History.from_csv(tmp_path / "h.csv")) == 0
 
 
 def test_folder_that_cannot_be_written_is_refused(history, tmp_path):

@@ -76,41 +76,80 @@ def test_truncated_raw_files_are_refused(tmp_path):
     raw = write_raw(tmp_path, arrays())
     whole = (raw / "train-images-idx3-ubyte").read_bytes()
     (raw / "train-images-idx3-ubyte").write_bytes(whole[:100])
-    with pytest.raises(DataError, match=r"the MNIST files in .* are damaged: .* Delete them and fetch them again"):
+    message = rf"^the MNIST files in {tmp_path} are damaged or incomplete\. Delete them and fetch them again\.$"
+    with pytest.raises(DataError, match=message):
         images.load_images("mnist", folder=tmp_path)
     (raw / "train-images-idx3-ubyte").unlink()
-    with pytest.raises(DataError, match="are damaged"):
+    with pytest.raises(DataError, match=message):
         images.load_images("mnist", folder=tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "missing key", "pickle", "shape", "labels", "dtype"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "empty", "array", "missing key", "pickle"])
 def test_damaged_packed_file_is_refused(tmp_path, damage):
     path, parts = tmp_path / "mnist.npz", arrays()
+    if damage == "missing key":
+        del parts["y_test"]
+    if damage == "pickle":
+        parts["y_test"] = np.array([{}] * 10, dtype=object)
+    np.savez_compressed(path, **parts)
+    whole = path.read_bytes()
+    middle = len(whole) // 3
+    if damage == "truncate":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "flip":
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    elif damage in ("text", "empty"):
+        path.write_text("not an archive" if damage == "text" else "")
+    elif damage == "array":
+        with path.open("wb") as stream:
+            np.save(stream, parts["x_train"])
+    message = (
+        rf"^{path} is damaged, or is no \.npz archive of the arrays x_train, y_train, x_test, y_test\. Delete it, "
+    )
+    with pytest.raises(DataError, match=message + "or put a whole one in its place"):
+        images.load_images("mnist", folder=tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["shape", "labels", "dtype"])
+def test_packed_file_of_other_data_is_refused(tmp_path, damage):
+    path, parts = tmp_path / "mnist.npz", arrays()
     changes = {
-        "missing key": lambda: parts.pop("y_test"),
-        "pickle": lambda: parts.update(y_test=np.array([{}] * 10, dtype=object)),
         "shape": lambda: parts.update(x_train=parts["x_train"][:, :27]),
         "labels": lambda: parts.update(y_train=parts["y_train"] + 5),
         "dtype": lambda: parts.update(x_train=parts["x_train"].astype(np.float32)),
     }
-    changes.get(damage, lambda: None)()
+    changes[damage]()
     np.savez_compressed(path, **parts)
-    whole = path.read_bytes()
-    if damage == "truncate":
-        path.write_bytes(whole[: len(whole) // 2])
-    elif damage == "flip":
-        middle = len(whole) // 3
-        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
-    elif damage == "text":
-        path.write_text("not an archive")
-    with pytest.raises(DataError, match=r"mnist\.npz (is damaged, or is no archive|does not hold MNIST)"):
+    with pytest.raises(DataError, match=r"mnist\.npz does not hold MNIST: images must be uint8 of the shape"):
         images.load_images("mnist", folder=tmp_path)
 
 
-def test_folder_without_the_data_is_a_mistake_and_not_replaced(tmp_path):
+def test_packed_file_that_lacks_a_digit_is_refused(tmp_path):
+    for which, n in (("train", 20), ("test", 10)):
+        parts = arrays()
+        has = np.arange(n) % 10 != 7
+        parts |= {key: parts[key][has] for key in (f"x_{which}", f"y_{which}")}
+        np.savez_compressed(tmp_path / "mnist.npz", **parts)
+        with pytest.raises(
+            DataError, match=rf"{tmp_path}/mnist\.npz does not .*: no example in y_{which} is of class 7\."
+        ):
+            images.load_images("mnist", folder=tmp_path)
+
+
+def test_packed_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "mnist.npz").mkdir()
+    with pytest.raises(DataError, match=r"mnist\.npz cannot be read: Is a directory\. Put a file in its place"):
+        images.load_images("mnist", folder=tmp_path)
+
+
+def test_folder_without_the_data_is_a_mistake_and_not_replaced(tmp_path, monkeypatch):
+    message = rf"MNIST is not in {tmp_path}: there is neither mnist\.npz nor MNIST/raw\. Name another folder, or"
     for data in ("auto", "full"):
-        with pytest.raises(DataNotFoundError, match=r"MNIST is not in .*: there is neither mnist\.npz nor MNIST/raw"):
+        with pytest.raises(DataNotFoundError, match=f"{message} leave folder= out to have the data downloaded"):
             images.load_images("mnist", data, folder=tmp_path)
+    monkeypatch.setenv("DAYNIGHT_DATA", str(tmp_path))
+    with pytest.raises(DataNotFoundError, match=f"{message} unset DAYNIGHT_DATA to have the data downloaded"):
+        images.load_images("mnist")
 
 
 def test_without_network_auto_falls_back_to_the_sample_and_says_so(no_network, caplog):

@@ -63,7 +63,7 @@ def state(agent, task):
     return tensors | {f"shared {name}": parameters[name].detach().clone() for name in shared}
 
 
-@settings(max_examples=60)
+@settings(max_examples=120)
 @given(
     kind=st.sampled_from([dense, convolutional]),
     width=st.integers(2, 7),
@@ -71,6 +71,7 @@ def state(agent, task):
     channels_last=st.booleans(),
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),
     carry=st.booleans(),
+    engine=st.sampled_from(["auto", "dense", "sparse", "module"]),
     biases=st.sampled_from(["freeze-after-first", "per-task"]),
     restart=st.sampled_from(["zero", "redraw", "keep"]),
     ranking=st.sampled_from(["layer", "global"]),
@@ -80,13 +81,13 @@ def state(agent, task):
     seed=st.integers(0, 1000),
 )
 def test_nothing_frozen_moves_and_counts_are_exact(
-    kind, width, norm, channels_last, optimizer, carry, biases, restart, ranking, days, p, lengths, seed
+    kind, width, norm, channels_last, optimizer, carry, engine, biases, restart, ranking, days, p, lengths, seed
 ):
     capacity = Capacity(free_at_end=p, days=days, ranking=ranking, min_per_layer=1)
     agent = Agent(
         lambda: ChannelsLast(kind(width, norm)) if channels_last and kind is convolutional else kind(width, norm),
         capacity=capacity,
-        training=Training(batch_size=6, optimizer=OPTIMIZERS[optimizer], carry_optimizer=carry),
+        training=Training(batch_size=6, optimizer=OPTIMIZERS[optimizer], carry_optimizer=carry, engine=engine),
         biases=biases,
         restart=restart,
         seed=seed,

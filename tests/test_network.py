@@ -37,21 +37,6 @@ def outputs(network, task, inputs):
         return compute(inputs)
 
 
-def test_finds_linear_and_convolution_layers_of_all_kinds():
-    class Everything(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.c1, self.c2, self.c3 = nn.Conv1d(2, 4, 3, groups=2), nn.Conv2d(2, 3, 1, bias=False), nn.Conv3d(1, 2, 2)
-            self.t1, self.t2, self.t3 = nn.ConvTranspose1d(2, 2, 2), nn.ConvTranspose2d(2, 4, 2, groups=2), \
-                nn.ConvTranspose3d(1, 1, 2)  # fmt: skip
-            self.lin, self.act, self.head = nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 2)
-
-    network = MaskedNetwork(Everything())
-    assert network.sizes == {"c1": 12, "c2": 6, "c3": 16, "t1": 8, "t2": 16, "t3": 8, "lin": 9}
-    assert network.anatomy.head == "head"
-    assert set(network.anatomy.biases) == {"c1.bias", "c3.bias", "t1.bias", "t2.bias", "t3.bias"}
-
-
 def test_tied_weights_are_counted_once_and_see_one_mask():
     module = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False), nn.Linear(4, 2))
     module[2].weight = module[0].weight
@@ -137,6 +122,40 @@ def test_looking_at_an_old_task_changes_nothing():
     assert all(part.training for part in network.module.modules())
     after = network.module.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+class Counts(nn.Module):
+    """Counts its calls, in evaluation mode too, and gives inputs plus the count."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(3))
+
+    def forward(self, inputs):
+        self.calls += 1
+        return inputs + self.calls[0]
+
+
+def test_buffers_that_change_in_evaluation_mode_are_lent_as_copies():
+    def make_head(n_outputs):
+        return nn.Sequential(Counts(), nn.Linear(5, n_outputs))
+
+    network = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), Counts(), make_head(2)), head="2", make_head=make_head)
+    inputs = torch.rand(2, 4)
+    network.probe(inputs, 2)
+    assert network.module[1].calls.tolist() == [0, 0, 0]
+    live_a_day(network)
+    assert network.n_private(0) == 5 + 3 + 12 + 3  # biases, the body's buffer, and the head with its own
+    network.begin_day(2)
+    network.module(inputs)
+    for task in (0, 1):
+        with network.viewing(task) as compute:
+            first, second = compute(inputs), compute(inputs)
+        assert torch.equal(first, second)
+        assert torch.equal(outputs(network, task, inputs), first)
+    assert [buffer[0].item() for buffer in network.module.buffers()] == [1, 1]
+    assert network._private[0]["1.calls"].tolist() == [0, 0, 0]
+    assert not any(buffer.any() for buffer in network._heads[0].buffers())
 
 
 def test_looking_is_undone_after_an_error_too():

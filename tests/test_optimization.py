@@ -9,7 +9,7 @@ from daynight.errors import SettingError, TrainingError
 from daynight.network import MaskedNetwork
 from daynight.optimization import Optimization, train
 from daynight.schedule import StepLedger
-from daynight.training import Batches, Training
+from daynight.training import HeldBatches, Training
 
 
 def network_at_night(keep=4):
@@ -25,7 +25,7 @@ def network_at_night(keep=4):
 def batches(n=10, batch_size=4):
     generator = torch.Generator().manual_seed(0)
     inputs = torch.arange(4.0 * n).reshape(n, 4) / n
-    return Batches(inputs, torch.arange(n) % 2, batch_size, generator)
+    return HeldBatches(inputs, torch.arange(n) % 2, batch_size, generator)
 
 
 def test_batches_give_each_example_once_an_epoch_in_new_orders():

@@ -1,8 +1,11 @@
+import re
+
+import attrs
 import matplotlib.pyplot as plt
 import pytest
 
-from daynight import Agent, Capacity, Clock, Epochs, History, UniformCycles, plots
-from daynight.errors import DataError, OutputError
+from daynight import Agent, Capacity, Clock, Epochs, History, Record, UniformCycles, plots
+from daynight.errors import DataError, OutputError, SettingError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -42,6 +45,53 @@ def test_capacity_bars_are_what_the_tasks_own():
     assert "50.00% free" in [text.get_text() for text in ax.texts]
 
 
+def later_days():
+    """Make the history of days 2 and 3 of an agent, of whose 100 weights earlier tasks own 40."""
+    dawn = {"kind": "day", "phase": "dawn", "capacity": 100, "wake_steps": 10}
+    return History([
+        Record(kind="epoch", day=2, phase="wake", step=110, loss=0.5),
+        Record(kind="prune", day=2, phase="nrem", step=110, owned=20, free=40),
+        Record(kind="epoch", day=2, phase="rem", step=120, loss=0.3),
+        Record(**dawn, day=2, step=120, owned=20, free=40, night_steps=10),
+        Record(kind="epoch", day=3, phase="wake", step=130, loss=0.4),
+        Record(**dawn, day=3, step=130, owned=10, free=30, night_steps=0),
+    ])  # fmt: skip
+
+
+def test_capacity_of_later_days_stands_on_what_earlier_tasks_own():
+    ax = plots.capacity(later_days())
+    bars = [(bar.get_x() + 0.4, bar.get_y(), bar.get_height()) for bar in ax.patches]
+    assert bars == [(2, 0, 40), (3, 0, 40), (2, 40, 20), (3, 40, 20), (3, 60, 10)]
+    assert ax.get_ylabel() == "owned weights, of 100"
+    texts = {text.get_text(): text.xy[1] for text in ax.texts}
+    assert texts == {"earlier": 20, "task 2": 50, "40.00% free": 60, "task 3": 65, "30.00% free": 70}
+
+
+def test_capacity_that_the_history_does_not_tell_is_refused():
+    history = History([attrs.evolve(record, capacity=None) for record in later_days()])
+    with pytest.raises(DataError, match=r"the history does not tell the capacity\. Make it with this version"):
+        plots.capacity(history)
+
+
+@pytest.mark.parametrize(
+    ("history", "begin"),
+    [
+        (later_days(), 100),
+        (later_days().records[:3], 110),  # a day that is not finished
+        ([attrs.evolve(record, day=0) for record in later_days().records[:3]], 0),
+        (later_days().records[:1], 110),
+    ],
+)
+def test_hypnogram_begins_with_its_first_day(history, begin):
+    history = History(history)
+    upper, lower = plots.hypnogram(history)
+    assert lower.get_xlim()[0] == begin
+    first_wake = upper.collections[0].get_paths()[0].vertices[:, 0]
+    assert (first_wake.min(), first_wake.max()) == (begin, 110)
+    shades = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in lower.patches]
+    assert shades[0] == (110, max(record.step for record in history if record.day == history.records[0].day))
+
+
 def test_figures_draw_in_the_callers_axes():
     history = run(toy_stream(1), days=1)
     _, axes = plt.subplots(3)
@@ -64,3 +114,17 @@ def test_figures_are_saved_whole(tmp_path):
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(OutputError, match="cannot write to"):
         plots.save(axes, tmp_path / "a.png" / "b.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["x.xyz", "x", ".png", "x."])
+def test_ending_that_is_no_format_is_refused_and_nothing_written(tmp_path, name):
+    _, ax = plt.subplots()
+    with pytest.raises(SettingError) as caught:
+        plots.save(ax, tmp_path / name)
+    assert re.fullmatch(
+        rf"path must end in the name of a format, one of .*\.pdf, .*\.png, .*, not '{tmp_path / name}'\.",
+        str(caught.value),
+    )
+    assert not list(tmp_path.iterdir())
+    plots.save(ax, tmp_path / "x.PNG")

@@ -96,6 +96,12 @@ def test_explicit_cycles_refuse_what_is_no_cycle(cycles, message):
         ExplicitCycles(cycles)
 
 
+@pytest.mark.parametrize("cycles", [None, 3])
+def test_explicit_cycles_refuse_what_is_not_several(cycles):
+    with pytest.raises(SettingError, match=rf"cycles must be several, such as \[1, 2, 4\] or .*, not {cycles}\."):
+        ExplicitCycles(cycles)
+
+
 @pytest.mark.parametrize("n", [0, -1, 1.5, "8", True, MAX_CYCLES + 1])
 def test_uniform_cycles_refuse_what_is_no_count(n):
     with pytest.raises(SettingError, match=r"UniformCycles: n must be (a whole number from 1 up|at most 100,000), not"):
@@ -143,6 +149,51 @@ def test_policy_that_returns_a_list_is_told_to_yield():
 
     with pytest.raises(PolicyError, match=r"cycles\(\) must be a generator method .* but it returned list\."):
         Returns().plan(dusk())
+
+
+class Stumbles(SleepPolicy):
+    """Raises what it is told to at its second cycle, or as it begins."""
+
+    def __init__(self, error, begins=True):
+        self.error, self.begins = error, begins
+
+    def cycles(self, night):
+        if not self.begins:
+            raise self.error
+        return self.inner()
+
+    def inner(self):
+        yield Cycle(keep=0.5, length=0.5)
+        raise self.error
+
+    def __repr__(self):
+        return "Stumbles()"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"), (SettingError("no good."), "no good.")],
+)
+@pytest.mark.parametrize("begins", [True, False])
+def test_exception_of_a_policy_says_whose_it_is_and_when(error, reason, begins):
+    with pytest.raises(PolicyError) as caught:
+        Stumbles(error, begins).plan(dusk())
+    assert str(caught.value) == f"Stumbles() on day 3, cycle {int(begins)}: {reason}"
+    assert caught.value.__cause__ is error
+
+
+def test_exceptions_that_are_no_fault_of_a_policy_pass():
+    for error in (KeyboardInterrupt(), SystemExit(1)):
+        with pytest.raises(type(error)):
+            Stumbles(error).plan(dusk())
+    with pytest.raises(ReactivePolicyError, match=r"^there is no plan$"):
+        Stumbles(ReactivePolicyError("there is no plan"), begins=False).plan(dusk())
+
+
+@pytest.mark.parametrize("night", [3, None])
+def test_plan_of_what_is_no_night_is_refused(night):
+    with pytest.raises(SettingError, match=rf"night must be a Night, such as agent\.night\(.*\) gives, not {night}\."):
+        OneShot().plan(night)
 
 
 def test_policy_may_yield_from_a_list():

@@ -98,6 +98,13 @@ def test_steps_refuse_what_is_no_count(n):
         Steps(n)
 
 
+@pytest.mark.parametrize(("budget", "n"), [(Epochs, 1e308), (Epochs, 10**13), (Steps, 10**30)])
+def test_budgets_that_no_machine_can_spend_are_refused(budget, n):
+    with pytest.raises(SettingError, match=rf"{budget.__name__}: n must be at most 1,000,000,000,000, not 1"):
+        budget(n)
+    assert budget(10**12).open(steps_per_epoch=1).n_steps == 10**12
+
+
 @pytest.mark.parametrize("keep", [0, -0.1, 1.1, math.nan, math.inf, "dusk", None])
 def test_cycle_refuses_what_is_no_density(keep):
     with pytest.raises(SettingError, match=r"Cycle: keep .*must be a"):

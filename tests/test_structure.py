@@ -15,7 +15,7 @@ ROOT = PACKAGE.parent
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
     ["_version", "errors", "checks", "seeding", "files"],
-    ["schedule", "capacity", "history", "tasks"],
+    ["schedule", "capacity", "history", "lazy", "splits", "tasks"],
     ["policies", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
     ["network"],
     [
@@ -30,6 +30,8 @@ FLOORS = [
         "engines.blueprint",
         "engines.engine",
         "optimization",
+        "lesson",
+        "rehearsal",
         "day",
     ],
     ["agent"],

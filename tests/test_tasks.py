@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,30 @@ def test_regression_targets_get_a_second_dimension():
     assert Task(train=(torch.rand(4, 3), torch.rand(4, 5)), test=(torch.rand(2, 3), torch.rand(2, 5))).n_outputs == 5
 
 
+@pytest.mark.parametrize(("shape", "n_outputs"), [((4,), 1), ((4, 1, 1), 1), ((4, 1, 3), 3), ((4, 2, 2), 4)])
+def test_regression_targets_of_any_shape_are_kept_as_examples_by_outputs(shape, n_outputs):
+    data = torch.rand(4, 3), torch.arange(4.0 * n_outputs).reshape(shape)
+    task = Task(train=data, test=Split(*data))
+    assert task.n_outputs == n_outputs
+    for split in (task.train, task.test):
+        assert split.targets.tolist() == [list(range(n_outputs * i, n_outputs * (i + 1))) for i in range(4)]
+        assert split.subset(torch.tensor([2])).targets.shape == (1, n_outputs)
+
+
+def test_split_takes_what_a_pair_may_be():
+    split = Split([[0.5], [1.5]], [0, 1])
+    assert (split.inputs.tolist(), split.targets.tolist(), split.targets.dtype) == ([[0.5], [1.5]], [0, 1], torch.int64)
+    assert Split(np.zeros((2, 3)), np.array([True, False])).targets.tolist() == [1, 0]
+
+
+def test_split_needs_no_gradient():
+    inputs, targets = torch.rand(2, 3, requires_grad=True), torch.rand(2, 1, requires_grad=True)
+    split = Split(inputs, targets)
+    assert not split.inputs.requires_grad
+    assert not split.targets.requires_grad
+    assert inputs.requires_grad
+
+
 def test_number_of_classes_is_found_over_all_splits():
     task = Task(train=(torch.rand(2, 3), [0, 1]), test=(torch.rand(3, 3), [0, 1, 4]))
     assert task.n_outputs == 5
@@ -65,21 +91,37 @@ def test_number_of_classes_is_found_over_all_splits():
         ((torch.rand(0, 3), torch.zeros(0, dtype=torch.long)), "a split has no examples"),
         (Items([]), "a split has no examples"),
         (torch.rand(4, 3), r"examples must be a pair \(inputs, targets\) or a torch dataset .* not Tensor\. Without"),
-        (Items([torch.rand(3)]), r"example 0 of Items is not a pair \(input, target\)\. Without targets nothing"),
-        ((torch.rand(4, 3), None), r"inputs or targets that are None\. Without targets nothing"),
+        (Items([torch.rand(3)]), r"example 0 of Items is no pair \(input, target\)\. Without targets nothing"),
+        ((torch.rand(4, 3), None), r"the targets are None\. Without inputs and targets nothing can be learnt"),
+        ((None, [0, 1]), r"the inputs are None\. Without inputs and targets nothing can be learnt"),
         (Items([(torch.rand(3), None)]), r"example 0 of Items cannot be read as tensors"),
         ((torch.rand(4, 3), torch.arange(3)), "4 inputs do not go with 3 targets"),
         ((torch.rand(4, 3), torch.zeros(4, 2, dtype=torch.long)), r"labels must have the shape \(n,\), not \(4, 2\)"),
         ((torch.tensor([[1.0], [torch.nan]]), [0, 1]), "the inputs hold values that are not finite"),
         ((torch.rand(2, 1), torch.tensor([1.0, torch.inf])), "the targets hold values that are not finite"),
-        ((torch.tensor(1.0), torch.tensor(1)), "need a first dimension that counts the examples"),
-        ((["a", "b"], [0, 1]), "a split cannot be read as tensors"),
+        ((np.array([[1e300]]), [0]), "the inputs hold values that are not finite as 32-bit numbers. Clean, fill"),
+        ((torch.rand(1, 1), np.array([-1e300])), "the targets hold values that are not finite as 32-bit numbers"),
+        ((torch.tensor(1.0), torch.tensor(1)), "the inputs are a single number, and need a first dimension"),
+        ((["a", "b"], [0, 1]), "the inputs cannot be read as a tensor"),
         (Items([(torch.rand(3), 0), (torch.rand(4), 1)]), "the examples of Items differ in shape"),
+        ((torch.eye(2).to_sparse(), [0, 1]), r"the inputs are sparse \(torch\.sparse_coo\)\. Make them dense with"),
+        ((torch.rand(2, 3), torch.rand(2, dtype=torch.complex64)), "the targets are complex. Give real and imaginary"),
+        ((torch.rand(2, 3), torch.rand(2, 0)), r"the targets have no outputs: their shape is \(2, 0\)\. Give one or"),
     ],
 )  # fmt: skip
-def test_split_that_cannot_be_learnt_from_is_refused(data, message):
-    with pytest.raises(DataError, match=message):
-        Task(train=data, test=pair())
+def test_split_that_cannot_be_learnt_from_is_refused_by_name(data, message):
+    for which in ("train", "validation", "test"):
+        with pytest.raises(DataError, match=f"^task 'odd': {which}: {message}"):
+            Task(**{"train": pair(), "test": pair(), "name": "odd", which: data})
+    if isinstance(data, tuple):
+        with pytest.raises(DataError, match=f"^{message}"):
+            Split(*data)
+
+
+@pytest.mark.parametrize("view", [3, "flip", torch.eye(2)])
+def test_view_that_is_no_function_is_refused(view):
+    with pytest.raises(DataError, match=r"^view must be a function of the inputs, or None, not "):
+        Split(*pair(), view=view)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +159,9 @@ def test_hold_out_takes_the_same_share_of_every_class_and_loses_nothing():
 
 def test_hold_out_that_cannot_be_is_refused():
     task = Task(train=pair(), test=pair(), name="t")
-    with pytest.raises(DataError, match="fraction must be above 0 and below 1, not 1"):
-        task.hold_out(1)
+    for fraction in (1, 0, -0.5, math.nan, "a", None):
+        with pytest.raises(DataError, match=rf"hold_out: fraction must be above 0 and below 1, not {fraction!r}\."):
+            task.hold_out(fraction)
     with pytest.raises(DataError, match=r"task 't': 0\.01 of 8 training examples leaves one split empty"):
         task.hold_out(0.01)
     with pytest.raises(DataError, match="task 't' has a validation split already"):
@@ -129,12 +172,19 @@ def test_stream_of_pairs_names_the_task_that_is_wrong():
     stream = TaskStream([(pair(), pair()), Task(train=pair(), test=pair(), name="mine")])
     assert [task.name for task in stream] == ["0", "mine"]
     assert (len(stream), stream.n_train, len(stream[:1])) == (2, 16, 1)
-    with pytest.raises(DataError, match="task 1: a split has no examples"):
-        TaskStream([(pair(), pair()), (pair(n=0), pair())])
+    with pytest.raises(
+        DataError, match=r"^task 1: test: a split has no examples\. Leave the task out, or give it some"
+    ):
+        TaskStream([(pair(), pair()), (pair(), pair(n=0))])
+    with pytest.raises(DataError, match=r"^task 0: test inputs have the shape \(4,\), and train inputs \(3,\)"):
+        TaskStream([(pair(), pair(shape=(4,)))])
     with pytest.raises(DataError, match=r"task 0: give a Task or a pair \(train, test\), not Tensor"):
         TaskStream([torch.rand(3, 3)])
     with pytest.raises(DataError, match="a stream needs at least one task"):
         TaskStream([])
+    for tasks in (None, 3):
+        with pytest.raises(DataError, match=rf"^tasks must be several, each a Task or a pair .*, not {tasks}\.$"):
+            TaskStream(tasks)
 
 
 def test_hold_out_of_a_stream_keeps_order_and_source():

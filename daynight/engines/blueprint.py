@@ -66,7 +66,8 @@ def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         module.train()
-        parts = _cut(network)
+        with seeding.shielded(inputs.device):
+            parts = _cut(network)
         return (None if parts is None else _checked(module, parts, inputs)) or whole(network)
     finally:
         for part, mode in modes:

@@ -36,9 +36,16 @@ class DenseLinear(Stage):
         """Give what it trains in arenas."""
         return trained(self._weight, self._bias)
 
+    def bind(self) -> None:
+        """Look at its weight, and at the gradient by it, as matrices."""
+        self._matrix = self._weight.values.view(self._shape)
+        self._by_weight = self._weight.gradient.view(self._shape)
+        self._offset = None if self._bias is None else self._bias.values
+        self._by_bias = [slot.gradient for slot in trained(self._bias)]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as the inputs do."""
-        self._inputs, self._matrix = inputs, self._weight.values.view(self._shape)
+        self._inputs = inputs
         self._is_turned = not inputs.is_contiguous()
         bias = self._bias.values if isinstance(self._bias, Slot) else self._bias
         if (
@@ -51,9 +58,9 @@ class DenseLinear(Stage):
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
         """Put the gradients by weight and bias into the arena, and give that by the inputs."""
         by_outputs = gradient.t().contiguous() if self._is_turned else gradient.t()
-        torch.mm(by_outputs, self._inputs, out=self._weight.gradient.view(self._shape))
-        for bias in trained(self._bias):
-            torch.sum(by_outputs, 1, out=bias.gradient)
+        torch.mm(by_outputs, self._inputs, out=self._by_weight)
+        for by_bias in self._by_bias:
+            torch.sum(by_outputs, 1, out=by_bias)
         if not needs_inputs:
             return None
         return (self._matrix.t() @ by_outputs).t() if self._is_turned else gradient @ self._matrix

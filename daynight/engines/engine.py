@@ -78,7 +78,11 @@ class Engine:
         """Give what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
         return [slot for stage in self._stages for slot in stage.slots()]
 
-    @torch.no_grad()
+    def bind(self) -> None:
+        """Make ready to compute, once all slots are in arenas."""
+        for stage in self._stages:
+            stage.bind()
+
     def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         """Compute the loss of a batch, and the gradients of all that is trained.
 
@@ -87,14 +91,15 @@ class Engine:
             targets: Theirs.
             loss: Function of (outputs, targets) to a scalar.
         """
-        outputs = inputs
-        for stage in self._stages:
-            outputs = stage.forward(outputs)
-        value, gradient = loss_and_gradient(loss, outputs, targets)
-        for index in range(len(self._stages) - 1, self._first - 1, -1):
-            passed = self._stages[index].backward(gradient, needs_inputs=index > self._first)
-            if passed is not None:
-                gradient = passed
+        with torch.no_grad():
+            outputs = inputs
+            for stage in self._stages:
+                outputs = stage.forward(outputs)
+            value, gradient = loss_and_gradient(loss, outputs, targets)
+            for index in range(len(self._stages) - 1, self._first - 1, -1):
+                passed = self._stages[index].backward(gradient, needs_inputs=index > self._first)
+                if passed is not None:
+                    gradient = passed
         return value
 
     def _wanted(self, parts: Sequence[Part]) -> tuple[list[Units], Units]:
@@ -141,7 +146,7 @@ class Engine:
             assert isinstance(module, CONVOLUTIONS)
             return NarrowConvolution(module, given, outputs, self._held[part.name])
         if part.kind == "relu":
-            return Relu()
+            return Relu(owns_inputs=bool(self._stages) and isinstance(self._stages[-1], DenseLinear | SparseLinear))
         if part.kind == "flatten":
             return Flatten()
         if part.kind == "dropout":
@@ -173,8 +178,7 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
         value = functional.nll_loss(logarithms, targets)
         gradient = logarithms.exp_()
         index = targets[:, None]
-        gradient.scatter_add_(1, index, gradient.new_full((1, 1), -1.0).expand(len(index), 1))
-        return value, gradient.div_(len(outputs))
+        return value, gradient.scatter_(1, index, gradient.gather(1, index) - 1).mul_(1 / len(outputs))
     with torch.enable_grad():
         leaf = outputs.detach().requires_grad_()
         value = loss(leaf, targets)

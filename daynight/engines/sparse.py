@@ -57,12 +57,17 @@ class SparseLinear(Stage):
         """Give what it trains in arenas."""
         return trained(self._weight, self._bias)
 
+    def bind(self) -> None:
+        """Look at its bias as a column."""
+        self._offset = None if self._bias is None else self._bias.values[:, None]
+        self._by_bias = [slot.gradient for slot in trained(self._bias)]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as (wanted, batch)."""
         self._inputs = inputs.t().contiguous()
         outputs = _multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
-        if self._bias is not None:
-            outputs += self._bias.values[:, None]
+        if self._offset is not None:
+            outputs += self._offset
         return outputs.t()
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
@@ -71,8 +76,8 @@ class SparseLinear(Stage):
         if len(self._weight):
             products = torch.sparse.sampled_addmm(self._pattern, gradient, self._inputs.t(), beta=0.0)
             self._weight.gradient.copy_(products.values())
-        for bias in trained(self._bias):
-            torch.sum(gradient, 1, out=bias.gradient)
+        for by_bias in self._by_bias:
+            torch.sum(gradient, 1, out=by_bias)
         if not needs_inputs:
             return None
         weights = self._weight.values[self._by_column]

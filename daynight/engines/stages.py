@@ -21,6 +21,9 @@ class Stage(abc.ABC):
         """Give what it trains in arenas."""
         return []
 
+    def bind(self) -> None:  # noqa: B027 - most stages have nothing to do
+        """Look at what its slots hold, once they are in their arenas."""
+
     @abc.abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
         """Compute outputs of inputs, both (batch, units, ...), and keep what `backward` needs."""
@@ -30,7 +33,7 @@ class Stage(abc.ABC):
         """Turn the gradient by the outputs of the last `forward` into those by the slots and by the inputs.
 
         Args:
-            gradient: Of the shape of the outputs.
+            gradient: Of the shape of the outputs; may be overwritten.
             needs_inputs: Whether the gradient by the inputs is wanted; else None is returned.
         """
 
@@ -44,9 +47,10 @@ class Autograd(Stage):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the module."""
-        self._inputs = inputs
+        # Random numbers are drawn in the order of memory, which behind a sparse layer is another one.
+        self._inputs = inputs.contiguous() if inputs.dim() == 2 else inputs
         if inputs.is_floating_point():
-            self._inputs = inputs.detach().requires_grad_()
+            self._inputs = self._inputs.detach().requires_grad_()
         with torch.enable_grad():
             self._outputs: Tensor = self._module(self._inputs.clone() if self._copies else self._inputs)
         outputs: Tensor = self._outputs.detach()
@@ -60,17 +64,24 @@ class Autograd(Stage):
 
 
 class Relu(Stage):
-    """A rectifier."""
+    """A rectifier. It writes over what it is given where it can, so that less has to stay in the processor's cache.
+
+    Args:
+        owns_inputs: Whether nothing else needs its inputs. The gradient that it is given is always its own.
+    """
+
+    def __init__(self, owns_inputs: bool) -> None:
+        self._owns_inputs = owns_inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Set what is negative to zero."""
-        self._outputs = inputs.relu()
+        self._outputs = inputs.relu_() if self._owns_inputs else inputs.relu()
         return self._outputs
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
         """Pass on where the outputs are positive."""
-        backward: Any = torch.ops.aten.threshold_backward
-        return backward(gradient, self._outputs, 0) if needs_inputs else None
+        backward: Any = torch.ops.aten.threshold_backward.grad_input
+        return backward(gradient, self._outputs, 0, grad_input=gradient) if needs_inputs else None
 
 
 class Dropout(Stage):

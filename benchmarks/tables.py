@@ -1,0 +1,128 @@
+"""Tables of what `speed.py` has measured, as text and as reStructuredText."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import machine
+
+Run = Mapping[str, Any]
+
+HEADER = (
+    "p", "N", "method", "s/wake epoch", "s/REM epoch", "s/run", "peak MiB", "own MiB", "accuracy", "free",
+    "wake x", "REM x", "run x",
+)  # fmt: skip
+TITLES = {
+    "floor": "bare products", "daynight": "daynight", "plain": "plain PyTorch loop", "avalanche": "Avalanche",
+    "avalanche-tensors": "Avalanche, tensors",
+}  # fmt: skip
+
+
+def rows(result: Mapping[str, Any]) -> list[list[str]]:
+    """Give the table, a row for each setting and method: medians over the repeats."""
+    runs = result["runs"]
+    settings = sorted({(run["p"], run["rounds"]) for run in runs})
+    return [
+        _row(method, [run for run in runs if (run["p"], run["rounds"]) == setting])
+        for setting in settings
+        for method in TITLES
+        if any(run["method"] == method and (run["p"], run["rounds"]) == setting for run in runs)
+    ]
+
+
+def per_epoch(stretches: Sequence[tuple[float, float]]) -> float:
+    """Give the seconds of one epoch, the mean over stretches of (seconds, epochs)."""
+    return sum(seconds for seconds, _ in stretches) / sum(epochs for _, epochs in stretches)
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """Give the table in aligned columns, with what has to be known to read it."""
+    table = [list(HEADER), *rows(result)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join(["", *lines, "", *notes(result)])
+
+
+def rst(result: Mapping[str, Any]) -> str:
+    """Give the table as a csv-table, and the notes below it."""
+    cells = io.StringIO()
+    csv.writer(cells, lineterminator="\n").writerows([HEADER, *rows(result)])
+    body = "".join(f"   {line}\n" for line in cells.getvalue().splitlines())
+    return f".. csv-table::\n   :header-rows: 1\n\n{body}\n" + "\n\n".join(notes(result)) + "\n"
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Say how and where the numbers came to be."""
+    settings, runs = result["settings"], result["runs"]
+    n_repeats = 1 + max((run["repeat"] for run in runs), default=-1)
+    found = [
+        f"Machine: {machine.line(result['machine'])}.",
+        f"Data: {result['data']}. Epochs a wake {settings['epochs']:g}, a night {settings['budget']:g}; "
+        f"{n_repeats} repeats, medians; engine {settings['engine']!r}.",
+        "Own MiB is what a run adds at its peak to a process with PyTorch and the data as bytes; Avalanche's "
+        "includes Avalanche, and all tasks as numbers where the others hold one at a time.",
+        "The last three columns are the time over daynight's, of runs side by side: median (least to most).",
+    ]
+    rates = [run["gflop_per_second"] for run in runs if run["method"] == "floor"]
+    if rates:
+        found.append(f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here.")
+    return found
+
+
+def _row(method: str, runs: Sequence[Run]) -> list[str]:
+    """Give one row; `runs` are those of all methods at one setting."""
+    own = [run for run in runs if run["method"] == method]
+    peers = {run["repeat"]: run for run in runs if run["method"] == "daynight"}
+
+    def median(value: Callable[[Run], float | None], style: str) -> str:
+        values = [number for run in own if (number := value(run)) is not None]
+        return format(statistics.median(values), style) if values else "-"
+
+    def ratio(value: Callable[[Run], float | None]) -> str:
+        pairs = [(value(run), value(peers[run["repeat"]])) for run in own if run["repeat"] in peers]
+        ratios = [mine / peer for mine, peer in pairs if mine is not None and peer]
+        if not ratios or method == "daynight":
+            return "-"
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+    first = own[0]
+    return [
+        f"{first['p']:g}",
+        str(first["rounds"]),
+        TITLES[method],
+        median(_wake, ".4f"),
+        median(_rem, ".4f"),
+        median(_seconds, ".1f"),
+        median(lambda run: run["peak_bytes"] / machine.MIB if "seconds" in run else None, ".0f"),
+        median(_own_mib, ".0f"),
+        median(_accuracy, ".4f"),
+        median(lambda run: run.get("free_fraction"), ".4f"),
+        ratio(_wake),
+        ratio(_rem),
+        ratio(_seconds),
+    ]
+
+
+def _wake(run: Run) -> float | None:
+    return per_epoch(run["wakes"]) if run["wakes"] else None
+
+
+def _rem(run: Run) -> float | None:
+    return per_epoch(run["rems"]) if run["rems"] else None
+
+
+def _own_mib(run: Run) -> float | None:
+    """Give what a run has added to a process that had loaded PyTorch and the data, at its peak."""
+    return (run["peak_bytes"] - run["bytes_before"]) / machine.MIB if "seconds" in run else None
+
+
+def _seconds(run: Run) -> float | None:
+    return run.get("seconds")
+
+
+def _accuracy(run: Run) -> float | None:
+    return sum(run["accuracy"]) / len(run["accuracy"]) if "accuracy" in run else None

@@ -1,0 +1,196 @@
+"""`Lesson`: the task of a day as it is trained: its examples, its engine and its optimizer."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from typing import Any, Literal
+
+import attrs
+import torch
+from torch import Tensor
+
+from daynight import seeding
+from daynight.engines import blueprint
+from daynight.engines.arena import ALIGNMENT
+from daynight.engines.blueprint import Part
+from daynight.errors import TrainingError
+from daynight.history import Hook, Progress, Record
+from daynight.lazy import LazyInputs
+from daynight.network import MaskedNetwork
+from daynight.optimization import Optimization, train
+from daynight.prediction import CHUNK, fitted, load, outputs_of, predict
+from daynight.schedule import Ledger, Measured
+from daynight.tasks import Task
+from daynight.training import Batches, HeldBatches, LazyBatches, Training
+
+#: A sign of life is given every so many optimizer steps.
+PROGRESS_STEPS = 25
+
+
+class Lesson:
+    """A task, loaded, and trained on a network phase by phase.
+
+    Args:
+        task: The day's task.
+        network: The network.
+        training: How it is learnt.
+        seed: Names the day's random streams.
+        device: Where the examples are put.
+        step: Optimizer steps that the agent has taken before.
+    """
+
+    def __init__(
+        self, task: Task, network: MaskedNetwork, training: Training, seed: int, device: torch.device, step: int
+    ) -> None:
+        self.task, self.step = task, step
+        self._day = network.n_tasks
+        self._network, self._training, self._seed, self._device = network, training, seed, device
+        is_lazy = isinstance(task.train.inputs, LazyInputs)
+        self._held = None if is_lazy else load(task.train, network.dtype, device)
+        self._optimization: Optimization | None = None
+        self._is_training = False
+        self._chain: tuple[list[Part] | None, Tensor | None] | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an optimizer that can go on."""
+        return self._optimization is not None
+
+    def fork(self, network: MaskedNetwork) -> Lesson:
+        """Give the same lesson on a copy of the network, without an optimizer."""
+        twin = copy.copy(self)
+        twin._network, twin._optimization, twin._chain = network, None, None
+        return twin
+
+    def new_batches(self, phase: str) -> Batches:
+        """Make the batches of a wake or a night."""
+        generator, size = seeding.generator(self._seed, phase, self._day, "order"), self._training.batch_size
+        if self._held is not None:
+            return HeldBatches(*self._held, size, generator)
+        fit = functools.partial(fitted, dtype=self._network.dtype, device=self._device)
+        return LazyBatches(self.task.train, fit, size, generator)
+
+    def optimize(self, n_steps: int, n_steps_now: int) -> None:
+        """Make the optimizer of a phase.
+
+        Args:
+            n_steps: Number of steps that it will take.
+            n_steps_now: Number of these until the next prune.
+        """
+        if self._chain is None:
+            self._chain = self._draw()
+        parts, live = self._chain
+        loss, narrows = self._training.loss_of(self.task), self._narrows(n_steps_now)
+        self._optimization = Optimization(self._network, self._training, loss, n_steps, parts, live, narrows)
+
+    def carry_on(self, n_steps_now: int) -> None:
+        """Let the last optimizer go on after a prune, for a number of steps until the next."""
+        assert self._optimization is not None
+        self._optimization.forget_pruned(self._narrows(n_steps_now))
+
+    def rest(self) -> None:
+        """Let the optimizer go."""
+        self._optimization = None
+
+    def train(self, sign: Progress, batches: Batches, ledger: Ledger, end: float, on_event: Hook) -> None:
+        """Train until the share `end` of the budget is spent; `sign` says where in the day this is.
+
+        Raises:
+            TrainingError: If loss or weights are not finite.
+        """
+        assert self._optimization is not None
+        began = time.perf_counter()
+
+        def tell(event: Record | Progress) -> None:
+            # Hooks may draw random numbers; those of the training do not depend on it.
+            with seeding.shielded(self._device):
+                on_event(event)
+
+        def on_step(loss: Tensor) -> None:
+            self.step += 1
+            if self.step % PROGRESS_STEPS == 0:
+                tell(attrs.evolve(sign, step=self.step, loss=float(loss)))
+
+        self._network.module.train()
+        self._is_training = True
+        try:
+            with seeding.forked(self._seed, sign.phase, self._day, sign.cycle or 0, device=self._device):
+                tell(attrs.evolve(sign, step=self.step))
+                for loss in train(self._optimization, batches, ledger, end, on_step):
+                    seconds = time.perf_counter() - began
+                    record = Record(kind="epoch", day=self._day, phase=sign.phase, step=self.step, cycle=sign.cycle,
+                                    loss=loss, **self.validated(), elapsed_seconds=seconds)  # fmt: skip
+                    tell(record)
+            self.check_finite()
+        except TrainingError as error:
+            where = f"day {self._day}, {sign.phase}" + ("" if sign.cycle is None else f", cycle {sign.cycle}")
+            raise TrainingError(f"{where}: {error}") from error
+        finally:
+            self._is_training = False
+
+    def flush(self) -> None:
+        """Bring the network up to date with what has been trained, in the midst of a phase."""
+        if self._is_training and self._optimization is not None:
+            self._optimization.flush()
+
+    def check_finite(self) -> None:
+        """Make sure that what has been learnt today is finite, and so are the outputs that it gives.
+
+        Raises:
+            TrainingError: If not.
+        """
+        tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
+        tensors.append(predict(self._network, self._some(CHUNK), self._day, self._training.transform))
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise TrainingError(
+                "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "
+                "learning rate, clip gradients, or look for inputs far outside their usual range."
+            )
+
+    def measure(self) -> Measured:
+        """Measure the task as it is now, on validation data if there are any, else on training data."""
+        which: Literal["train", "validation"] = "train" if self.task.validation is None else "validation"
+        split, fit = self.task.splits()[which], (self._network.dtype, self._device)
+        outputs = outputs_of(self._network, split, self._day, self._training.transform, self._device)
+        return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
+
+    def validated(self) -> dict[str, Any]:
+        """Measure on the validation split, if there is one, for a record."""
+        if self.task.validation is None:
+            return {}
+        measured = self.measure()
+        return {"validation_loss": measured.loss, "validation_score": measured.score}
+
+    def _narrows(self, n_steps: int) -> bool:
+        # To leave inputs out of all examples takes about as long as to read them in two epochs.
+        return n_steps >= 2 * self._training.steps_per_epoch(self.task)
+
+    def _draw(self) -> tuple[list[Part] | None, Tensor | None]:
+        """Cut the network into a chain, and find the inputs that are not zero throughout the training data."""
+        training = self._training
+        if training.engine == "module":
+            return None, None
+        batch = self._some(training.batch_size)
+        functions = [function for function in (training.augment, training.transform) if function is not None]
+        with seeding.forked(self._seed, "draw", self._day, device=self._device):
+            for function in functions:
+                batch = function(batch)
+            parts = blueprint.draw(self._network, batch)
+        return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))
+
+    def _some(self, n: int) -> Tensor:
+        """Give the inputs of the first n training examples, as far as there are so many."""
+        if self._held is not None:
+            return self._held[0][:n]
+        index = torch.arange(min(n, len(self.task.train)))
+        return load(self.task.train.subset(index), self._network.dtype, self._device)[0]
+
+
+def _live(inputs: Tensor) -> Tensor:
+    """Find the features (int64) that are not zero in all inputs, and some more, for rows to be aligned in memory."""
+    is_live = (inputs != 0).any(0)
+    dead = torch.nonzero(~is_live)[:, 0]
+    is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True
+    return torch.nonzero(is_live)[:, 0]

@@ -1,0 +1,137 @@
+"""What can be found out about a day without training anything: whether its parts work together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from daynight.errors import DataError, SettingError
+from daynight.network import MaskedNetwork
+from daynight.tasks import Task
+from daynight.training import Training, number
+
+#: Examples that are tried. No common number of outputs, so that a loss that mistakes one for the other is found out.
+N_EXAMPLES = 7
+
+
+@attrs.frozen
+class Form:
+    """What an agent remembers of a task: the shape and kind of its inputs, and its number of outputs."""
+
+    shape: tuple[int, ...]
+    is_floating_point: bool
+    n_outputs: int
+
+    @classmethod
+    def of(cls, task: Task) -> Form:
+        """Give the form of a task."""
+        inputs, _ = task.train.subset(torch.tensor([0])).load()
+        return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs)
+
+
+def check_task(task: object) -> None:
+    """Refuse what is no task.
+
+    Raises:
+        DataError: If it is none.
+    """
+    if not isinstance(task, Task):
+        raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")
+
+
+def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
+    """Make sure that a task, a network and settings work together, on a few examples.
+
+    Nothing is trained and nothing is changed. Draws from PyTorch's global generator.
+
+    Args:
+        network: The network.
+        training: The settings.
+        task: The task.
+        inputs: A few of its inputs, as the network reads them.
+        targets: Theirs.
+
+    Raises:
+        NetworkError: If the network cannot read the inputs, or make the task's outputs.
+        SettingError: If a function of `training` fails, or does not give what it should.
+    """
+    if training.augment is not None:
+        _changed("augment", training.augment, inputs)
+    if training.transform is not None:
+        inputs = _changed("transform", training.transform, inputs)
+    outputs = network.probe(inputs, task.n_outputs)
+    _check_loss(training, task, outputs, targets)
+    # Some metrics need more than a few examples, of all classes.
+    blank = outputs.new_zeros(len(task.test), task.n_outputs)
+    number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
+    _check_optimizer(training, [p for p in network.module.parameters() if p.requires_grad])
+
+
+def check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
+    """Make sure that no batch is too small for a network to train on.
+
+    Raises:
+        DataError: If one is.
+    """
+    sizes = (len(task.train) % training.batch_size, training.batch_size)
+    if 1 in sizes and not network.trains_on(inputs[:1], task.n_outputs):
+        raise DataError(
+            f"day {day}, task {task.name!r}: {len(task.train)} examples in batches of {training.batch_size} leave a "
+            "batch of one, on which batch normalisation cannot train. Choose another batch_size."
+        )
+
+
+def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:
+    try:
+        changed = function(inputs.clone())
+    except Exception as error:
+        raise SettingError(f"Training: {name} failed on inputs {tuple(inputs.shape)}: {error!r}") from error
+    if not isinstance(changed, Tensor) or len(changed) != len(inputs):
+        what = tuple(changed.shape) if isinstance(changed, Tensor) else repr(changed)
+        raise SettingError(
+            f"Training: {name} must give a batch of as many inputs, and gave {what} for {tuple(inputs.shape)}."
+        )
+    if changed.is_floating_point() and not bool(torch.isfinite(changed).all()):
+        raise SettingError(f"Training: {name} gives values that are not finite.")
+    return changed
+
+
+def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor) -> None:
+    loss = training.loss_of(task)
+    leaf = outputs.detach().requires_grad_()
+    with torch.enable_grad():
+        number("loss", loss, leaf, targets)
+        value = loss(leaf, targets)
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        raise SettingError(
+            f"Training: loss must give a scalar tensor that depends on the outputs, and gave {value!r}. Nothing can "
+            "be learnt from what has no gradient."
+        )
+
+
+def _check_optimizer(training: Training, parameters: list[nn.Parameter]) -> None:
+    gradients = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        optimizer = training.make_optimizer(parameters)
+        scheduler = training.make_scheduler(optimizer, 100)
+        try:
+            optimizer.step()  # without any gradient, which moves nothing
+        except Exception as error:
+            raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
+        try:
+            if scheduler is not None:
+                scheduler.step()
+        except Exception as error:
+            raise SettingError(
+                f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
+                f"failed: {error!r}"
+            ) from error
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient

@@ -1,0 +1,182 @@
+"""Splits: examples that belong together, in memory or read when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from daynight.errors import DataError
+from daynight.lazy import LazyDataset, LazyInputs
+
+Pair = tuple[Any, Any]
+
+
+def as_inputs(inputs: Any) -> Tensor:
+    """Turn a tensor or array into what a network reads: unsigned bytes are pixels and become 0 to 1.
+
+    Args:
+        inputs: Tensor or array of any shape. uint8 is divided by 255; other types stay as they are.
+
+    Raises:
+        DataError: If they cannot be read as a tensor.
+    """
+    tensor = _read("inputs", inputs)
+    if tensor.dtype == torch.uint8:
+        return tensor.to(torch.get_default_dtype()).div_(255)
+    return tensor
+
+
+def _read(what: str, values: Any) -> Tensor:
+    if values is None:
+        raise DataError(f"the {what} are None. Without inputs and targets nothing can be learnt.")
+    try:
+        return torch.as_tensor(values).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"the {what} cannot be read as a tensor: {error}.") from error
+
+
+def _examples(what: str, values: Any) -> Tensor:
+    tensor = _read(what, values)
+    if tensor.layout != torch.strided:
+        raise DataError(f"the {what} are sparse ({tensor.layout}). Make them dense with to_dense().")
+    if tensor.dim() < 1:
+        raise DataError(f"the {what} are a single number, and need a first dimension that counts the examples.")
+    # Networks compute with 32 bits, in which a large number of 64 bits is infinite.
+    narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
+    if tensor.is_floating_point() and not bool(torch.isfinite(narrow).all()):
+        raise DataError(
+            f"the {what} hold values that are not finite as 32-bit numbers. Clean, fill or scale them first."
+        )
+    return tensor
+
+
+def _as_inputs(inputs: Any) -> Tensor | LazyInputs:
+    return inputs if isinstance(inputs, LazyInputs) else _examples("inputs", inputs)
+
+
+def _as_targets(targets: Any) -> Tensor:
+    tensor = _examples("targets", targets)
+    if tensor.is_complex():
+        raise DataError("the targets are complex. Give real and imaginary part as two outputs.")
+    if tensor.is_floating_point():
+        # Beside outputs (n, k), targets of (n,) or (n, k, 1) would broadcast inside a loss.
+        tensor = tensor[:, None] if tensor.dim() == 1 else tensor.flatten(1)
+        if not tensor.shape[1]:
+            raise DataError(f"the targets have no outputs: their shape is {tuple(tensor.shape)}. Give one or more.")
+        return tensor
+    if tensor.dim() != 1:
+        shape = tuple(tensor.shape)
+        raise DataError(f"labels must have the shape (n,), not {shape}. Give several outputs as floating point.")
+    return tensor.long()
+
+
+def _check_view(instance: Any, attribute: attrs.Attribute[Any], view: Any) -> None:
+    if view is not None and not callable(view):
+        raise DataError(f"view must be a function of the inputs, or None, not {view!r}.")
+
+
+@attrs.frozen(eq=False)
+class Split:
+    """Examples that belong together.
+
+    Args:
+        inputs: Tensor or array (n, ...), uint8 for pixels; or what reads them when they are needed.
+        targets: Whole numbers (n,), class labels from 0; or floating point (n,) or (n, ...), regression outputs.
+            They are kept as int64 (n,), or floating point (n, outputs).
+        view: What makes the task's own inputs of the shared ones, such as a permutation of pixels:
+            (n, ...) to (n, ...), after the scaling to 0-1. Tasks that differ by their view share memory.
+
+    Raises:
+        DataError: If there are no examples or targets, their numbers differ, a value is not finite, or
+            `view` is no function.
+    """
+
+    inputs: Tensor | LazyInputs = attrs.field(converter=_as_inputs)
+    targets: Tensor = attrs.field(converter=_as_targets)
+    view: Callable[[Tensor], Tensor] | None = attrs.field(default=None, validator=_check_view)
+
+    def __attrs_post_init__(self) -> None:
+        if len(self.inputs) == 0:
+            raise DataError("a split has no examples. Leave the task out, or give it some.")
+        if len(self.inputs) != len(self.targets):
+            raise DataError(f"{len(self.inputs)} inputs do not go with {len(self.targets)} targets.")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """Give the inputs as a network reads them (see `as_inputs`), and the targets."""
+        return self.prepared(self.inputs.read() if isinstance(self.inputs, LazyInputs) else self.inputs), self.targets
+
+    def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give what `load` gives for each index (int64), with no more in memory at a time."""
+        held = self.inputs
+        read = held.batches(indices) if isinstance(held, LazyInputs) else (held[index] for index in indices)
+        for index, inputs in zip(indices, read, strict=True):
+            yield self.prepared(inputs), self.targets[index]
+
+    def prepared(self, inputs: Tensor) -> Tensor:
+        """Turn some of the inputs into what a network reads."""
+        inputs = as_inputs(inputs)
+        return inputs if self.view is None else self.view(inputs)
+
+    def subset(self, index: Tensor) -> Split:
+        """Give the examples of `index` (int64), in its order."""
+        return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
+
+    def input_shape(self) -> tuple[int, ...]:
+        """Give the shape of one input, as a network reads it."""
+        return tuple(self.subset(torch.tensor([0])).load()[0].shape[1:])
+
+
+#: What a split can be made of: itself, a pair (inputs, targets) of tensors or arrays, or a torch dataset of pairs.
+Data: TypeAlias = Split | Pair | Dataset[Any] | LazyDataset
+
+
+def as_split(data: Data) -> Split:
+    """Make a `Split` of a pair (inputs, targets) of tensors or arrays, or of a torch dataset.
+
+    Raises:
+        DataError: If it is none of these, or breaks a rule of `Split`.
+    """
+    if isinstance(data, Split):
+        return data
+    if isinstance(data, LazyDataset):
+        return Split(data.inputs, data.targets)
+    if isinstance(data, tuple | list) and len(data) == 2:
+        return Split(*data)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, Tensor):
+        return _from_dataset(data)
+    raise DataError(
+        f"examples must be a pair (inputs, targets) or a torch dataset of such pairs, not "
+        f"{type(data).__name__}. Without targets nothing can be learnt."
+    )
+
+
+def _from_dataset(dataset: Any) -> Split:
+    kind = type(dataset).__name__
+    inputs, targets = [], []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise DataError(f"example {index} of {kind} is no pair (input, target). Without targets nothing is learnt.")
+        try:
+            inputs.append(torch.as_tensor(item[0]))
+            targets.append(torch.as_tensor(item[1]))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                f"example {index} of {kind} cannot be read as tensors: {error}. For images, give the dataset "
+                "transform=torchvision.transforms.ToTensor()."
+            ) from error
+    if not inputs:
+        raise DataError("a split has no examples. Leave the task out, or give it some.")
+    try:
+        stacked = torch.stack(inputs), torch.stack(targets)
+    except RuntimeError as error:
+        raise DataError(f"the examples of {kind} differ in shape: {error}.") from error
+    return Split(*stacked)

@@ -1,0 +1,184 @@
+"""An agent or a clock that is interrupted goes on as if nothing had been, or gives the day up."""
+
+import functools
+
+import attrs
+import pytest
+import torch
+
+from daynight import Agent, Capacity, Clock, Epochs, OneShot, Progress, Record, Steps, Training, UniformCycles
+from daynight.errors import StateError, TrainingError
+from daynight.testing import toy_network, toy_stream
+
+
+def make_agent(**settings):
+    defaults = {"capacity": Capacity(free_at_end=0.5, days=3), "training": Training(batch_size=10)}
+    return Agent(toy_network, **{**defaults, **settings})
+
+
+@pytest.mark.parametrize("way_on", ["sleep", "finish"])
+def test_interrupted_rem_goes_on_within_what_is_left(way_on):
+    class Stop(Exception):
+        pass
+
+    agent = make_agent()
+    task = toy_stream(1)[0]
+    agent.wake(task, Epochs(2))
+
+    def interrupt(event):
+        if isinstance(event, Record) and event.phase == "rem" and event.cycle == 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        agent.sleep(UniformCycles(2), Epochs(6), interrupt)
+    assert agent.phase == "night"
+    spent = agent.n_steps - 8
+    assert 12 < spent < 24
+    assert agent.predict(task.test.inputs, 0).shape == (20, 2)
+    events = []
+    if way_on == "sleep":
+        agent.sleep(UniformCycles(3), Epochs(6), events.append)
+        assert events[-1].night_steps == 24
+    else:
+        agent.finish_night(events.append)
+        assert (events[-1].night_steps, events[-1].unspent_steps) == (spent, 24 - spent)
+    assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+@pytest.mark.parametrize("kind", [Record, Progress])
+def test_interrupted_wake_goes_on_as_if_it_had_not_been(kind):
+    class Stop(Exception):
+        pass
+
+    def interrupt(event):
+        if isinstance(event, kind) and event.step > 20:
+            raise Stop
+
+    whole, parts = make_agent(), make_agent()
+    task = toy_stream(1)[0]
+    whole.wake(task, Epochs(8))
+    with pytest.raises(Stop):
+        parts.wake(task, Epochs(8), interrupt)
+    assert (parts.phase, parts.n_steps) == ("wake", 24 if kind is Record else 25)
+    with pytest.raises(StateError, match="sleep: day 0 has had no whole wake yet"):
+        parts.sleep(OneShot(), Epochs(1))
+    parts.wake(task, Epochs(100))  # keeps the budget it has
+    for agent in (whole, parts):
+        agent.sleep(OneShot(), Epochs(1))
+        assert agent.days[0].wake_steps == 32
+    assert torch.equal(whole.predict(task.test.inputs, 0), parts.predict(task.test.inputs, 0))
+
+
+def test_interrupted_loading_leaves_the_agent_between_days():
+    class Stop(Exception):
+        pass
+
+    class View:
+        fails = False
+
+        def __call__(self, inputs):
+            if self.fails and len(inputs) > 10:
+                raise Stop
+            return inputs
+
+    task, view = toy_stream(1)[0], View()
+    task = attrs.evolve(task, train=attrs.evolve(task.train, view=view))
+    agent, view.fails = make_agent(), True
+    with pytest.raises(Stop):
+        agent.wake(task, Epochs(1))
+    assert agent.phase == "between days"
+    view.fails = False
+    agent.wake(task, Epochs(1))
+    assert agent.phase == "dusk"
+
+
+@pytest.mark.parametrize("day", [0, 1])
+@pytest.mark.parametrize("settings", [{}, {"biases": "freeze-after-first"}, {"restart": "keep"}, {"restart": "redraw"}])
+def test_day_that_has_gone_wrong_is_abandoned_and_lived_again(day, settings):
+    stream = toy_stream(2)
+    stays, agent = make_agent(**settings), make_agent(**settings)
+    for index in range(day):
+        for each in (stays, agent):
+            each.wake(stream[index], Epochs(3))
+            each.sleep(OneShot(), Epochs(3))
+    with pytest.raises(StateError, match="abandon_day: no day is under way"):
+        agent.abandon_day()
+    sane, agent.training = agent.training, Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37))
+    with pytest.raises(TrainingError, match=rf"day {day}, wake: .*not finite\. Call abandon_day"):
+        agent.wake(stream[day], Steps(1))
+    agent.abandon_day()
+    assert (agent.phase, agent.day, agent.n_steps) == ("between days", day, stays.n_steps + 1)
+    agent.training = sane
+    for each in (stays, agent):
+        each.wake(stream[day], Epochs(2))
+        each.sleep(UniformCycles(2), Epochs(2))
+    assert agent.owned == stays.owned
+    for index in range(day + 1):
+        inputs = stream[index].test.inputs
+        assert torch.equal(agent.predict(inputs, index), stays.predict(inputs, index))
+
+
+def test_night_that_has_gone_wrong_is_not_sealed():
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    agent.training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37))
+    agent._today.lesson._training = agent.training
+    with pytest.raises(TrainingError, match=r"day 0, rem, cycle 0: .*Call abandon_day"):
+        agent.sleep(OneShot(), Steps(1))
+    with pytest.raises(TrainingError, match="not finite"):
+        agent.finish_night()
+    agent.abandon_day()
+    assert (agent.day, agent.phase, sum(agent.network.count(0).values())) == (0, "between days", 0)
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAt:
+    """Interrupts at the n-th event that it hears."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self, event):
+        self.left -= 1
+        if self.left == 0:
+            raise Stop
+
+
+def make_clock(hook=()):
+    return Clock(make_agent(), toy_stream(2), policy=UniformCycles(2), wake=Epochs(2), night=Epochs(3), on_event=hook)
+
+
+def evaluations(history):
+    return {(r.day, r.phase, r.task, r.score) for r in history.select(kind="evaluation")}
+
+
+def test_run_that_is_interrupted_at_any_event_lacks_nothing_in_the_end():
+    heard = []
+    expected = make_clock(heard.append).run()
+    for n in range(1, len(heard) + 1):
+        clock = make_clock(StopAt(n))
+        with pytest.raises(Stop):
+            clock.run()
+        history = clock.run()
+        days = [(r.day, r.owned, r.wake_steps, r.night_steps) for r in history.select(kind="day")]
+        assert days == [(r.day, r.owned, r.wake_steps, r.night_steps) for r in expected.select(kind="day")]
+        assert len(evaluations(history)) == len(history.select(kind="evaluation")) == len(evaluations(expected))
+        assert history.accuracy.shape == (2, 2)
+
+
+def test_night_that_the_agent_finished_by_itself_is_in_the_history():
+    def interrupt(event):
+        if isinstance(event, Record) and event.kind == "prune":
+            raise Stop
+
+    clock = make_clock(interrupt)
+    with pytest.raises(Stop):
+        clock.run()
+    clock.agent.finish_night()
+    clock._hooks.clear()
+    history = clock.run()
+    assert history.n_days == 2
+    assert [(r.day, r.task) for r in history.select(kind="evaluation", phase="dawn")] == [(0, 0), (1, 0), (1, 1)]

@@ -1,0 +1,133 @@
+"""What is found out about a day before anything is trained."""
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from daynight import Agent, Capacity, Clock, Epochs, OneShot, Task, Training
+from daynight.errors import DataError, SettingError
+from daynight.testing import toy_network, toy_stream
+
+
+def fails(*args):
+    raise KeyError("nothing")
+
+
+def own_optimizer(parameters):
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+def own_scheduler(optimizer, n_steps):
+    return torch.optim.lr_scheduler.StepLR(own_optimizer([]), 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": fails}, r"optimizer failed to make one: KeyError\('nothing'\)"),
+        ({"optimizer": functools.partial(torch.optim.SGD, lr=-1.0)}, "optimizer failed to make one: ValueError"),
+        ({"optimizer": lambda: None}, "optimizer failed to make one: TypeError"),
+        ({"optimizer": own_optimizer}, "optimizer must train the parameters that it is called with"),
+        ({"optimizer": torch.optim.LBFGS}, "steps without a closure, not LBFGS"),
+        ({"scheduler": fails}, r"scheduler failed to make one: KeyError\('nothing'\)"),
+        ({"scheduler": lambda o, n: 42}, "a learning-rate scheduler of the optimizer that it is called with, not 42"),
+        ({"scheduler": own_scheduler}, "a learning-rate scheduler of the optimizer that it is called with"),
+        ({"scheduler": lambda o, n: torch.optim.lr_scheduler.ReduceLROnPlateau(o)}, "steps without arguments"),
+        ({"augment": fails}, r"augment failed on inputs \(7, 6\): KeyError\('nothing'\)"),
+        ({"augment": lambda x: None}, r"augment must give a batch of as many inputs, and gave None for \(7, 6\)"),
+        ({"augment": lambda x: x[:3]}, r"augment must give a batch of as many inputs, and gave \(3, 6\)"),
+        ({"transform": lambda x: x / 0}, "transform gives values that are not finite"),
+        ({"transform": fails}, r"transform failed on inputs \(7, 6\)"),
+        ({"loss": lambda o, t: 1.0}, "loss must give a scalar tensor that depends on the outputs, and gave 1.0"),
+        ({"loss": lambda o, t: functional.cross_entropy(o.detach(), t)}, "Nothing can be learnt from what has no grad"),
+        ({"loss": functional.mse_loss}, r"the loss must give one number for outputs \(7, 2\) and targets \(7,\)"),
+        ({"loss": fails}, r"the loss must give .* and failed: KeyError\('nothing'\)"),
+        ({"metric": fails}, r"the metric must give .* and failed: KeyError\('nothing'\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_functions_that_do_not_work_are_refused_before_training(settings, message):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(**settings))
+    before = {name: value.clone() for name, value in agent.network.module.state_dict().items()}
+    state = torch.get_rng_state()
+    with pytest.raises(SettingError, match=f"Training: .*{message}"):
+        Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(1), night=Epochs(1)).run()
+    assert (agent.phase, agent.n_steps) == ("between days", 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in agent.network.module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("optimizer", None), ("optimizer", 3), ("carry_optimizer", "no"), ("engine", "fast")]
+)
+def test_settings_of_another_kind_are_refused_at_once(setting, value):
+    with pytest.raises(SettingError, match=f"Training: {setting} must be "):
+        Training(**{setting: value})
+
+
+def test_optimizer_of_some_parameters_only_is_sound_and_leaves_the_others():
+    def matrices_alone(parameters):
+        return torch.optim.SGD([p for p in parameters if p.dim() == 2], lr=0.1)
+
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(optimizer=matrices_alone))
+    before = {name: value.clone() for name, value in agent.network.module.named_parameters()}
+    agent.wake(toy_stream(1)[0], Epochs(3))
+    after = dict(agent.network.module.named_parameters())
+    moved = {name for name, value in before.items() if name != "head.weight" and not torch.equal(after[name], value)}
+    assert moved == {"body.1.weight", "body.3.weight", "head.bias"}  # the head is new, and so is its bias
+
+
+def batch_normed(kind, shape):
+    first = nn.Linear(6, 4) if kind is nn.BatchNorm1d else nn.Conv2d(1, 4, 2)
+    return nn.Sequential(first, kind(4), nn.ReLU(), nn.Flatten(), nn.Linear(shape, 2))
+
+
+def test_batch_of_one_is_refused_only_where_batch_normalisation_cannot_train_on_it():
+    capacity, training = Capacity(free_at_end=0.5, days=1), Training(batch_size=3)
+    inputs, labels = torch.randn(7, 6), torch.arange(7) % 2
+    task = Task(train=(inputs, labels), test=(inputs, labels), name="odd")
+    agent = Agent(lambda: batch_normed(nn.BatchNorm1d, 4), capacity=capacity, training=training)
+    with pytest.raises(DataError, match="day 0, task 'odd': 7 examples in batches of 3 leave a batch of one"):
+        agent.check(task)
+    images = inputs.reshape(7, 1, 2, 3)
+    agent = Agent(lambda: batch_normed(nn.BatchNorm2d, 8), capacity=capacity, training=training)
+    agent.wake(Task(train=(images, labels), test=(images, labels)), Epochs(1))
+    assert agent.n_steps == 3
+
+
+@pytest.mark.parametrize("device", ["nonsense", "meta", ["cpu"], "xpu", "mps"])
+def test_devices_that_cannot_be_used_are_refused_in_one_line(device):
+    with pytest.raises(SettingError, match="cannot be used here: ") as caught:
+        Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), device=device)
+    assert "\n" not in str(caught.value)
+
+
+def test_stream_that_is_not_what_the_agent_has_learnt_is_refused_before_training():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3))
+    settings = {"policy": OneShot(), "wake": Epochs(1), "night": Epochs(1)}
+    Clock(agent, toy_stream(3), **settings).run(until=1)
+    steps = agent.n_steps
+    with pytest.raises(DataError, match="'toy 0' has 3 outputs, and what was learnt on day 0 2: is it that day's"):
+        Clock(agent, toy_stream(3, n_classes=3), **settings).run()
+    with pytest.raises(
+        DataError, match=r"day 0, task 'toy 0': inputs have the shape \(5,\), and those of day 0 \(6,\)"
+    ):
+        Clock(agent, toy_stream(3, n_features=5), **settings).run()
+    assert agent.n_steps == steps
+
+
+@pytest.mark.parametrize("hook", [3, None])
+def test_hooks_that_cannot_be_called_are_refused_at_once(hook):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
+    task = toy_stream(1)[0]
+    with pytest.raises(SettingError, match=f"on_event must be a function, not {hook}"):
+        agent.wake(task, Epochs(1), hook)
+    assert agent.phase == "between days"
+    agent.wake(task, Epochs(1))
+    for call in (lambda: agent.sleep(OneShot(), Epochs(1), hook), lambda: agent.finish_night(hook)):
+        with pytest.raises(SettingError, match="on_event must be a function"):
+            call()
+    assert agent.phase == "dusk"
