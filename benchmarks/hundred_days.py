@@ -66,8 +66,8 @@ def main() -> None:
     print(f"Mean accuracy of all tasks at the end: {accuracy:.4f}.")
     if settings.out:
         with whole(settings.out) as path:
-            result = {"data": stream.source, "machine": about, "settings": vars(settings), "accuracy": accuracy}
-            path.write_text(json.dumps({**result, "days": rows}) + "\n")
+            result = {"data": machine.named(stream.source), "machine": about, "settings": vars(settings)}
+            path.write_text(json.dumps({**result, "accuracy": accuracy, "days": rows}) + "\n")
 
 
 def live(stream: dn.TaskStream, settings: argparse.Namespace) -> tuple[list[Row], float]:

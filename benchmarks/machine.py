@@ -73,3 +73,8 @@ def peak_bytes() -> int:
 def _max_rss() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def named(source: str) -> str:
+    """Give the name of a stream's data without the place where they are, which nobody else has."""
+    return source.partition(" in full,")[0] + " in full" if " in full," in source else source

@@ -79,7 +79,7 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
     is_full = stream.n_train > 10_000
     methods = [name for name in settings.methods if _can_run(name, settings)]
     result: dict[str, Any] = {
-        "data": stream.source,
+        "data": machine.named(stream.source),
         "machine": machine.describe(),
         "settings": {name: value for name, value in vars(settings).items() if name not in ("out", "rst", "stored")},
         "runs": [],

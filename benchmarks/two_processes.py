@@ -65,7 +65,8 @@ def main() -> None:
         f"(median; {min(ratios):.2f} to {max(ratios):.2f})."
     )
     if settings.out:
-        result: dict[str, Any] = {"data": stream.source, "machine": about, "settings": vars(settings), "pairs": pairs}
+        data = machine.named(stream.source)
+        result: dict[str, Any] = {"data": data, "machine": about, "settings": vars(settings), "pairs": pairs}
         with whole(settings.out) as path:
             path.write_text(json.dumps(result) + "\n")
 

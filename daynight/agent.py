@@ -263,7 +263,8 @@ class Agent:
     def abandon_day(self) -> None:
         """Give the day up: forget its task and all that was learnt today, as if the wake had never been.
 
-        For a day whose training has gone wrong. Steps taken stay counted. Earlier tasks are untouched.
+        For a day whose training has gone wrong. Steps taken stay counted. Earlier tasks are untouched. A `Clock` that
+        lives the day again forgets what it had noted of it.
 
         Raises:
             StateError: If no day is under way.

@@ -103,6 +103,8 @@ class Clock:
         day = self.agent.day
         if self.agent.phase in ("between days", "wake"):
             self._check_day(day)
+            if self.agent.phase == "between days":
+                self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
             self.agent.wake(self.stream[day], self.wake, self._note)
         self._evaluate(day, "dusk")
 

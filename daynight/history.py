@@ -109,7 +109,7 @@ _FLOATS = {"loss", "score", "validation_loss", "validation_score", "density", "e
 
 
 class History:
-    """The records of a run, in the order in which things happened. Only a `Clock` adds to it."""
+    """The records of a run, in the order in which things happened. Only a `Clock` writes to it."""
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._records = list(records)
@@ -216,6 +216,9 @@ class History:
 
     def _append(self, record: Record) -> None:
         self._records.append(record)
+
+    def _forget(self, day: int) -> None:
+        self._records = [record for record in self._records if record.day != day]
 
 
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:

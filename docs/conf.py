@@ -1,5 +1,7 @@
 import csv
 import json
+import statistics
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
@@ -60,4 +62,34 @@ def write_mnist_nights_tables():
             csv.writer(stream).writerows(rows)
 
 
+def write_speed_tables():
+    """Write the tables of the page on speed from the raw results beside it."""
+    sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    import hundred_days
+    import speed
+    import tables
+    import two_processes
+
+    results, folder = HERE / "results" / "speed", HERE / "_build" / "generated"
+    measured = speed.stored(sorted(results.glob("speed-*.json")))
+    (folder / "speed.rst").write_text(tables.rst(measured))
+    with (folder / "hundred_days.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["kept a night", "", "days 1 to 5", "days 95 to 99", "ratio"])
+        for path in sorted(results.glob("hundred_days-*.json")):
+            result = json.loads(path.read_text())
+            for key, label in hundred_days.LABELS.items():
+                early, late = (statistics.median(day[key] for day in days) for days in (
+                    result["days"][1:6], result["days"][-5:]))  # fmt: skip
+                writer.writerow(
+                    [f"{result['settings']['keep']:.2%}", label, f"{early:.4g}", f"{late:.4g}", f"{late / early:.2f}"]
+                )
+    pairs = json.loads((results / "two_processes.json").read_text())["pairs"]
+    ratios = sorted(two_processes.throughput(alone, together) for alone, together in pairs)
+    (folder / "two_processes.rst").write_text(
+        f"{statistics.median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f}, of {len(ratios)})\n"
+    )
+
+
 write_mnist_nights_tables()
+write_speed_tables()

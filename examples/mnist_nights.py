@@ -1,6 +1,6 @@
 """Five days of MNIST: learn two digits a day, and each night keep only a few of the weights.
 
-Takes less than a minute on two cores; ``--paper``, the study's full length, about four minutes.
+Takes less than a minute on two cores; ``--paper``, the study's full length, about two minutes.
 Writes hypnogram.png, capacity.png, history.csv and result.json into the folder named by --out.
 """
 

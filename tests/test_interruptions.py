@@ -182,3 +182,20 @@ def test_night_that_the_agent_finished_by_itself_is_in_the_history():
     history = clock.run()
     assert history.n_days == 2
     assert [(r.day, r.task) for r in history.select(kind="evaluation", phase="dawn")] == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try():
+    def interrupt(event):
+        if isinstance(event, Record) and (event.kind, event.day) == ("prune", 1):
+            raise Stop
+
+    clock, expected = make_clock(interrupt), make_clock().run()
+    with pytest.raises(Stop):
+        clock.run()
+    clock.agent.abandon_day()
+    clock._hooks.clear()
+    history = clock.run()
+    assert evaluations(history) == evaluations(expected)
+    assert [(r.kind, r.day, r.phase, r.cycle, r.loss) for r in history] == [
+        (r.kind, r.day, r.phase, r.cycle, r.loss) for r in expected
+    ]
