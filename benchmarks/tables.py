@@ -50,7 +50,10 @@ def text(result: Mapping[str, Any]) -> str:
 def rst(result: Mapping[str, Any]) -> str:
     """Give the table as a csv-table, and the notes below it."""
     cells = io.StringIO()
-    csv.writer(cells, lineterminator="\n").writerows([HEADER, *rows(result)])
+    chosen = [index for index, name in enumerate(HEADER) if name not in ("peak MiB", "free")]
+    for row in [list(HEADER), *rows(result)]:
+        # A lone dash would be a bullet, and ranges would make the page too wide: they are in the raw results.
+        csv.writer(cells, lineterminator="\n").writerow([row[i].partition(" (")[0].replace("-", " ") for i in chosen])
     body = "".join(f"   {line}\n" for line in cells.getvalue().splitlines())
     return f".. csv-table::\n   :header-rows: 1\n\n{body}\n" + "\n\n".join(notes(result)) + "\n"
 
@@ -62,7 +65,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     found = [
         f"Machine: {machine.line(result['machine'])}.",
         f"Data: {result['data']}. Epochs a wake {settings['epochs']:g}, a night {settings['budget']:g}; "
-        f"{n_repeats} repeats, medians; engine {settings['engine']!r}.",
+        f"up to {n_repeats} repeats, medians; engine {settings['engine']!r}.",
         "Own MiB is what a run adds at its peak to a process with PyTorch and the data as bytes; Avalanche's "
         "includes Avalanche, and all tasks as numbers where the others hold one at a time.",
         "The last three columns are the time over daynight's, of runs side by side: median (least to most).",
