@@ -61,7 +61,7 @@ def rst(result: Mapping[str, Any]) -> str:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Say how and where the numbers came to be."""
     settings, runs = result["settings"], result["runs"]
-    n_repeats = 1 + max((run["repeat"] for run in runs), default=-1)
+    n_repeats = len({run["seed"] for run in runs})
     found = [
         f"Machine: {machine.line(result['machine'])}.",
         f"Data: {result['data']}. Epochs a wake {settings['epochs']:g}, a night {settings['budget']:g}; "
@@ -79,14 +79,14 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 def _row(method: str, runs: Sequence[Run]) -> list[str]:
     """Give one row; `runs` are those of all methods at one setting."""
     own = [run for run in runs if run["method"] == method]
-    peers = {run["repeat"]: run for run in runs if run["method"] == "daynight"}
+    peers = {run["seed"]: run for run in runs if run["method"] == "daynight"}
 
     def median(value: Callable[[Run], float | None], style: str) -> str:
         values = [number for run in own if (number := value(run)) is not None]
         return format(statistics.median(values), style) if values else "-"
 
     def ratio(value: Callable[[Run], float | None]) -> str:
-        pairs = [(value(run), value(peers[run["repeat"]])) for run in own if run["repeat"] in peers]
+        pairs = [(value(run), value(peers[run["seed"]])) for run in own if run["seed"] in peers]
         ratios = [mine / peer for mine, peer in pairs if mine is not None and peer]
         if not ratios or method == "daynight":
             return "-"

@@ -190,7 +190,7 @@ class Lesson:
 
 def _live(inputs: Tensor) -> Tensor:
     """Find the features (int64) that are not zero in all inputs, and some more, for rows to be aligned in memory."""
-    is_live = (inputs != 0).any(0)
+    is_live = inputs.any(0)
     dead = torch.nonzero(~is_live)[:, 0]
     is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True
     return torch.nonzero(is_live)[:, 0]

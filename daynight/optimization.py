@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -69,6 +71,7 @@ class Optimization:
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
         self._scheduler = training.make_scheduler(self._optimizer, n_steps)
+        self._step = _bare_step(self._optimizer) if is_plain else self._optimizer.step
 
     @property
     def features(self) -> Units:
@@ -107,7 +110,7 @@ class Optimization:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
         try:
-            self._optimizer.step()
+            self._step()
         finally:
             self._hold()
         if self._scheduler is not None:
@@ -171,6 +174,20 @@ class Optimization:
                         states.setdefault(id(slot.parameter), {})[key] = value
         self._optimizer.state.clear()
         return states
+
+
+def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+    """Give an optimizer's step without what PyTorch wraps around it, which takes as long as a sparse layer.
+
+    That is for hooks, schedulers and profilers: where there is a hook or a scheduler, all of it stays.
+    """
+    module = inspect.getmodule(torch.optim.Optimizer)
+    owners = {"_optimizer_step_{}_hooks": optimizer, "_global_optimizer_{}_hooks": module}
+    # What cannot be found is taken to be there: the whole step is always right.
+    has_hooks = any(getattr(owners[name], name.format(when), True) for name in owners for when in ("pre", "post"))
+    if has_hooks or "step" in vars(optimizer):
+        return optimizer.step
+    return torch.no_grad()(functools.partial(inspect.unwrap(type(optimizer).step), optimizer))
 
 
 def _gathered(arena: Arena, states: dict[int, State]) -> State:

@@ -43,7 +43,9 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
     For what PyTorch draws from the global generator alone: initial weights and dropout.
     """
     with shielded(device):
-        torch.manual_seed(derive(seed, *names))
+        # What torch.manual_seed puts by for a GPU until it is first used takes milliseconds, and is never let go.
+        seeds = torch.default_generator.manual_seed if torch.device(device).type == "cpu" else torch.manual_seed
+        seeds(derive(seed, *names))
         yield
 
 

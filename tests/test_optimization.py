@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from daynight.errors import SettingError, TrainingError
 from daynight.network import MaskedNetwork
@@ -53,6 +54,29 @@ def test_one_step_by_hand_moves_only_what_is_held():
     after = network.weights["0"].detach()
     assert torch.allclose(after[held], (before - 0.5 * free.grad)[held])
     assert torch.equal(after[~held], before[~held])
+
+
+@pytest.mark.parametrize("is_global", [False, True])
+def test_hooks_of_an_optimizer_are_called_at_each_step(is_global):
+    called = []
+    handles = []
+
+    def note(*_):
+        called.append(1)
+
+    def make(parameters):
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        register = register_optimizer_step_post_hook if is_global else optimizer.register_step_post_hook
+        handles.append(register(note))
+        return optimizer
+
+    try:
+        optimization = Optimization(network_at_night(), Training(optimizer=make), functional.cross_entropy, 3)
+        for _ in range(3):
+            optimization.step(torch.eye(4), torch.arange(4) % 2)
+    finally:
+        handles[0].remove()
+    assert len(called) == 3
 
 
 def test_carried_optimizer_forgets_what_was_pruned():

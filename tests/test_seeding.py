@@ -44,6 +44,13 @@ def test_forked_block_depends_on_its_name_alone():
     assert not torch.equal(draws[1], draws[2])
 
 
+def test_forked_block_draws_what_manual_seed_would():
+    with seeding.forked(3, "a"):
+        drawn = torch.rand(4)
+    torch.manual_seed(seeding.derive(3, "a"))
+    assert torch.equal(drawn, torch.rand(4))
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", True, None])
 def test_derive_refuses_what_is_no_seed(seed):
     with pytest.raises(SettingError, match=r"seed must be a whole number from 0 up, not"):

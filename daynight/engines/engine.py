@@ -176,9 +176,8 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
         # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)
-        gradient = logarithms.exp_()
-        index = targets[:, None]
-        return value, gradient.scatter_(1, index, gradient.gather(1, index) - 1).mul_(1 / len(outputs))
+        gradient = logarithms.exp_().scatter_(1, targets[:, None], -1, reduce="add")
+        return value, gradient.mul_(1 / len(outputs))
     with torch.enable_grad():
         leaf = outputs.detach().requires_grad_()
         value = loss(leaf, targets)
