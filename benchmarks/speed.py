@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def stored(paths: list[str]) -> dict[str, Any]:
-    """Read what was measured in one part or several; their epochs and budget must be alike, and seeds tell runs apart."""
+    """Read what was measured in one part or several; epochs and budgets must be alike, and seeds tell runs apart."""
     parts = [json.loads(Path(path).read_text()) for path in paths]
     runs = [run for part in parts for run in part["runs"]]
     return {**parts[0], "runs": runs}
