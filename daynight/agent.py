@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from daynight import checks, seeding
+from daynight import checks, interrupts, seeding
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.day import Day, dusk_of
@@ -22,7 +22,6 @@ from daynight.policies import SleepPolicy
 from daynight.prediction import fitted, load, outputs_of, predict
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_task, rehearse
 from daynight.schedule import Budget, Night, check_budget
-from daynight.splits import as_inputs
 from daynight.tasks import Task
 from daynight.training import Training
 
@@ -71,7 +70,7 @@ class Agent:
         if training is not None and not isinstance(training, Training):
             raise SettingError(f"training must be a Training, such as Training(batch_size=128), not {training!r}.")
         self.device = checks.usable_device(device)
-        with seeding.forked(seed, "network"):
+        with seeding.forked(seed, "network", device=self.device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
         self.network = MaskedNetwork(
             module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
@@ -97,11 +96,7 @@ class Agent:
     @property
     def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
         """Where the agent is in its day."""
-        if self._today is None:
-            return "between days"
-        if self._today.night is not None:
-            return "night"
-        return "dusk" if self._today.is_woken else "wake"
+        return "between days" if self._today is None else self._today.phase
 
     @property
     def days(self) -> tuple[Record, ...]:
@@ -140,17 +135,10 @@ class Agent:
         check_task(task)
         day = self.day if day is None else day
         form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
-        if first is not None and form.shape != first.shape:
-            raise DataError(
-                f"day {day}, task {task.name!r}: inputs have the shape {form.shape}, and those of day 0 "
-                f"{first.shape}. One network reads one shape: resize or pad them."
-            )
+        if first is not None:
+            first.check_shape(task, form.shape, day)
         if day < self.day:
-            if form.n_outputs != self._tasks[day].n_outputs:
-                raise DataError(
-                    f"task {task.name!r} has {form.n_outputs} outputs, and what was learnt on day {day} "
-                    f"{self._tasks[day].n_outputs}: is it that day's task?"
-                )
+            self._tasks[day].check_outputs(task, day)
             return
         self.capacity.check(self.network.sizes, day)
         index = torch.arange(N_EXAMPLES) % len(task.train)
@@ -181,11 +169,12 @@ class Agent:
         check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
+            form = Form.of(task)
             lesson = Lesson(task, self.network, self.training, self.seed, self.device, self._n_steps)
-            with seeding.forked(self.seed, "head", self.day):
+            with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
-            self._today = Day(lesson, self.network, self.capacity, self.training)
-            self._tasks.append(Form.of(task))
+                self._today = Day(lesson, self.network, self.capacity, self.training)
+                self._tasks.append(form)
         elif task is not self._today.task:
             raise StateError(
                 f"the wake of day {self.day} was interrupted and goes on only with its task, {self._today.task.name!r}."
@@ -241,9 +230,10 @@ class Agent:
         """
         checks.function("on_event", on_event)
         today = self._day_at_dusk("finish_night")
-        record = today.dawn(on_event)
-        self._days.append(record)
-        self._today, self._n_steps = None, today.step
+        with interrupts.deferred():
+            record = today.dawn(on_event)
+            self._days.append(record)
+            self._today, self._n_steps = None, today.step
         on_event(record)
 
     def fork(self) -> Agent:
@@ -271,10 +261,11 @@ class Agent:
         """
         if self._today is None:
             raise StateError("abandon_day: no day is under way.")
-        self._n_steps = self._today.step
-        self.network.abandon_day()
-        self._tasks.pop()
-        self._today = None
+        with interrupts.deferred():
+            self._n_steps = self._today.step
+            self.network.abandon_day()
+            self._tasks.pop()
+            self._today = None
 
     def predict(self, inputs: Any, task: int) -> Tensor:
         """Compute a task's outputs. Changes nothing, and gives the same bits whenever it is called.
@@ -293,14 +284,7 @@ class Agent:
             DataError: If the inputs have another shape.
         """
         self._check_learnt(task)
-        first = self._tasks[0]
-        inputs = as_inputs(inputs)
-        if first.is_floating_point and not inputs.is_floating_point():
-            inputs = inputs.to(self.network.dtype)
-        inputs = fitted(inputs, self.network.dtype, self.device)
-        if tuple(inputs.shape[1:]) != first.shape or not inputs.dim():
-            shape = ", ".join(map(str, first.shape))
-            raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(inputs.shape)}.")
+        inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
         return predict(self.network, inputs, int(task), self.training.transform)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
@@ -323,13 +307,10 @@ class Agent:
             raise DataError(
                 f"task {task.name!r} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
             )
-        if 0 <= index < len(self._tasks) and task.n_outputs != self._tasks[index].n_outputs:
-            raise DataError(
-                f"task {task.name!r} has {task.n_outputs} outputs, and what was learnt on day {index} "
-                f"{self._tasks[index].n_outputs}: is it that day's task?"
-            )
-        examples = task.splits()[split]
+        if 0 <= index < len(self._tasks):
+            self._tasks[index].check_outputs(task, index)
         self._check_learnt(index)
+        examples = task.splits()[split]
         outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
         targets = fitted(examples.targets, self.network.dtype, self.device)
         return self.training.judge(task, outputs, targets)

@@ -9,7 +9,7 @@ from daynight import checks
 from daynight.agent import Agent
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
-from daynight.policies import SleepPolicy, planned_cycles
+from daynight.policies import SleepPolicy, check_policy, planned_cycles
 from daynight.progress import ProgressBar
 from daynight.schedule import Budget, check_budget
 from daynight.splits import Pair
@@ -30,7 +30,7 @@ class Clock:
         progress: Whether `run` shows a progress bar.
 
     Raises:
-        SettingError: If a budget or the agent is of another kind.
+        SettingError: If a budget, the policy or the agent is of another kind.
         DataError: If a task breaks a rule.
     """
 
@@ -47,6 +47,7 @@ class Clock:
     ) -> None:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
+        check_policy(policy)
         check_budget("wake", wake)
         check_budget("night", night)
         self.agent = agent
@@ -76,7 +77,8 @@ class Clock:
         Raises:
             DataError, NetworkError, CapacityError, PolicyError, SettingError: For the first rule broken.
         """
-        for day in range(len(self.stream) if until is None else min(until, len(self.stream))):
+        end = len(self.stream) if until is None else checks.whole("until", until, least=0)
+        for day in range(min(end, len(self.stream))):
             self._check_day(day)
 
     def step(self) -> None:
@@ -125,7 +127,8 @@ class Clock:
             StateError: In the midst of a wake or a night.
         """
         twin = Clock(
-            self.agent.fork(), self.stream, policy=policy or self.policy, wake=self.wake, night=night or self.night,
+            self.agent.fork(), self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
+            night=self.night if night is None else night,
             on_event=on_event, progress=self._progress,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted

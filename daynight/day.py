@@ -6,6 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import attrs
 
@@ -59,6 +60,13 @@ class Day:
         """Number of optimizer steps that the agent has taken in its life."""
         return self.lesson.step
 
+    @property
+    def phase(self) -> Literal["wake", "dusk", "night"]:
+        """What is under way."""
+        if self.night is not None:
+            return "night"
+        return "dusk" if self.is_woken else "wake"
+
     def fork(self, network: MaskedNetwork) -> Day:
         """Give the same dusk on a copy of the network."""
         assert self.night is None
@@ -83,12 +91,12 @@ class Day:
         """Run the cycles of the night, or of what is left of it (see `daynight.Agent.sleep`)."""
         night = self.night or self._dusk(budget)
         n_cycles = planned_cycles(policy, night)
-        if self._ledger is None:
-            self._ledger = budget.open(night.steps_per_epoch)
-            self._batches = self.lesson.new_batches("night")
         with self._timed():
             if n_cycles is None:
                 night = attrs.evolve(night, measured=self.lesson.measure())
+            if self._ledger is None:
+                self._batches = self.lesson.new_batches("night")
+                self._ledger = budget.open(night.steps_per_epoch)
             # A night that was interrupted within a REM has spent more than its last finished cycle tells.
             self.night = night = attrs.evolve(night, spent=max(night.spent, self._ledger.spent))
             self.lesson.rest()

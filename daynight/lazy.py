@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from daynight import checks
 from daynight.errors import DataError
@@ -19,17 +19,19 @@ class LazyInputs:
     Args:
         dataset: A map-style dataset of pairs (input, target).
         n_workers: Number of processes that read ahead; 0 reads in this one.
+        index: Which of its examples (int64); None is all.
     """
 
-    def __init__(self, dataset: Any, n_workers: int = 0) -> None:
+    def __init__(self, dataset: Any, n_workers: int = 0, index: Tensor | None = None) -> None:
         self._dataset, self._n_workers = dataset, n_workers
+        self._index = torch.arange(len(dataset)) if index is None else index
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._index)
 
     def __getitem__(self, index: Tensor) -> LazyInputs:
         """Give some of them (int64), still unread."""
-        return LazyInputs(Subset(self._dataset, index.tolist()), self._n_workers)
+        return LazyInputs(self._dataset, self._n_workers, self._index[index])
 
     def read(self) -> Tensor:
         """Read all of them: (n, ...)."""
@@ -43,12 +45,14 @@ class LazyInputs:
         """
         loader: DataLoader[Any] = DataLoader(
             _InputsOf(self._dataset),
-            batch_sampler=[index.tolist() for index in indices],
+            batch_sampler=[self._index[index].tolist() for index in indices],
             num_workers=self._n_workers,
             generator=torch.Generator(),  # else the loader would draw a number from the global one
         )
         try:
             yield from loader
+        except DataError:
+            raise
         except (TypeError, RuntimeError, ValueError) as error:
             raise DataError(f"examples of {type(self._dataset).__name__} cannot be read as a batch: {error}") from error
 
@@ -58,7 +62,29 @@ class _InputsOf(Dataset[Any]):
         self._dataset = dataset
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.as_tensor(self._dataset[index][0])
+        return read_example(self._dataset, index)[0]
+
+
+def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
+    """Read one example of a torch dataset as tensors.
+
+    Raises:
+        DataError: If it cannot be read, or is no pair (input, target) of what a tensor can be made of.
+    """
+    which = f"example {index} of {type(dataset).__name__}"
+    try:
+        item = dataset[index]
+    except Exception as error:
+        raise DataError(f"{which} cannot be read: {error!r}") from error
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise DataError(f"{which} is no pair (input, target). Without targets nothing is learnt.")
+    try:
+        return torch.as_tensor(item[0]), torch.as_tensor(item[1])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{which} cannot be read as tensors: {error}. For images, give the dataset "
+            "transform=torchvision.transforms.ToTensor()."
+        ) from error
 
 
 class LazyDataset:
@@ -86,5 +112,6 @@ class LazyDataset:
         if targets is None:
             targets = getattr(dataset, "targets", None)
         if targets is None:
-            targets = [dataset[index][1] for index in range(len(dataset))]
+            found = [read_example(dataset, index)[1] for index in range(len(dataset))]
+            targets = torch.stack(found) if found else found
         self.targets = targets

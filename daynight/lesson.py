@@ -11,8 +11,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight import seeding
-from daynight.engines import blueprint
+from daynight import interrupts, seeding
+from daynight.engines import blueprint, proof
 from daynight.engines.arena import ALIGNMENT
 from daynight.engines.blueprint import Part
 from daynight.errors import TrainingError
@@ -142,7 +142,7 @@ class Lesson:
             TrainingError: If not.
         """
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
-        tensors.append(predict(self._network, self._some(CHUNK), self._day, self._training.transform))
+        tensors.append(predict(self._network, self._some(CHUNK)[0], self._day, self._training.transform))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "
@@ -167,25 +167,29 @@ class Lesson:
         # To leave inputs out of all examples takes about as long as to read them in two epochs.
         return n_steps >= 2 * self._training.steps_per_epoch(self.task)
 
+    @interrupts.deferred()
     def _draw(self) -> tuple[list[Part] | None, Tensor | None]:
         """Cut the network into a chain, and find the inputs that are not zero throughout the training data."""
         training = self._training
         if training.engine == "module":
             return None, None
-        batch = self._some(training.batch_size)
+        batch, targets = self._some(training.batch_size)
         functions = [function for function in (training.augment, training.transform) if function is not None]
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
             for function in functions:
                 batch = function(batch)
             parts = blueprint.draw(self._network, batch)
+            if not proof.holds(parts, self._network, batch, targets, training.loss_of(self.task)):
+                parts = blueprint.whole(self._network)
         return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))
 
-    def _some(self, n: int) -> Tensor:
-        """Give the inputs of the first n training examples, as far as there are so many."""
+    def _some(self, n: int) -> tuple[Tensor, Tensor]:
+        """Give the first n training examples, as far as there are so many; copies, which functions may write into."""
         if self._held is not None:
-            return self._held[0][:n]
+            inputs, targets = self._held
+            return inputs[:n].clone(), targets[:n]
         index = torch.arange(min(n, len(self.task.train)))
-        return load(self.task.train.subset(index), self._network.dtype, self._device)[0]
+        return load(self.task.train.subset(index), self._network.dtype, self._device)
 
 
 def _live(inputs: Tensor) -> Tensor:

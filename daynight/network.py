@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from daynight import checks
+from daynight import checks, interrupts
 from daynight.anatomy import Exclude, dissect, fresh_head, new_head
 from daynight.errors import NetworkError
 
@@ -78,6 +78,9 @@ class MaskedNetwork:
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
         self.anatomy = dissect(module, head, exclude)
+        for name, value in module.named_parameters():
+            if value.is_meta or not bool(torch.isfinite(value).all()):
+                raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
         self.module = copy.deepcopy(module).to(device)
         self.biases, self.restart = biases, restart
         self._template = self.module.get_submodule(self.anatomy.head)
@@ -122,6 +125,7 @@ class MaskedNetwork:
         tensors = (*head.parameters(), *head.buffers(), *self._private_of(task).values())
         return sum(tensor.numel() for tensor in tensors)
 
+    @interrupts.deferred()
     def begin_day(self, n_outputs: int) -> None:
         """Give all free weights to a new task, restart them, and make its head.
 
@@ -148,6 +152,7 @@ class MaskedNetwork:
                 named[name].requires_grad_(False)
         self._is_day = True
 
+    @interrupts.deferred()
     def release(self, keep: Mapping[str, Tensor]) -> None:
         """Prune: free the weights that the task of the day holds and that are not in `keep`.
 
@@ -164,6 +169,7 @@ class MaskedNetwork:
                 self.weights[name].masked_fill_(dropped, 0)
             self.owners[name][dropped] = FREE
 
+    @interrupts.deferred()
     def end_day(self) -> None:
         """Seal the task of the day: what it holds it owns, and what is private to it is put away."""
         assert self._is_day
@@ -172,6 +178,7 @@ class MaskedNetwork:
         self._private.append(private)
         self._is_day = False
 
+    @interrupts.deferred()
     def abandon_day(self) -> None:
         """Give the day up: free what its task holds, and put back what was there before it."""
         assert self._is_day
@@ -216,52 +223,29 @@ class MaskedNetwork:
             # New copies for each call, since a module may change its buffers even in evaluation mode.
             yield lambda inputs: functional_call(self.module, weights | _copies(private), (inputs.contiguous(),))
 
-    def probe(self, inputs: Tensor, n_outputs: int) -> Tensor:
-        """Make sure that the network reads `inputs`, and that its head is what makes its outputs.
+    @contextlib.contextmanager
+    def trying(self, n_outputs: int) -> Iterator[Callable[..., Any]]:
+        """Give a function that runs the network with a new head, which changes nothing, in evaluation mode at first.
 
         Draws from PyTorch's global generator.
 
         Args:
-            inputs: (batch, ...), as a network reads them.
             n_outputs: Number of outputs to ask for.
 
-        Returns:
-            The outputs, (batch, n_outputs).
+        Yields:
+            A function of inputs (batch, ...) and, if there are to be others, parameters by name.
 
         Raises:
-            NetworkError: If not.
+            NetworkError: If the head cannot be made.
         """
-        with self._lent(self._new_head(n_outputs)), torch.no_grad():
+
+        def run(inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
+            tensors = _copies(dict(self.module.named_buffers())) | dict(parameters or {})
+            return functional_call(self.module, tensors, (inputs,))
+
+        with self._lent(self._new_head(n_outputs)):
             self._new_head(n_outputs)  # so that a function that makes one head for all is refused before the first day
-            try:
-                outputs = functional_call(self.module, _copies(dict(self.module.named_buffers())), (inputs,))
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise NetworkError(
-                    f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
-                    "Give inputs of the shape and type that its first layer takes."
-                ) from error
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):
-            raise NetworkError(
-                f"with {n_outputs} outputs asked of the head {self.anatomy.head!r}, the network gives {shape} "
-                f"for a batch of {len(inputs)}. Name the module that makes the outputs with head=."
-            )
-        return outputs
-
-    def trains_on(self, inputs: Tensor, n_outputs: int) -> bool:
-        """Tell whether its norm layers can train on such a batch. Draws from PyTorch's global generator.
-
-        Args:
-            inputs: (batch, ...), as a network reads them.
-            n_outputs: Number of outputs to ask for.
-        """
-        with self._lent(self._new_head(n_outputs)), torch.no_grad():
-            self.module.train()
-            try:
-                functional_call(self.module, _copies(dict(self.module.named_buffers())), (inputs,))
-            except ValueError:  # batch normalisation of one value
-                return False
-        return True
+            yield run
 
     def visible(self, name: str, task: int) -> Tensor:
         """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.

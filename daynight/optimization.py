@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from daynight import interrupts
 from daynight.engines import blueprint
 from daynight.engines.arena import Arena, Slot
 from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
 from daynight.engines.stages import Units
-from daynight.errors import TrainingError
+from daynight.errors import SettingError, TrainingError
 from daynight.network import MaskedNetwork
 from daynight.schedule import Ledger
 from daynight.training import Batches, Training
@@ -29,6 +30,10 @@ ELEMENTWISE = (
 )  # fmt: skip
 
 State = dict[str, Any]
+
+_torch_optimizer: Any = inspect.getmodule(torch.optim.Optimizer)
+#: Hooks of all optimizers, which may come at any time.
+_GLOBAL_HOOKS = _torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks
 
 
 class Optimization:
@@ -64,14 +69,14 @@ class Optimization:
     ) -> None:
         self._network, self._training, self._loss = network, training, loss
         self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
-        # A subclass, or one that has a state before its first step, may do more than its class says.
-        is_plain = type(self._optimizer) in ELEMENTWISE and not self._optimizer.state
+        is_plain = _is_plain(self._optimizer, network)
         self._parts = parts if parts is not None and is_plain else blueprint.whole(network)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
         self._scheduler = training.make_scheduler(self._optimizer, n_steps)
-        self._step = _bare_step(self._optimizer) if is_plain else self._optimizer.step
+        self._bare_step = _bare_step(self._optimizer) if is_plain and self._scheduler is None else None
+        self._decays = self._found_decays()
 
     @property
     def features(self) -> Units:
@@ -110,22 +115,40 @@ class Optimization:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
         try:
-            self._step()
+            if self._bare_step is None or any(_GLOBAL_HOOKS):
+                self._optimizer.step()
+            else:
+                self._bare_step()
         finally:
             self._hold()
         if self._scheduler is not None:
-            self._scheduler.step()
+            self._schedule(self._scheduler)
         return loss
 
+    @interrupts.deferred()
     def flush(self) -> None:
         """Bring the network up to date with what has been trained. Not to be called after a later prune."""
         for arena in self._arenas:
             if arena is not None:
                 arena.flush()
 
+    def _schedule(self, scheduler: Any) -> None:
+        try:
+            scheduler.step()
+        except Exception as error:
+            raise SettingError(f"Training: the scheduler cannot take another step: {error!r}") from error
+        if self._found_decays() != self._decays:
+            # Numbers without a gradient were left out as long as nothing moved them.
+            self._decays = self._found_decays()
+            self.flush()
+            self.forget_pruned(self._narrows)
+
+    def _found_decays(self) -> list[bool]:
+        return [group.get("weight_decay", 0) != 0 for group in self._optimizer.param_groups]
+
     def _engage(self, narrows: bool, carries: bool = False) -> None:
         """Choose the engine for the masks as they are now, and hand the optimizer what it trains."""
-        training, network = self._training, self._network
+        training, network, self._narrows = self._training, self._network, narrows
         self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
         slots: dict[int, list[Slot]] = {}
         for slot in self._engine.slots():
@@ -176,18 +199,26 @@ class Optimization:
         return states
 
 
-def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+def _is_plain(optimizer: torch.optim.Optimizer, network: MaskedNetwork) -> bool:
+    """Tell whether an optimizer does what its class says, number by number, and no more."""
+    # A subclass, a hook, another step, or a state before the first one may do more.
+    watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+    watched += [item.parameter._backward_hooks for item in network.trainables()]
+    has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
+    return type(optimizer) in ELEMENTWISE and not has_more
+
+
+def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any] | None:
     """Give an optimizer's step without what PyTorch wraps around it, which takes as long as a sparse layer.
 
-    That is for hooks, schedulers and profilers: where there is a hook or a scheduler, all of it stays.
+    That is for hooks, schedulers and profilers. None if something else is wrapped around it, too.
     """
-    module = inspect.getmodule(torch.optim.Optimizer)
-    owners = {"_optimizer_step_{}_hooks": optimizer, "_global_optimizer_{}_hooks": module}
-    # What cannot be found is taken to be there: the whole step is always right.
-    has_hooks = any(getattr(owners[name], name.format(when), True) for name in owners for when in ("pre", "post"))
-    if has_hooks or "step" in vars(optimizer):
-        return optimizer.step
-    return torch.no_grad()(functools.partial(inspect.unwrap(type(optimizer).step), optimizer))
+    step: Any = type(optimizer).step
+    while hasattr(step, "__wrapped__"):
+        if not step.__globals__["__name__"].startswith("torch."):
+            return None
+        step = step.__wrapped__
+    return torch.no_grad()(functools.partial(step, optimizer))
 
 
 def _gathered(arena: Arena, states: dict[int, State]) -> State:

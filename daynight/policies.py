@@ -140,6 +140,17 @@ class ExplicitCycles(SleepPolicy):
             yield from self.explicit
 
 
+def check_policy(policy: object) -> None:
+    """Refuse what is no sleep policy.
+
+    Raises:
+        SettingError: If it is none.
+    """
+    if not isinstance(policy, SleepPolicy):
+        hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
+        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {policy!r}.{hint}")
+
+
 def planned_cycles(policy: SleepPolicy, night: Night) -> int | None:
     """Count the cycles of the policy's plan; None if the policy reacts.
 
@@ -147,9 +158,7 @@ def planned_cycles(policy: SleepPolicy, night: Night) -> int | None:
         SettingError: If `policy` is not a sleep policy.
         PolicyError: If the plan breaks a rule of the night.
     """
-    if not isinstance(policy, SleepPolicy):
-        hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
-        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {policy!r}.{hint}")
+    check_policy(policy)
     try:
         return len(policy.plan(night))
     except ReactivePolicyError:

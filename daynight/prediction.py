@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from daynight import interrupts
 from daynight.network import MaskedNetwork
 from daynight.splits import Split
 
@@ -32,12 +33,12 @@ def predict(
         (n, outputs of the task).
     """
     parts = []
-    with network.viewing(task) as compute:
+    with interrupts.deferred(), network.viewing(task) as compute:
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
             n_padded = CHUNK - len(chunk)
-            if n_padded:
-                chunk = torch.cat([chunk, chunk.new_zeros(n_padded, *chunk.shape[1:])])
+            # A copy in any case: a transform, or a network's first layer, may write into what it is given.
+            chunk = torch.cat([chunk, chunk.new_zeros(n_padded, *chunk.shape[1:])])
             outputs = compute(chunk if transform is None else transform(chunk))
             parts.append(outputs[: CHUNK - n_padded])
     return torch.cat(parts)

@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from daynight.errors import DataError, SettingError
 from daynight.network import MaskedNetwork
+from daynight.prediction import fitted
+from daynight.splits import as_inputs
 from daynight.tasks import Task
 from daynight.training import Training, number
+from daynight.trials import probe, trains_on, try_step
 
 #: Examples that are tried. No common number of outputs, so that a loss that mistakes one for the other is found out.
 N_EXAMPLES = 7
@@ -31,6 +34,45 @@ class Form:
         """Give the form of a task."""
         inputs, _ = task.train.subset(torch.tensor([0])).load()
         return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs)
+
+    def check_shape(self, task: Task, shape: tuple[int, ...], day: int) -> None:
+        """Refuse a task of another day if its inputs have another shape.
+
+        Raises:
+            DataError: If they have.
+        """
+        if shape != self.shape:
+            raise DataError(
+                f"day {day}, task {task.name!r}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "
+                "network reads one shape: resize or pad them."
+            )
+
+    def check_outputs(self, task: Task, day: int) -> None:
+        """Refuse a task that cannot be the one that was learnt on `day`.
+
+        Raises:
+            DataError: If it has another number of outputs.
+        """
+        if task.n_outputs != self.n_outputs:
+            raise DataError(
+                f"task {task.name!r} has {task.n_outputs} outputs, and what was learnt on day {day} {self.n_outputs}: "
+                "is it that day's task?"
+            )
+
+    def read(self, inputs: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Turn a tensor or array into inputs (n, ...) as a network of that type reads them, on a device.
+
+        Raises:
+            DataError: If they have another shape than the task's.
+        """
+        read = as_inputs(inputs)
+        if self.is_floating_point and not read.is_floating_point():
+            read = read.to(dtype)
+        read = fitted(read, dtype, device)
+        if tuple(read.shape[1:]) != self.shape or not read.dim():
+            shape = ", ".join(map(str, self.shape))
+            raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
+        return read
 
 
 def check_task(task: object) -> None:
@@ -63,12 +105,13 @@ def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Ten
         _changed("augment", training.augment, inputs)
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
-    outputs = network.probe(inputs, task.n_outputs)
+    outputs = probe(network, inputs, task.n_outputs)
     _check_loss(training, task, outputs, targets)
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.new_zeros(len(task.test), task.n_outputs)
     number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
     _check_optimizer(training, [p for p in network.module.parameters() if p.requires_grad])
+    try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets))
 
 
 def check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
@@ -78,7 +121,7 @@ def check_batches(network: MaskedNetwork, training: Training, task: Task, inputs
         DataError: If one is.
     """
     sizes = (len(task.train) % training.batch_size, training.batch_size)
-    if 1 in sizes and not network.trains_on(inputs[:1], task.n_outputs):
+    if 1 in sizes and not trains_on(network, inputs[:1], task.n_outputs):
         raise DataError(
             f"day {day}, task {task.name!r}: {len(task.train)} examples in batches of {training.batch_size} leave a "
             "batch of one, on which batch normalisation cannot train. Choose another batch_size."
@@ -106,7 +149,9 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
     with torch.enable_grad():
         number("loss", loss, leaf, targets)
         value = loss(leaf, targets)
-    if not isinstance(value, Tensor) or not value.requires_grad:
+    if isinstance(value, Tensor) and not value.dim() and value.requires_grad:
+        value.backward()
+    if leaf.grad is None:
         raise SettingError(
             f"Training: loss must give a scalar tensor that depends on the outputs, and gave {value!r}. Nothing can "
             "be learnt from what has no gradient."
@@ -114,24 +159,21 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
 
 
 def _check_optimizer(training: Training, parameters: list[nn.Parameter]) -> None:
-    gradients = [parameter.grad for parameter in parameters]
+    # On copies, for an optimizer may move what has no gradient, too.
+    copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
+    optimizer = training.make_optimizer(copies)
+    scheduler = training.make_scheduler(optimizer, 100)
     try:
-        for parameter in parameters:
-            parameter.grad = None
-        optimizer = training.make_optimizer(parameters)
-        scheduler = training.make_scheduler(optimizer, 100)
-        try:
-            optimizer.step()  # without any gradient, which moves nothing
-        except Exception as error:
-            raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
-        try:
-            if scheduler is not None:
-                scheduler.step()
-        except Exception as error:
-            raise SettingError(
-                f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
-                f"failed: {error!r}"
-            ) from error
-    finally:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+        for copy in copies:
+            copy.grad = torch.zeros_like(copy)
+        optimizer.step()
+    except Exception as error:
+        raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
+    try:
+        if scheduler is not None:
+            scheduler.step()
+    except Exception as error:
+        raise SettingError(
+            f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
+            f"failed: {error!r}"
+        ) from error

@@ -44,7 +44,8 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
     """
     with shielded(device):
         # What torch.manual_seed puts by for a GPU until it is first used takes milliseconds, and is never let go.
-        seeds = torch.default_generator.manual_seed if torch.device(device).type == "cpu" else torch.manual_seed
+        is_alone = torch.device(device).type == "cpu" and not torch.cuda.is_initialized()
+        seeds = torch.default_generator.manual_seed if is_alone else torch.manual_seed
         seeds(derive(seed, *names))
         yield
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from daynight.errors import DataError
-from daynight.lazy import LazyDataset, LazyInputs
+from daynight.lazy import LazyDataset, LazyInputs, read_example
 
 Pair = tuple[Any, Any]
 
@@ -111,7 +111,10 @@ class Split:
 
     def load(self) -> tuple[Tensor, Tensor]:
         """Give the inputs as a network reads them (see `as_inputs`), and the targets."""
-        return self.prepared(self.inputs.read() if isinstance(self.inputs, LazyInputs) else self.inputs), self.targets
+        if isinstance(self.inputs, LazyInputs):
+            return self.prepared(self.inputs.read()), self.targets
+        # A view may write into what it is given, and that is the caller's own.
+        return self.prepared(self.inputs if self.view is None else self.inputs.clone()), self.targets
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Give what `load` gives for each index (int64), with no more in memory at a time."""
@@ -162,17 +165,9 @@ def _from_dataset(dataset: Any) -> Split:
     kind = type(dataset).__name__
     inputs, targets = [], []
     for index in range(len(dataset)):
-        item = dataset[index]
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise DataError(f"example {index} of {kind} is no pair (input, target). Without targets nothing is learnt.")
-        try:
-            inputs.append(torch.as_tensor(item[0]))
-            targets.append(torch.as_tensor(item[1]))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"example {index} of {kind} cannot be read as tensors: {error}. For images, give the dataset "
-                "transform=torchvision.transforms.ToTensor()."
-            ) from error
+        one, target = read_example(dataset, index)
+        inputs.append(one)
+        targets.append(target)
     if not inputs:
         raise DataError("a split has no examples. Leave the task out, or give it some.")
     try:

@@ -180,21 +180,27 @@ class Batches(abc.ABC):
 
     def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
         self._n, self._batch_size, self._generator = n, batch_size, generator
-        self._epoch: Iterator[tuple[Tensor, Tensor]] = iter(())
-        self._n_left = 0
+        self._left: Sequence[Tensor] = ()
+        self._epoch: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Give the next batch: inputs (batch, ...), or (batch, features) after `give`, and targets."""
-        if not self._n_left:
-            indices = torch.randperm(self._n, generator=self._generator).split(self._batch_size)
-            self._epoch, self._n_left = self._read(indices), len(indices)
-        self._n_left -= 1
-        return next(self._epoch)
+        if not self._left:
+            self._left, self._epoch = torch.randperm(self._n, generator=self._generator).split(self._batch_size), None
+        if self._epoch is None:
+            self._epoch = self._read(self._left)
+        try:
+            batch = next(self._epoch)
+        except BaseException:
+            self._epoch = None  # what was interrupted cannot go on, and is read anew from this batch on
+            raise
+        self._left = self._left[1:]
+        return batch
 
     @property
     def epoch_ends(self) -> bool:
         """Whether the last batch given was the last of its epoch."""
-        return not self._n_left
+        return not self._left
 
     def give(self, features: Tensor | None) -> None:
         """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""

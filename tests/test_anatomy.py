@@ -9,6 +9,7 @@ from daynight.anatomy import dissect
 from daynight.errors import NetworkError, SettingError
 from daynight.network import MaskedNetwork
 from daynight.testing import toy_stream
+from daynight.trials import probe
 
 ONE_HEAD = nn.Linear(5, 2)
 
@@ -139,7 +140,7 @@ def test_make_head_that_is_no_function_is_refused(make_head):
 def test_make_head_that_makes_no_new_head_is_refused_before_the_first_day(make_head, message):
     network = MaskedNetwork(mlp(), make_head=make_head)
     with pytest.raises(NetworkError, match=f"^{message}"):
-        network.probe(torch.rand(3, 4), 2)
+        probe(network, torch.rand(3, 4), 2)
 
 
 def test_make_head_that_begins_to_repeat_itself_is_refused():
@@ -156,6 +157,6 @@ def test_make_head_that_begins_to_repeat_itself_is_refused():
 def test_convolution_head_whose_groups_do_not_divide_the_outputs_is_refused():
     module = nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1, groups=2), nn.Flatten())
     network = MaskedNetwork(module, head="1")
-    assert network.probe(torch.rand(3, 1, 1, 1), 4).shape == (3, 4)
+    assert probe(network, torch.rand(3, 1, 1, 1), 4).shape == (3, 4)
     with pytest.raises(NetworkError, match=r"a convolution head of 2 groups cannot have 3 outputs, .* Give make_head="):
-        network.probe(torch.rand(3, 1, 1, 1), 3)
+        probe(network, torch.rand(3, 1, 1, 1), 3)

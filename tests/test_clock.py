@@ -194,7 +194,6 @@ class TooLong(SleepPolicy):
     ("settings", "error", "message"),
     [
         ({"policy": TooLong()}, PolicyError, r"TooLong\(\) on day 2, cycle 0: overspends"),
-        ({"policy": OneShot}, SettingError, r"Did you mean OneShot\(\.\.\.\)"),
         ({"capacity": Capacity(free_at_end=0.5, days=2)}, CapacityError, "day 2 is beyond the 2 days"),
         ({"capacity": Capacity(free_at_end=0.999, days=3)}, CapacityError, r"layer 'body\.1' .* would get no new"),
         ({"capacity": Capacity(keep_per_night=0.6)}, CapacityError, "day 2: all 112 maskable weights are owned"),
@@ -208,6 +207,18 @@ def test_what_would_go_wrong_later_is_refused_before_training(settings, error, m
         clock.run()
     assert clock.agent.n_steps == 0
     assert len(clock.history) == 0
+
+
+def test_policy_of_another_kind_is_refused():
+    with pytest.raises(SettingError, match=r"Did you mean OneShot\(\.\.\.\)"):
+        make_clock(policy=OneShot)
+    for policy in (0, "x"):
+        with pytest.raises(SettingError, match=f"the policy must be a SleepPolicy, .*, not {policy!r}"):
+            make_clock().fork(policy=policy)
+    with pytest.raises(SettingError, match=r"night must be a budget, .*, not 0"):
+        make_clock().fork(night=0)
+    with pytest.raises(SettingError, match="until must be a whole number from 0 up, not -1"):
+        make_clock().check(-1)
 
 
 @pytest.mark.parametrize("name", ["wake", "night", "agent"])

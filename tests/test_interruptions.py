@@ -1,13 +1,31 @@
 """An agent or a clock that is interrupted goes on as if nothing had been, or gives the day up."""
 
 import functools
+import os
+import signal
+import sys
 
 import attrs
 import pytest
 import torch
 
-from daynight import Agent, Capacity, Clock, Epochs, OneShot, Progress, Record, Steps, Training, UniformCycles
-from daynight.errors import StateError, TrainingError
+from daynight import (
+    Agent,
+    Capacity,
+    Clock,
+    Cycle,
+    Epochs,
+    LazyDataset,
+    OneShot,
+    Progress,
+    Record,
+    SleepPolicy,
+    Steps,
+    Task,
+    Training,
+    UniformCycles,
+)
+from daynight.errors import DataError, StateError, TrainingError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -199,3 +217,107 @@ def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try(
     assert [(r.kind, r.day, r.phase, r.cycle, r.loss) for r in history] == [
         (r.kind, r.day, r.phase, r.cycle, r.loss) for r in expected
     ]
+
+
+class Interrupting:
+    """Raises SIGINT at the n-th line of daynight that is run."""
+
+    def __init__(self, n):
+        self.n, self.n_lines = n, 0
+
+    def __call__(self, frame, event, argument):
+        if f"daynight{os.sep}" not in frame.f_code.co_filename or "tests" in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.n_lines += 1
+            if self.n_lines == self.n:
+                signal.raise_signal(signal.SIGINT)
+        return self
+
+    def __enter__(self):
+        sys.settrace(self)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+
+def short_life():
+    training = Training(batch_size=20)
+    return Clock(make_agent(training=training), toy_stream(2), policy=UniformCycles(2), wake=Epochs(1), night=Epochs(2))
+
+
+def test_ctrl_c_at_any_line_leaves_a_life_that_goes_on():
+    expected = short_life().run()
+    clock = short_life()
+    with Interrupting(0) as counter:
+        clock.run()
+    n_lines, n_heard = counter.n_lines, 0
+    for n in torch.linspace(1, n_lines, 60).long().tolist():
+        clock, scores = short_life(), {}
+        try:
+            with Interrupting(n):
+                clock.run()
+        except KeyboardInterrupt:
+            n_heard += 1
+        for record in clock.history.select(kind="evaluation", phase="dawn"):
+            scores[record.task] = record.score
+        history = clock.run()
+        assert clock.agent.n_steps == 2 * (2 + 4)
+        assert clock.agent.owned == tuple(record.owned for record in expected.select(kind="day"))
+        assert all(history.accuracy[-1, task] == score for task, score in scores.items())
+        assert [r.task for r in history.select(kind="evaluation", phase="dawn")] == [0, 0, 1]
+    assert n_heard > 50
+
+
+def test_forks_after_an_interrupted_measurement_have_budgets_of_their_own():
+    fails = []
+
+    def metric(outputs, targets):
+        if fails:
+            raise KeyboardInterrupt
+        return 0.5
+
+    class Reacting(SleepPolicy):
+        def cycles(self, night):
+            yield Cycle(keep="dawn", length=1.0 if night.score else 0.5)
+
+    agent = make_agent(training=Training(batch_size=10, metric=metric))
+    clock = Clock(agent, toy_stream(1), policy=Reacting(), wake=Epochs(1), night=Epochs(2))
+    clock.to_dusk()
+    fails.append(1)
+    with pytest.raises(KeyboardInterrupt):
+        clock.agent.sleep(Reacting(), Epochs(2))
+    fails.clear()
+    forks = [clock.fork(policy=OneShot()), clock.fork(policy=OneShot(), night=Steps(20)), clock]
+    assert [fork.run().select(kind="day")[0].night_steps for fork in forks] == [8, 20, 8]
+    assert [fork.agent.n_steps for fork in forks] == [12, 24, 12]
+
+
+def test_day_whose_task_cannot_be_read_leaves_no_trace():
+    class Unreadable(torch.utils.data.Dataset):
+        targets = torch.arange(40) % 2
+        n_read = 0
+
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, index):
+            Unreadable.n_read += 1
+            if Unreadable.n_read == self.fails_at:
+                raise OSError("gone")
+            return torch.zeros(6) + index % 2, index % 2
+
+    agent, first = make_agent(), toy_stream(1)[0]
+    agent.wake(first, Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    before = agent.predict(first.test.inputs, 0)
+    for n in range(1, 60, 7):
+        Unreadable.n_read, Unreadable.fails_at = 0, None
+        task = Task(train=LazyDataset(Unreadable()), test=first.test)
+        Unreadable.n_read, Unreadable.fails_at = 0, n
+        with pytest.raises(DataError, match=r"example \d+ of Unreadable cannot be read: OSError"):
+            agent.wake(task, Epochs(2))
+        if agent.phase != "between days":
+            agent.abandon_day()
+        assert torch.equal(agent.predict(first.test.inputs, 0), before)

@@ -7,6 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from daynight.errors import NetworkError, SettingError
 from daynight.network import FREE, MaskedNetwork
+from daynight.trials import probe
 
 
 def mlp(n_hidden=5):
@@ -142,7 +143,7 @@ def test_buffers_that_change_in_evaluation_mode_are_lent_as_copies():
 
     network = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), Counts(), make_head(2)), head="2", make_head=make_head)
     inputs = torch.rand(2, 4)
-    network.probe(inputs, 2)
+    probe(network, inputs, 2)
     assert network.module[1].calls.tolist() == [0, 0, 0]
     live_a_day(network)
     assert network.n_private(0) == 5 + 3 + 12 + 3  # biases, the body's buffer, and the head with its own
@@ -265,15 +266,15 @@ def test_owner_maps_widen_before_their_integers_run_out():
 
 def test_probe_tells_shapes_that_do_not_fit():
     network = MaskedNetwork(mlp())
-    network.probe(torch.rand(2, 4), 7)
+    probe(network, torch.rand(2, 4), 7)
     with pytest.raises(NetworkError, match=r"the network cannot read inputs of shape \(5,\), torch\.float32"):
-        network.probe(torch.rand(2, 5), 2)
+        probe(network, torch.rand(2, 5), 2)
     wrong = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)), head="1")
     with pytest.raises(NetworkError, match="cannot read"):
-        wrong.probe(torch.rand(2, 4), 2)
+        probe(wrong, torch.rand(2, 4), 2)
     fixed = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Softmax(1), nn.Unflatten(1, (-1, 1))))
     with pytest.raises(NetworkError, match=r"asked of the head '1', the network gives \(2, 2, 1\) for a batch of 2"):
-        fixed.probe(torch.rand(2, 4), 2)
+        probe(fixed, torch.rand(2, 4), 2)
 
 
 class Raw(nn.Module):

@@ -166,3 +166,69 @@ def test_weights_stay_frozen_when_a_step_is_interrupted():
 def test_training_refuses_settings_that_cannot_work(settings):
     with pytest.raises(SettingError, match="Training: "):
         Training(**settings)
+
+
+def test_wrappers_around_an_optimizers_step_stay(monkeypatch):
+    called, plain = [], torch.optim.SGD.step
+
+    @functools.wraps(plain)
+    def wrapped(self, *args, **settings):
+        called.append(1)
+        return plain(self, *args, **settings)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", wrapped)
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    optimization = Optimization(network_at_night(), Training(optimizer=sgd), functional.cross_entropy, 2)
+    for _ in range(2):
+        optimization.step(torch.eye(4), torch.arange(4) % 2)
+    assert len(called) == 2
+
+
+def test_hooks_of_all_optimizers_are_heard_from_the_moment_they_come():
+    called = []
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    optimization = Optimization(network_at_night(), Training(optimizer=sgd), functional.cross_entropy, 2)
+    optimization.step(torch.eye(4), torch.arange(4) % 2)
+    handle = register_optimizer_step_post_hook(lambda *_: called.append(1))
+    try:
+        optimization.step(torch.eye(4), torch.arange(4) % 2)
+    finally:
+        handle.remove()
+    assert called == [1]
+
+
+def test_scheduler_that_cannot_take_another_step_says_so():
+    def once(optimizer, n_steps):
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=2)
+
+    sgd = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+    training = Training(optimizer=sgd, scheduler=once)
+    optimization = Optimization(network_at_night(), training, functional.cross_entropy, 9)
+    for _ in range(2):
+        optimization.step(torch.eye(4), torch.arange(4) % 2)
+    with pytest.raises(SettingError, match=r"the scheduler cannot take another step: ValueError\(.*Tried to step"):
+        optimization.step(torch.eye(4), torch.arange(4) % 2)
+
+
+def test_batches_that_were_interrupted_go_on_with_the_one_that_was_not_given():
+    class Failing(HeldBatches):
+        def _read(self, indices):
+            for batch in super()._read(indices):
+                Failing.n_read = getattr(Failing, "n_read", 0) + 1
+                if Failing.n_read in (2, 4):
+                    raise KeyboardInterrupt
+                yield batch
+
+    def given(kind):
+        source, found = (
+            kind(torch.arange(40.0).reshape(10, 4), torch.arange(10) % 2, 4, torch.Generator().manual_seed(0)),
+            [],
+        )
+        while len(found) < 6:
+            try:
+                found.append(source.next()[0])
+            except KeyboardInterrupt:
+                continue
+        return torch.cat(found)
+
+    assert torch.equal(given(Failing), given(HeldBatches))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Task, Training
-from daynight.errors import DataError, SettingError
+from daynight.errors import DataError, NetworkError, SettingError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -43,6 +43,9 @@ def own_scheduler(optimizer, n_steps):
         ({"transform": fails}, r"transform failed on inputs \(7, 6\)"),
         ({"loss": lambda o, t: 1.0}, "loss must give a scalar tensor that depends on the outputs, and gave 1.0"),
         ({"loss": lambda o, t: functional.cross_entropy(o.detach(), t)}, "Nothing can be learnt from what has no grad"),
+        ({"loss": lambda o, t: functional.cross_entropy(o.detach().requires_grad_(), t)}, "Nothing can be learnt from"),
+        ({"loss": lambda o, t: functional.cross_entropy(o, t)[None]}, "loss must give a scalar tensor"),
+        ({"optimizer": torch.optim.SparseAdam}, "the optimizer cannot take a step: RuntimeError"),
         ({"loss": functional.mse_loss}, r"the loss must give one number for outputs \(7, 2\) and targets \(7,\)"),
         ({"loss": fails}, r"the loss must give .* and failed: KeyError\('nothing'\)"),
         ({"metric": fails}, r"the metric must give .* and failed: KeyError\('nothing'\)"),
@@ -131,3 +134,32 @@ def test_hooks_that_cannot_be_called_are_refused_at_once(hook):
         with pytest.raises(SettingError, match="on_event must be a function"):
             call()
     assert agent.phase == "dusk"
+
+
+def test_looking_at_a_task_moves_nothing_even_with_optimizers_that_need_no_gradient():
+    class Decaying(torch.optim.Optimizer):
+        def __init__(self, parameters):
+            super().__init__(parameters, {"lr": 0.1})
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.mul_(0.9)
+
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=Training(optimizer=Decaying))
+    before = {name: weight.detach().clone() for name, weight in agent.network.weights.items()}
+    agent.check(toy_stream(1)[0])
+    assert all(torch.equal(weight, before[name]) for name, weight in agent.network.weights.items())
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p.detach().fill_(float("nan")), lambda p: p.detach()[0].fill_(float("inf"))]
+)
+def test_networks_that_begin_with_values_that_are_not_finite_are_refused(spoil):
+    network = toy_network()
+    spoil(network.body[1].weight)
+    with pytest.raises(NetworkError, match=r"body\.1\.weight has no values, or some that are not finite"):
+        Agent(network, capacity=Capacity(free_at_end=0.5, days=3))
+    with pytest.raises(NetworkError, match="has no values"):
+        Agent(toy_network().to("meta"), capacity=Capacity(free_at_end=0.5, days=3))

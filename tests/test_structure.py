@@ -14,10 +14,10 @@ ROOT = PACKAGE.parent
 
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
-    ["_version", "errors", "checks", "seeding", "files"],
+    ["_version", "errors", "checks", "seeding", "files", "interrupts"],
     ["schedule", "capacity", "history", "lazy", "splits", "tasks"],
     ["policies", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
-    ["network"],
+    ["network", "trials"],
     [
         "training",
         "prediction",
@@ -29,6 +29,7 @@ FLOORS = [
         "engines.cost",
         "engines.blueprint",
         "engines.engine",
+        "engines.proof",
         "optimization",
         "lesson",
         "rehearsal",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 from typing import Literal
 
 import attrs
@@ -61,27 +63,43 @@ def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
         network: The network, in a day.
         inputs: A batch, as the network reads it.
     """
-    module = network.module
+    with borrowed(network.module) as module, seeding.shielded(inputs.device):
+        parts = _cut(network)
+        return (None if parts is None else _checked(module, parts, inputs)) or whole(network)
+
+
+@contextlib.contextmanager
+def borrowed(module: nn.Module) -> Iterator[nn.Module]:
+    """Put a module into training mode, without gradients, for a block, and leave it as it was."""
     modes = [(part, part.training) for part in module.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    # By their names as well as their values, for a forward may put another tensor in a buffer's place.
+    buffers = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
+    values = [None if buffer is None else buffer.clone() for _, _, buffer in buffers]
+    gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
     try:
         module.train()
-        with seeding.shielded(inputs.device):
-            parts = _cut(network)
-        return (None if parts is None else _checked(module, parts, inputs)) or whole(network)
+        for parameter, _ in gradients:
+            parameter.grad = None
+        yield module
     finally:
         for part, mode in modes:
             part.training = mode
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        for (part, name, buffer), value in zip(buffers, values, strict=True):
+            part._buffers[name] = buffer
+            if buffer is not None and value is not None:
+                buffer.detach().copy_(value)
 
 
 def _cut(network: MaskedNetwork) -> list[Part] | None:
-    tracer = fx.Tracer()
+    tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(network.module)
     try:
         traced = fx.GraphModule(network.module, tracer.trace(network.module))
     except Exception:  # Tracing runs the user's own code on stand-ins, which can fail in any way.
+        return None
+    # What was drawn or written while tracing would not be in later batches.
+    if not torch.equal(torch.get_rng_state(), state) or _versions(network.module) != versions:
         return None
     entry, *nodes, end = traced.graph.nodes
     # Only a chain of one input and one output is cut. A tensor made while tracing would be the same in every batch.
@@ -100,6 +118,11 @@ def _cut(network: MaskedNetwork) -> list[Part] | None:
             parts.append(_part(network, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1]))
             start = index + 1
     return parts
+
+
+def _versions(module: nn.Module) -> list[tuple[int, int]]:
+    """Tell which tensors a module holds, and how often each has been written to."""
+    return [(id(tensor), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
 
 
 def _part(network: MaskedNetwork, traced: fx.GraphModule, kind: Kind, entry: fx.Node, nodes: list[fx.Node]) -> Part:
@@ -170,6 +193,16 @@ def _has_hooks(part: nn.Module) -> bool:
     return any(getattr(part, name) for name in names)
 
 
+def _dims_of(part: Part) -> int | None:
+    """Give the number of dimensions of the inputs that a part is known for; None is any."""
+    if part.kind == "linear":
+        return 2
+    for kinds in (CONVOLUTIONS, POOLS[:3], POOLS[3:6], POOLS[6:]):
+        if type(part.module) in kinds and part.kind != "other":
+            return 3 + kinds.index(type(part.module))
+    return None
+
+
 def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part] | None:
     """Run the chain on a batch: None if it does not compute what the module does."""
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
@@ -179,8 +212,7 @@ def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part]
         outputs = inputs.clone()
         for part in parts:
             # A layer is known for what it does to (batch, units), or (batch, channels, ...); on other shapes it is not.
-            dims = 2 + CONVOLUTIONS.index(type(part.module)) + 1 if part.kind == "convolution" else 2
-            is_known = part.kind not in ("linear", "convolution") or outputs.dim() == dims
+            is_known = _dims_of(part) in (None, outputs.dim())
             found.append(part if is_known else attrs.evolve(part, kind="other"))
             outputs = part.module(outputs)
     return found if torch.equal(outputs, expected) else None

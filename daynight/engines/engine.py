@@ -172,7 +172,7 @@ class Engine:
 
 def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Compute a loss and its gradient by the outputs."""
-    if loss is functional.cross_entropy:
+    if loss is functional.cross_entropy and not targets.is_floating_point():
         # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)

@@ -100,8 +100,11 @@ class Dropout(Stage):
         """Drop, and scale up what is left."""
         shape = list(inputs.shape)
         shape[1] = shape[1] if self._units is None else self._width
-        # The very draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width.
-        noise = inputs.new_empty(shape).bernoulli_(1 - self._p).div_(1 - self._p)
+        # The very draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory,
+        # which for (batch, units) is another one behind a sparse layer only.
+        keeps_order = self._units is None and inputs.dim() > 2
+        empty = torch.empty_like(inputs) if keeps_order else inputs.new_empty(shape)
+        noise = empty.bernoulli_(1 - self._p).div_(1 - self._p)
         self._noise = noise if self._units is None else noise.index_select(1, self._units)
         return inputs * self._noise
 

@@ -1,0 +1,70 @@
+"""Whether a chain may stand for a network: a step of both, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from daynight import seeding
+from daynight.engines import blueprint
+from daynight.engines.arena import Arena
+from daynight.engines.blueprint import Part
+from daynight.engines.engine import Engine, Loss
+from daynight.network import MaskedNetwork
+
+#: How far gradients may differ, as a share of their norm: some hundred roundings of one number.
+_ROUNDINGS, _MOST = 1000, 0.1
+
+
+def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss) -> bool:
+    """Tell whether a chain gives the loss, the gradients and the buffers that the network gives.
+
+    Code that runs in a network's ``forward`` can do what a trace does not see: detach, switch gradients off, update
+    a buffer, or use a weight twice. The network is left as it was, and so is PyTorch's global generator.
+
+    Args:
+        parts: The chain.
+        network: The network, in a day.
+        inputs: A batch, as the network reads it.
+        targets: Theirs.
+        loss: Function of (outputs, targets) to a scalar.
+    """
+    expected = _step(blueprint.whole(network), network, inputs, targets, loss)
+    try:
+        found = _step(parts, network, inputs, targets, loss)
+    except Exception:  # Parts run the user's own code on other shapes than it was written for.
+        return False
+    return len(expected) == len(found) and all(map(_is_close, expected, found))
+
+
+def _step(
+    parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss
+) -> list[Tensor | None]:
+    """Give loss, gradients by what may move, and buffers, of one step."""
+    with blueprint.borrowed(network.module), seeding.forked(0, "prove", device=inputs.device):
+        engine = Engine(parts, network, "dense", None, len(inputs), narrows=False)
+        slots = engine.slots()
+        arena = Arena(slots) if slots else None
+        engine.bind()
+        value = engine.gradients(inputs.clone(), targets, loss)
+        by_arena: dict[int, Tensor] = {}
+        if arena is not None and arena.vector.grad is not None:
+            by_arena = {id(parameter): gradient for parameter, gradient in arena.spread(arena.vector.grad)}
+        gradients = []
+        for item in network.trainables():
+            gradient = by_arena.get(id(item.parameter), item.parameter.grad)
+            gradients.append(gradient if gradient is None or item.mask is None else gradient * item.mask)
+        return [value, *gradients, *(buffer.clone() for buffer in network.module.buffers())]
+
+
+def _is_close(expected: Tensor | None, found: Tensor | None) -> bool:
+    if expected is None or found is None:
+        # A layer that nothing reads has no gradient, and in an arena one of zero.
+        other = found if expected is None else expected
+        return other is None or (expected is None and not bool(other.any()))
+    if not expected.is_floating_point():
+        return torch.equal(expected, found)
+    limit = min(_ROUNDINGS * torch.finfo(expected.dtype).eps, _MOST) * float(expected.double().norm())
+    return float((expected.double() - found.double()).norm()) <= limit

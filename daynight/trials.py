@@ -1,0 +1,90 @@
+"""What a network does on a few examples, tried without training or changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from daynight import interrupts
+from daynight.errors import NetworkError
+from daynight.network import MaskedNetwork
+
+#: What PyTorch raises for inputs that a module cannot read.
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
+
+
+def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
+    """Make sure that a network reads `inputs`, that its head makes its outputs, and that they can be repeated.
+
+    Args:
+        network: The network.
+        inputs: (batch, ...), as a network reads them.
+        n_outputs: Number of outputs to ask for.
+
+    Returns:
+        The outputs, (batch, n_outputs).
+
+    Raises:
+        NetworkError: If not.
+    """
+    with interrupts.deferred(), network.trying(n_outputs) as run, torch.no_grad():
+        try:
+            outputs, again = (run(inputs.clone()) for _ in range(2))
+        except _FAILURES as error:
+            raise NetworkError(
+                f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
+                "Give inputs of the shape and type that its first layer takes."
+            ) from error
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):
+        raise NetworkError(
+            f"with {n_outputs} outputs asked of the head {network.anatomy.head!r}, the network gives {shape} "
+            f"for a batch of {len(inputs)}. Name the module that makes the outputs with head=."
+        )
+    if not torch.equal(outputs, again) and bool(torch.isfinite(outputs).all()):
+        raise NetworkError(
+            "the network gives other outputs for equal inputs in evaluation mode, so that no prediction could be kept. "
+            "Let it draw in training only, as in functional.dropout(x, training=self.training)."
+        )
+    return outputs
+
+
+def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Callable[[Tensor], Tensor]) -> None:
+    """Make sure that gradients can be computed in training mode.
+
+    Args:
+        network: The network.
+        inputs: (batch, ...), as a network reads them; more than one.
+        n_outputs: Number of outputs to ask for.
+        loss: Function of the outputs to a scalar.
+
+    Raises:
+        NetworkError: If not.
+    """
+    with interrupts.deferred(), network.trying(n_outputs) as run:
+        network.module.train()
+        named = network.module.named_parameters()
+        parameters = {name: p.detach().clone().requires_grad_(p.requires_grad) for name, p in named}
+        try:
+            loss(run(inputs.clone(), parameters)).backward()
+        except _FAILURES as error:
+            raise NetworkError(f"no gradients can be computed of the network in training mode: {error}") from error
+
+
+def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
+    """Tell whether a network's norm layers can train on such a batch.
+
+    Args:
+        network: The network.
+        inputs: (batch, ...), as a network reads them.
+        n_outputs: Number of outputs to ask for.
+    """
+    with interrupts.deferred(), network.trying(n_outputs) as run, torch.no_grad():
+        network.module.train()
+        try:
+            run(inputs)
+        except ValueError:  # batch normalisation of one value
+            return False
+    return True
