@@ -70,10 +70,31 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "includes Avalanche, and all tasks as numbers where the others hold one at a time.",
         "The last three columns are the time over daynight's, of runs side by side: median (least to most).",
     ]
+    if cycle := _seconds_a_cycle(runs):
+        found.append(f"One cycle more a night takes {cycle * 1e3:.0f} ms beside its optimizer steps, in daynight.")
     rates = [run["gflop_per_second"] for run in runs if run["method"] == "floor"]
     if rates:
-        found.append(f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here.")
+        widths = [run["live_inputs"] for run in runs if run["method"] == "floor"][0]
+        found.append(
+            f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here, over "
+            f"{', '.join(map(str, widths))} inputs of the five tasks: the others are zero throughout."
+        )
     return found
+
+
+def _seconds_a_cycle(runs: Sequence[Run]) -> float | None:
+    """Give what one cycle more a night takes beside its steps: median of runs with N = 12 less those with N = 1."""
+
+    def rest(run: Run) -> float:
+        return run["seconds"] - sum(seconds for seconds, _ in [*run["wakes"], *run["rems"]])
+
+    own = {(run["p"], run["seed"], run["rounds"]): run for run in runs if run["method"] == "daynight"}
+    found = [
+        (rest(run) - rest(own[p, seed, 1])) / ((rounds - 1) * len(run["accuracy"]))
+        for (p, seed, rounds), run in own.items()
+        if rounds > 1 and (p, seed, 1) in own
+    ]
+    return statistics.median(found) if found else None
 
 
 def _row(method: str, runs: Sequence[Run]) -> list[str]:

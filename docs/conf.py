@@ -73,6 +73,7 @@ def write_speed_tables():
     results, folder = HERE / "results" / "speed", HERE / "_build" / "generated"
     measured = speed.stored(sorted(results.glob("speed-*.json")))
     (folder / "speed.rst").write_text(tables.rst(measured))
+    (folder / "speed_full.rst").write_text(tables.rst(speed.stored(sorted(results.glob("full-*.json")))))
     with (folder / "hundred_days.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["kept a night", "", "days 1 to 5", "days 95 to 99", "ratio"])
