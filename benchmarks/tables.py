@@ -74,7 +74,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         found.append(f"One cycle more a night takes {cycle * 1e3:.0f} ms beside its optimizer steps, in daynight.")
     rates = [run["gflop_per_second"] for run in runs if run["method"] == "floor"]
     if rates:
-        widths = [run["live_inputs"] for run in runs if run["method"] == "floor"][0]
+        widths = next(run["live_inputs"] for run in runs if run["method"] == "floor")
         found.append(
             f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here, over "
             f"{', '.join(map(str, widths))} inputs of the five tasks: the others are zero throughout."
