@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,20 +18,10 @@ from daynight.engines.stages import Units
 from daynight.errors import SettingError, TrainingError
 from daynight.network import MaskedNetwork
 from daynight.schedule import Ledger
+from daynight.stepping import Stepper
 from daynight.training import Batches, Training
 
-#: Optimizers that move each number by itself, and none that has a gradient, decay and state of zero. Theirs may be
-#: laid out in any way, and left out where their gradient is zero.
-ELEMENTWISE = (
-    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
-    torch.optim.Adadelta, torch.optim.RMSprop,
-)  # fmt: skip
-
 State = dict[str, Any]
-
-_torch_optimizer: Any = inspect.getmodule(torch.optim.Optimizer)
-#: Hooks of all optimizers, which may come at any time.
-_GLOBAL_HOOKS = _torch_optimizer._global_optimizer_pre_hooks, _torch_optimizer._global_optimizer_post_hooks
 
 
 class Optimization:
@@ -69,13 +57,14 @@ class Optimization:
     ) -> None:
         self._network, self._training, self._loss = network, training, loss
         self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
-        is_plain = _is_plain(self._optimizer, network)
+        self._step = Stepper(self._optimizer, [item.parameter for item in network.trainables()])
+        is_plain = self._step.is_plain
         self._parts = parts if parts is not None and is_plain else blueprint.whole(network)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
         self._scheduler = training.make_scheduler(self._optimizer, n_steps)
-        self._bare_step = _bare_step(self._optimizer) if is_plain and self._scheduler is None else None
+        self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
 
     @property
@@ -96,6 +85,7 @@ class Optimization:
             for key, value in states.get(id(item.parameter), {}).items():
                 masked = item.mask is not None and isinstance(value, Tensor) and value.shape == item.mask.shape
                 self._optimizer.state[item.parameter][key] = value.mul_(item.mask) if masked else value
+        self._step.begin(is_steady=not self._loose)
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Take one optimizer step on a batch, and give its loss.
@@ -115,10 +105,7 @@ class Optimization:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
         try:
-            if self._bare_step is None or any(_GLOBAL_HOOKS):
-                self._optimizer.step()
-            else:
-                self._bare_step()
+            self._step()
         finally:
             self._hold()
         if self._scheduler is not None:
@@ -197,28 +184,6 @@ class Optimization:
                         states.setdefault(id(slot.parameter), {})[key] = value
         self._optimizer.state.clear()
         return states
-
-
-def _is_plain(optimizer: torch.optim.Optimizer, network: MaskedNetwork) -> bool:
-    """Tell whether an optimizer does what its class says, number by number, and no more."""
-    # A subclass, a hook, another step, or a state before the first one may do more.
-    watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-    watched += [item.parameter._backward_hooks for item in network.trainables()]
-    has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
-    return type(optimizer) in ELEMENTWISE and not has_more
-
-
-def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any] | None:
-    """Give an optimizer's step without what PyTorch wraps around it, which takes as long as a sparse layer.
-
-    That is for hooks, schedulers and profilers. None if something else is wrapped around it, too.
-    """
-    step: Any = type(optimizer).step
-    while hasattr(step, "__wrapped__"):
-        if not step.__globals__["__name__"].startswith("torch."):
-            return None
-        step = step.__wrapped__
-    return torch.no_grad()(functools.partial(step, optimizer))
 
 
 def _gathered(arena: Arena, states: dict[int, State]) -> State:

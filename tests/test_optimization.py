@@ -232,3 +232,28 @@ def test_batches_that_were_interrupted_go_on_with_the_one_that_was_not_given():
         return torch.cat(found)
 
     assert torch.equal(given(Failing), given(HeldBatches))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"fused": True}, {"fused": True, "amsgrad": True}, {"fused": True, "weight_decay": 0.1}]
+)
+def test_direct_steps_of_adam_are_its_own(settings):
+    ends = []
+    for is_watched in (False, True):
+        network, made = network_at_night(), []
+
+        def make(parameters, is_watched=is_watched, made=made):
+            optimizer = torch.optim.Adam(parameters, lr=0.01, **settings)
+            if is_watched:
+                optimizer.register_step_pre_hook(lambda *_: None)
+            made.append(optimizer)
+            return optimizer
+
+        optimization = Optimization(network, Training(optimizer=make), functional.cross_entropy, 6)
+        for n in range(6):
+            if n == 3:
+                made[0].param_groups[0]["lr"] = 0.1
+            optimization.step(torch.eye(4), torch.arange(4) % 2)
+        optimization.flush()
+        ends.append(network.weights["0"].detach().clone())
+    assert torch.equal(*ends) if not settings.get("weight_decay") else torch.allclose(*ends, atol=1e-7)

@@ -30,6 +30,7 @@ FLOORS = [
         "engines.blueprint",
         "engines.engine",
         "engines.proof",
+        "stepping",
         "optimization",
         "lesson",
         "rehearsal",
