@@ -85,6 +85,14 @@ def write_speed_tables():
                 writer.writerow(
                     [f"{result['settings']['keep']:.2%}", label, f"{early:.4g}", f"{late:.4g}", f"{late / early:.2f}"]
                 )
+    steps = json.loads((results / "wake_step.json").read_text())
+    medians = {name: statistics.median(values) for name, values in steps["seconds"].items()}
+    with (folder / "wake_step.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["a step of a wake", "ms", "of the products"])
+        for name, median in medians.items():
+            per_step, share = median / steps["n_steps"] * 1e3, median / medians["matrix products"]
+            writer.writerow([name, f"{per_step:.2f}", f"{share:.2f}"])
     pairs = json.loads((results / "two_processes.json").read_text())["pairs"]
     ratios = sorted(two_processes.throughput(alone, together) for alone, together in pairs)
     (folder / "two_processes.rst").write_text(
