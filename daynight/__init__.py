@@ -33,6 +33,7 @@ from daynight.schedule import (
 from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
 from daynight.training import Training
+from daynight.unions import union, within_union
 
 if TYPE_CHECKING:
     from daynight import plots
@@ -72,6 +73,8 @@ __all__ = [
     "rotated_mnist",
     "split_cifar10",
     "split_mnist",
+    "union",
+    "within_union",
 ]
 
 

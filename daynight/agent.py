@@ -17,13 +17,15 @@ from daynight.day import Day, dusk_of
 from daynight.errors import DataError, SettingError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.lesson import Lesson
-from daynight.network import FREE, Biases, MaskedNetwork, Restart
+from daynight.network import FREE, Biases, Restart
 from daynight.policies import SleepPolicy
 from daynight.prediction import fitted, load, outputs_of, predict
-from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_task, rehearse
+from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
 from daynight.schedule import Budget, Night, check_budget
+from daynight.sharing import Consolidation, network_of
 from daynight.tasks import Task
 from daynight.training import Training
+from daynight.unions import union
 
 
 class Agent:
@@ -42,6 +44,11 @@ class Agent:
         head: Name of the module that is replaced per task; None finds the last linear layer.
         make_head: Makes a head from a number of outputs; None makes one of the same kind.
         exclude: Layers whose weights are not masked but frozen after the first task.
+        consolidation: What becomes of what is owned. ``"freeze"``: it never moves again. ``"rehearse"``: it goes
+            on learning, with all heads, from batches drawn evenly from the training data of all days so far,
+            which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: it goes on learning from
+            the day's task alone. In both, every task sees all that is owned, biases and norms are shared and move,
+            and a day that finds nothing free learns with what is owned.
         device: Where the network and the tasks live while in use.
 
     Raises:
@@ -61,6 +68,7 @@ class Agent:
         head: str | None = None,
         make_head: Callable[[int], nn.Module] | None = None,
         exclude: Exclude = (),
+        consolidation: Consolidation = "freeze",
         device: str | torch.device = "cpu",
     ) -> None:
         if not isinstance(capacity, Capacity):
@@ -72,13 +80,15 @@ class Agent:
         self.device = checks.usable_device(device)
         with seeding.forked(seed, "network", device=self.device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
-        self.network = MaskedNetwork(
-            module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
+        self.network = network_of(
+            consolidation, module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
             device=self.device,
         )  # fmt: skip
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
         self.training = Training() if training is None else training
+        self.consolidation = consolidation
         self._n_steps = 0
+        self._kept: list[Task] = []
         self._days: list[Record] = []
         self._tasks: list[Form] = []
         self._today: Day | None = None
@@ -140,7 +150,7 @@ class Agent:
         if day < self.day:
             self._tasks[day].check_outputs(task, day)
             return
-        self.capacity.check(self.network.sizes, day)
+        check_room(self.network, self.capacity, task, day)
         index = torch.arange(N_EXAMPLES) % len(task.train)
         inputs, targets = load(task.train.subset(index), self.network.dtype, self.device)
         with seeding.forked(self.seed, "probe", device=self.device):
@@ -169,11 +179,12 @@ class Agent:
         check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
+            trained = union([*self._kept, task], task.name) if self._kept else task
             form = Form.of(task)
-            lesson = Lesson(task, self.network, self.training, self.seed, self.device, self._n_steps)
+            lesson = Lesson(trained, self.network, self.training, self.seed, self.device, self._n_steps)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
-                self._today = Day(lesson, self.network, self.capacity, self.training)
+                self._today = Day(task, lesson, self.network, self.capacity, self.training)
                 self._tasks.append(form)
         elif task is not self._today.task:
             raise StateError(
@@ -233,21 +244,29 @@ class Agent:
         with interrupts.deferred():
             record = today.dawn(on_event)
             self._days.append(record)
+            if self.consolidation == "rehearse":
+                self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         on_event(record)
 
-    def fork(self) -> Agent:
+    def fork(self, capacity: Capacity | None = None) -> Agent:
         """Give a second agent in the same state, which lives on by itself. Examples are shared, not copied.
 
+        Args:
+            capacity: Its capacity, which can be another until the first night; None is this one's.
+
         Raises:
-            StateError: In the midst of a wake or a night.
+            StateError: In the midst of a wake or a night, or if a night has gone by another capacity.
         """
         if self.phase in ("wake", "night"):
             raise StateError(f"fork: an agent can be doubled between days and at dusk, not in its {self.phase}.")
+        if capacity not in (None, self.capacity) and self.day:
+            raise StateError(f"fork: {self.day} nights have gone by this capacity, which cannot change any more.")
         twin = copy.copy(self)
+        twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
-        twin._days, twin._tasks = list(self._days), list(self._tasks)
-        twin._today = None if self._today is None else self._today.fork(twin.network)
+        twin._days, twin._tasks, twin._kept = list(self._days), list(self._tasks), list(self._kept)
+        twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
     def abandon_day(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from daynight import checks
 from daynight.agent import Agent
+from daynight.capacity import Capacity
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
 from daynight.policies import SleepPolicy, check_policy, planned_cycles
@@ -111,7 +112,12 @@ class Clock:
         self._evaluate(day, "dusk")
 
     def fork(
-        self, *, policy: SleepPolicy | None = None, night: Budget | None = None, on_event: Hook | Iterable[Hook] = ()
+        self,
+        *,
+        policy: SleepPolicy | None = None,
+        night: Budget | None = None,
+        capacity: Capacity | None = None,
+        on_event: Hook | Iterable[Hook] = (),
     ) -> Clock:
         """Give a second clock with an agent of its own, in the same state and with the same history.
 
@@ -121,13 +127,15 @@ class Clock:
         Args:
             policy: Its policy; None is this one's.
             night: Its budget of each night; None is this one's.
+            capacity: Its agent's, which can be another until the first night; None is this one's.
             on_event: Its hooks; none are taken over.
 
         Raises:
-            StateError: In the midst of a wake or a night.
+            StateError: In the midst of a wake or a night, or if a night has gone by another capacity.
         """
+        agent = self.agent.fork(capacity)
         twin = Clock(
-            self.agent.fork(), self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
+            agent, self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
             night=self.night if night is None else night,
             on_event=on_event, progress=self._progress,
         )  # fmt: skip

@@ -39,14 +39,17 @@ class Day:
     """What lasts for one day only: its lesson, and the ledgers, batches and snapshots of its phases.
 
     Args:
-        lesson: The day's task, loaded.
+        task: The day's task.
+        lesson: What is trained, loaded.
         network: The network, in that day.
         capacity: How many weights the task may own at dawn.
         training: How it is learnt.
     """
 
-    def __init__(self, lesson: Lesson, network: MaskedNetwork, capacity: Capacity, training: Training) -> None:
-        self.lesson, self.task, self.index = lesson, lesson.task, network.n_tasks
+    def __init__(
+        self, task: Task, lesson: Lesson, network: MaskedNetwork, capacity: Capacity, training: Training
+    ) -> None:
+        self.lesson, self.task, self.index = lesson, task, network.n_tasks
         self.is_woken = False
         self.night: Night | None = None
         self._network, self._capacity, self._training = network, capacity, training
@@ -67,11 +70,11 @@ class Day:
             return "night"
         return "dusk" if self.is_woken else "wake"
 
-    def fork(self, network: MaskedNetwork) -> Day:
-        """Give the same dusk on a copy of the network."""
+    def fork(self, network: MaskedNetwork, capacity: Capacity) -> Day:
+        """Give the same dusk on a copy of the network, before a night by that capacity."""
         assert self.night is None
         twin = copy.copy(self)
-        twin._network, twin.lesson = network, self.lesson.fork(network)
+        twin._network, twin._capacity, twin.lesson = network, capacity, self.lesson.fork(network)
         return twin
 
     def wake(self, budget: Budget, on_event: Hook) -> None:
@@ -172,6 +175,7 @@ class Day:
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
         owned = sum(counts)
+        available = self._capacity.available(tuple(sizes.values()), self.index)
         on_event(
             Record(
                 kind="prune",
@@ -180,7 +184,7 @@ class Day:
                 step=self.step,
                 cycle=night.cycle,
                 **self.lesson.validated(),
-                density=owned / self._capacity.available(tuple(sizes.values()), self.index),
+                density=owned / available if available else 1.0,
                 owned=owned,
                 free=sum(self._network.count(FREE).values()),
                 elapsed_seconds=time.perf_counter() - began,

@@ -41,6 +41,10 @@ class TrainingError(DaynightError, RuntimeError):
     """Training went wrong, for example with a loss that is not finite."""
 
 
+class StudyError(DaynightError, RuntimeError):
+    """Runs of a study have failed."""
+
+
 class OutputError(DaynightError, OSError):
     """A file or folder cannot be written."""
 

@@ -33,7 +33,7 @@ class Lesson:
     """A task, loaded, and trained on a network phase by phase.
 
     Args:
-        task: The day's task.
+        task: What the day trains: its task, or a union of it and earlier ones.
         network: The network.
         training: How it is learnt.
         seed: Names the day's random streams.
@@ -142,7 +142,7 @@ class Lesson:
             TrainingError: If not.
         """
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
-        tensors.append(predict(self._network, self._some(CHUNK)[0], self._day, self._training.transform))
+        tensors.append(predict(self._network, self._some(CHUNK)[0], None, self._training.transform))
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "
@@ -153,7 +153,7 @@ class Lesson:
         """Measure the task as it is now, on validation data if there are any, else on training data."""
         which: Literal["train", "validation"] = "train" if self.task.validation is None else "validation"
         split, fit = self.task.splits()[which], (self._network.dtype, self._device)
-        outputs = outputs_of(self._network, split, self._day, self._training.transform, self._device)
+        outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
         return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
 
     def validated(self) -> dict[str, Any]:

@@ -2,7 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
+
+
+class WithinGroups:
+    """A loss or metric that asks of each example only about the outputs of its own task, in a union of tasks.
+
+    Args:
+        function: Function of (outputs, targets) of one task, a mean over its examples.
+        sizes: Number of outputs of each task, in the order in which the union has them.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Any], sizes: Sequence[int]) -> None:
+        self.function = function
+        self._task_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        self._is_foreign = self._task_of[:, None] != self._task_of
+        self._ends = torch.tensor(sizes).cumsum(0).tolist()
+        self._sizes = tuple(sizes)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
+        """Give the mean over all examples.
+
+        Args:
+            outputs: Floating point (n, outputs of all tasks).
+            targets: int64 (n,), classes of all tasks numbered through.
+        """
+        tasks, total = self._task_of.to(targets.device)[targets], 0
+        for task, (end, size) in enumerate(zip(self._ends, self._sizes, strict=True)):
+            rows = tasks == task
+            n = int(rows.sum())
+            if n:
+                value = self.function(outputs[rows, end - size : end], targets[rows] - (end - size))
+                total = total + value * (n / len(targets))
+        return total
+
+    def masked(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Give the outputs with minus infinity for the classes of other tasks, which softmax makes zero."""
+        return outputs.masked_fill(self._is_foreign.to(targets.device)[targets], -torch.inf)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:

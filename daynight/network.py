@@ -119,6 +119,10 @@ class MaskedNetwork:
         """Give per layer which weights the task of the day holds: bool, of the weight's shape."""
         return {name: owners == self.n_tasks for name, owners in self.owners.items()}
 
+    def movable(self) -> dict[str, Tensor]:
+        """Give per layer which weights the task of the day may move: bool, of the weight's shape."""
+        return self.held()
+
     def n_private(self, task: int) -> int:
         """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
         head = self._head_of(task)
@@ -136,7 +140,7 @@ class MaskedNetwork:
         """
         assert not self._is_day
         first = self.n_tasks == 0
-        head = self._new_head(n_outputs)
+        head = self._head_for_day(n_outputs)
         self._before = _copies(self._changeable()), dict(self._pruned)
         for name, owners in self.owners.items():
             if self.n_tasks > torch.iinfo(owners.dtype).max:
@@ -146,9 +150,8 @@ class MaskedNetwork:
             owners[owners == FREE] = self.n_tasks
         self._set_head(head)
         named = dict(self.module.named_parameters())
-        shared = self.anatomy.frozen + (self.anatomy.biases if self.biases == "freeze-after-first" else ())
         if not first:
-            for name in shared:
+            for name in self._frozen_later():
                 named[name].requires_grad_(False)
         self._is_day = True
 
@@ -195,28 +198,30 @@ class MaskedNetwork:
         """Give the parameters that the task of the day may move."""
         assert self._is_day
         by_id = {id(weight): name for name, weight in self.weights.items()}
+        movable = self.movable()
         found = []
         for parameter in self.module.parameters():
             if not parameter.requires_grad:
                 continue
             name = by_id.get(id(parameter))
-            mask = None if name is None else self.owners[name] == self.n_tasks
+            mask = None if name is None else movable[name]
             found.append(Trainable(parameter, None if mask is None or bool(mask.all()) else mask))
         return found
 
     @contextlib.contextmanager
-    def viewing(self, task: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
         """Give the function that computes the outputs of `task` in evaluation mode.
 
         It sees the weights of `task` and of earlier tasks. Nothing is changed once the block has ended,
         and equal inputs of equal shape give equal bits whatever happened since `task`'s dawn.
 
         Args:
-            task: Index of a finished task, or of the day's.
+            task: Index of a finished task, or of the day's; None is what the day trains.
 
         Yields:
             A function of inputs (batch, ...), as a network reads them, to outputs (batch, n_outputs).
         """
+        task = self.n_tasks if task is None else task
         weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
         with self._lent(self._head_of(task)), torch.no_grad():
             private = dict(self.module.named_buffers()) | self._private_of(task)
@@ -269,6 +274,13 @@ class MaskedNetwork:
         names = self.anatomy.private + (self.anatomy.biases if self.biases == "per-task" else ())
         live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         return {name: live[name].detach() for name in names}
+
+    def _frozen_later(self) -> tuple[str, ...]:
+        """Give the names of the parameters that are trained on the first day and then frozen."""
+        return self.anatomy.frozen + (self.anatomy.biases if self.biases == "freeze-after-first" else ())
+
+    def _head_for_day(self, n_outputs: int) -> nn.Module:
+        return self._new_head(n_outputs)
 
     def _head_of(self, task: int) -> nn.Module:
         return self._heads[task] if task < len(self._heads) else self._live_head()

@@ -19,14 +19,14 @@ PORTION = 16 * CHUNK
 
 
 def predict(
-    network: MaskedNetwork, inputs: Tensor, task: int, transform: Callable[[Tensor], Tensor] | None = None
+    network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
     """Compute the outputs of a task, in chunks of fixed size.
 
     Args:
         network: The network.
         inputs: (n, ...), as the network reads them, on its device.
-        task: Index of a finished task, or of the day's.
+        task: Index of a finished task, or of the day's; None is what the day trains.
         transform: Applied to each chunk first.
 
     Returns:
@@ -45,14 +45,18 @@ def predict(
 
 
 def outputs_of(
-    network: MaskedNetwork, split: Split, task: int, transform: Callable[[Tensor], Tensor] | None, device: torch.device
+    network: MaskedNetwork,
+    split: Split,
+    task: int | None,
+    transform: Callable[[Tensor], Tensor] | None,
+    device: torch.device,
 ) -> Tensor:
     """Compute the outputs of a task for a whole split, with no more of its inputs in memory than need be.
 
     Args:
         network: The network.
         split: The examples.
-        task: Index of a finished task, or of the day's.
+        task: Index of a finished task, or of the day's; None is what the day trains.
         transform: Applied to each chunk first.
         device: The network's.
 

@@ -9,13 +9,16 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from daynight.capacity import Capacity
 from daynight.errors import DataError, SettingError
 from daynight.network import MaskedNetwork
 from daynight.prediction import fitted
+from daynight.sharing import SharedNetwork
 from daynight.splits import as_inputs
 from daynight.tasks import Task
 from daynight.training import Training, number
 from daynight.trials import probe, trains_on, try_step
+from daynight.unions import check_can_join
 
 #: Examples that are tried. No common number of outputs, so that a loss that mistakes one for the other is found out.
 N_EXAMPLES = 7
@@ -83,6 +86,21 @@ def check_task(task: object) -> None:
     """
     if not isinstance(task, Task):
         raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")
+
+
+def check_room(network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
+    """Make sure that a day has weights to learn with, and that its task can be learnt beside those before it.
+
+    Raises:
+        CapacityError: If the day is beyond the last, or freezing leaves nothing free.
+        DataError: If heads are joined, and the task cannot be part of a union.
+    """
+    if not isinstance(network, SharedNetwork):
+        capacity.check(network.sizes, day)
+        return
+    capacity.available(tuple(network.sizes.values()), day)
+    if network.joins_heads:
+        check_can_join(task)
 
 
 def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:

@@ -38,6 +38,7 @@ class Task:
         validation: What may be used to choose; see `hold_out`. Same forms, or None.
         n_outputs: Number of classes or of regression outputs. None finds it from the targets.
         name: Shown in tables.
+        groups: For a union of tasks (see `daynight.union`), the number of outputs of each; else empty.
 
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
@@ -49,10 +50,12 @@ class Task:
     validation: Split | None
     n_outputs: int
     name: str
+    groups: tuple[int, ...]
 
     def __init__(
-        self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = ""
-    ) -> None:
+        self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = "",
+        groups: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         given: dict[str, Any] = {"train": train, "validation": validation, "test": test}
         splits = {}
         for which, data in given.items():
@@ -63,7 +66,9 @@ class Task:
             except DataError as error:
                 raise DataError(f"{_titled(name)}: {which}: {error}") from error
         n_outputs = _count_outputs(splits) if n_outputs is None else checks.whole("Task: n_outputs", n_outputs, least=1)
-        self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name)
+        self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups))
+        if groups and (not self.classifies or sum(groups) != n_outputs):
+            raise DataError(f"{_titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
         for which, split in splits.items():
             if split.input_shape() != self.input_shape:
                 raise DataError(

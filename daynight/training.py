@@ -91,16 +91,16 @@ class Training:
         return -(-len(task.train) // self.batch_size)
 
     def loss_of(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-        """Give the loss for `task`."""
-        if self.loss is not None:
-            return self.loss
-        return functional.cross_entropy if task.classifies else functional.mse_loss
+        """Give the loss for `task`; in a union of tasks, each example's is that of its own task's outputs."""
+        usual = functional.cross_entropy if task.classifies else functional.mse_loss
+        loss = usual if self.loss is None else self.loss
+        return metrics.WithinGroups(loss, task.groups) if task.groups else loss
 
     def metric_of(self, task: Task) -> Callable[[Tensor, Tensor], float]:
         """Give the metric for `task`."""
-        if self.metric is not None:
-            return self.metric
-        return metrics.accuracy if task.classifies else metrics.r_squared
+        usual = metrics.accuracy if task.classifies else metrics.r_squared
+        metric = usual if self.metric is None else self.metric
+        return metrics.WithinGroups(metric, task.groups) if task.groups else metric
 
     def judge(self, task: Task, outputs: Tensor, targets: Tensor) -> tuple[float, float]:
         """Give loss and metric of outputs of `task`.

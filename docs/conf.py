@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -100,5 +101,48 @@ def write_speed_tables():
     )
 
 
+def shown(cell, prunings):
+    """Give what stands in a cell: a pruning as it is, another number with four digits, and nothing for NaN."""
+    if not isinstance(cell, float) or cell in prunings:
+        return cell
+    return "" if math.isnan(cell) else f"{cell:.4f}"
+
+
+def write_reproduction(dataset):
+    """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from daynight.errors import DataError
+    from daynight.study import Store, paper, plans
+
+    folder = HERE / "_build" / "generated"
+    entries = list(Store(HERE / "results" / "study" / dataset))
+    hours = sum(entry["seconds"] for entry in entries) / 3600
+    (folder / f"{dataset}_status.rst").write_text(
+        f"{len(entries):,} runs are done; together they took {hours:.1f} hours of one core.\n"
+    )
+    for name, function in paper.FIGURES.items():
+        path = folder / f"{dataset}_{name}.rst"
+        try:
+            plan = plans.full(dataset)
+            figure, rows = function(plan, plans.stored(plan, entries))
+        except DataError:
+            path.write_text("The runs of this section are not done yet.\n")
+            continue
+        figure.savefig(folder / f"{dataset}_{name}.png", dpi=160)
+        with (folder / f"{dataset}_{name}.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            columns = [column for column in rows[0] if not column.endswith((" low", " high")) or "gain" in column]
+            writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
+            for row in rows:
+                writer.writerow([shown(row[column], plan.curve) for column in columns])
+        path.write_text(
+            f".. image:: /_build/generated/{dataset}_{name}.png\n   :width: 100%\n\n"
+            f".. csv-table::\n   :file: {dataset}_{name}.csv\n   :header-rows: 1\n"
+        )
+
+
 write_mnist_nights_tables()
 write_speed_tables()
+write_reproduction("mnist")

@@ -29,8 +29,9 @@ def test_pages_with_code_are_found():
 def test_code_of_a_page_runs_as_printed(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torchvision.datasets.MNIST.download", no_download)
-    code = "\n".join(blocks(path))
-    exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
+    script = tmp_path / "page.py"  # a file, for studies look at the source of functions
+    script.write_text("\n".join(blocks(path)))
+    exec(compile(script.read_text(), str(script), "exec"), {"__name__": "__main__"})
     plt.close("all")
 
 

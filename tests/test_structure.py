@@ -15,9 +15,9 @@ ROOT = PACKAGE.parent
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
     ["_version", "errors", "checks", "seeding", "files", "interrupts"],
-    ["schedule", "capacity", "history", "lazy", "splits", "tasks"],
+    ["schedule", "capacity", "history", "lazy", "splits", "tasks", "unions"],
     ["policies", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
-    ["network", "trials"],
+    ["network", "sharing", "trials"],
     [
         "training",
         "prediction",
@@ -39,6 +39,20 @@ FLOORS = [
     ["agent"],
     ["progress", "clock"],
     ["plots", "testing"],
+    [
+        "study.identity",
+        "study.store",
+        "study.statistics",
+        "study.measures",
+        "study.results",
+        "study.methods",
+        "study.runner",
+        "study.matching",
+        "study.plans",
+        "study.figures",
+        "study.unsaid",
+        "study.paper",
+    ],
 ]
 ORDER = [name for floor in FLOORS for name in floor]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

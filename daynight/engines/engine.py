@@ -15,6 +15,7 @@ from daynight.engines.convolution import NarrowConvolution
 from daynight.engines.dense import DenseLinear
 from daynight.engines.sparse import SparseLinear
 from daynight.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
+from daynight.metrics import WithinGroups
 from daynight.network import FREE, MaskedNetwork
 from daynight.training import EngineName
 
@@ -55,7 +56,7 @@ class Engine:
     ) -> None:
         self._network, self._name, self._batch_size = network, name, batch_size
         self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
-        self._held = network.held()
+        self._movable = network.movable()
         wanted, read = self._wanted(parts)
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
         self.features: Units = None
@@ -144,7 +145,7 @@ class Engine:
             return self._linear(module, part.name, given, outputs)
         if part.kind == "convolution" and not (given is None and outputs is None):
             assert isinstance(module, CONVOLUTIONS)
-            return NarrowConvolution(module, given, outputs, self._held[part.name])
+            return NarrowConvolution(module, given, outputs, self._movable[part.name])
         if part.kind == "relu":
             return Relu(owns_inputs=bool(self._stages) and isinstance(self._stages[-1], DenseLinear | SparseLinear))
         if part.kind == "flatten":
@@ -155,9 +156,9 @@ class Engine:
         return Autograd(module)
 
     def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units) -> Stage:
-        if name not in self._held:  # the head
+        if name not in self._movable:  # the head
             return DenseLinear(layer, given, outputs, None)
-        visible, held = self._visible[name], self._held[name]
+        visible, movable = self._visible[name], self._movable[name]
         shape = (
             layer.out_features if outputs is None else len(outputs),
             layer.in_features if given is None else len(given),
@@ -166,12 +167,14 @@ class Engine:
         is_faster = cost.sparse_is_faster(int(visible.sum()), shape, self._batch_size, needs_inputs)
         is_chosen = self._name == "sparse" or (self._name == "auto" and is_faster)
         if is_chosen and cost.can_be_sparse(layer.weight):
-            return SparseLinear(layer, given, outputs, visible, held)
-        return DenseLinear(layer, given, outputs, held)
+            return SparseLinear(layer, given, outputs, visible, movable)
+        return DenseLinear(layer, given, outputs, movable)
 
 
 def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Compute a loss and its gradient by the outputs."""
+    if isinstance(loss, WithinGroups) and loss.function is functional.cross_entropy:
+        outputs, loss = loss.masked(outputs, targets), loss.function
     if loss is functional.cross_entropy and not targets.is_floating_point():
         # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
         logarithms = torch.log_softmax(outputs, 1)

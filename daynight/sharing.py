@@ -1,0 +1,139 @@
+"""`SharedNetwork`: a masked network that freezes nothing, for baselines without freezing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from daynight import checks
+from daynight.errors import NetworkError
+from daynight.network import FREE, MaskedNetwork
+
+Consolidation = Literal["freeze", "rehearse", "fine-tune"]
+
+
+class SharedNetwork(MaskedNetwork):
+    """A masked network whose owned weights all go on learning, and are seen by every task.
+
+    Owner maps and prunes are those of `MaskedNetwork`: a prune takes only what the day's task holds, so that
+    the owned set grows by each night's allocation. Nothing is private to a task but its head: biases,
+    norm layers and buffers are shared, and they are counted with the first task.
+
+    Args:
+        module: The module.
+        joins_heads: Whether the heads of all earlier tasks are part of the day's, and go on learning. Else
+            each is sealed at its task's dawn.
+        settings: The other arguments of `MaskedNetwork`, but for `biases`.
+
+    Raises:
+        NetworkError: If nothing can be masked, or heads that are to be joined are not linear layers.
+    """
+
+    def __init__(self, module: nn.Module, *, joins_heads: bool, **settings: Any) -> None:
+        super().__init__(module, **settings)
+        self.joins_heads = joins_heads
+        self._n_outputs: list[int] = []
+
+    def movable(self) -> dict[str, Tensor]:
+        """Give per layer which weights the task of the day may move: all but the free ones."""
+        return {name: owners != FREE for name, owners in self.owners.items()}
+
+    def n_private(self, task: int) -> int:
+        """Count the parameters of the head of `task`, and for the first task what all share beside the weights."""
+        n_earlier = _numel(self._heads[task - 1]) if self.joins_heads and task else 0
+        live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+        shared = () if task else self.anatomy.private + self.anatomy.biases
+        head = self._heads[task] if task < len(self._heads) else self._live_head()
+        return _numel(head) - n_earlier + sum(live[name].numel() for name in shared)
+
+    def visible(self, name: str, task: int) -> Tensor:
+        """Give the weight of layer `name`; free weights are zero."""
+        return torch.where(self.owners[name] != FREE, self.weights[name].detach(), 0).contiguous()
+
+    @contextlib.contextmanager
+    def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Give the function that computes the outputs of `task`, as the network is now, in evaluation mode."""
+        with super().viewing(task) as compute:
+            if task is None or not self.joins_heads:
+                yield compute
+            else:
+                columns = slice(sum(self._n_outputs[:task]), sum(self._n_outputs[: task + 1]))
+                yield lambda inputs: compute(inputs)[:, columns]
+
+    def begin_day(self, n_outputs: int) -> None:
+        """Give all free weights to a new task, restart them, and make its head."""
+        super().begin_day(n_outputs)
+        self._n_outputs.append(n_outputs)
+
+    def abandon_day(self) -> None:
+        """Give the day up: free what its task holds, and put back what was there before it."""
+        super().abandon_day()
+        self._n_outputs.pop()
+
+    def _changeable(self) -> dict[str, Tensor]:
+        return super()._changeable() | {
+            self.anatomy.masked[name]: weight.detach() for name, weight in self.weights.items()
+        }
+
+    def _frozen_later(self) -> tuple[str, ...]:
+        return ()
+
+    def _private_of(self, task: int) -> dict[str, Tensor]:
+        return {}
+
+    def _head_of(self, task: int) -> nn.Module:
+        if not self.joins_heads:
+            return super()._head_of(task)
+        return self._live_head() if self._is_day else self._heads[-1]
+
+    def _new_head(self, n_outputs: int) -> nn.Module:
+        head = super()._new_head(n_outputs)
+        if self.joins_heads and not isinstance(head, nn.Linear):
+            raise NetworkError(
+                f"heads of type {type(head).__name__} cannot be joined, which consolidation='rehearse' does. Name a "
+                "linear layer with head=."
+            )
+        return head
+
+    def _head_for_day(self, n_outputs: int) -> nn.Module:
+        head = self._new_head(n_outputs)
+        if not self.joins_heads or not self._heads:
+            return head
+        old, new = self._heads[-1], head
+        assert isinstance(old, nn.Linear)
+        assert isinstance(new, nn.Linear)
+        joined = nn.Linear(
+            new.in_features, old.out_features + new.out_features, bias=new.bias is not None,
+            device=new.weight.device, dtype=new.weight.dtype,
+        )  # fmt: skip
+        with torch.no_grad():
+            for name, parameter in joined.named_parameters():
+                parameter.copy_(torch.cat([getattr(old, name), getattr(new, name)]))
+        return joined
+
+
+def network_of(consolidation: Consolidation, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
+    """Give the masked network of a way to consolidate.
+
+    Args:
+        consolidation: See `daynight.Agent`.
+        module: The module.
+        biases: See `MaskedNetwork`; without freezing they are shared.
+        settings: The other arguments of `MaskedNetwork`.
+
+    Raises:
+        SettingError: If there is no such way.
+        NetworkError: See `MaskedNetwork`.
+    """
+    checks.one_of("consolidation", consolidation, get_args(Consolidation))
+    if consolidation == "freeze":
+        return MaskedNetwork(module, biases=biases, **settings)
+    return SharedNetwork(module, joins_heads=consolidation == "rehearse", **settings)
+
+
+def _numel(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))

@@ -1,0 +1,32 @@
+"""Studies: many runs of methods on streams, kept in a store, and what can be said of them."""
+
+from daynight.study import measures
+from daynight.study.measures import average_accuracy, backward_transfer, compression, forgetting, forward_transfer
+from daynight.study.methods import fine_tuning, from_scratch, memory, multinet, outcome, packnet
+from daynight.study.results import Results
+from daynight.study.runner import Run, Study, grid
+from daynight.study.statistics import Summary, paired, summarize
+from daynight.study.store import Store
+
+__all__ = [
+    "Results",
+    "Run",
+    "Store",
+    "Study",
+    "Summary",
+    "average_accuracy",
+    "backward_transfer",
+    "compression",
+    "fine_tuning",
+    "forgetting",
+    "forward_transfer",
+    "from_scratch",
+    "grid",
+    "measures",
+    "memory",
+    "multinet",
+    "outcome",
+    "packnet",
+    "paired",
+    "summarize",
+]

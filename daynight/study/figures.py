@@ -1,0 +1,150 @@
+"""The study's figures, drawn from results. Each takes the axes to draw in, and returns them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from daynight.study.matching import Match
+from daynight.study.results import Results
+from daynight.study.statistics import Summary, summarize
+
+#: Colours and markers that stay apart in grey and for the colour-blind.
+STYLES: dict[str, dict[str, Any]] = {
+    "PackNet": {"color": "#3a78b5", "marker": "o"},
+    "Memory": {"color": "#c8791b", "marker": "s"},
+    "Multinet": {"color": "#1b1b3a", "marker": "^"},
+}
+
+
+def panels(n: int) -> tuple[Any, list[Axes]]:
+    """Make a figure of n axes in a row."""
+    figure, axes = plt.subplots(1, n, figsize=(3.4 * n + 0.6, 3.0), layout="constrained", squeeze=False)
+    return figure, list(axes[0])
+
+
+def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mean_accuracy") -> Axes:
+    """Draw accuracy against p, a line a method; bars are standard errors (the study's Figure 1).
+
+    Args:
+        axes: Where to draw.
+        results: The runs of each method, by its name; those of one p differ in their seed alone.
+        name: The result to draw.
+    """
+    shown = set[float]()
+    for method, own in results.items():
+        points = {float(key[0]): group.summary(name) for key, group in own.groups("free_at_end").items()}
+        _line(axes, [1 - p for p in sorted(points)], [points[p] for p in sorted(points)], method)
+        shown |= set(points)
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    axes.xaxis.set_major_locator(FixedLocator(sorted(1 - p for p in shown)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda kept, _: f"{1 - kept:g}"))
+    axes.tick_params(axis="x", rotation=45)
+    axes.set_xlabel("fraction of weights free at the end, $p$")
+    axes.set_ylabel("mean accuracy")
+    axes.legend(frameon=False)
+    return axes
+
+
+def against_cycles(axes: Axes, results: Results, title: str, name: str = "mean_accuracy") -> Axes:
+    """Draw accuracy against N, with standard errors, and each run as a dot (the study's Figures 2 and 4).
+
+    Args:
+        axes: Where to draw.
+        results: Runs that differ in the number of cycles and in their seed.
+        title: Stands above.
+        name: The result to draw.
+    """
+    groups = {int(key[0]): group for key, group in results.groups("policy.n").items()}
+    order = sorted(groups)
+    for n in order:
+        values = list(groups[n].values(name).values())
+        axes.plot([n] * len(values), values, ".", color="#b5b5b5", ms=3, zorder=1)
+    _line(axes, order, [groups[n].summary(name) for n in order], "PackNet")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(order))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    axes.tick_params(axis="x", labelsize="small")
+    axes.set_xlabel("cycles a night, $N$")
+    axes.set_ylabel("mean accuracy")
+    axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], title: str) -> Axes:
+    """Draw the accuracy on each task, a group of points a task, with standard errors (the study's Figure 3).
+
+    Args:
+        axes: Where to draw.
+        results: The runs of each method, by its name, that differ in their seed alone.
+        tasks: Their names.
+        title: Stands above.
+    """
+    width = 0.8 / len(results)
+    for place, (method, own) in enumerate(results.items()):
+        last = np.asarray([matrix[-1] for matrix in own.values("accuracy").values()], dtype=np.float64)
+        summaries = [summarize(list(column)) for column in last.T]
+        offset = (place - (len(results) - 1) / 2) * width
+        _points(axes, [index + offset for index in range(len(tasks))], summaries, method)
+    axes.set_xticks(range(len(tasks)), tasks)
+    axes.set_xlabel("task")
+    axes.set_ylabel("accuracy")
+    axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
+    """Draw differences in accuracy, a line each, with their confidence intervals.
+
+    Args:
+        axes: Where to draw.
+        summaries: The differences, by name.
+        title: Stands above.
+    """
+    for place, (name, summary) in enumerate(reversed(list(summaries.items()))):
+        reach = 0.0 if math.isnan(summary.low) else summary.mean - summary.low
+        axes.errorbar([summary.mean], [place], xerr=[reach], capsize=2, ms=4, **STYLES["PackNet"])
+        axes.annotate(name, (0, place), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
+                      fontsize="x-small")  # fmt: skip
+    axes.axvline(0, color="#b5b5b5", lw=1, zorder=0)
+    axes.set_ylim(-0.5, len(summaries) - 0.2)
+    axes.set_yticks([])
+    axes.set_xlabel("gain in mean accuracy")
+    axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def evaluations(axes: Axes, match: Match, method: str) -> Axes:
+    """Draw what a matching has tried: accuracy against compression, and the accuracy to be reached."""
+    kept = 1 - match.free_at_end
+    points = [(kept / (1 - free), summary) for free, summary in match.evaluations]
+    _points(axes, [x for x, _ in points], [summary for _, summary in points], method)
+    axes.axhline(match.target.mean, color="#3a78b5", lw=1, label="PackNet")
+    axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0)
+    axes.set_xlabel("compression")
+    axes.set_ylabel("mean accuracy")
+    axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {match.compression:.2f}x", fontsize="medium")
+    return axes
+
+
+def _line(axes: Axes, x: Sequence[float], summaries: Sequence[Summary], method: str) -> None:
+    axes.errorbar(x, *_bars(summaries), label=method, lw=1.2, ms=4, capsize=2, zorder=2, **STYLES.get(method, {}))
+
+
+def _points(axes: Axes, x: Sequence[float], summaries: Sequence[Summary], method: str) -> None:
+    style: dict[str, Any] = {"ls": "", "ms": 4, "capsize": 2, **STYLES.get(method, {"marker": "o"})}
+    axes.errorbar(x, *_bars(summaries), label=method, **style)
+
+
+def _bars(summaries: Sequence[Summary]) -> tuple[list[float], list[float]]:
+    errors = [0.0 if math.isnan(summary.standard_error) else summary.standard_error for summary in summaries]
+    return [summary.mean for summary in summaries], errors

@@ -1,0 +1,119 @@
+"""Matching: the pruning at which another method is as accurate as PackNet, and what it saves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from daynight import checks
+from daynight.errors import SettingError
+from daynight.schedule import check_free_at_end
+from daynight.study import measures
+from daynight.study.statistics import Summary
+
+#: The search ends when the kept fraction is known to about this share of itself.
+TOLERANCE = 0.01
+#: Kept fractions are rounded to so many digits, so that a search which is repeated finds its runs in the store.
+_DIGITS = 3
+#: How far beside the optimum something is tried in any case, as a ratio of kept fractions.
+_BESIDE = 1.15
+
+
+@attrs.frozen(kw_only=True)
+class Match:
+    """The pruning at which a method reaches a given accuracy.
+
+    Attributes:
+        free_at_end: p, PackNet's fraction of free weights.
+        target: Its mean accuracy.
+        matched: Fraction of free weights at which the other method is closest to it.
+        reached: The other method's mean accuracy there.
+        compression: (1 - p) / (1 - matched).
+        low: Smallest compression at which the difference in accuracy is within its standard error, by linear
+            interpolation between the evaluations; with `high` it says how flat the optimum is.
+        high: Largest such compression.
+        evaluations: (fraction free, mean accuracy) of all that was tried, by fraction.
+    """
+
+    free_at_end: float
+    target: Summary
+    matched: float
+    reached: Summary
+    compression: float
+    low: float
+    high: float
+    evaluations: tuple[tuple[float, Summary], ...]
+
+
+def match(
+    free_at_end: float,
+    target: Summary,
+    accuracy_at: Callable[[float], Summary],
+    *,
+    compressions: tuple[float, float] = (0.7, 6.0),
+) -> Match:
+    """Find the pruning at which a method is as accurate as PackNet.
+
+    Minimizes the squared difference of mean accuracies over the logarithm of the kept fraction, with
+    `scipy.optimize.minimize_scalar`. Fractions are rounded, and tried in the same order each time, so that a search
+    whose runs go into a store finds them there when it is repeated.
+
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix B.
+
+    Args:
+        free_at_end: p of PackNet, between 0 and 1.
+        target: Its accuracy.
+        accuracy_at: Gives the other method's at a fraction of free weights.
+        compressions: The smallest and the largest compression to look at.
+
+    Raises:
+        SettingError: If the compressions are not two rising positive numbers.
+    """
+    kept = 1 - check_free_at_end(free_at_end)
+    low, high = (checks.finite("compressions", value, least=0) for value in compressions)
+    if not 0 < low < high:
+        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+    tried: dict[float, Summary] = {}
+
+    def squared_difference(logarithm: float) -> float:
+        free = 1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), 0.999)
+        free = round(free, 12)
+        if free not in tried:
+            tried[free] = accuracy_at(free)
+        return (tried[free].mean - target.mean) ** 2
+
+    bounds = math.log(kept / high), math.log(min(kept / low, 0.999))
+    minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": TOLERANCE})
+    matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
+    # The search may have come from one side alone, and how flat the optimum is shows on both.
+    if 1 - min(tried) < (1 - matched) * _BESIDE:
+        squared_difference(math.log((1 - matched) * _BESIDE))
+    if 1 - max(tried) > (1 - matched) / _BESIDE:
+        squared_difference(math.log((1 - matched) / _BESIDE))
+    flat = [measures.compression(free_at_end, free) for free in _within_error(tried, target, matched)]
+    return Match(
+        free_at_end=free_at_end, target=target, matched=matched, reached=tried[matched],
+        compression=measures.compression(free_at_end, matched), low=min(flat), high=max(flat),
+        evaluations=tuple(sorted(tried.items())),
+    )  # fmt: skip
+
+
+def _within_error(tried: dict[float, Summary], target: Summary, matched: float) -> list[float]:
+    """Give the fractions around `matched` at which the accuracy is the target's but for the standard error."""
+    points = sorted(tried)
+    kept = np.log(1 - np.asarray(points))[::-1]  # rising
+    means = np.asarray([tried[free].mean for free in points])[::-1]
+    errors = np.nan_to_num([math.hypot(tried[free].standard_error, target.standard_error) for free in points])[::-1]
+    grid = np.unique(np.concatenate([np.linspace(kept[0], kept[-1], 1001), kept]))
+    is_close = np.abs(np.interp(grid, kept, means) - target.mean) <= np.interp(grid, kept, errors)
+    centre = int(np.argmin(np.abs(grid - math.log(1 - matched))))
+    first = last = centre
+    while first > 0 and is_close[first - 1]:
+        first -= 1
+    while last + 1 < len(grid) and is_close[last + 1]:
+        last += 1
+    return [matched, *(1 - math.exp(grid[index]) for index in (first, last) if is_close[index])]

@@ -1,0 +1,209 @@
+"""The study's figures and tables, each from one command.
+
+    python -m daynight.study.paper figure2 --dataset mnist --jobs 2
+
+runs what is not in the store yet, and writes a figure (PDF and PNG), a table (CSV) and the runs themselves, one
+small JSON file each, into the folder named by --out. Stop it at any time: the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from daynight import checks, files
+from daynight.errors import DaynightError, SettingError
+from daynight.study import figures, plans, unsaid
+from daynight.study.figures import panels
+from daynight.study.matching import Match, match
+from daynight.study.plans import METHODS, Plan, Rows, Source, running
+from daynight.study.results import Results
+from daynight.study.runner import Study
+
+
+def figure1(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """Accuracy against p for three methods, N = 1."""
+    found = {method: results(method, plan.n_seeds, plan.curve) for method in METHODS}
+    figure, axes = panels(1)
+    figures.against_pruning(axes[0], found)
+    axes[0].set_title(plan.dataset.upper(), fontsize="medium")
+    return figure, [
+        {"method": method, **row} for method, own in found.items() for row in own.table(["free_at_end"], _VALUES)
+    ]
+
+
+def figure2(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """Accuracy against N at a fixed budget."""
+    return _against_cycles(plan, results("PackNet", plan.n_cycle_seeds, plan.prunings, plan.cycles))
+
+
+def figure3(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """Accuracy on each task, where Memory and Multinet are matched to PackNet."""
+    figure, axes = panels(len(plan.prunings))
+    rows: Rows = []
+    for panel, p in zip(axes, plan.prunings, strict=True):
+        found = {"PackNet": results("PackNet", plan.n_seeds, [p])}
+        for method in ("Memory", "Multinet"):
+            found[method] = results(method, plan.n_seeds, [matched(plan, results, method, p).matched])
+        title = f"$p$ = {p:g}, mean {found['PackNet'].summary('mean_accuracy').mean:.3f}"
+        figures.per_task(panel, found, plan.tasks, title)
+        for method, own in found.items():
+            last = [matrix[-1] for matrix in own.values("accuracy").values()]
+            means = [sum(column) / len(column) for column in zip(*last, strict=True)]
+            rows.append({"p": p, "method": method, "runs": len(own), **dict(zip(plan.tasks, means, strict=True))})
+    axes[0].legend(frameon=False, fontsize="small")
+    return figure, rows
+
+
+def figure4(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """Accuracy against N without a budget: each of the N REMs is as long as the whole night with N = 1."""
+    found = [results("PackNet", plan.n_cycle_seeds, plan.prunings, [n], nights=float(n)) for n in plan.unbudgeted]
+    return _against_cycles(plan, Results(entry for own in found for entry in own))
+
+
+def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """How many times fewer weights Memory and Multinet need for PackNet's accuracy."""
+    pairs = [(p, method) for p in plan.prunings for method in ("Memory", "Multinet")]
+    figure, axes = panels(len(pairs))
+    rows: Rows = []
+    for panel, (p, method) in zip(axes, pairs, strict=True):
+        found = matched(plan, results, method, p)
+        figures.evaluations(panel, found, method)
+        rows.append(
+            {
+                "p": p, "method": method, "runs": found.reached.n, "PackNet": found.target.mean,
+                "PackNet standard error": found.target.standard_error, "reached": found.reached.mean,
+                "reached standard error": found.reached.standard_error, "p of method": found.matched,
+                "compression": found.compression, "compression low": found.low, "compression high": found.high,
+                "evaluations": len(found.evaluations),
+            }
+        )  # fmt: skip
+    return figure, rows
+
+
+def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
+    """Match a method to PackNet at p (see `daynight.study.matching`)."""
+    target = results("PackNet", plan.n_seeds, [p]).summary("mean_accuracy")
+    return match(p, target, lambda free: results(method, plan.n_seeds, [free]).summary("mean_accuracy"))
+
+
+FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
+    "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1,
+    "choices": unsaid.choices,
+}  # fmt: skip
+_VALUES = ["mean_accuracy"]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m daynight.study.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("what", choices=sorted(FIGURES), help="what to make")
+    add("--dataset", choices=("mnist", "cifar10"), default="mnist")
+    add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4: 10, else 5)")
+    add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
+    add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
+        "than that everything runs")  # fmt: skip
+    add("--images", type=int, metavar="I", help="training images a task (all)")
+    add("--epochs", type=float, metavar="E", help="epochs of each wake")
+    add("--budget", type=float, metavar="B", help="epochs of each night")
+    add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
+    add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night")
+    add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
+    add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
+    add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")
+    add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day (nowhere)")
+    add("--store", metavar="FOLDER", help="where the runs are kept (FOLDER/runs)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that are missing, and write figure and table."""
+    settings = parse(arguments)
+    plan = _plan(settings)
+    out = files.check_folder(settings.out)
+    study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states)
+    figure, rows = FIGURES[settings.what](plan, running(plan, study))
+    name = f"{settings.what}_{settings.dataset}"
+    for ending in ("pdf", "png"):
+        with files.whole(out / f"{name}.{ending}") as path:
+            figure.savefig(path, dpi=200)
+    write_table(out / f"{name}.csv", rows)
+    print(_text(rows))
+    print(f"Written: {out / name}.pdf, .png and .csv; {len(study.store)} runs in {study.store.folder}.")
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write rows as CSV, with numbers of six digits."""
+    with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: _number(value, ".6g") for key, value in row.items()} for row in rows)
+
+
+def _plan(settings: argparse.Namespace) -> Plan:
+    plan = plans.full(settings.dataset, settings.data, settings.images)
+    plan = plans.quick(plan) if settings.quick else plan
+    changes: dict[str, Any] = {}
+    if settings.seeds is not None:
+        seeds = checks.whole("--seeds", settings.seeds, least=1)
+        changes |= {"n_seeds": seeds, "n_cycle_seeds": seeds}
+    for name in ("epochs", "budget"):
+        if getattr(settings, name) is not None:
+            changes[name] = checks.finite(f"--{name}", getattr(settings, name), least=0)
+    if settings.prunings:
+        changes |= {"prunings": tuple(settings.prunings), "curve": tuple(settings.prunings)}
+    if settings.cycles:
+        changes |= {"cycles": tuple(settings.cycles), "unbudgeted": tuple(settings.cycles)}
+    if settings.biases != "per-task":
+        if settings.what in ("figure1", "figure3", "table1", "choices"):
+            raise SettingError(f"--biases applies to PackNet alone, and {settings.what} compares methods.")
+        changes["settings"] = {"biases": settings.biases}
+    return attrs.evolve(plan, **changes)
+
+
+def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
+    figure, axes = panels(len(plan.prunings))
+    rows: Rows = []
+    for panel, p in zip(axes, plan.prunings, strict=True):
+        own = results.select(free_at_end=p)
+        figures.against_cycles(panel, own, f"{plan.dataset.upper()}, $p$ = {p:g}")
+        once = own.groups("policy.n").get((1,))
+        for (n,), group in own.groups("policy.n").items():
+            row = {"p": p, "N": n, **group.table(["policy.n"], _VALUES)[0]}
+            del row["policy.n"]
+            if once is not None:
+                gain = group.compare(once, "mean_accuracy")
+                row |= {"gain over N = 1": gain.mean, "gain low": gain.low, "gain high": gain.high}
+            rows.append(row)
+    return figure, rows
+
+
+def _number(value: Any, style: str) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else format(value, style)
+    return value
+
+
+def _text(rows: Rows) -> str:
+    table = [list(rows[0]), *([str(_number(value, ".4g")) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    try:
+        main()
+    except DaynightError as error:
+        sys.exit(f"error: {error}")

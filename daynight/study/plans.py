@@ -1,0 +1,167 @@
+"""What the study runs: data sets, networks, lengths and grids, at full and at reduced size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import attrs
+import torch
+
+from daynight import datasets, models
+from daynight.errors import DataError
+from daynight.policies import UniformCycles
+from daynight.schedule import Epochs
+from daynight.study import methods
+from daynight.study.identity import describe, digest
+from daynight.study.results import Entry, Results
+from daynight.study.runner import Study, combinations, grid
+from daynight.tasks import TaskStream
+from daynight.training import Training
+
+Network = Callable[[], torch.nn.Module]
+#: A table: each row by the names of its columns.
+Rows = list[dict[str, Any]]
+DatasetName = Literal["mnist", "cifar10"]
+
+#: The methods of the study's Section 2, in the order of its figures.
+METHODS = {"PackNet": methods.packnet, "Memory": methods.memory, "Multinet": methods.multinet}
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The study on one data set.
+
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix A.
+
+    Attributes:
+        dataset: Its name.
+        stream: Gives the five tasks.
+        network: Makes the network.
+        training: How it is learnt.
+        epochs: E, epochs of each wake.
+        budget: B, epochs of each night.
+        prunings: The p of Figures 2 to 4 and Table 1.
+        curve: The p of Figure 1.
+        cycles: The N of Figure 2.
+        unbudgeted: The N of Figure 4, each with a night of N x B epochs.
+        n_seeds: Number of seeds of Figures 1 and 3 and Table 1.
+        n_cycle_seeds: Number of seeds of Figures 2 and 4.
+        settings: Further settings of the methods, such as ``biases``.
+        tasks: Names of the tasks.
+    """
+
+    dataset: DatasetName
+    stream: Callable[..., TaskStream]
+    network: Network
+    training: Training
+    epochs: float
+    budget: float
+    prunings: tuple[float, ...]
+    curve: tuple[float, ...]
+    cycles: tuple[int, ...]
+    unbudgeted: tuple[int, ...]
+    n_seeds: int = 5
+    n_cycle_seeds: int = 10
+    settings: dict[str, Any] = attrs.field(factory=dict)
+    tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
+
+    def choices(self, prunings: Sequence[float], n_cycles: Sequence[int] = (1,), nights: float = 1.0,
+                **changes: Any) -> dict[str, Any]:  # fmt: skip
+        """Give the settings of runs of a method; lists are values of which each run has one.
+
+        Args:
+            prunings: Fractions of weights free at the end.
+            n_cycles: Numbers of cycles a night.
+            nights: Length of each night, in units of `budget`.
+            changes: Further settings, or others in place of these.
+        """
+        return {
+            "network": self.network, "training": self.training, "wake": Epochs(self.epochs),
+            "night": Epochs(self.budget * nights), "free_at_end": list(prunings),
+            "policy": [UniformCycles(n) for n in n_cycles], **self.settings, **changes,
+        }  # fmt: skip
+
+
+#: Gives the results of runs: a function of a key of `METHODS`, a number of seeds, and the arguments of `Plan.choices`.
+Source = Callable[..., Results]
+
+
+def running(plan: Plan, study: Study) -> Source:
+    """Give a source that does the runs which are missing."""
+
+    def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
+        runs = grid(METHODS[method], plan.stream, seeds=range(n_seeds), **plan.choices(*args, **choices))
+        return study.run(runs)
+
+    return results
+
+
+def stored(plan: Plan, entries: Iterable[Entry]) -> Source:
+    """Give a source of what is in a store already, without the data that it was made from.
+
+    All entries must come from the same data.
+    """
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        settings = dict(entry["run"]["settings"])
+        del settings["seed"]
+        found.setdefault(digest([entry["run"]["method"], settings]), []).append(entry)
+
+    def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
+        own = []
+        for settings in combinations(plan.choices(*args, **choices)):
+            name = digest([describe(METHODS[method]), {key: describe(value) for key, value in settings.items()}])
+            own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] < n_seeds]
+        if not own:
+            raise DataError(f"the store has no runs of {method} with {plan.choices(*args, **choices)}.")
+        return Results(own)
+
+    return results
+
+
+def full(dataset: DatasetName, data: str | None = None, n_train: int | None = None) -> Plan:
+    """Give the study as it was published.
+
+    Args:
+        dataset: ``"mnist"`` or ``"cifar10"``.
+        data: Where the data come from; see `daynight.split_mnist`. None insists on all of them.
+        n_train: Number of training examples a task; None is all.
+    """
+    source: Any = data or "full"
+    if dataset == "mnist":
+        return Plan(
+            dataset="mnist",
+            stream=functools.partial(datasets.split_mnist, data=source, n_train=n_train),
+            network=functools.partial(models.MLP, 784, 256, 256),
+            training=Training(batch_size=128),
+            epochs=72.0,
+            budget=72.0,
+            prunings=(0.95, 0.99, 0.995),
+            curve=(0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
+            cycles=(1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72),
+            unbudgeted=(1, 2, 3, 4, 6),
+        )
+    return Plan(
+        dataset="cifar10",
+        stream=functools.partial(datasets.split_cifar10, data=source, n_train=n_train),
+        network=models.ConvNet,
+        training=Training(batch_size=32, optimizer=functools.partial(torch.optim.Adam, lr=1e-4, fused=True)),
+        epochs=12.0,
+        budget=6.0,
+        prunings=(0.8, 0.9, 0.95),
+        curve=(0.5, 0.7, 0.8, 0.9, 0.95, 0.98),
+        cycles=(1, 2, 3, 6),
+        unbudgeted=(1, 2, 3, 6),
+    )
+
+
+def quick(plan: Plan) -> Plan:
+    """Give a plan that ends in minutes: few images, epochs, seeds and values. It shows that all runs, and no more."""
+    n_train, length = (400, 6.0) if plan.dataset == "mnist" else (64, 1.0)
+    return attrs.evolve(
+        plan, stream=functools.partial(plan.stream, n_train=n_train), epochs=length, budget=length,
+        prunings=plan.prunings[:: len(plan.prunings) - 1], curve=plan.curve[1::2], cycles=plan.cycles[:3],
+        unbudgeted=plan.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
+    )  # fmt: skip

@@ -1,0 +1,129 @@
+"""`Results`: what came of runs, to select from, to summarize and to write down."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from daynight import files
+from daynight.errors import SettingError
+from daynight.study import statistics
+from daynight.study.identity import describe
+from daynight.study.statistics import CONFIDENCE, Summary
+
+Entry = Mapping[str, Any]
+
+
+class Results:
+    """The entries of runs. Each has ``run``, which describes it, and ``result``, what its method gave.
+
+    Args:
+        entries: As a `Store` has them.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def select(self, **settings: Any) -> Results:
+        """Give the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``."""
+        wanted = {name: describe(value) for name, value in settings.items()}
+        return Results(
+            entry for entry in self.entries if all(setting(entry, name) == value for name, value in wanted.items())
+        )
+
+    def values(self, name: str) -> dict[int, Any]:
+        """Give one of the results, such as ``"mean_accuracy"``, by seed.
+
+        Raises:
+            SettingError: If two runs share a seed, or one has no such result.
+        """
+        found: dict[int, Any] = {}
+        for entry in self.entries:
+            seed = setting(entry, "seed")
+            if seed in found:
+                raise SettingError(
+                    f"values: several runs have the seed {seed}. Select those of one kind first, for example with "
+                    "select(free_at_end=0.99)."
+                )
+            if name not in entry["result"]:
+                known = ", ".join(sorted(entry["result"]))
+                raise SettingError(f"values: a run has no result {name!r}, only {known}.")
+            found[seed] = entry["result"][name]
+        return dict(sorted(found.items()))
+
+    def summary(self, name: str, confidence: float = CONFIDENCE) -> Summary:
+        """Summarize one of the results over the seeds.
+
+        Raises:
+            SettingError: If two runs share a seed, there are none, or one has no such result.
+        """
+        return statistics.summarize(list(self.values(name).values()), confidence)
+
+    def compare(self, other: Results, name: str, confidence: float = CONFIDENCE) -> Summary:
+        """Summarize the difference to other runs in one of the results, seed by seed (see `paired`)."""
+        return statistics.paired(self.values(name), other.values(name), confidence)
+
+    def groups(self, *names: str) -> dict[tuple[Any, ...], Results]:
+        """Give the runs of each combination of some settings that there is, in the order of the entries.
+
+        Args:
+            names: Of settings; a policy's or budget's own are reached by a dot, as in ``"policy.n_cycles"``.
+        """
+        found: dict[tuple[Any, ...], list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(tuple(_hashable(setting(entry, name)) for name in names), []).append(entry)
+        return {key: Results(entries) for key, entries in found.items()}
+
+    def table(self, by: Sequence[str], values: Sequence[str], confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
+        """Give a row for each combination of settings: number of runs, and mean, error and interval of each result."""
+        rows = []
+        for key, group in self.groups(*by).items():
+            row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"runs": len(group)}
+            for name in values:
+                summary = group.summary(name, confidence)
+                row |= {
+                    name: summary.mean, f"{name} standard error": summary.standard_error,
+                    f"{name} low": summary.low, f"{name} high": summary.high,
+                }  # fmt: skip
+            rows.append(row)
+        return rows
+
+    def to_csv(self, path: str | os.PathLike[str], by: Sequence[str], values: Sequence[str]) -> None:
+        """Write `table` as CSV.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        rows = self.table(by, values)
+        with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]) if rows else list(by))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def setting(entry: Entry, name: str) -> Any:
+    """Give a described setting of a run, ``"method"``, or an attribute of a setting, such as ``"policy.n_cycles"``.
+
+    What is None or not there is None.
+    """
+    first, *rest = name.split(".")
+    value = entry["run"]["method"] if first == "method" else entry["run"]["settings"].get(first)
+    for part in rest:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return next(
+            (value[name] for name in ("function", "class", "partial") if isinstance(value.get(name), str)), str(value)
+        )
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -1,0 +1,75 @@
+"""Statistics of runs that differ in their seed: means, standard errors, intervals, and paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+from scipy import stats
+
+from daynight import checks
+from daynight.errors import SettingError
+
+#: Probability that an interval covers the mean, unless another is asked for.
+CONFIDENCE = 0.95
+
+
+@attrs.frozen
+class Summary:
+    """What n values say about the mean of those that they are drawn from.
+
+    Attributes:
+        n: Number of values.
+        mean: Their mean.
+        standard_error: Of the mean: sample standard deviation / sqrt(n); NaN for one value.
+        low: Lower end of the confidence interval of the mean, by Student's t with n - 1 degrees of freedom.
+        high: Its upper end.
+    """
+
+    n: int
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+
+
+def summarize(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:
+    """Summarize values of independent runs.
+
+    Args:
+        values: One or more finite numbers.
+        confidence: Probability that the interval covers the mean, above 0 and below 1.
+
+    Raises:
+        SettingError: If there are no values, one is not finite, or `confidence` is no probability.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
+        raise SettingError(f"summarize takes one or more finite numbers, not {values!r}.")
+    if not 0 < checks.finite("confidence", confidence) < 1:
+        raise SettingError(f"confidence must be above 0 and below 1, not {confidence!r}.")
+    mean, n = float(given.mean()), len(given)
+    if n == 1:
+        return Summary(1, mean, math.nan, math.nan, math.nan)
+    error = float(given.std(ddof=1)) / math.sqrt(n)
+    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return Summary(n, mean, error, mean - reach, mean + reach)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = CONFIDENCE) -> Summary:
+    """Summarize the differences a - b of runs with equal seeds, in which what the seed does to both cancels.
+
+    Args:
+        a: Values by seed.
+        b: Values by seed; seeds that only one of them has are left out.
+        confidence: Probability that the interval covers the mean difference.
+
+    Raises:
+        SettingError: If no seed is in both.
+    """
+    shared = sorted(set(a) & set(b))
+    if not shared:
+        raise SettingError("paired: no seed has a run of both kinds.")
+    return summarize([a[seed] - b[seed] for seed in shared], confidence)

@@ -1,0 +1,101 @@
+"""Unions: several tasks learnt as one, each example with the outputs of its own task."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from daynight.errors import DataError
+from daynight.lazy import LazyInputs
+from daynight.splits import Split
+from daynight.tasks import Task
+
+
+def union(tasks: Sequence[Task], name: str = "union") -> Task:
+    """Make one task of several, whose classes are numbered through in their order.
+
+    Its loss and its score ask of each example only about the outputs of its own task, as if each task had a
+    head of its own.
+
+    Args:
+        tasks: One or more tasks with class labels, of one input shape, in memory.
+        name: Shown in tables.
+
+    Raises:
+        DataError: If there are none, or one is of another kind.
+    """
+    parts = [within_union(tasks, index) for index in range(len(tasks))]
+    if not parts:
+        raise DataError("union: there are no tasks.")
+    splits = {
+        which: _joined([part.splits()[which] for part in parts])
+        for which in ("train", "validation", "test")
+        if all(which in part.splits() for part in parts)
+    }
+    groups = parts[0].groups
+    return Task(
+        train=splits["train"], validation=splits.get("validation"), test=splits["test"], n_outputs=sum(groups),
+        name=name, groups=groups,
+    )  # fmt: skip
+
+
+def within_union(tasks: Sequence[Task], index: int) -> Task:
+    """Give one of several tasks with its classes numbered as in their `union`, to evaluate it there.
+
+    Args:
+        tasks: The tasks of the union.
+        index: Which of them, from 0.
+
+    Raises:
+        DataError: If a task has no class labels, is read from elsewhere, or is a union itself.
+    """
+    for task in tasks:
+        check_can_join(task)
+    groups = tuple(task.n_outputs for task in tasks)
+    task, first = tasks[index], sum(groups[:index])
+    splits = {which: attrs.evolve(split, targets=split.targets + first) for which, split in task.splits().items()}
+    return Task(
+        train=splits["train"], validation=splits.get("validation"), test=splits["test"], n_outputs=sum(groups),
+        name=task.name, groups=groups,
+    )  # fmt: skip
+
+
+def check_can_join(task: Task) -> None:
+    """Refuse a task that cannot be part of a union.
+
+    Raises:
+        DataError: If it has no class labels, is read from elsewhere, or is a union itself.
+    """
+    if not task.classifies:
+        raise DataError(f"task {task.name!r} has no class labels, and only tasks that have can be learnt together.")
+    if task.groups:
+        raise DataError(f"task {task.name!r} is a union of tasks already. Give its tasks one by one.")
+    if any(isinstance(split.inputs, LazyInputs) for split in task.splits().values()):
+        raise DataError(
+            f"task {task.name!r} is read lazily, and only tasks in memory can be learnt together. Give tensors."
+        )
+
+
+def _joined(splits: Sequence[Split]) -> Split:
+    """Put splits one behind the other; as they are held if they are alike in that, else as a network reads them."""
+    targets = torch.cat([split.targets for split in splits])
+    held = [split.inputs for split in splits if isinstance(split.inputs, Tensor)]
+    view = splits[0].view
+    is_alike = all(
+        split.view is view and inputs.dtype == held[0].dtype and inputs.shape[1:] == held[0].shape[1:]
+        for split, inputs in zip(splits, held, strict=True)
+    )
+    if is_alike:
+        return Split(torch.cat(held), targets, view)
+    loaded = [split.load()[0] for split in splits]
+    for one, other in itertools.pairwise(loaded):
+        if one.shape[1:] != other.shape[1:]:
+            raise DataError(
+                f"the tasks of a union have inputs of the shapes {tuple(one.shape[1:])} and {tuple(other.shape[1:])}. "
+                "One network reads one shape: resize or pad them."
+            )
+    return Split(torch.cat(loaded), targets)

@@ -1,0 +1,26 @@
+"""A study of many small runs, for tests that kill it: python study_script.py STORE LOG JOBS."""
+
+import sys
+from pathlib import Path
+
+from daynight.study import Study, grid
+from daynight.testing import toy_stream
+
+
+def slow_sum(stream, *, seed, a, b, log):
+    with Path(log).open("a") as lines:
+        lines.write(f"{a} {b} {seed}\n")
+    print("begun", flush=True)
+    total = 0.0
+    for index in range(200_000):
+        total += (a * index + b * seed) % 7
+    return {"total": total, "n": len(stream)}
+
+
+def runs(log):
+    return grid(slow_sum, toy_stream, seeds=range(4), a=[1, 2, 3], b=[5, 7], log=log)
+
+
+if __name__ == "__main__":
+    store, log, jobs = sys.argv[1:]
+    Study(store, jobs=int(jobs)).run(runs(log))

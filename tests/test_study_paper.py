@@ -1,0 +1,106 @@
+"""The study's figures and tables, from toy runs."""
+
+import csv
+import math
+
+import pytest
+
+from daynight import Training
+from daynight.errors import DataError, SettingError
+from daynight.study import Study, Summary
+from daynight.study import paper as paper_module
+from daynight.study.matching import match
+from daynight.study.plans import Plan, full, quick, running, stored
+from daynight.study.unsaid import CHOICES, EqualCuts
+from daynight.testing import toy_network, toy_stream
+
+
+@pytest.fixture
+def plan():
+    return Plan(
+        dataset="mnist", stream=toy_stream, network=toy_network, training=Training(batch_size=10), epochs=2.0,
+        budget=2.0, prunings=(0.4, 0.6), curve=(0.3, 0.6), cycles=(1, 2, 3), unbudgeted=(1, 2), n_seeds=2,
+        n_cycle_seeds=3, tasks=("a", "b", "c"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("what", sorted(paper_module.FIGURES))
+def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_path):
+    study = Study(tmp_path)
+    _, rows = paper_module.FIGURES[what](plan, running(plan, study))
+    n_runs = len(study.store)
+    _, again = paper_module.FIGURES[what](plan, stored(plan, study.store))
+    assert rows == again
+    assert n_runs == len(study.store)
+    paper_module.write_table(tmp_path / "t.csv", rows)
+    with (tmp_path / "t.csv").open() as lines:
+        assert len(list(csv.DictReader(lines))) == len(rows)
+    n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES)}
+    assert len(rows) == n_rows[what]
+
+
+def test_runs_that_are_not_in_a_store_are_missed(plan):
+    with pytest.raises(DataError, match="the store has no runs of PackNet"):
+        paper_module.figure2(plan, stored(plan, []))
+
+
+def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):
+    study = Study(tmp_path)
+    paper_module.figure4(plan, running(plan, study))
+    steps = {entry["run"]["settings"]["policy"]["n"]: entry["result"]["n_steps"] for entry in study.store}
+    assert steps == {1: 3 * (8 + 8), 2: 3 * (8 + 16)}
+
+
+def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, capsys):
+    monkeypatch.setattr(paper_module.plans, "full", lambda *_: plan)
+    paper_module.main(["figure2", "--out", str(tmp_path), "--seeds", "2", "--cycles", "1", "2", "--prunings", "0.5"])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "figure2_mnist.pdf", "figure2_mnist.png", "figure2_mnist.csv", "runs"}  # fmt: skip
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    assert "4 runs in" in capsys.readouterr().out
+    with pytest.raises(SettingError, match="--biases applies to PackNet alone, and table1 compares methods"):
+        paper_module.main(["table1", "--biases", "freeze-after-first", "--out", str(tmp_path)])
+
+
+def test_plans_are_those_of_the_study():
+    mnist, cifar = full("mnist"), full("cifar10")
+    assert (mnist.epochs, mnist.budget, mnist.training.batch_size) == (72, 72, 128)
+    assert (cifar.epochs, cifar.budget, cifar.training.batch_size) == (12, 6, 32)
+    assert mnist.tasks == ("0/1", "2/3", "4/5", "6/7", "8/9")
+    for plan in (mnist, cifar):
+        short = quick(plan)
+        assert short.n_seeds == 2
+        assert set(short.prunings) < set(plan.prunings)
+
+
+def accuracy_of(kept):
+    return 0.9 + 0.03 * math.log10(kept * 100)
+
+
+def summary(value, error=0.0):
+    return Summary(5, value, error, value - error, value + error)
+
+
+@pytest.mark.parametrize("compression", [1.0, 1.54, 3.32])
+def test_matching_finds_the_compression_of_a_known_curve(compression):
+    # Accuracy falls with the logarithm of what is kept; the other method needs `compression` times less.
+    found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression), 0.001))
+    assert found.compression == pytest.approx(compression, rel=0.02)
+    # The difference is within 0.001 as long as the logarithm is within 1/30.
+    assert found.low == pytest.approx(found.compression * 10 ** (-1 / 30), rel=0.05)
+    assert found.high == pytest.approx(found.compression * 10 ** (1 / 30), rel=0.05)
+    tried = [free for free, _ in found.evaluations]
+    assert tried == sorted(set(tried))
+    assert len(tried) < 20
+
+
+def test_matching_refuses_compressions_that_do_not_rise():
+    with pytest.raises(SettingError, match="two rising positive numbers"):
+        match(0.99, summary(0.9), summary, compressions=(2.0, 1.0))
+
+
+def test_equal_cuts_prune_equal_numbers():
+    from daynight import Epochs, Night
+
+    night = Night(day=0, budget=Epochs(3), n_steps=30, steps_per_epoch=10, dawn_density=0.25)
+    assert [cycle.keep for cycle in EqualCuts(3).plan(night)] == [0.75, 0.5, 0.25]

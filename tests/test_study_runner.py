@@ -1,0 +1,256 @@
+"""Studies: what is done is kept, whatever happens, and is not done again."""
+
+import collections
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+import study_script
+import torch
+
+from daynight import Clock, Epochs, OneShot, Task, TaskStream, UniformCycles
+from daynight.errors import DataError, SettingError, StudyError
+from daynight.study import Results, Store, Study, grid, memory, packnet
+from daynight.testing import toy_network, toy_stream
+
+SCRIPT = Path(study_script.__file__)
+
+
+def counted(stream, *, seed, a, log=None):
+    if log is not None:
+        with Path(log).open("a") as lines:
+            lines.write(f"{a} {seed}\n")
+    return {"value": a + seed / 10, "threads": torch.get_num_threads()}
+
+
+def results_in(folder):
+    return {entry["key"]: entry["result"] for entry in Store(folder)}
+
+
+def test_grid_has_each_value_with_each_other_and_each_seed():
+    runs = grid(counted, toy_stream, seeds=range(2), a=[1, 2], log=None)
+    assert [(run.settings["seed"], run.settings["a"]) for run in runs] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert len({run.key for run in runs}) == 4
+    again = grid(counted, toy_stream(3), seeds=[0], a=1, log=None)
+    assert again[0].key == runs[0].key
+    assert grid(counted, functools.partial(toy_stream, seed=1), seeds=[0], a=1, log=None)[0].key != runs[0].key
+
+
+def test_runs_are_done_once_and_kept_as_text(tmp_path):
+    log = str(tmp_path / "log")
+    runs = grid(counted, toy_stream, seeds=range(3), a=[1, 2], log=log)
+    first = Study(tmp_path / "store").run(runs[:4])
+    assert len(first) == 4
+    found = Study(tmp_path / "store").run(runs)
+    assert sorted(Path(log).read_text().split("\n")[:-1]) == sorted(f"{a} {seed}" for a in (1, 2) for seed in range(3))
+    assert found.select(a=2).values("value") == {0: 2.0, 1: 2.1, 2: 2.2}
+    entry = json.loads((tmp_path / "store" / f"{runs[0].key}.json").read_text())
+    assert entry["run"]["settings"] == {"a": 1, "log": log, "seed": 0}
+    assert entry["result"] == {"value": 1.0, "threads": 1}
+
+
+def test_runs_are_the_same_in_several_processes(tmp_path):
+    runs = grid(packnet, toy_stream, seeds=range(2), network=toy_network, free_at_end=[0.4, 0.6],
+                policy=[UniformCycles(1), UniformCycles(3)], wake=Epochs(2), night=Epochs(2))  # fmt: skip
+    Study(tmp_path / "one").run(runs)
+    Study(tmp_path / "two", jobs=2).run(runs)
+    assert results_in(tmp_path / "one") == results_in(tmp_path / "two")
+    assert len(results_in(tmp_path / "one")) == 8
+
+
+def test_stores_are_merged_by_copying(tmp_path):
+    runs = grid(counted, toy_stream, seeds=range(4), a=1)
+    Study(tmp_path / "here").run(runs[:2])
+    Study(tmp_path / "there").run(runs[2:])
+    for path in (tmp_path / "there").glob("*.json"):
+        shutil.copy(path, tmp_path / "here")
+    assert len(Study(tmp_path / "here").results(runs)) == 4
+
+
+def test_a_failed_run_does_not_end_the_others(tmp_path):
+    def picky(stream, *, seed):
+        if seed == 1:
+            raise ValueError("not this one")
+        return {"value": seed}
+
+    runs = grid(picky, toy_stream, seeds=range(3))
+    with pytest.raises(StudyError, match=r"1 of 3 runs have failed; .* with \{'seed': 1\}: (.|\n)*not this one"):
+        Study(tmp_path).run(runs)
+    assert len(Study(tmp_path).results(runs)) == 2
+    with pytest.raises(StudyError, match="is not JSON serializable"):
+        Study(tmp_path).run(grid(lambda stream, *, seed: {"value": torch.zeros(1)}, toy_stream, seeds=[0]))
+
+
+def test_damaged_and_half_written_entries(tmp_path):
+    runs = grid(counted, toy_stream, seeds=range(2), a=1)
+    study = Study(tmp_path)
+    study.run(runs)
+    (tmp_path / f".{runs[0].key}.abc.json").write_text('{"key": ')
+    assert len(study.store) == len(study.run(runs)) == 2
+    (tmp_path / f"{runs[0].key}.json").write_text('{"key": ')
+    with pytest.raises(DataError, match=r"is not the entry of a run: .* Delete it, and the run is done again"):
+        study.run(runs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"b": 1}, "counted cannot be called with these settings: .*missing"),
+        ({"a": 1, "c": 2}, "counted cannot be called with these settings: got an unexpected keyword argument 'c'"),
+        ({"a": object()}, "grid: a: a study cannot tell what"),
+        ({"a": 1, "seeds": [-1]}, "grid: a seed must be a whole number from 0 up"),
+        ({"a": 1, "stream": 3}, "stream must be a TaskStream or a function"),
+    ],
+)
+def test_wrong_grids_are_refused(settings, message):
+    stream = settings.pop("stream", toy_stream)
+    with pytest.raises(SettingError, match=message):
+        grid(counted, stream, **{"seeds": [0], **settings})
+
+
+def test_other_data_on_another_machine_are_refused(tmp_path):
+    n_calls = []
+
+    def stream():
+        n_calls.append(1)
+        return toy_stream(seed=len(n_calls))
+
+    with pytest.raises(StudyError, match="are not those of the study: 3 toy tasks"):
+        Study(tmp_path).run(grid(counted, stream, seeds=[0], a=1))
+
+
+def test_results_are_selected_summarized_and_written(tmp_path):
+    found = Study(tmp_path / "store").run(grid(counted, toy_stream, seeds=range(3), a=[1, 2]))
+    assert found.select(a=1).summary("value").mean == pytest.approx(1.1)
+    assert found.select(a=2).compare(found.select(a=1), "value").mean == pytest.approx(1.0)
+    assert [row["runs"] for row in found.table(["a"], ["value"])] == [3, 3]
+    found.to_csv(tmp_path / "t.csv", ["a"], ["value"])
+    assert (tmp_path / "t.csv").read_text().splitlines()[0].startswith("a,runs,value,value standard error")
+    with pytest.raises(SettingError, match="several runs have the seed 0"):
+        found.values("value")
+    with pytest.raises(SettingError, match="a run has no result 'score', only threads, value"):
+        found.select(a=1).values("score")
+    assert len(Results([])) == 0
+
+
+def script_runs(log):
+    """Lay out the runs of the script as it does itself, where its function is one of the main module."""
+    code = f"import study_script as s; s.slow_sum.__module__ = '__main__'; runs = s.runs({str(log)!r})"
+    namespace = {}
+    exec(code, namespace)
+    study_script.slow_sum.__module__ = "study_script"
+    return namespace["runs"]
+
+
+@pytest.mark.parametrize(("jobs", "n_kills"), [(1, 10), (2, 2)])
+def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, jobs, n_kills):
+    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")])}
+    generator = torch.Generator().manual_seed(jobs)
+    runs = script_runs(log)
+    names = {f"{run.settings['a']} {run.settings['b']} {run.settings['seed']}": run.key for run in runs}
+    for kill in range(n_kills + 1):
+        done, n_lines = set(results_in(broken)), len(log.read_text().splitlines()) if log.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(broken), str(log), str(jobs)], stdout=subprocess.PIPE, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        n_heard = int(torch.randint(1, 4, (1,), generator=generator)) if kill < n_kills else -1
+        for heard, _ in enumerate(process.stdout, start=1):
+            if heard == n_heard:
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        process.wait()
+        begun = log.read_text().splitlines()[n_lines:]
+        assert {names[line] for line in begun}.isdisjoint(done)
+    assert process.returncode == 0
+    Study(whole).run(runs)
+    assert results_in(broken) == results_in(whole)
+    assert len(results_in(broken)) == 24
+
+
+def dying(stream, *, seed, folder):
+    """Kills its own process the first time that seed 1 is run."""
+    mark = Path(folder) / f"begun {seed}"
+    with mark.open("a") as lines:
+        lines.write("x")
+    if seed == 1 and mark.read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"value": seed}
+
+
+def test_a_killed_worker_costs_its_run_alone(tmp_path):
+    (tmp_path / "marks").mkdir()
+    runs = grid(dying, toy_stream, seeds=range(6), folder=str(tmp_path / "marks"))
+    assert len(Study(tmp_path / "store", jobs=2).run(runs)) == 6
+
+
+@pytest.mark.filterwarnings("default")  # of the cluster's own, when workers die
+def test_a_dask_cluster_gives_the_same_numbers_and_survives_a_killed_worker(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    settings = {"network": toy_network, "wake": Epochs(2), "night": Epochs(2), "policy": OneShot()}
+    runs = grid(packnet, toy_stream, seeds=range(3), free_at_end=[0.4, 0.6], **settings)
+    Study(tmp_path / "here").run(runs)
+    (tmp_path / "marks").mkdir()
+    fragile = grid(dying, toy_stream, seeds=range(4), folder=str(tmp_path / "marks"))
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        Study(tmp_path / "there").run(runs)
+        assert len(Study(tmp_path / "fragile").run(fragile)) == 4
+    assert results_in(tmp_path / "here") == results_in(tmp_path / "there")
+    marks = collections.Counter({path.name: len(path.read_text()) for path in (tmp_path / "marks").iterdir()})
+    assert marks["begun 1"] == 2
+
+
+def test_streams_that_are_given_whole_are_used_as_they_are(tmp_path):
+    inputs, labels = torch.eye(6), torch.arange(6) % 2
+    stream = TaskStream([Task(train=(inputs, labels), test=(inputs, labels))])
+    found = Study(tmp_path).run(
+        grid(packnet, stream, seeds=[0], network=toy_network, free_at_end=0.5, wake=Epochs(1), night=Epochs(1))
+    )
+    assert found.values("n_steps") == {0: 2}
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch):
+    settings = {"network": toy_network, "wake": Epochs(2), "night": Epochs(2), "policy": UniformCycles(2)}
+    runs = [
+        run for method in (packnet, memory) for run in grid(method, toy_stream, seeds=[3], free_at_end=0.4, **settings)
+    ]
+    study = Study(tmp_path / "store", states=tmp_path / "states")
+    step, n_days = Clock.step, []
+
+    def interrupted(clock):
+        if len(n_days) == 1:
+            raise RuntimeError("the machine goes down")
+        n_days.append(clock.agent.day)
+        step(clock)
+
+    monkeypatch.setattr(Clock, "step", interrupted)
+    for run in runs:
+        n_days.clear()
+        with pytest.raises(StudyError, match="the machine goes down"):
+            study.run([run])
+    assert {path.name for path in (tmp_path / "states").iterdir()} == {f"{run.key}.pkl" for run in runs}
+
+    def noted(clock):
+        n_days.append(clock.agent.day)
+        step(clock)
+
+    monkeypatch.setattr(Clock, "step", noted)
+    n_days.clear()
+    study.run(runs)
+    assert n_days == [1, 2, 1, 2]
+    assert list((tmp_path / "states").iterdir()) == []
+    Study(tmp_path / "whole").run(runs)
+    assert results_in(tmp_path / "store") == results_in(tmp_path / "whole")
