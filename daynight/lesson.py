@@ -44,7 +44,8 @@ class Lesson:
     def __init__(
         self, task: Task, network: MaskedNetwork, training: Training, seed: int, device: torch.device, step: int
     ) -> None:
-        self.task, self.step = task, step
+        self.task, self._n_before = task, step
+        self._ledgers: list[Ledger] = []
         self._day = network.n_tasks
         self._network, self._training, self._seed, self._device = network, training, seed, device
         is_lazy = isinstance(task.train.inputs, LazyInputs)
@@ -52,6 +53,11 @@ class Lesson:
         self._optimization: Optimization | None = None
         self._is_training = False
         self._chain: tuple[list[Part] | None, Tensor | None] | None = None
+
+    @property
+    def step(self) -> int:
+        """Number of optimizer steps that the agent has taken in its life, as the ledgers of its phases have it."""
+        return self._n_before + sum(ledger.spent_steps for ledger in self._ledgers)
 
     @property
     def is_begun(self) -> bool:
@@ -62,6 +68,7 @@ class Lesson:
         """Give the same lesson on a copy of the network, without an optimizer."""
         twin = copy.copy(self)
         twin._network, twin._optimization, twin._chain = network, None, None
+        twin._ledgers = list(self._ledgers)
         return twin
 
     def new_batches(self, phase: str) -> Batches:
@@ -102,6 +109,8 @@ class Lesson:
         """
         assert self._optimization is not None
         began = time.perf_counter()
+        if all(known is not ledger for known in self._ledgers):
+            self._ledgers.append(ledger)
 
         def tell(event: Record | Progress) -> None:
             # Hooks may draw random numbers; those of the training do not depend on it.
@@ -109,7 +118,6 @@ class Lesson:
                 on_event(event)
 
         def on_step(loss: Tensor) -> None:
-            self.step += 1
             if self.step % PROGRESS_STEPS == 0:
                 tell(attrs.evolve(sign, step=self.step, loss=float(loss)))
 

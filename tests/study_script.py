@@ -17,10 +17,16 @@ def slow_sum(stream, *, seed, a, b, log):
     return {"total": total, "n": len(stream)}
 
 
+def endless(stream, *, seed):
+    print("begun", flush=True)
+    while True:
+        pass
+
+
 def runs(log):
     return grid(slow_sum, toy_stream, seeds=range(4), a=[1, 2, 3], b=[5, 7], log=log)
 
 
 if __name__ == "__main__":
     store, log, jobs = sys.argv[1:]
-    Study(store, jobs=int(jobs)).run(runs(log))
+    Study(store, jobs=int(jobs)).run(runs(log) if log != "endless" else grid(endless, toy_stream, seeds=range(2)))

@@ -177,6 +177,17 @@ def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, jobs, n_kil
     assert len(results_in(broken)) == 24
 
 
+def test_workers_end_with_the_study_that_made_them(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(tmp_path), "endless", "2"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout.readline() == b"begun\n"
+    process.kill()
+    process.wait()
+    process.stdout.read()  # to the end, which comes as the last worker lets go
+    process.stdout.close()
+
+
 def dying(stream, *, seed, folder):
     """Kills its own process the first time that seed 1 is run."""
     mark = Path(folder) / f"begun {seed}"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
+import multiprocessing
+import os
 import platform
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -161,7 +165,9 @@ class Study:
             try:
                 parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
                 calls = (
-                    joblib.delayed(_do)(run.key, run.method, run.stream, run.about["data"], self._given(run))
+                    joblib.delayed(_do)(
+                        run.key, run.method, run.stream, run.about["data"], self._given(run), os.getpid()
+                    )
                     for run in list(left.values())
                 )
                 for key, *done in parallel(calls):
@@ -192,13 +198,14 @@ _streams: dict[str, TaskStream] = {}
 
 
 def _do(
-    key: str, method: Method, stream: Stream, data: str, settings: Mapping[str, Any]
+    key: str, method: Method, stream: Stream, data: str, settings: Mapping[str, Any], study: int
 ) -> tuple[str, Any, float, str | None]:
     """Do one run, on one thread; a failure is given back, so that it does not end the others."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     began = time.perf_counter()
     try:
+        _leave_with(study)
         if data not in _streams:
             _streams.clear()
             _streams[data] = _checked(stream, data)
@@ -209,6 +216,24 @@ def _do(
         return key, None, time.perf_counter() - began, traceback.format_exc()
     finally:
         torch.set_num_threads(n_threads)
+
+
+@functools.cache
+def _leave_with(study: int) -> None:
+    """End this process with the study that made it, whose results nobody would keep.
+
+    Args:
+        study: The number of its process. Workers of a cluster belong to somebody else, and are left alone.
+    """
+    if not multiprocessing.current_process().name.startswith("LokyProcess"):
+        return
+
+    def watch() -> None:
+        while os.getppid() == study:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _checked(stream: Stream, data: str) -> TaskStream:
