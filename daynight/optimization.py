@@ -123,7 +123,9 @@ class Optimization:
         try:
             scheduler.step()
         except Exception as error:
-            raise SettingError(f"Training: the scheduler cannot take another step: {error!r}") from error
+            raise SettingError(
+                f"Training: the scheduler cannot take another step: {error!r}. Make it for the number of steps given."
+            ) from error
         if self._found_decays() != self._decays:
             # Numbers without a gradient were left out as long as nothing moved them.
             self._decays = self._found_decays()

@@ -28,8 +28,8 @@ _GLOBAL_HOOKS = _module._global_optimizer_pre_hooks, _module._global_optimizer_p
 class Stepper:
     """Takes the steps of an optimizer.
 
-    What PyTorch wraps around a step is for hooks, schedulers and profilers, and takes as long as a sparse layer; so
-    does looking up each time what Adam works on. Where nobody would hear it, both are left out.
+    What PyTorch wraps around a step is for hooks, schedulers and profilers. Where nobody would hear it, it is left out,
+    and so is looking up at each step what Adam works on: in a sparse night both would show.
 
     Args:
         optimizer: As it was made.

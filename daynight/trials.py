@@ -70,7 +70,10 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
         try:
             loss(run(inputs.clone(), parameters)).backward()
         except _FAILURES as error:
-            raise NetworkError(f"no gradients can be computed of the network in training mode: {error}") from error
+            raise NetworkError(
+                f"no gradients can be computed of the network in training mode: {error}. Look for operations in "
+                "place, on what a gradient needs later."
+            ) from error
 
 
 def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:

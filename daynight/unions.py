@@ -30,7 +30,7 @@ def union(tasks: Sequence[Task], name: str = "union") -> Task:
     """
     parts = [within_union(tasks, index) for index in range(len(tasks))]
     if not parts:
-        raise DataError("union: there are no tasks.")
+        raise DataError("union: there are no tasks. Give one or more.")
     splits = {
         which: _joined([part.splits()[which] for part in parts])
         for which in ("train", "validation", "test")
@@ -71,7 +71,7 @@ def check_can_join(task: Task) -> None:
         DataError: If it has no class labels, is read from elsewhere, or is a union itself.
     """
     if not task.classifies:
-        raise DataError(f"task {task.name!r} has no class labels, and only tasks that have can be learnt together.")
+        raise DataError(f"task {task.name!r} has no class labels, and only tasks that have are joined. Leave it out.")
     if task.groups:
         raise DataError(f"task {task.name!r} is a union of tasks already. Give its tasks one by one.")
     if any(isinstance(split.inputs, LazyInputs) for split in task.splits().values()):

@@ -47,7 +47,7 @@ class DenseLinear(Stage):
         """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as the inputs do."""
         self._inputs = inputs
         self._is_turned = not inputs.is_contiguous()
-        bias = self._bias.values if isinstance(self._bias, Slot) else self._bias
+        bias = self._offset
         if (
             self._is_turned
         ):  # behind a sparse layer: (units, batch) in memory, where few outputs take a fifth of the time

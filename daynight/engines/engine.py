@@ -98,8 +98,10 @@ class Engine:
                 outputs = stage.forward(outputs)
             value, gradient = loss_and_gradient(loss, outputs, targets)
             for index in range(len(self._stages) - 1, self._first - 1, -1):
-                passed = self._stages[index].backward(gradient, needs_inputs=index > self._first)
-                if passed is not None:
+                needs_inputs = index > self._first
+                passed = self._stages[index].backward(gradient, needs_inputs)
+                if needs_inputs:
+                    assert passed is not None  # a chain that breaks off is not taken for a network: see `proof`
                     gradient = passed
         return value
 

@@ -14,7 +14,7 @@ from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
 from daynight.network import MaskedNetwork
 
-#: How far gradients may differ, as a share of their norm: some hundred roundings of one number.
+#: How far gradients may differ, as a share of their norm: a thousand roundings, and never more than a tenth.
 _ROUNDINGS, _MOST = 1000, 0.1
 
 

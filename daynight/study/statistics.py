@@ -71,5 +71,5 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
     """
     shared = sorted(set(a) & set(b))
     if not shared:
-        raise SettingError("paired: no seed has a run of both kinds.")
+        raise SettingError("paired: no seed has a run of both kinds. Do both with the same seeds.")
     return summarize([a[seed] - b[seed] for seed in shared], confidence)
