@@ -54,9 +54,9 @@ class Day:
         self.night: Night | None = None
         self._network, self._capacity, self._training = network, capacity, training
         self._seconds = 0.0
-        self._wake: tuple[Ledger, Batches] | None = None
+        self._wake: Ledger | None = None
         self._ledger: Ledger | None = None
-        self._batches: Batches | None = None
+        self._batches: Batches | None = None  # of the phase that is under way
 
     @property
     def step(self) -> int:
@@ -80,14 +80,17 @@ class Day:
     def wake(self, budget: Budget, on_event: Hook) -> None:
         """Train on the task until the budget is spent; a wake that was interrupted goes on with its own."""
         if self._wake is None:
-            ledger = budget.open(self._training.steps_per_epoch(self.task))
-            self._wake = ledger, self.lesson.new_batches("wake")
-        ledger, batches = self._wake
+            self._batches = self.lesson.new_batches("wake")
+            self._wake = budget.open(self._training.steps_per_epoch(self.task))
+        ledger = self._wake
         with self._timed():
             if not ledger.reached(1.0):
+                assert self._batches is not None
                 if not self.lesson.is_begun:
                     self.lesson.optimize(ledger.n_steps, ledger.n_steps)
-                self.lesson.train(Progress(day=self.index, phase="wake"), batches, ledger, 1.0, on_event)
+                self.lesson.train(Progress(day=self.index, phase="wake"), self._batches, ledger, 1.0, on_event)
+        self.lesson.rest()
+        self._batches = None
         self.is_woken = True
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook) -> None:
@@ -135,7 +138,7 @@ class Day:
             free=sum(self._network.count(FREE).values()),
             capacity=sum(self._network.sizes.values()),
             private=self._network.n_private(self.index),
-            wake_steps=0 if self._wake is None else self._wake[0].spent_steps,
+            wake_steps=0 if self._wake is None else self._wake.spent_steps,
             night_steps=0 if self._ledger is None else self._ledger.spent_steps,
             unspent_steps=0 if self._ledger is None else self._ledger.steps_until(1.0),
             n_train=len(self.task.train),

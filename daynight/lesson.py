@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import time
 from typing import Any, Literal
@@ -48,11 +47,18 @@ class Lesson:
         self._ledgers: list[Ledger] = []
         self._day = network.n_tasks
         self._network, self._training, self._seed, self._device = network, training, seed, device
-        is_lazy = isinstance(task.train.inputs, LazyInputs)
-        self._held = None if is_lazy else load(task.train, network.dtype, device)
         self._optimization: Optimization | None = None
         self._is_training = False
         self._chain: tuple[list[Part] | None, Tensor | None] | None = None
+        self._held = self._load()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the task is left out, and comes anew.
+        return {**self.__dict__, "_held": None, "_chain": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._held = self._load()
 
     @property
     def step(self) -> int:
@@ -66,8 +72,8 @@ class Lesson:
 
     def fork(self, network: MaskedNetwork) -> Lesson:
         """Give the same lesson on a copy of the network, without an optimizer."""
-        twin = copy.copy(self)
-        twin._network, twin._optimization, twin._chain = network, None, None
+        twin = Lesson.__new__(Lesson)
+        twin.__dict__.update(self.__dict__, _network=network, _optimization=None, _chain=None)
         twin._ledgers = list(self._ledgers)
         return twin
 
@@ -170,6 +176,12 @@ class Lesson:
             return {}
         measured = self.measure()
         return {"validation_loss": measured.loss, "validation_score": measured.score}
+
+    def _load(self) -> tuple[Tensor, Tensor] | None:
+        """Give the training examples as the network reads them, unless they are lazy."""
+        if isinstance(self.task.train.inputs, LazyInputs):
+            return None
+        return load(self.task.train, self._network.dtype, self._device)
 
     def _narrows(self, n_steps: int) -> bool:
         # To leave inputs out of all examples takes about as long as to read them in two epochs.

@@ -48,6 +48,24 @@ def test_runs_that_share_a_first_wake_are_what_they_would_be_alone(monkeypatch):
     assert len(methods._dusk) == 1
 
 
+@pytest.mark.parametrize("method", [packnet, memory, multinet])
+def test_dusks_are_put_by_for_other_processes(method, tmp_path, monkeypatch):
+    wake, n_wakes = Agent.wake, []
+    monkeypatch.setattr(Agent, "wake", lambda agent, *args: (n_wakes.append(agent.day), wake(agent, *args)))
+    settings = [{"free_at_end": p, "seed": seed} for seed in (0, 1) for p in (0.4, 0.7)]
+    found = []
+    for index, one in enumerate(settings):
+        methods._dusk.clear()  # as another process would begin
+        found.append(method(toy_stream(3), state=tmp_path / f"{index}.pkl", **SETTINGS, **one))
+    assert n_wakes.count(0) == 2
+    assert len(list(tmp_path.glob("dusk-*.pkl"))) == 2
+    methods._dusk.clear()
+    assert found == [method(toy_stream(3), **SETTINGS, **one) for one in settings]
+    # Other data begin a day 0 of their own.
+    method(toy_stream(2), state=tmp_path / "other.pkl", **SETTINGS, **settings[0])
+    assert len(list(tmp_path.glob("dusk-*.pkl"))) == 3
+
+
 @pytest.mark.parametrize(
     "method", [packnet, memory, functools.partial(packnet, restart="keep", biases="freeze-after-first")]
 )

@@ -5,6 +5,7 @@ A method of your own is one such function. What it gives must be JSON; `outcome`
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from torch import nn
 
 from daynight import files, seeding
+from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
@@ -23,6 +25,7 @@ from daynight.policies import OneShot, SleepPolicy
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
 from daynight.study import measures
+from daynight.study.identity import describe, digest
 from daynight.tasks import TaskStream
 from daynight.training import Training
 from daynight.unions import union, within_union
@@ -30,8 +33,9 @@ from daynight.unions import union, within_union
 Network = Callable[[], nn.Module]
 Outcome = dict[str, Any]
 
-#: The clock at its first dusk that was made last, by what it depends on: runs that differ after it share it.
-_dusk: dict[tuple[int, bytes], Clock] = {}
+#: The stream, and the clock at its first dusk, of the run that was done last, by what they depend on: runs that
+#: differ after it share it.
+_dusk: dict[tuple[int, bytes], tuple[TaskStream, Clock]] = {}
 
 
 def packnet(
@@ -62,26 +66,19 @@ def packnet(
         training: How a task is learnt.
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
-        state: A file to put the state by after each day; if it is there, the run goes on from it.
+        state: A file to put the state by after each day; if it is there, the run goes on from it. Beside it the first
+            dusk is put by: runs that differ only in what follows take it up.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream), ranking=ranking)  # type: ignore[arg-type]
     policy = OneShot() if policy is None else policy
     settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings}
+    new_clock = functools.partial(Clock, stream=stream, policy=policy, wake=wake, night=night)
     if state is not None and state.exists():
-        agent, history = pickle.loads(state.read_bytes())
-        clock = Clock(agent, stream, policy=policy, wake=wake, night=night)
-        clock.history = history
-        return _outlived(clock, state)
-    key = id(stream), _bytes_of([network, wake, settings])
-    if key not in _dusk:
-        _dusk.clear()
-        agent = Agent(network, capacity=capacity, **settings)
-        clock = Clock(agent, stream, policy=policy, wake=wake, night=night)
-        clock.check()
-        clock.to_dusk()
-        _dusk[key] = clock
-    clock = _dusk[key].fork(policy=policy, night=night, capacity=capacity)
+        return _outlived(_restored(new_clock, state), state)
+    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
+    dusk = _at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
+    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
     clock.check()
     return _outlived(clock, state)
 
@@ -131,6 +128,7 @@ def multinet(
     policy: SleepPolicy | None = None,
     training: Training | None = None,
     ranking: str = "layer",
+    state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
     """All tasks at once, in mixed batches, with one night: as many epochs as each day of `packnet` has.
@@ -145,15 +143,20 @@ def multinet(
         policy: Lays out the night; None prunes once.
         training: How the union is learnt.
         ranking: See `daynight.Capacity`.
+        state: A file beside which the dusk is put by: runs that differ in their night alone take it up.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=1, ranking=ranking)  # type: ignore[arg-type]
-    agent = Agent(network, capacity=capacity, training=training, seed=seed, **settings)
-    days = [union(list(stream))]
-    Clock(agent, days, policy=OneShot() if policy is None else policy, wake=wake, night=night).run()
+    policy = OneShot() if policy is None else policy
+    settings = {"training": training, "seed": seed, **settings}
+    new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
+    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
+    dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
+    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
+    clock.run()
     tasks = list(stream)
-    scores = [agent.evaluate(within_union(tasks, index), 0)[1] for index in range(len(tasks))]
-    return outcome(_last_row(scores), agent)
+    scores = [clock.agent.evaluate(within_union(tasks, index), 0)[1] for index in range(len(tasks))]
+    return outcome(_last_row(scores), clock.agent)
 
 
 def from_scratch(
@@ -206,14 +209,59 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
     }
 
 
+def _at_dusk(
+    new_agent: Callable[[], Agent],
+    new_clock: Callable[[Agent], Clock],
+    stream: TaskStream,
+    about: list[Any],
+    state: Path | None,
+) -> Clock:
+    """Give a clock at its first dusk: the one that was asked for last, one put by, or one that begins now.
+
+    Args:
+        new_agent: Makes the agent.
+        new_clock: Makes the clock of an agent.
+        stream: The tasks.
+        about: All else that the first wake depends on.
+        state: A file in whose folder dusks are put by.
+    """
+    key = id(stream), _bytes_of(about)
+    if key not in _dusk:
+        path = None
+        if state is not None:
+            path = state.with_name(f"dusk-{digest([describe(about), describe(stream), __version__])}.pkl")
+        if path is not None and path.exists():
+            clock = _restored(new_clock, path)
+        else:
+            clock = new_clock(new_agent())
+            clock.check()
+            clock.to_dusk()
+            if path is not None:
+                _put_by(clock, path)
+        _dusk.clear()
+        _dusk[key] = stream, clock  # with the stream, so that no other comes by its id
+    return _dusk[key][1]
+
+
 def _outlived(clock: Clock, state: Path | None) -> Outcome:
     """Live the days that are left, and put the state by after each if there is a file to put it in."""
     while not clock.is_over:
         clock.step()
         if state is not None:
-            with files.whole(state) as path:
-                path.write_bytes(_bytes_of((clock.agent, clock.history)))
+            _put_by(clock, state)
     return outcome(clock.history.accuracy, clock.agent)
+
+
+def _put_by(clock: Clock, path: Path) -> None:
+    with files.whole(path) as temporary:
+        temporary.write_bytes(_bytes_of((clock.agent, clock.history)))
+
+
+def _restored(new_clock: Callable[[Agent], Clock], path: Path) -> Clock:
+    agent, history = pickle.loads(path.read_bytes())
+    clock = new_clock(agent)
+    clock.history = history
+    return clock
 
 
 def _bytes_of(value: Any) -> bytes:

@@ -122,7 +122,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")
-    add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day (nowhere)")
+    add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day, and first dusks are "
+        "put by for other runs; delete it at the end (nowhere)")  # fmt: skip
     add("--store", metavar="FOLDER", help="where the runs are kept (FOLDER/runs)")
     return parser.parse_args(arguments)
 

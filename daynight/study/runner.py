@@ -106,8 +106,10 @@ class Study:
         jobs: Number of processes at a time, each of one thread. Within ``joblib.parallel_config(backend=...)``
             runs go where that says, such as to a Dask cluster.
         progress: Whether to show a bar of runs.
-        states: A folder for the states of unfinished runs, for methods that put theirs by (`packnet`, `memory`): a
-            run that was stopped goes on from its last whole day. None begins such runs anew.
+        states: A folder for states, for methods that put theirs by (`packnet`, `memory`, `multinet`): a run that was
+            stopped goes on from its last whole day, and runs that differ only after their first dusk share it,
+            whichever process does them. Dusks stay there; delete the folder when the study is over. None goes
+            without.
     """
 
     def __init__(self, folder: Any, *, jobs: int = 1, progress: bool = False, states: Any = None) -> None:
