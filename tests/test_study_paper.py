@@ -92,11 +92,31 @@ def test_matching_finds_the_compression_of_a_known_curve(compression):
     tried = [free for free, _ in found.evaluations]
     assert tried == sorted(set(tried))
     assert len(tried) < 20
+    assert not found.at_edge
+
+
+@pytest.mark.parametrize("compression", [0.4, 8.0])
+def test_a_match_beyond_what_was_looked_at_says_so(compression):
+    found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression)))
+    assert found.at_edge
+    assert 0.6 < found.compression < 6.1
+
+
+def test_a_coarser_search_tries_less():
+    def rough(free):
+        # As runs scatter, a parabola is no help, and the search halves its interval again and again.
+        return summary(accuracy_of((1 - free) * 2) + 0.005 * math.sin(1e4 * free))
+
+    assert len(match(0.99, summary(0.9), rough, tolerance=0.2).evaluations) < len(
+        match(0.99, summary(0.9), rough, tolerance=0.001).evaluations
+    )
 
 
 def test_matching_refuses_compressions_that_do_not_rise():
     with pytest.raises(SettingError, match="two rising positive numbers"):
         match(0.99, summary(0.9), summary, compressions=(2.0, 1.0))
+    with pytest.raises(SettingError, match="tolerance must be above 0"):
+        match(0.99, summary(0.9), summary, tolerance=0)
 
 
 def test_equal_cuts_prune_equal_numbers():

@@ -15,8 +15,6 @@ from daynight.schedule import check_free_at_end
 from daynight.study import measures
 from daynight.study.statistics import Summary
 
-#: The search ends when the kept fraction is known to about this share of itself.
-TOLERANCE = 0.01
 #: Kept fractions are rounded to so many digits, so that a search which is repeated finds its runs in the store.
 _DIGITS = 3
 #: How far beside the optimum something is tried in any case, as a ratio of kept fractions.
@@ -36,6 +34,7 @@ class Match:
         low: Smallest compression at which the difference in accuracy is within its standard error, by linear
             interpolation between the evaluations; with `high` it says how flat the optimum is.
         high: Largest such compression.
+        at_edge: Whether `low` or `high` is at the end of what was looked at, so that the compression may be beyond it.
         evaluations: (fraction free, mean accuracy) of all that was tried, by fraction.
     """
 
@@ -46,6 +45,7 @@ class Match:
     compression: float
     low: float
     high: float
+    at_edge: bool
     evaluations: tuple[tuple[float, Summary], ...]
 
 
@@ -55,6 +55,7 @@ def match(
     accuracy_at: Callable[[float], Summary],
     *,
     compressions: tuple[float, float] = (0.7, 6.0),
+    tolerance: float = 0.01,
 ) -> Match:
     """Find the pruning at which a method is as accurate as PackNet.
 
@@ -69,14 +70,17 @@ def match(
         target: Its accuracy.
         accuracy_at: Gives the other method's at a fraction of free weights.
         compressions: The smallest and the largest compression to look at.
+        tolerance: The search ends when the kept fraction is known to about this share of itself.
 
     Raises:
-        SettingError: If the compressions are not two rising positive numbers.
+        SettingError: If the compressions are not two rising positive numbers, or the tolerance is not positive.
     """
     kept = 1 - check_free_at_end(free_at_end)
     low, high = (checks.finite("compressions", value, least=0) for value in compressions)
     if not 0 < low < high:
         raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+    if checks.finite("tolerance", tolerance) <= 0:
+        raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
 
     def squared_difference(logarithm: float) -> float:
@@ -87,7 +91,7 @@ def match(
         return (tried[free].mean - target.mean) ** 2
 
     bounds = math.log(kept / high), math.log(min(kept / low, 0.999))
-    minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": TOLERANCE})
+    minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": tolerance})
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     # The search may have come from one side alone, and how flat the optimum is shows on both.
     if 1 - min(tried) < (1 - matched) * _BESIDE:
@@ -95,9 +99,11 @@ def match(
     if 1 - max(tried) > (1 - matched) / _BESIDE:
         squared_difference(math.log((1 - matched) / _BESIDE))
     flat = [measures.compression(free_at_end, free) for free in _within_error(tried, target, matched)]
+    # The search stays clear of its bounds by about its tolerance.
+    at_edge = min(flat) < low * (1 + 2 * tolerance) or max(flat) > high / (1 + 2 * tolerance)
     return Match(
         free_at_end=free_at_end, target=target, matched=matched, reached=tried[matched],
-        compression=measures.compression(free_at_end, matched), low=min(flat), high=max(flat),
+        compression=measures.compression(free_at_end, matched), low=min(flat), high=max(flat), at_edge=at_edge,
         evaluations=tuple(sorted(tried.items())),
     )  # fmt: skip
 

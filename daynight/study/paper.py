@@ -83,7 +83,7 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
                 "PackNet standard error": found.target.standard_error, "reached": found.reached.mean,
                 "reached standard error": found.reached.standard_error, "p of method": found.matched,
                 "compression": found.compression, "compression low": found.low, "compression high": found.high,
-                "evaluations": len(found.evaluations),
+                "beyond": "may be" if found.at_edge else "", "evaluations": len(found.evaluations),
             }
         )  # fmt: skip
     return figure, rows
@@ -92,7 +92,9 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
 def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
     """Match a method to PackNet at p (see `daynight.study.matching`)."""
     target = results("PackNet", plan.n_seeds, [p]).summary("mean_accuracy")
-    return match(p, target, lambda free: results(method, plan.n_seeds, [free]).summary("mean_accuracy"))
+    return match(
+        p, target, lambda free: results(method, plan.n_seeds, [free]).summary("mean_accuracy"), tolerance=plan.tolerance
+    )
 
 
 FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
@@ -119,6 +121,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
     add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night")
+    add("--tolerance", type=float, metavar="T", help="share of itself to which table1 and figure3 look for the kept "
+        "fraction (0.01)")  # fmt: skip
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")
@@ -159,6 +163,8 @@ def _plan(settings: argparse.Namespace) -> Plan:
     if settings.seeds is not None:
         seeds = checks.whole("--seeds", settings.seeds, least=1)
         changes |= {"n_seeds": seeds, "n_cycle_seeds": seeds}
+    if settings.tolerance is not None:
+        changes["tolerance"] = settings.tolerance
     for name in ("epochs", "budget"):
         if getattr(settings, name) is not None:
             changes[name] = checks.finite(f"--{name}", getattr(settings, name), least=0)

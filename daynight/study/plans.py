@@ -48,6 +48,7 @@ class Plan:
         unbudgeted: The N of Figure 4, each with a night of N x B epochs.
         n_seeds: Number of seeds of Figures 1 and 3 and Table 1.
         n_cycle_seeds: Number of seeds of Figures 2 and 4.
+        tolerance: Share of itself to which matching looks for a kept fraction.
         settings: Further settings of the methods, such as ``biases``.
         tasks: Names of the tasks.
     """
@@ -64,6 +65,7 @@ class Plan:
     unbudgeted: tuple[int, ...]
     n_seeds: int = 5
     n_cycle_seeds: int = 10
+    tolerance: float = 0.01
     settings: dict[str, Any] = attrs.field(factory=dict)
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
 
