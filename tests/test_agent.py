@@ -204,13 +204,18 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
     agent = make_agent(training=Training(batch_size=10, engine=engine))
     gc.collect()
     gc.disable()  # which would free what only goes in circles, but nobody knows when
+    known = []
+
+    def look(event):
+        if event.phase in ("wake", "rem"):
+            day = agent._today
+            parts = (day, day.lesson, day.lesson._held[0], day.lesson._optimization, day._batches, day._ledger)
+            known.extend(weakref.ref(item) for item in parts if item is not None)
+
     try:
-        agent.wake(toy_stream(1)[0], Epochs(2))
-        lesson = agent._today.lesson
-        known = [weakref.ref(item) for item in (agent._today, lesson, lesson._held[0], lesson._optimization)]
-        known += [weakref.ref(agent._today._wake[1])]
-        del lesson
-        agent.sleep(UniformCycles(2), Epochs(5))
+        agent.wake(toy_stream(1)[0], Epochs(2), look)
+        assert [item() for item in known[3:5]] == [None, None]  # of the wake, with its end
+        agent.sleep(UniformCycles(2), Epochs(5), look)
         assert [item() for item in known] == [None] * len(known)
     finally:
         gc.enable()

@@ -48,6 +48,7 @@ FLOORS = [
         "study.methods",
         "study.runner",
         "study.matching",
+        "study.published",
         "study.plans",
         "study.figures",
         "study.unsaid",

@@ -21,7 +21,7 @@ import attrs
 
 from daynight import checks, files
 from daynight.errors import DaynightError, SettingError
-from daynight.study import figures, plans, unsaid
+from daynight.study import figures, plans, published, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
 from daynight.study.plans import METHODS, Plan, Rows, Source, running
@@ -35,9 +35,10 @@ def figure1(plan: Plan, results: Source) -> tuple[Any, Rows]:
     figure, axes = panels(1)
     figures.against_pruning(axes[0], found)
     axes[0].set_title(plan.dataset.upper(), fontsize="medium")
-    return figure, [
-        {"method": method, **row} for method, own in found.items() for row in own.table(["free_at_end"], _VALUES)
-    ]
+    rows = [{"method": method, **row} for method, own in found.items() for row in own.table(["free_at_end"], _VALUES)]
+    for row in rows:
+        row["published"] = _published(plan, row["free_at_end"]) if row["method"] == "PackNet" else math.nan
+    return figure, rows
 
 
 def figure2(plan: Plan, results: Source) -> tuple[Any, Rows]:
@@ -58,7 +59,13 @@ def figure3(plan: Plan, results: Source) -> tuple[Any, Rows]:
         for method, own in found.items():
             last = [matrix[-1] for matrix in own.values("accuracy").values()]
             means = [sum(column) / len(column) for column in zip(*last, strict=True)]
-            rows.append({"p": p, "method": method, "runs": len(own), **dict(zip(plan.tasks, means, strict=True))})
+            rows.append(
+                {
+                    "p": p, "method": method, "runs": len(own),
+                    **dict(zip(plan.tasks, means, strict=True)), **own.table([], _VALUES)[0],
+                    "published": _published(plan, p) if method == "PackNet" else math.nan,
+                }
+            )  # fmt: skip
     axes[0].legend(frameon=False, fontsize="small")
     return figure, rows
 
@@ -83,6 +90,7 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
                 "PackNet standard error": found.target.standard_error, "reached": found.reached.mean,
                 "reached standard error": found.reached.standard_error, "p of method": found.matched,
                 "compression": found.compression, "compression low": found.low, "compression high": found.high,
+                "published": published.COMPRESSION[plan.dataset][method].get(p, math.nan),
                 "beyond": "may be" if found.at_edge else "", "evaluations": len(found.evaluations),
             }
         )  # fmt: skip
@@ -192,8 +200,13 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
             if once is not None:
                 gain = group.compare(once, "mean_accuracy")
                 row |= {"gain over N = 1": gain.mean, "gain low": gain.low, "gain high": gain.high}
-            rows.append(row)
+            rows.append(row | {"published": _published(plan, p) if n == 1 else math.nan})
     return figure, rows
+
+
+def _published(plan: Plan, p: float) -> float:
+    """Give the study's mean accuracy at N = 1, as far as it says so; NaN where it does not."""
+    return published.ACCURACY[plan.dataset].get(p, math.nan)
 
 
 def _number(value: Any, style: str) -> Any:
