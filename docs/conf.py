@@ -108,41 +108,58 @@ def shown(cell, prunings):
     return "" if math.isnan(cell) else f"{cell:.4f}"
 
 
-def write_reproduction(dataset):
+def reproduced():
+    """Give each part of the page on reproduction: its name, the folder of its runs, and its plan."""
+    import attrs
+
+    from daynight.study import plans
+
+    cifar10 = plans.full("cifar10")
+    small = attrs.evolve(plans.full("cifar10", n_train=1000), n_seeds=3, n_cycle_seeds=3, tolerance=0.1)
+    return [
+        ("mnist", "mnist", plans.full("mnist")),
+        ("cifar10", "cifar10", attrs.evolve(cifar10, n_cycle_seeds=1, cycles=(1,))),
+        ("cifar10_small", "cifar10-1000", small),
+    ]
+
+
+def write_reproduction(name, store, plan):
     """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
     import matplotlib
 
     matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     from daynight.errors import DataError
     from daynight.study import Store, paper, plans
 
-    folder = HERE / "_build" / "generated"
-    entries = list(Store(HERE / "results" / "study" / dataset))
+    folder, runs = HERE / "_build" / "generated", HERE / "results" / "study" / store
+    entries = list(Store(runs)) if runs.is_dir() else []
     hours = sum(entry["seconds"] for entry in entries) / 3600
-    (folder / f"{dataset}_status.rst").write_text(
+    (folder / f"{name}_status.rst").write_text(
         f"{len(entries):,} runs are done; together they took {hours:.1f} hours of one core.\n"
     )
-    for name, function in paper.FIGURES.items():
-        path = folder / f"{dataset}_{name}.rst"
+    for what, function in paper.FIGURES.items():
+        path, table = folder / f"{name}_{what}.rst", folder / f"{name}_{what}_table.rst"
         try:
-            plan = plans.full(dataset)
             figure, rows = function(plan, plans.stored(plan, entries))
         except DataError:
-            path.write_text("The runs of this section are not done yet.\n")
+            for missing in (path, table):
+                missing.write_text("The runs of this section are not done yet.\n")
             continue
-        figure.savefig(folder / f"{dataset}_{name}.png", dpi=160)
-        with (folder / f"{dataset}_{name}.csv").open("w", newline="") as stream:
+        figure.savefig(folder / f"{name}_{what}.png", dpi=160)
+        plt.close(figure)
+        with (folder / f"{name}_{what}.csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
             columns = [column for column in rows[0] if not column.endswith((" low", " high")) or "gain" in column]
             writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
             for row in rows:
                 writer.writerow([shown(row[column], plan.curve) for column in columns])
-        path.write_text(
-            f".. image:: /_build/generated/{dataset}_{name}.png\n   :width: 100%\n\n"
-            f".. csv-table::\n   :file: {dataset}_{name}.csv\n   :header-rows: 1\n"
-        )
+        table.write_text(f".. csv-table::\n   :file: {name}_{what}.csv\n   :header-rows: 1\n")
+        path.write_text(f".. image:: /_build/generated/{name}_{what}.png\n   :width: 100%\n\n{table.read_text()}")
 
 
 write_mnist_nights_tables()
 write_speed_tables()
-write_reproduction("mnist")
+for part in reproduced():
+    write_reproduction(*part)

@@ -35,7 +35,8 @@ def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_pa
     paper_module.write_table(tmp_path / "t.csv", rows)
     with (tmp_path / "t.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == len(rows)
-    n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES)}
+    n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES),
+              "baselines": 8}  # fmt: skip
     assert len(rows) == n_rows[what]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,13 +21,16 @@ STYLES: dict[str, dict[str, Any]] = {
     "PackNet": {"color": "#3a78b5", "marker": "o"},
     "Memory": {"color": "#c8791b", "marker": "s"},
     "Multinet": {"color": "#1b1b3a", "marker": "^"},
+    "Fine-tuning": {"color": "#8a8a8a", "marker": "x"},
+    "From scratch": {"color": "#2f7d5b", "marker": "D"},
 }
 
 
-def panels(n: int) -> tuple[Any, list[Axes]]:
-    """Make a figure of n axes in a row."""
-    figure, axes = plt.subplots(1, n, figsize=(3.4 * n + 0.6, 3.0), layout="constrained", squeeze=False)
-    return figure, list(axes[0])
+def panels(n: int, n_rows: int = 1) -> tuple[Any, list[Axes]]:
+    """Make a figure of n axes in each row, and give them row by row."""
+    size = 3.4 * n + 0.6, 3.0 * n_rows
+    figure, axes = plt.subplots(n_rows, n, figsize=size, layout="constrained", squeeze=False)
+    return figure, list(axes.flat)
 
 
 def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mean_accuracy") -> Axes:
@@ -72,7 +76,8 @@ def against_cycles(axes: Axes, results: Results, title: str, name: str = "mean_a
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(order))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}"))
+    crowded = {n for before, n in itertools.pairwise(order) if n < before * 1.15}
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: "" if n in crowded else f"{n:g}"))
     axes.tick_params(axis="x", labelsize="small")
     axes.set_xlabel("cycles a night, $N$")
     axes.set_ylabel("mean accuracy")

@@ -24,7 +24,7 @@ from daynight.errors import DaynightError, SettingError
 from daynight.study import figures, plans, published, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
-from daynight.study.plans import METHODS, Plan, Rows, Source, running
+from daynight.study.plans import METHODS, UNPRUNED, Plan, Rows, Source, running
 from daynight.study.results import Results
 from daynight.study.runner import Study
 
@@ -78,8 +78,8 @@ def figure4(plan: Plan, results: Source) -> tuple[Any, Rows]:
 
 def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
     """How many times fewer weights Memory and Multinet need for PackNet's accuracy."""
-    pairs = [(p, method) for p in plan.prunings for method in ("Memory", "Multinet")]
-    figure, axes = panels(len(pairs))
+    pairs = [(p, method) for method in ("Memory", "Multinet") for p in plan.prunings]
+    figure, axes = panels(len(plan.prunings), n_rows=2)
     rows: Rows = []
     for panel, (p, method) in zip(axes, pairs, strict=True):
         found = matched(plan, results, method, p)
@@ -97,6 +97,29 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
     return figure, rows
 
 
+def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """PackNet and its rivals at equal cost: accuracy on each task at the end, what was forgotten, and what it takes."""
+    figure, axes = panels(len(plan.prunings))
+    rows: Rows = []
+    for panel, p in zip(axes, plan.prunings, strict=True):
+        found = {method: results(method, plan.n_seeds, [p]) for method in (*METHODS, *UNPRUNED)}
+        figures.per_task(panel, found, plan.tasks, f"{plan.dataset.upper()}, $p$ = {p:g}")
+        for method, own in found.items():
+            is_pruned = method in METHODS
+            if not is_pruned and p != plan.prunings[0]:
+                continue  # does not depend on p
+            one = own.entries[0]["result"]
+            rows.append(
+                {
+                    "method": method, "p": p if is_pruned else math.nan, **own.table([], _VALUES)[0],
+                    "forgetting": own.summary("forgetting").mean if "forgetting" in one else math.nan,
+                    "weights owned": sum(one["owned"]), "private": sum(one["private"]), "steps": one["n_steps"],
+                }
+            )  # fmt: skip
+    axes[0].legend(frameon=False, fontsize="x-small")
+    return figure, rows
+
+
 def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
     """Match a method to PackNet at p (see `daynight.study.matching`)."""
     target = results("PackNet", plan.n_seeds, [p]).summary("mean_accuracy")
@@ -107,7 +130,7 @@ def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
 
 FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
     "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1,
-    "choices": unsaid.choices,
+    "baselines": baselines, "choices": unsaid.choices,
 }  # fmt: skip
 _VALUES = ["mean_accuracy"]
 
@@ -181,7 +204,7 @@ def _plan(settings: argparse.Namespace) -> Plan:
     if settings.cycles:
         changes |= {"cycles": tuple(settings.cycles), "unbudgeted": tuple(settings.cycles)}
     if settings.biases != "per-task":
-        if settings.what in ("figure1", "figure3", "table1", "choices"):
+        if settings.what in ("figure1", "figure3", "table1", "baselines", "choices"):
             raise SettingError(f"--biases applies to PackNet alone, and {settings.what} compares methods.")
         changes["settings"] = {"biases": settings.biases}
     return attrs.evolve(plan, **changes)
@@ -192,6 +215,8 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, p in zip(axes, plan.prunings, strict=True):
         own = results.select(free_at_end=p)
+        means = {n: group.summary("mean_accuracy").mean for (n,), group in own.groups("policy.n").items()}
+        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
         figures.against_cycles(panel, own, f"{plan.dataset.upper()}, $p$ = {p:g}")
         once = own.groups("policy.n").get((1,))
         for (n,), group in own.groups("policy.n").items():
@@ -200,7 +225,8 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
             if once is not None:
                 gain = group.compare(once, "mean_accuracy")
                 row |= {"gain over N = 1": gain.mean, "gain low": gain.low, "gain high": gain.high}
-            rows.append(row | {"published": _published(plan, p) if n == 1 else math.nan})
+            row["published"] = _published(plan, p) if n == 1 else math.nan
+            rows.append(row | {"of these N": "best" if n == best else "worst" if n == worst else ""})
     return figure, rows
 
 

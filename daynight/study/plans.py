@@ -27,6 +27,9 @@ DatasetName = Literal["mnist", "cifar10"]
 
 #: The methods of the study's Section 2, in the order of its figures.
 METHODS = {"PackNet": methods.packnet, "Memory": methods.memory, "Multinet": methods.multinet}
+#: Methods without pruning, to see what is forgotten, and what a network for each task reaches.
+UNPRUNED = {"Fine-tuning": methods.fine_tuning, "From scratch": methods.from_scratch}
+_FUNCTIONS = METHODS | UNPRUNED
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +72,19 @@ class Plan:
     settings: dict[str, Any] = attrs.field(factory=dict)
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
 
+    def settings_of(self, method: str, *args: Any, **changes: Any) -> dict[str, Any]:
+        """Give the settings of runs of a method by its name; those without pruning have no more than they need.
+
+        Args:
+            method: A key of `METHODS` or `UNPRUNED`.
+            *args: Those of `choices`.
+            **changes: Those of `choices`.
+        """
+        if method in METHODS:
+            return self.choices(*args, **changes)
+        settings = self.choices(())
+        return {name: settings[name] for name in ("network", "training", "wake", "night")}
+
     def choices(self, prunings: Sequence[float], n_cycles: Sequence[int] = (1,), nights: float = 1.0,
                 **changes: Any) -> dict[str, Any]:  # fmt: skip
         """Give the settings of runs of a method; lists are values of which each run has one.
@@ -86,7 +102,8 @@ class Plan:
         }  # fmt: skip
 
 
-#: Gives the results of runs: a function of a key of `METHODS`, a number of seeds, and the arguments of `Plan.choices`.
+#: Gives the results of runs: a function of a key of `METHODS` or `UNPRUNED`, a number of seeds, and the arguments of
+#: `Plan.choices`.
 Source = Callable[..., Results]
 
 
@@ -94,7 +111,8 @@ def running(plan: Plan, study: Study) -> Source:
     """Give a source that does the runs which are missing."""
 
     def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
-        runs = grid(METHODS[method], plan.stream, seeds=range(n_seeds), **plan.choices(*args, **choices))
+        settings = plan.settings_of(method, *args, **choices)
+        runs = grid(_FUNCTIONS[method], plan.stream, seeds=range(n_seeds), **settings)
         return study.run(runs)
 
     return results
@@ -112,12 +130,12 @@ def stored(plan: Plan, entries: Iterable[Entry]) -> Source:
         found.setdefault(digest([entry["run"]["method"], settings]), []).append(entry)
 
     def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
-        own = []
-        for settings in combinations(plan.choices(*args, **choices)):
-            name = digest([describe(METHODS[method]), {key: describe(value) for key, value in settings.items()}])
+        own, chosen = [], plan.settings_of(method, *args, **choices)
+        for settings in combinations(chosen):
+            name = digest([describe(_FUNCTIONS[method]), {key: describe(value) for key, value in settings.items()}])
             own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] < n_seeds]
         if not own:
-            raise DataError(f"the store has no runs of {method} with {plan.choices(*args, **choices)}.")
+            raise DataError(f"the store has no runs of {method} with {chosen}.")
         return Results(own)
 
     return results
