@@ -16,6 +16,7 @@ from daynight.datasets import (
     split_cifar10,
     split_mnist,
 )
+from daynight.deadlines import Seconds, Timer, Until
 from daynight.history import History, Progress, Record
 from daynight.lazy import LazyDataset
 from daynight.network import MaskedNetwork
@@ -55,13 +56,16 @@ __all__ = [
     "OneShot",
     "Progress",
     "Record",
+    "Seconds",
     "SleepPolicy",
     "Split",
     "Steps",
     "Task",
     "TaskStream",
+    "Timer",
     "Training",
     "UniformCycles",
+    "Until",
     "__version__",
     "errors",
     "kept_fraction_per_night",

@@ -21,7 +21,7 @@ from daynight.network import FREE, Biases, Restart
 from daynight.policies import SleepPolicy
 from daynight.prediction import fitted, load, outputs_of, predict
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
-from daynight.schedule import Budget, Night, check_budget
+from daynight.schedule import Budget, Night
 from daynight.sharing import Consolidation, network_of
 from daynight.tasks import Task
 from daynight.training import Training
@@ -176,7 +176,7 @@ class Agent:
         checks.function("on_event", on_event)
         if self.phase in ("dusk", "night"):
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
-        check_budget("the wake's budget", budget)
+        self.training.check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
             trained = union([*self._kept, task], task.name) if self._kept else task
@@ -201,7 +201,7 @@ class Agent:
             day: Index of the day, from 0; None is the one under way or next.
         """
         check_task(task)
-        check_budget("the night's budget", budget)
+        self.training.check_budget("the night's budget", budget)
         day = checks.whole("day", self.day if day is None else day, least=0)
         return dusk_of(task, budget, day, self.network, self.capacity, self.training)
 
@@ -225,7 +225,7 @@ class Agent:
             TrainingError: If the loss is not finite.
         """
         checks.function("on_event", on_event)
-        check_budget("the night's budget", budget)
+        self.training.check_budget("the night's budget", budget)
         self._day_at_dusk("sleep").sleep(policy, budget, on_event)
         self.finish_night(on_event)
 

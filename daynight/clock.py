@@ -10,9 +10,9 @@ from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
-from daynight.policies import SleepPolicy, check_policy, planned_cycles
+from daynight.policies import SleepPolicy, check_policy, planned
 from daynight.progress import ProgressBar
-from daynight.schedule import Budget, check_budget
+from daynight.schedule import Budget
 from daynight.splits import Pair
 from daynight.tasks import Task, TaskStream
 
@@ -49,8 +49,8 @@ class Clock:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
         check_policy(policy)
-        check_budget("wake", wake)
-        check_budget("night", night)
+        agent.training.check_budget("wake", wake)
+        agent.training.check_budget("night", night)
         self.agent = agent
         self.stream = stream if isinstance(stream, TaskStream) else TaskStream(stream)
         self.policy, self.wake, self.night = policy, wake, night
@@ -171,14 +171,18 @@ class Clock:
         self.agent.check(task, day, like=self.stream[0])
         if day < self.agent.day:
             return
-        planned_cycles(self.policy, self.agent.night(task, self.night, day))
+        planned(self.policy, self.agent.night(task, self.night, day))
 
-    def _n_steps(self, end: int) -> int:
-        """Count the agent's steps by the end of the run, as far as the budgets tell."""
+    def _n_steps(self, end: int) -> int | None:
+        """Count the agent's steps by the end of the run; None if the budgets do not tell."""
         total = self.agent.n_steps
         for task in self.stream[self.agent.day : end] if self.agent.day < end else ():
             steps_per_epoch = self.agent.training.steps_per_epoch(task)
-            total += sum(budget.open(steps_per_epoch).n_steps for budget in (self.wake, self.night))
+            for budget in (self.wake, self.night):
+                n_steps = budget.open(steps_per_epoch).n_steps
+                if n_steps is None:
+                    return None
+                total += n_steps
         return total
 
     def _catch_up(self) -> None:

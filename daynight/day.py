@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import attrs
+from torch import Tensor
 
 from daynight import pruning
 from daynight.capacity import Capacity
+from daynight.deadlines import TimeLedger
 from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
 from daynight.network import FREE, MaskedNetwork
-from daynight.policies import SleepPolicy, check_end, follow, planned_cycles
-from daynight.schedule import Budget, Cycle, Ledger, Night, Steps
+from daynight.policies import SleepPolicy, check_end, follow, paced, planned
+from daynight.schedule import Budget, Cycle, Ledger, Measured, Night, Steps
 from daynight.tasks import Task
 from daynight.training import Batches, Training
 
@@ -26,10 +28,12 @@ def dusk_of(
 ) -> Night:
     """Give the snapshot at dusk of the night of `day`, which the totals alone determine."""
     steps_per_epoch = training.steps_per_epoch(task)
+    ledger = budget.open(steps_per_epoch)
     return Night(
         day=day,
         budget=budget,
-        n_steps=budget.open(steps_per_epoch).n_steps,
+        n_steps=ledger.n_steps,
+        price=ledger.price,
         steps_per_epoch=steps_per_epoch,
         dawn_density=capacity.dawn_density(tuple(network.sizes.values()), day),
     )
@@ -83,7 +87,7 @@ class Day:
             self._batches = self.lesson.new_batches("wake")
             self._wake = budget.open(self._training.steps_per_epoch(self.task))
         ledger = self._wake
-        with self._timed():
+        with self._timed(ledger):
             if not ledger.reached(1.0):
                 assert self._batches is not None
                 if not self.lesson.is_begun:
@@ -96,26 +100,41 @@ class Day:
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook) -> None:
         """Run the cycles of the night, or of what is left of it (see `daynight.Agent.sleep`)."""
         night = self.night or self._dusk(budget)
-        n_cycles = planned_cycles(policy, night)
-        with self._timed():
-            if n_cycles is None:
-                night = attrs.evolve(night, measured=self.lesson.measure())
-            if self._ledger is None:
-                self._batches = self.lesson.new_batches("night")
-                self._ledger = budget.open(night.steps_per_epoch)
+        ledger = self._ledger or budget.open(night.steps_per_epoch)
+        with self._timed(ledger):
+            plan, planned_left = planned(policy, night), night.left
             # A night that was interrupted within a REM has spent more than its last finished cycle tells.
-            self.night = night = attrs.evolve(night, spent=max(night.spent, self._ledger.spent))
+            night = attrs.evolve(night, spent=max(night.spent, ledger.spent))
+            if plan is None:
+                night = attrs.evolve(night, measured=self._measured(ledger))
+            if self._ledger is None:
+                self._batches, self._ledger = self.lesson.new_batches("night"), ledger
+            self.night = night
             self.lesson.rest()
-            script = follow(policy, night)
-            cycle = next(script, None)
+            timed = ledger if isinstance(ledger, TimeLedger) else None
+            is_live = plan is None or timed is None
+            script = follow(policy, self.night) if is_live else paced(plan or (), self.night, planned_left)
+            cycle, is_late = next(script, None), False
             while cycle is not None:
-                self._cycle(cycle, n_cycles, on_event)
-                self.night = self.night.after(cycle, self.lesson.measure() if n_cycles is None else None)
+                is_late = is_late or (timed is not None and self._is_late(cycle, timed))
+                if is_late:
+                    cycle = Cycle(keep="dawn", length=self.night.left)
+                is_late |= self._cycle(cycle, None if plan is None else len(plan), on_event)
+                self.night = attrs.evolve(self.night.after(cycle), density=self.night.density)
+                if timed is not None:
+                    self.night = attrs.evolve(self.night, spent=timed.spent)
+                    if is_late:
+                        break
+                    is_late = plan is None and not timed.allows("other")
+                    if is_late:
+                        continue  # no time to measure what the policy would like to know
+                if plan is None:
+                    self.night = attrs.evolve(self.night, measured=self._measured(ledger))
                 try:
                     cycle = script.send(self.night)
                 except StopIteration:
                     cycle = None
-        if self.night.left > 0 or self.night.cycle == 0:
+        if not is_late and (self.night.left > 0 or self.night.cycle == 0):
             check_end(policy, self.night)
 
     def dawn(self, on_event: Hook) -> Record:
@@ -143,42 +162,63 @@ class Day:
             unspent_steps=0 if self._ledger is None else self._ledger.steps_until(1.0),
             n_train=len(self.task.train),
             elapsed_seconds=self._seconds,
+            **self._times(),
         )
 
-    def _cycle(self, cycle: Cycle, n_cycles: int | None, on_event: Hook) -> None:
-        """Prune, and retrain until the cycle's share of the budget is spent."""
+    def _is_late(self, cycle: Cycle, ledger: TimeLedger) -> bool:
+        """Tell whether a night that does not reach its dawn density with a cycle has no time for it."""
+        assert self.night is not None
+        is_last = cycle.resolved(self.night) <= self.night.dawn_density
+        return ledger.reached(1.0) or not (is_last or ledger.allows("prune"))
+
+    def _cycle(self, cycle: Cycle, n_cycles: int | None, on_event: Hook) -> bool:
+        """Prune, and retrain until the cycle's share of the budget is spent.
+
+        Returns:
+            Whether it had to be the last, for want of time.
+        """
         assert self.night is not None
         assert self._ledger is not None
         assert self._batches is not None
-        night, end = self.night, self.night.spent + cycle.length
-        self._prune(night, cycle.resolved(night), on_event)
-        if self._ledger.reached(end):
-            return
-        n_steps = self._ledger.steps_until(end)
+        night, keep, ledger = self.night, cycle.resolved(self.night), self._ledger
+        end = night.spent + cycle.length
+        self._prune(night, keep, on_event)
+        is_last = self.night.density < keep
+        if is_last:
+            end = 1.0
+        elif isinstance(ledger, TimeLedger) and keep > night.dawn_density:
+            end = min(end, 1 - ledger.longest["prune"] / ledger.seconds)
+        if ledger.reached(end):
+            return is_last
+        n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
             self.lesson.optimize(n_steps, n_steps)
         elif self.lesson.is_begun:
             self.lesson.carry_on(n_steps)
         else:
-            self.lesson.optimize(self._ledger.steps_until(1.0), n_steps)
+            self.lesson.optimize(ledger.steps_until(1.0), n_steps)
         sign = Progress(day=self.index, phase="rem", cycle=night.cycle, n_cycles=n_cycles)
-        self.lesson.train(sign, self._batches, self._ledger, end, on_event)
+        self.lesson.train(sign, self._batches, ledger, end, on_event)
+        return is_last
 
     def _prune(self, night: Night, keep: float, on_event: Hook) -> None:
         """Keep exactly as many of the day's weights as the density `keep` means."""
         began = time.perf_counter()
-        held = self._network.held()
-        sizes = self._network.sizes
-        counts = self._capacity.kept(tuple(sizes.values()), self.index, keep)
-        scores = {name: pruning.magnitude(weight) for name, weight in self._network.weights.items()}
-        if self._capacity.ranking == "layer":
-            masks = pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
-        else:
-            masks = pruning.keep_top_globally(scores, held, counts[0], self._capacity.min_per_layer)
+        ledger = self._ledger or Steps(0).open(1)
+        ledger.note_other()
+        masks = self._masks(keep, self._network.held())
+        # A prune may take longer than any before. What is left of a night then has no time for another: be ready.
+        is_timed = isinstance(ledger, TimeLedger) and keep > night.dawn_density
+        ready = self._masks(night.dawn_density, masks) if is_timed else None
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
-        owned = sum(counts)
-        available = self._capacity.available(tuple(sizes.values()), self.index)
+        if keep < night.density:
+            ledger.note_prune()
+        if ready is not None and not ledger.allows("prune"):
+            self._network.release(ready)
+            self.night = attrs.evolve(night, density=night.dawn_density)
+        owned = sum(self._network.count(self.index).values())
+        available = self._capacity.available(tuple(self._network.sizes.values()), self.index)
         on_event(
             Record(
                 kind="prune",
@@ -186,21 +226,49 @@ class Day:
                 phase="nrem",
                 step=self.step,
                 cycle=night.cycle,
-                **self.lesson.validated(),
+                **self.lesson.validated(ledger),
                 density=owned / available if available else 1.0,
                 owned=owned,
                 free=sum(self._network.count(FREE).values()),
                 elapsed_seconds=time.perf_counter() - began,
             )
         )
+        ledger.note_other()
+
+    def _masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Choose the weights to keep at a density of the day's, among those that are held."""
+        sizes = self._network.sizes
+        counts = self._capacity.kept(tuple(sizes.values()), self.index, keep)
+        scores = {name: pruning.magnitude(weight) for name, weight in self._network.weights.items()}
+        if self._capacity.ranking == "layer":
+            return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
+        return pruning.keep_top_globally(scores, held, counts[0], self._capacity.min_per_layer)
+
+    def _measured(self, ledger: Ledger) -> Measured:
+        """Measure the task within the night, which takes its time."""
+        measured = self.lesson.measure()
+        ledger.note_other()
+        return measured
+
+    def _times(self) -> dict[str, Any]:
+        """Give what a night in seconds took, for the record of the day."""
+        ledger = self._ledger
+        if not isinstance(ledger, TimeLedger):
+            return {}
+        return {
+            "night_seconds": ledger.worked_seconds, "budget_seconds": ledger.seconds,
+            "longest_step_seconds": ledger.longest["step"], "longest_prune_seconds": ledger.longest["prune"],
+        }  # fmt: skip
 
     def _dusk(self, budget: Budget) -> Night:
         return dusk_of(self.task, budget, self.index, self._network, self._capacity, self._training)
 
     @contextlib.contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, ledger: Ledger) -> Iterator[None]:
         began = time.perf_counter()
         try:
+            ledger.resume()
             yield
         finally:
+            ledger.pause()
             self._seconds += time.perf_counter() - began

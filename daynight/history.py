@@ -45,8 +45,13 @@ class Record:
             head, and what is kept per task.
         wake_steps: Optimizer steps of the day's wake.
         night_steps: Optimizer steps of its night.
-        unspent_steps: Steps of the night's budget that were not used.
+        unspent_steps: Steps of the night's budget that were not used; in seconds, about as many as there was time for.
         n_train: Number of the day's training examples.
+        night_seconds: Seconds from the beginning of a night in seconds to the end of its last step or prune; what
+            its prunes cost included.
+        budget_seconds: Seconds that it had.
+        longest_step_seconds: Seconds of its longest optimizer step, with what had to be prepared for it.
+        longest_prune_seconds: Seconds of its longest prune.
         elapsed_seconds: Seconds since the phase began; of an evaluation, that it took; in a ``"day"``, those of
             its wake and night together, without evaluations.
     """
@@ -70,6 +75,10 @@ class Record:
     night_steps: int | None = None
     unspent_steps: int | None = None
     n_train: int | None = None
+    night_seconds: float | None = None
+    budget_seconds: float | None = None
+    longest_step_seconds: float | None = None
+    longest_prune_seconds: float | None = None
     elapsed_seconds: float | None = None
 
 

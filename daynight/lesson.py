@@ -85,11 +85,11 @@ class Lesson:
         fit = functools.partial(fitted, dtype=self._network.dtype, device=self._device)
         return LazyBatches(self.task.train, fit, size, generator)
 
-    def optimize(self, n_steps: int, n_steps_now: int) -> None:
+    def optimize(self, n_steps: int | None, n_steps_now: int | None) -> None:
         """Make the optimizer of a phase.
 
         Args:
-            n_steps: Number of steps that it will take.
+            n_steps: Number of steps that it will take; None if nobody knows.
             n_steps_now: Number of these until the next prune.
         """
         if self._chain is None:
@@ -98,7 +98,7 @@ class Lesson:
         loss, narrows = self._training.loss_of(self.task), self._narrows(n_steps_now)
         self._optimization = Optimization(self._network, self._training, loss, n_steps, parts, live, narrows)
 
-    def carry_on(self, n_steps_now: int) -> None:
+    def carry_on(self, n_steps_now: int | None) -> None:
         """Let the last optimizer go on after a prune, for a number of steps until the next."""
         assert self._optimization is not None
         self._optimization.forget_pruned(self._narrows(n_steps_now))
@@ -135,8 +135,9 @@ class Lesson:
                 for loss in train(self._optimization, batches, ledger, end, on_step):
                     seconds = time.perf_counter() - began
                     record = Record(kind="epoch", day=self._day, phase=sign.phase, step=self.step, cycle=sign.cycle,
-                                    loss=loss, **self.validated(), elapsed_seconds=seconds)  # fmt: skip
+                                    loss=loss, **self.validated(ledger), elapsed_seconds=seconds)  # fmt: skip
                     tell(record)
+                    ledger.note_other()
             self.check_finite()
         except TrainingError as error:
             where = f"day {self._day}, {sign.phase}" + ("" if sign.cycle is None else f", cycle {sign.cycle}")
@@ -170,9 +171,9 @@ class Lesson:
         outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
         return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
 
-    def validated(self) -> dict[str, Any]:
-        """Measure on the validation split, if there is one, for a record."""
-        if self.task.validation is None:
+    def validated(self, ledger: Ledger | None = None) -> dict[str, Any]:
+        """Measure on the validation split, if there is one and the phase has time for it, for a record."""
+        if self.task.validation is None or (ledger is not None and not ledger.allows("other")):
             return {}
         measured = self.measure()
         return {"validation_loss": measured.loss, "validation_score": measured.score}
@@ -183,9 +184,9 @@ class Lesson:
             return None
         return load(self.task.train, self._network.dtype, self._device)
 
-    def _narrows(self, n_steps: int) -> bool:
+    def _narrows(self, n_steps: int | None) -> bool:
         # To leave inputs out of all examples takes about as long as to read them in two epochs.
-        return n_steps >= 2 * self._training.steps_per_epoch(self.task)
+        return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task)
 
     @interrupts.deferred()
     def _draw(self) -> tuple[list[Part] | None, Tensor | None]:

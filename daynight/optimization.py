@@ -36,7 +36,7 @@ class Optimization:
         network: The network, in a day. What is trained is in it after `flush`.
         training: The settings.
         loss: Function of (outputs, targets) to a scalar.
-        n_steps: Number of steps that this optimizer will take, for the scheduler.
+        n_steps: Number of steps that this optimizer will take, for the scheduler; None if nobody knows.
         parts: The network as a chain; None leaves it whole.
         live: Which of its flattened inputs are not zero throughout; None if nobody knows.
         narrows: Whether inputs that are not read may be left out of the batches too.
@@ -50,7 +50,7 @@ class Optimization:
         network: MaskedNetwork,
         training: Training,
         loss: Loss,
-        n_steps: int,
+        n_steps: int | None,
         parts: Sequence[Part] | None = None,
         live: Units = None,
         narrows: bool = False,
@@ -63,7 +63,7 @@ class Optimization:
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
-        self._scheduler = training.make_scheduler(self._optimizer, n_steps)
+        self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
         self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
 

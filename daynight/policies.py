@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import numbers
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 
 import attrs
 
@@ -99,7 +99,7 @@ class NoSleep(SleepPolicy):
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the one cycle."""
-        yield Cycle(keep="dawn", length=0.0)
+        yield Cycle(keep="dawn", length=night.price)
 
 
 class ExplicitCycles(SleepPolicy):
@@ -151,18 +151,37 @@ def check_policy(policy: object) -> None:
         raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {policy!r}.{hint}")
 
 
-def planned_cycles(policy: SleepPolicy, night: Night) -> int | None:
-    """Count the cycles of the policy's plan; None if the policy reacts.
+def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
+    """Give the policy's plan; None if the policy reacts.
 
     Raises:
         SettingError: If `policy` is not a sleep policy.
         PolicyError: If the plan breaks a rule of the night.
     """
     check_policy(policy)
+    if night.price > 1:
+        raise PolicyError(f"the night's budget {night.budget!r} does not pay for a single prune: lower its price.")
     try:
-        return len(policy.plan(night))
+        return policy.plan(night)
     except ReactivePolicyError:
         return None
+
+
+def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
+    """Give the cycles of a plan, of which those to come share what is left in proportion.
+
+    Args:
+        plan: The cycles.
+        night: The snapshot before them; send the next one after each cycle.
+        left: Share of the budget that was left when they were planned.
+
+    Yields:
+        The cycles, longer or shorter as there is more or less left than planned.
+    """
+    for cycle in plan:
+        length = cycle.length * night.left / left if left > 0 else 0.0
+        left -= cycle.length
+        night = yield attrs.evolve(cycle, length=length)
 
 
 def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
@@ -238,7 +257,16 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             f"{where}: keep={keep:.6g} is below the dawn density {night.dawn_density:.6g}. Keep at least "
             "night.dawn_density."
         )
+    if keep < night.density and cycle.length < night.price * (1 - TOLERANCE):
+        raise PolicyError(
+            f"{where}: its prune costs {night.price:.6g} of the night's budget, and the cycle takes "
+            f"{cycle.length:.6g}. The length of a cycle includes the price of its NREM, night.price: plan fewer "
+            "cycles, or longer ones."
+        )
     total = night.spent + cycle.length
+    if night.n_steps is None and night.measured is not None:
+        # Time has passed as it would, and not as it was planned.
+        return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:
         raise PolicyError(
             f"{where}: overspends: its cycles would take {total:.6g} of the night's budget. Lengths are "

@@ -14,23 +14,24 @@ class ProgressBar:
 
     Args:
         n_days: Number of days of the run.
-        n_steps: Optimizer steps of the run, all days together.
+        n_steps: Optimizer steps of the run, all days together; None if nobody knows.
         step: Steps taken before it.
         stream: Where it is shown; None is the standard error.
     """
 
-    def __init__(self, n_days: int, n_steps: int, step: int = 0, stream: IO[str] | None = None) -> None:
+    def __init__(self, n_days: int, n_steps: int | None, step: int = 0, stream: IO[str] | None = None) -> None:
         from tqdm import tqdm
 
         self._n_days = n_days
         self._n_cycles: int | None = None
+        known = "{desc} |{bar}| {percentage:3.0f}% {elapsed}, {remaining} left"
         self._bar = tqdm(
             total=n_steps,
             initial=step,
             file=stream or sys.stderr,
             unit="step",
             dynamic_ncols=True,
-            bar_format="{desc} |{bar}| {percentage:3.0f}% {elapsed}, {remaining} left",
+            bar_format="{desc}, {n_fmt} steps, {elapsed}" if n_steps is None else known,
         )
 
     def __call__(self, event: Event) -> None:

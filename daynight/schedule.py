@@ -29,6 +29,10 @@ def _steps(n: Any) -> int:
     return checks.whole("Steps: n", n, least=0, most=MAX_BUDGET)
 
 
+def _price(price: Any) -> float:
+    return checks.finite("price", price, least=0, most=MAX_BUDGET)
+
+
 def _length(length: Any) -> float:
     return checks.finite("Cycle: length", length, least=0)
 
@@ -41,10 +45,12 @@ def round_half_up(value: float) -> int:
 class Ledger(abc.ABC):
     """What one phase may spend and has spent; a `Budget` opens one for each phase."""
 
-    #: The optimizer steps that the phase will take, known beforehand in budgets of steps.
-    n_steps: int
+    #: The optimizer steps that the phase will take; None where nobody knows, in budgets of time.
+    n_steps: int | None
     #: The optimizer steps that it has taken.
     spent_steps: int
+    #: Share of the budget that a prune costs, 0 or more.
+    price: float = 0.0
 
     @property
     @abc.abstractmethod
@@ -60,25 +66,54 @@ class Ledger(abc.ABC):
         """Tell whether `share` (0 to 1) of the budget is spent."""
 
     @abc.abstractmethod
-    def steps_until(self, share: float) -> int:
-        """Tell how many optimizer steps are left until `share` (0 to 1) of the budget is spent."""
+    def steps_until(self, share: float) -> int | None:
+        """Tell how many optimizer steps are left until `share` (0 to 1) of the budget is spent; None if unknown."""
+
+    def note_prune(self) -> None:  # noqa: B027
+        """Enter one prune, at the budget's price."""
+
+    def note_other(self) -> None:  # noqa: B027
+        """Enter what has been done since the last step or prune, and is neither: it takes time and no steps."""
+
+    def allows(self, what: str) -> bool:
+        """Tell whether there is time for a ``"prune"``, or for something ``"other"`` such as a measurement."""
+        return True
+
+    def resume(self) -> None:  # noqa: B027
+        """Let time pass, if the budget is of time."""
+
+    def pause(self) -> None:  # noqa: B027
+        """Stop the time."""
 
 
 class StepLedger(Ledger):
-    """A ledger in optimizer steps. Shares become whole steps by rounding cumulative totals."""
+    """A ledger in optimizer steps. Shares and prices become whole steps by rounding cumulative totals.
 
-    def __init__(self, n_steps: int) -> None:
-        self.n_steps = n_steps
+    Args:
+        n_steps: What may be spent.
+        price_steps: What a prune costs.
+    """
+
+    n_steps: int
+
+    def __init__(self, n_steps: int, price_steps: float = 0.0) -> None:
+        self.n_steps, self.price_steps = n_steps, price_steps
+        self.price = price_steps / n_steps if n_steps else (math.inf if price_steps else 0.0)
         self.spent_steps = 0
+        self.n_prunes = 0
 
     @property
     def spent(self) -> float:
         """Share of the budget that is spent, 0 to 1."""
-        return self.spent_steps / self.n_steps if self.n_steps else 0.0
+        return min(1.0, self._total / self.n_steps) if self.n_steps else 0.0
 
     def note_step(self) -> None:
         """Enter one optimizer step."""
         self.spent_steps += 1
+
+    def note_prune(self) -> None:
+        """Enter one prune."""
+        self.n_prunes += 1
 
     def reached(self, share: float) -> bool:
         """Tell whether `share` (0 to 1) of the budget is spent."""
@@ -87,7 +122,11 @@ class StepLedger(Ledger):
     def steps_until(self, share: float) -> int:
         """Tell how many optimizer steps are left until `share` (0 to 1) is spent."""
         boundary = min(self.n_steps, round_half_up(share * self.n_steps))
-        return max(0, boundary - self.spent_steps)
+        return max(0, boundary - self._total)
+
+    @property
+    def _total(self) -> int:
+        return self.spent_steps + (round_half_up(self.n_prunes * self.price_steps) if self.price_steps else 0)
 
 
 class Budget(abc.ABC):
@@ -100,32 +139,36 @@ class Budget(abc.ABC):
 
 @attrs.frozen
 class Epochs(Budget):
-    """A budget in epochs of the day's task; NREM is free.
+    """A budget in epochs of the day's task.
 
     Args:
         n: Number of epochs, from 0 to 10^12; need not be whole. It is spent in whole optimizer steps.
+        price: Epochs that each NREM costs of a night, 0 or more.
     """
 
     n: float = attrs.field(converter=_epochs)
+    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
         """Open the ledger of one phase."""
-        return StepLedger(round_half_up(self.n * steps_per_epoch))
+        return StepLedger(round_half_up(self.n * steps_per_epoch), self.price * steps_per_epoch)
 
 
 @attrs.frozen
 class Steps(Budget):
-    """A budget in optimizer steps; NREM is free.
+    """A budget in optimizer steps.
 
     Args:
         n: Number of optimizer steps, a whole number from 0 to 10^12.
+        price: Optimizer steps that each NREM costs of a night, 0 or more; need not be whole.
     """
 
     n: int = attrs.field(converter=_steps)
+    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
         """Open the ledger of one phase."""
-        return StepLedger(self.n)
+        return StepLedger(self.n, self.price)
 
 
 def check_budget(name: str, value: Any) -> None:
@@ -151,7 +194,7 @@ class Cycle:
         keep: Fraction of the day's available weights that is kept once this NREM is over, above 0 and
             up to 1. It is absolute, so fractions never compound. ``"dawn"`` is the density that the
             night must end with.
-        length: Share of the whole night's budget that the cycle takes, 0 to 1.
+        length: Share of the whole night's budget that the cycle takes, 0 to 1, the price of its NREM included.
     """
 
     keep: Density = attrs.field(converter=_density)
@@ -180,10 +223,11 @@ class Night:
     Attributes:
         day: Index of the day, from 0.
         budget: What the night may spend.
-        n_steps: The budget in optimizer steps.
+        n_steps: The budget in optimizer steps; None in a budget of time.
         steps_per_epoch: Optimizer steps in one epoch of the day's task.
         density: Fraction of the weights available at dusk that is kept now; 1 at dusk.
         dawn_density: The density to reach by dawn, above 0 and up to 1.
+        price: Share of the budget that an NREM costs, 0 or more.
         spent: Share of the budget spent so far, 0 to 1.
         cycle: Index of the cycle to come, from 0.
         measured: What was measured now, or None while a plan is made.
@@ -191,9 +235,10 @@ class Night:
 
     day: int
     budget: Budget
-    n_steps: int
+    n_steps: int | None
     steps_per_epoch: int
     dawn_density: float
+    price: float = 0.0
     density: float = 1.0
     spent: float = 0.0
     cycle: int = 0

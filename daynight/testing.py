@@ -1,11 +1,15 @@
-"""Small things to try daynight with: a toy stream and a toy network that learn in no time."""
+"""Small things to try daynight with: a toy stream and a toy network that learn in no time, and a clock of their own."""
 
 from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from daynight import seeding
+from daynight import checks, seeding
+from daynight.deadlines import Timer
 from daynight.models import MLP
 from daynight.tasks import Task, TaskStream
 
@@ -51,3 +55,42 @@ def _blobs(index: int, n_features: int, n_classes: int, n_train: int, n_test: in
         n_outputs=n_classes,
         name=f"toy {index}",
     )
+
+
+class FakeTimer(Timer):
+    """Tells a simulated time, in which only optimizer steps and prunes take any: nights in seconds then repeat.
+
+    Args:
+        step_seconds: What an optimizer step takes, 0 or more: a number, or a function of how many there were before.
+        prune_seconds: What a prune takes, likewise.
+        start: When it begins, in the machine's time zone.
+    """
+
+    def __init__(
+        self,
+        step_seconds: float | Callable[[int], float] = 0.01,
+        prune_seconds: float | Callable[[int], float] = 0.0,
+        start: datetime.datetime = datetime.datetime(2001, 1, 1, 22, 0),
+    ) -> None:
+        self._seconds = {"step": step_seconds, "prune": prune_seconds}
+        self._n = {"step": 0, "prune": 0}
+        self._start = start.astimezone()
+        self._passed = 0.0
+
+    def now(self) -> float:
+        """Give the simulated seconds since an odd moment, so that mixing it up with a real clock shows."""
+        return 10_007.0 + self._passed
+
+    def wall(self) -> datetime.datetime:
+        """Give simulated date and time of day."""
+        return self._start + datetime.timedelta(seconds=self._passed)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, 0 seconds or more."""
+        self._passed += checks.finite("advance: seconds", seconds, least=0)
+
+    def worked(self, what: str) -> None:
+        """Let the time pass that this piece of work takes."""
+        seconds = self._seconds[what]
+        self.advance(seconds(self._n[what]) if callable(seconds) else seconds)
+        self._n[what] += 1

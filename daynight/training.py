@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from daynight import checks, metrics
 from daynight.errors import SettingError
+from daynight.schedule import check_budget
 from daynight.splits import Split
 from daynight.tasks import Task
 
@@ -89,6 +90,19 @@ class Training:
     def steps_per_epoch(self, task: Task) -> int:
         """Count the optimizer steps of one epoch of `task`."""
         return -(-len(task.train) // self.batch_size)
+
+    def check_budget(self, name: str, budget: Any) -> None:
+        """Refuse what is no budget, or one that does not go with these settings.
+
+        Raises:
+            SettingError: If a scheduler has to know a number of steps that a budget of time does not tell.
+        """
+        check_budget(name, budget)
+        if self.scheduler is not None and budget.open(1).n_steps is None:
+            raise SettingError(
+                f"{name}, {budget!r}, does not go with Training(scheduler=...): that is called with the number of "
+                "steps, which a budget of time does not tell. Give Epochs or Steps, or no scheduler."
+            )
 
     def loss_of(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
         """Give the loss for `task`; in a union of tasks, each example's is that of its own task's outputs."""

@@ -19,7 +19,7 @@ from daynight import (
     pruned_fraction_per_round,
 )
 from daynight.errors import PolicyError, ReactivePolicyError, SettingError
-from daynight.policies import MAX_CYCLES, follow, planned_cycles
+from daynight.policies import MAX_CYCLES, follow, planned
 from daynight.schedule import Measured
 
 
@@ -232,8 +232,8 @@ class Halves(SleepPolicy):
 def test_reactive_policy_has_no_plan_and_says_so():
     with pytest.raises(ReactivePolicyError, match="reads the night's loss or score, so it has no plan beforehand"):
         Halves().plan(dusk(measured=Measured(0.1, 1.0, "validation")))
-    assert planned_cycles(Halves(), dusk()) is None
-    assert planned_cycles(UniformCycles(5), dusk()) == 5
+    assert planned(Halves(), dusk()) is None
+    assert planned(UniformCycles(5), dusk()) == UniformCycles(5).plan(dusk())
 
 
 def test_reactive_policy_is_followed_cycle_by_cycle():
@@ -261,7 +261,7 @@ def test_snapshots_reach_a_static_policy_while_planned():
 
 def test_policy_class_in_place_of_an_instance_is_refused():
     with pytest.raises(SettingError, match=r"must be a SleepPolicy.*Did you mean OneShot\(\.\.\.\)\?"):
-        planned_cycles(OneShot, dusk())
+        planned(OneShot, dusk())
 
 
 @pytest.mark.parametrize("policy", [UniformCycles(8), OneShot(), NoSleep(), ExplicitCycles([1, 2])])

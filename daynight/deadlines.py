@@ -1,0 +1,249 @@
+"""Budgets of time: nights that end after so many seconds, or by a time of day."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+import time
+from typing import Any
+
+import attrs
+
+from daynight import checks
+from daynight.errors import SettingError
+from daynight.schedule import MAX_BUDGET, Budget, Ledger
+
+#: Weight of the last step in the running mean of their durations.
+_NEWEST = 0.1
+
+
+class Timer:
+    """Tells the time of budgets of time. Another one, such as `daynight.testing.FakeTimer`, simulates a machine."""
+
+    def now(self) -> float:
+        """Give the seconds since some moment, which stays the same as long as the process lives."""
+        return time.monotonic()
+
+    def wall(self) -> datetime.datetime:
+        """Give date and time of day, with their time zone."""
+        return datetime.datetime.now().astimezone()
+
+    def worked(self, what: str) -> None:
+        """Hear of work that is done: ``"step"`` after an optimizer step, ``"prune"`` after an NREM."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class TimeLedger(Ledger):
+    """A ledger in seconds. No time passes before `resume` and after `pause`.
+
+    The budget is spent as soon as the next step would end after it, as far as the steps before tell.
+
+    Args:
+        seconds: What may be spent.
+        price_seconds: What a prune costs beside the time that it takes.
+        timer: Tells the time.
+
+    Attributes:
+        longest: Seconds of the longest ``"step"``, ``"prune"`` and ``"other"`` (what is done between them, such as a
+            measurement). What is prepared for a step is a part of it.
+    """
+
+    n_steps = None
+
+    def __init__(self, seconds: float, price_seconds: float, timer: Timer) -> None:
+        self.seconds, self.price_seconds = seconds, price_seconds
+        self.price = price_seconds / seconds if seconds else (math.inf if price_seconds else 0.0)
+        self.spent_steps = self.n_prunes = 0
+        self.longest = {"step": 0.0, "prune": 0.0, "other": 0.0}
+        self._timer = timer
+        self._step_seconds: float | None = None  # a running mean
+        self._preparing_seconds = 0.0  # the most that a first step after a prune has taken
+        self._is_prepared = False
+        self._before = 0.0  # spent until it was paused last
+        self._since: float | None = None  # when it was resumed
+        self._mark = 0.0  # when the last piece of work was over
+        self._worked = 0.0  # what was spent when the last step or prune was
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """What is spent, prices included; more than the budget once that is over."""
+        running = 0.0 if self._since is None else self._timer.now() - self._since
+        return self._before + running + self.n_prunes * self.price_seconds
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        return min(1.0, max(0.0, self.elapsed_seconds / self.seconds)) if self.seconds else 1.0
+
+    def resume(self) -> None:
+        """Let time pass."""
+        self._since = self._mark = self._timer.now()
+        self._is_prepared = False
+
+    def pause(self) -> None:
+        """Stop the time."""
+        if self._since is not None:
+            self._before += self._timer.now() - self._since
+            self._since = None
+
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+        self._timer.worked("step")
+        self.spent_steps += 1
+        seconds = self._lap("step")
+        if not self._is_prepared:
+            self._is_prepared, self._preparing_seconds = True, max(self._preparing_seconds, seconds)
+        elif self._step_seconds is None:
+            self._step_seconds = seconds
+        else:
+            self._step_seconds += _NEWEST * (seconds - self._step_seconds)
+
+    def note_prune(self) -> None:
+        """Enter one prune."""
+        self._timer.worked("prune")
+        self.n_prunes += 1
+        self._lap("prune", self.price_seconds)
+        self._is_prepared = False
+
+    def note_other(self) -> None:
+        """Enter what has been done since the last step or prune, and is neither."""
+        self._lap("other")
+
+    @property
+    def worked_seconds(self) -> float:
+        """What was spent when the last step or prune was over."""
+        return self._worked
+
+    def allows(self, what: str) -> bool:
+        """Tell whether there is time left for one more piece of work, as long as the longest of its kind."""
+        return self.seconds - self.elapsed_seconds >= self.longest[what]
+
+    def reached(self, share: float) -> bool:
+        """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
+        step = self._step_seconds or 0.0
+        ahead = step if self._is_prepared else max(step, self._preparing_seconds)
+        left = share * self.seconds - self.elapsed_seconds
+        # A share within the night ends at the step that is nearest to it, and the night before it is over.
+        return left <= 0 or left < (ahead if share >= 1 else ahead / 2)
+
+    def steps_until(self, share: float) -> int | None:
+        """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
+        if self._step_seconds is None:
+            return None
+        left = share * self.seconds - self.elapsed_seconds
+        return max(0, int(min(left / self._step_seconds, MAX_BUDGET))) if self._step_seconds else MAX_BUDGET
+
+    def _lap(self, what: str, more: float = 0.0) -> float:
+        now = self._timer.now()
+        seconds, self._mark = now - self._mark + more, now
+        self.longest[what] = max(self.longest[what], seconds)
+        if what != "other":
+            self._worked = self.elapsed_seconds
+        return seconds
+
+
+class DeadlineLedger(TimeLedger):
+    """A ledger that ends by the clock, whether or not the program is running.
+
+    Args:
+        deadline: When it ends, with its time zone.
+        price_seconds: What a prune costs beside the time that it takes.
+        timer: Tells the time.
+    """
+
+    def __init__(self, deadline: datetime.datetime, price_seconds: float, timer: Timer) -> None:
+        super().__init__(max(0.0, (deadline - timer.wall()).total_seconds()), price_seconds, timer)
+        self.deadline = deadline
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """What is spent, prices included; more than the budget once that is over."""
+        left = (self.deadline - self._timer.wall()).total_seconds()
+        return self.seconds - left + self.n_prunes * self.price_seconds
+
+
+def _seconds(n: Any) -> float:
+    return checks.finite("Seconds: n", n, least=0, most=MAX_BUDGET)
+
+
+def _reserve(reserve: Any) -> float:
+    return checks.finite("reserve", reserve, least=0, most=MAX_BUDGET)
+
+
+def _price(price: Any) -> float:
+    return checks.finite("price", price, least=0, most=MAX_BUDGET)
+
+
+def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
+    if not isinstance(timer, Timer):
+        raise SettingError(f"timer must be a Timer, such as FakeTimer(), not {timer!r}.")
+
+
+@attrs.frozen
+class Seconds(Budget):
+    """A budget in seconds of wall-clock time.
+
+    A night ends on time: with the last optimizer step that fits in, and at the dawn density. It is late by one step
+    and one prune at most, where they take longer than those before. What follows at dawn, such as evaluating and
+    saving, comes after it. While the program is down, the time stands still.
+
+    Args:
+        n: Number of seconds, from 0 to 10^12.
+        price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
+        reserve: Seconds of `n` that are kept free for what follows the night, 0 up to `n`.
+        timer: Tells the time.
+    """
+
+    n: float = attrs.field(converter=_seconds)
+    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
+    timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.reserve > self.n:
+            raise SettingError(f"Seconds: reserve must be at most n, {self.n:g}, not {self.reserve:g}.")
+
+    def open(self, steps_per_epoch: int) -> TimeLedger:
+        """Open the ledger of one phase."""
+        return TimeLedger(self.n - self.reserve, self.price, self.timer)
+
+
+def _time_of_day(when: Any) -> str:
+    found = re.fullmatch(r"(\d{1,2}):(\d{2})", when) if isinstance(when, str) else None
+    if found is None or int(found[1]) > 23 or int(found[2]) > 59:
+        raise SettingError(f"Until: when must be a time of day from '00:00' to '23:59', not {when!r}.")
+    return f"{int(found[1]):02}:{found[2]}"
+
+
+@attrs.frozen
+class Until(Budget):
+    """A budget that ends by the clock: at the next time of day like this, of the machine's time zone.
+
+    It is set when the phase begins, and stays; time passes while the program is down, too. Else it is as `Seconds`.
+
+    Args:
+        when: Time of day, such as ``"06:30"``.
+        price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
+        reserve: Seconds before `when` that are kept free for what follows the night, 0 or more.
+        timer: Tells the time.
+    """
+
+    when: str = attrs.field(converter=_time_of_day)
+    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
+    timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
+
+    def open(self, steps_per_epoch: int) -> DeadlineLedger:
+        """Open the ledger of one phase."""
+        return DeadlineLedger(self._next() - datetime.timedelta(seconds=self.reserve), self.price, self.timer)
+
+    def _next(self) -> datetime.datetime:
+        now = self.timer.wall()
+        hour, minute = map(int, self.when.split(":"))
+        due = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        if due <= now:
+            due += datetime.timedelta(days=1)
+        return due.replace(tzinfo=None).astimezone()  # clocks may be put forward or back in between

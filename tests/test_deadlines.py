@@ -1,0 +1,247 @@
+"""Nights in seconds, by the clock, and at a price."""
+
+import datetime
+import math
+import pickle
+
+import attrs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daynight import (
+    Agent,
+    Capacity,
+    Clock,
+    Cycle,
+    Epochs,
+    ExplicitCycles,
+    Night,
+    NoSleep,
+    OneShot,
+    Seconds,
+    SleepPolicy,
+    Steps,
+    Training,
+    UniformCycles,
+    Until,
+)
+from daynight.errors import PolicyError, SettingError
+from daynight.testing import FakeTimer, toy_network, toy_stream
+
+DURATIONS = st.lists(st.floats(0.001, 5.0), min_size=1, max_size=8)
+
+
+class Halves(SleepPolicy):
+    """Reacts: reads the loss, and halves the density until dawn, in tenths of the night."""
+
+    def cycles(self, night):
+        while night.density > night.dawn_density:
+            assert math.isfinite(night.loss)
+            night = yield Cycle(keep=max(night.density / 2, night.dawn_density), length=0.1)
+
+
+def make_agent(**changes):
+    training = Training(batch_size=10, **changes)  # 40 examples: four steps an epoch
+    return Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=training)
+
+
+def night_of(policy, budget, agent=None):
+    """Live a day, and give the records of its night and of the day."""
+    agent, records = make_agent() if agent is None else agent, []
+    agent.wake(toy_stream(2)[agent.day], Epochs(1))
+    agent.sleep(policy, budget, lambda event: records.append(event) if hasattr(event, "kind") else None)
+    return records
+
+
+def test_a_night_in_seconds_takes_the_steps_that_fit():
+    # A prune of 1 s and steps of 0.5 s: ten seconds have room for 18 of them.
+    *_, day = night_of(OneShot(), Seconds(10, timer=FakeTimer(0.5, 1.0)))
+    assert (day.night_steps, day.night_seconds, day.budget_seconds, day.unspent_steps) == (18, 10.0, 10.0, 0)
+    assert (day.longest_step_seconds, day.longest_prune_seconds) == (0.5, 1.0)
+
+
+def test_cycles_share_what_is_left():
+    # Four cycles of 2.5 s each were planned; something else takes 4 s after the first prune, and the others share 6 s.
+    timer, steps = FakeTimer(0.25), []
+
+    def hear(event):
+        if getattr(event, "kind", None) == "prune":
+            timer.advance(0.0 if steps else 4.0)
+            steps.append(event.step)
+
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+    agent.sleep(UniformCycles(4), Seconds(10, timer=timer), hear)
+    assert [b - a for a, b in zip(steps, [*steps[1:], agent.n_steps], strict=True)] == [0, 8, 8, 8]
+    assert agent.days[0].night_seconds == 10.0
+
+
+def test_a_machine_that_is_too_slow_for_the_plan_prunes_once_and_ends():
+    # Ten prunes of 2 s do not fit into 7 s: after two, only the one that reaches the dawn density does.
+    records = night_of(UniformCycles(10), Seconds(7, timer=FakeTimer(0.25, 2.0)))
+    densities = [record.density for record in records if record.kind == "prune"]
+    assert len(densities) == 3
+    assert densities[-1] == pytest.approx(records[-1].owned / 112, abs=0.01)
+    assert records[-1].night_seconds == 7.0
+
+
+@pytest.mark.parametrize("policy", [OneShot(), UniformCycles(5), ExplicitCycles([(0.8, 0.2), ("dawn", 0.3)]), Halves()])
+@settings(max_examples=15, deadline=None)
+@given(budget=st.sampled_from([0.0, 0.001, 1.0, 30.0]), steps=DURATIONS, prunes=DURATIONS)
+def test_no_night_is_late_by_more_than_a_step_and_a_prune(policy, budget, steps, prunes):
+    timer = FakeTimer(lambda n: steps[n % len(steps)], lambda n: prunes[n % len(prunes)])
+    agent = make_agent()
+    *_, day = night_of(policy, Seconds(budget, timer=timer), agent)
+    late = day.night_seconds - budget
+    assert late <= day.longest_step_seconds + day.longest_prune_seconds + 1e-9
+    assert day.owned == sum(agent.network.count(0).values()) == 33
+    assert torch.isfinite(agent.predict(toy_stream(2)[0].test.inputs, 0)).all()
+    assert day.phase == "dawn"
+
+
+def test_nights_under_a_fake_timer_repeat():
+    def life():
+        agent = make_agent()
+        timer = FakeTimer(lambda n: 0.1 + 0.01 * (n % 7), 0.3)
+        clock = Clock(agent, toy_stream(2), policy=Halves(), wake=Epochs(2), night=Seconds(6, timer=timer))
+        history = clock.run()
+        return [attrs.evolve(record, elapsed_seconds=None) for record in history.records]
+
+    assert life() == life()
+
+
+def test_a_wake_may_have_seconds_too():
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Seconds(1, timer=FakeTimer(0.125)))
+    assert agent.n_steps == 8
+
+
+def test_a_reserve_is_kept_free():
+    *_, day = night_of(OneShot(), Seconds(10, reserve=4, timer=FakeTimer(0.5)))
+    assert (day.night_steps, day.budget_seconds) == (12, 6.0)
+
+
+def test_a_price_in_seconds_comes_on_top():
+    # Two prunes of 1 s that cost another 2 s each leave 4 s for steps of 0.5 s.
+    *_, day = night_of(UniformCycles(2), Seconds(10, price=2, timer=FakeTimer(0.5, 1.0)))
+    assert day.night_steps == 8
+
+
+def test_time_stands_still_while_the_program_is_down():
+    timer = FakeTimer(0.5)
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+
+    def stop(event):
+        if getattr(event, "kind", None) == "prune":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agent.sleep(OneShot(), Seconds(5, timer=timer), stop)
+    timer.advance(1000)
+    agent.sleep(OneShot(), Seconds(5, timer=timer))
+    assert agent.days[0].night_steps == 10
+
+
+def test_a_deadline_does_not_wait():
+    # At 22:00:00, the next 22:01 is in a minute; ten seconds of it are reserved.
+    timer = FakeTimer(0.5)
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+
+    def stop(event):
+        if getattr(event, "kind", None) == "prune":
+            raise KeyboardInterrupt
+
+    budget = Until("22:01", reserve=10, timer=timer)
+    with pytest.raises(KeyboardInterrupt):
+        agent.sleep(OneShot(), budget, stop)
+    timer.advance(45)
+    agent.sleep(OneShot(), budget)
+    assert agent.days[0].night_steps == 10
+    timer.advance(1000)
+    *_, day = night_of(NoSleep(), Until("22:00", timer=timer), agent)
+    assert day.budget_seconds == pytest.approx(86_400 - 1050 - 0.0, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "when", "hours"), [((1, 0), "06:30", 5.5), ((6, 30), "06:30", 24), ((7, 0), "6:30", 23.5)]
+)
+def test_until_is_the_next_such_time_of_day(now, when, hours):
+    timer = FakeTimer(start=datetime.datetime(2001, 1, 2, *now))
+    assert Until(when, timer=timer).open(10).seconds == pytest.approx(hours * 3600)
+
+
+def test_a_ledger_in_seconds_survives_being_pickled():
+    ledger = Seconds(10, timer=FakeTimer(1.0)).open(4)
+    ledger.resume()
+    for _ in range(3):
+        ledger.note_step()
+    ledger.pause()
+    again = pickle.loads(pickle.dumps(ledger))
+    assert (again.spent, again.spent_steps, again.steps_until(1.0)) == (0.3, 3, 7)
+
+
+def test_prices_in_epochs_and_steps():
+    # Four steps an epoch: a prune at half an epoch costs two steps.
+    *_, day = night_of(UniformCycles(4), Epochs(5, price=0.5))
+    assert (day.night_steps, day.unspent_steps) == (20 - 8, 0)
+    *_, day = night_of(NoSleep(), Steps(9, price=2.5))
+    assert (day.night_steps, day.unspent_steps) == (0, 6)
+
+
+@given(n_steps=st.integers(1, 500), n=st.integers(1, 40), price=st.floats(0, 12))
+def test_prices_and_steps_never_exceed_the_budget(n_steps, n, price):
+    ledger, end = Steps(n_steps, price=price).open(1), 0.0
+    if n * price > n_steps:
+        night = Night(day=0, budget=Steps(n_steps, price=price), n_steps=n_steps, steps_per_epoch=1, dawn_density=0.1,
+                      price=ledger.price)  # fmt: skip
+        with pytest.raises(PolicyError, match="its prune costs"):
+            UniformCycles(n).plan(night)
+        return
+    for _ in range(n):
+        end += 1 / n
+        ledger.note_prune()
+        for _ in range(ledger.steps_until(end)):
+            ledger.note_step()
+    assert ledger.spent_steps + math.floor(n * price + 0.5) == n_steps or ledger.spent_steps == 0
+
+
+def test_what_cannot_be_paid_is_refused_before_training():
+    agent = make_agent()
+    clock = Clock(agent, toy_stream(2), policy=UniformCycles(4), wake=Epochs(1), night=Epochs(1, price=0.5))
+    with pytest.raises(PolicyError, match=r"its prune costs 0.5 of the night's budget, and the cycle takes 0.25"):
+        clock.run()
+    clock = Clock(agent, toy_stream(2), policy=NoSleep(), wake=Epochs(1), night=Epochs(0, price=0.5))
+    with pytest.raises(PolicyError, match=r"Epochs\(n=0.0, price=0.5\) does not pay for a single prune"):
+        clock.run()
+    assert agent.n_steps == 0
+
+
+def test_schedulers_need_a_number_of_steps():
+    agent = make_agent(scheduler=lambda optimizer, n: torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=n))
+    with pytest.raises(SettingError, match=r"night, Seconds\(n=5.0, .*does not go with Training\(scheduler"):
+        Clock(agent, toy_stream(2), policy=OneShot(), wake=Epochs(1), night=Seconds(5))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Seconds(-1), "Seconds: n must be 0 or more"),
+        (lambda: Seconds("1"), "Seconds: n must be a finite number"),
+        (lambda: Seconds(1, reserve=2), "reserve must be at most n, 1, not 2"),
+        (lambda: Seconds(1, price=-1), "price must be 0 or more"),
+        (lambda: Seconds(1, timer=1), "timer must be a Timer"),
+        (lambda: Until("25:00"), "when must be a time of day from '00:00' to '23:59', not '25:00'"),
+        (lambda: Until("0630"), "when must be a time of day"),
+        (lambda: Until(630), "when must be a time of day"),
+        (lambda: Epochs(1, price=math.nan), "price must be a finite number"),
+        (lambda: Steps(1, price=-0.5), "price must be 0 or more"),
+        (lambda: FakeTimer().advance(-1), "advance: seconds must be 0 or more"),
+    ],
+)
+def test_budgets_of_time_refuse(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
