@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from daynight import errors, metrics, models
+from daynight import errors, metrics, models, rates
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.cycles import GeometricCycles, GradualPruning
 from daynight.datasets import (
     permuted_mnist,
     rotated_mnist,
@@ -21,6 +22,7 @@ from daynight.history import History, Progress, Record
 from daynight.lazy import LazyDataset
 from daynight.network import MaskedNetwork
 from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
+from daynight.reactive import Controlled
 from daynight.schedule import (
     Budget,
     Cycle,
@@ -35,18 +37,25 @@ from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 from daynight.unions import union, within_union
+from daynight.wrappers import Around, Capped, Floored, Rated, WarmStart
 
 if TYPE_CHECKING:
     from daynight import plots
 
 __all__ = [
     "Agent",
+    "Around",
     "Budget",
     "Capacity",
+    "Capped",
     "Clock",
+    "Controlled",
     "Cycle",
     "Epochs",
     "ExplicitCycles",
+    "Floored",
+    "GeometricCycles",
+    "GradualPruning",
     "History",
     "LazyDataset",
     "Ledger",
@@ -55,6 +64,7 @@ __all__ = [
     "NoSleep",
     "OneShot",
     "Progress",
+    "Rated",
     "Record",
     "Seconds",
     "SleepPolicy",
@@ -66,6 +76,7 @@ __all__ = [
     "Training",
     "UniformCycles",
     "Until",
+    "WarmStart",
     "__version__",
     "errors",
     "kept_fraction_per_night",
@@ -74,6 +85,7 @@ __all__ = [
     "permuted_mnist",
     "plots",
     "pruned_fraction_per_round",
+    "rates",
     "rotated_mnist",
     "split_cifar10",
     "split_mnist",

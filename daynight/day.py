@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
 from daynight.network import FREE, MaskedNetwork
 from daynight.policies import SleepPolicy, check_end, follow, paced, planned
+from daynight.rates import Rate
 from daynight.schedule import Budget, Cycle, Ledger, Measured, Night, Steps
 from daynight.tasks import Task
 from daynight.training import Batches, Training
@@ -182,7 +185,7 @@ class Day:
         assert self._batches is not None
         night, keep, ledger = self.night, cycle.resolved(self.night), self._ledger
         end = night.spent + cycle.length
-        self._prune(night, keep, on_event)
+        cut = self._prune(night, keep, on_event, weighs=cycle.rate is not None)
         is_last = self.night.density < keep
         if is_last:
             end = 1.0
@@ -190,6 +193,7 @@ class Day:
             end = min(end, 1 - ledger.longest["prune"] / ledger.seconds)
         if ledger.reached(end):
             return is_last
+        rate = None if cycle.rate is None else functools.partial(_factor, cycle.rate, cut)
         n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
             self.lesson.optimize(n_steps, n_steps)
@@ -198,15 +202,21 @@ class Day:
         else:
             self.lesson.optimize(ledger.steps_until(1.0), n_steps)
         sign = Progress(day=self.index, phase="rem", cycle=night.cycle, n_cycles=n_cycles)
-        self.lesson.train(sign, self._batches, ledger, end, on_event)
+        self.lesson.train(sign, self._batches, ledger, end, on_event, rate)
         return is_last
 
-    def _prune(self, night: Night, keep: float, on_event: Hook) -> None:
-        """Keep exactly as many of the day's weights as the density `keep` means."""
+    def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False) -> float:
+        """Keep exactly as many of the day's weights as the density `keep` means.
+
+        Returns:
+            How much that has cut, if it `weighs` it: the norm of the weights that it took, over that of those that were
+            held, 0 to 1.
+        """
         began = time.perf_counter()
         ledger = self._ledger or Steps(0).open(1)
         ledger.note_other()
-        masks = self._masks(keep, self._network.held())
+        held = self._network.held()
+        masks, before = self._masks(keep, held), self._squares(held) if weighs else 0.0
         # A prune may take longer than any before. What is left of a night then has no time for another: be ready.
         is_timed = isinstance(ledger, TimeLedger) and keep > night.dawn_density
         ready = self._masks(night.dawn_density, masks) if is_timed else None
@@ -217,6 +227,7 @@ class Day:
         if ready is not None and not ledger.allows("prune"):
             self._network.release(ready)
             self.night = attrs.evolve(night, density=night.dawn_density)
+        cut = math.sqrt(max(0.0, 1 - self._squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(self.index).values())
         available = self._capacity.available(tuple(self._network.sizes.values()), self.index)
         on_event(
@@ -234,6 +245,12 @@ class Day:
             )
         )
         ledger.note_other()
+        return cut
+
+    def _squares(self, held: Mapping[str, Tensor]) -> float:
+        """Sum the squares of the weights that are held."""
+        weights = self._network.weights
+        return sum(float(weights[name].detach()[mask].double().square().sum()) for name, mask in held.items())
 
     def _masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Choose the weights to keep at a density of the day's, among those that are held."""
@@ -272,3 +289,7 @@ class Day:
         finally:
             ledger.pause()
             self._seconds += time.perf_counter() - began
+
+
+def _factor(rate: Rate, cut: float, share: float) -> float:
+    return rate(share, cut)

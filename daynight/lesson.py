@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
@@ -107,8 +108,24 @@ class Lesson:
         """Let the optimizer go."""
         self._optimization = None
 
-    def train(self, sign: Progress, batches: Batches, ledger: Ledger, end: float, on_event: Hook) -> None:
+    def train(
+        self,
+        sign: Progress,
+        batches: Batches,
+        ledger: Ledger,
+        end: float,
+        on_event: Hook,
+        rate: Callable[[float], float] | None = None,
+    ) -> None:
         """Train until the share `end` of the budget is spent; `sign` says where in the day this is.
+
+        Args:
+            sign: Day, phase and cycle.
+            batches: The examples.
+            ledger: Where steps are entered.
+            end: Share of the budget, 0 to 1.
+            on_event: Called with each record, and with signs of life.
+            rate: Gives a factor for the learning rate at a share of the training, 0 to 1; None is 1.
 
         Raises:
             TrainingError: If loss or weights are not finite.
@@ -132,7 +149,7 @@ class Lesson:
         try:
             with seeding.forked(self._seed, sign.phase, self._day, sign.cycle or 0, device=self._device):
                 tell(attrs.evolve(sign, step=self.step))
-                for loss in train(self._optimization, batches, ledger, end, on_step):
+                for loss in train(self._optimization, batches, ledger, end, on_step, rate):
                     seconds = time.perf_counter() - began
                     record = Record(kind="epoch", day=self._day, phase=sign.phase, step=self.step, cycle=sign.cycle,
                                     loss=loss, **self.validated(ledger), elapsed_seconds=seconds)  # fmt: skip

@@ -66,6 +66,8 @@ class Optimization:
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
         self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
+        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+        self._is_scaled = False
 
     @property
     def features(self) -> Units:
@@ -86,6 +88,22 @@ class Optimization:
                 masked = item.mask is not None and isinstance(value, Tensor) and value.shape == item.mask.shape
                 self._optimizer.state[item.parameter][key] = value.mul_(item.mask) if masked else value
         self._step.begin(is_steady=not self._loose)
+
+    def scale_rate(self, factor: float | None) -> None:
+        """Set the learning rates to this times what they were at first; with None they are left to themselves again.
+
+        Raises:
+            SettingError: If the optimizer has no learning rate.
+        """
+        if factor is None and not self._is_scaled:
+            return
+        self._is_scaled = factor is not None
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            if rate is None:
+                raise SettingError(
+                    f"Cycle: rate shapes the learning rate, and {type(self._optimizer).__name__} has no 'lr'."
+                )
+            group["lr"] = rate * (1.0 if factor is None else factor)
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Take one optimizer step on a batch, and give its loss.
@@ -108,7 +126,7 @@ class Optimization:
             self._step()
         finally:
             self._hold()
-        if self._scheduler is not None:
+        if self._scheduler is not None and not self._is_scaled:
             self._schedule(self._scheduler)
         return loss
 
@@ -217,6 +235,7 @@ def train(
     ledger: Ledger,
     end: float,
     on_step: Callable[[Tensor], None],
+    rate: Callable[[float], float] | None = None,
 ) -> Iterator[float]:
     """Take optimizer steps until a share of a budget is spent.
 
@@ -226,6 +245,7 @@ def train(
         ledger: Where they are entered.
         end: Share of the budget to stop at, 0 to 1.
         on_step: Called with the loss of each step.
+        rate: Gives a factor for the learning rate at a share of these steps, 0 to 1; None is 1.
 
     Yields:
         The mean loss, at the end of each epoch and of the phase, over the examples since the last.
@@ -234,11 +254,15 @@ def train(
         TrainingError: If that mean is not finite.
     """
     losses, sizes = list[Tensor](), list[int]()
+    begin = ledger.spent
+    optimization.scale_rate(None)
     batches.give(optimization.features)
     try:
         is_over = ledger.reached(end)
         while not is_over:
             inputs, targets = batches.next()
+            if rate is not None:
+                optimization.scale_rate(rate(min(1.0, max(0.0, (ledger.spent - begin) / (end - begin)))))
             loss = optimization.step(inputs, targets)
             ledger.note_step()
             on_step(loss)

@@ -11,6 +11,7 @@ import attrs
 
 from daynight import checks
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
+from daynight.rates import Rate
 from daynight.schedule import TOLERANCE, Cycle, Density, Night
 
 #: More cycles than this in one night are taken for a policy that never ends.
@@ -63,7 +64,7 @@ class SleepPolicy(abc.ABC):
         return tuple(plan)
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        settings = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
 
 
@@ -216,6 +217,14 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         night = yield _checked(policy, cycle, night)
 
 
+def advance(script: Generator[Cycle, Night, None], night: Night) -> Cycle | None:
+    """Send the next snapshot to the cycles of a policy, and give the next of them; None if there is none."""
+    try:
+        return script.send(night) if _listens(script) else next(script)
+    except StopIteration:
+        return None
+
+
 def check_end(policy: SleepPolicy, night: Night) -> None:
     """Make sure that a night which ends with the snapshot `night` has reached the dawn density."""
     if night.cycle == 0:
@@ -257,6 +266,8 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             f"{where}: keep={keep:.6g} is below the dawn density {night.dawn_density:.6g}. Keep at least "
             "night.dawn_density."
         )
+    if cycle.rate is not None:
+        _check_rate(cycle.rate, where)
     if keep < night.density and cycle.length < night.price * (1 - TOLERANCE):
         raise PolicyError(
             f"{where}: its prune costs {night.price:.6g} of the night's budget, and the cycle takes "
@@ -273,6 +284,19 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             "shares of the whole night and sum to at most 1."
         )
     return attrs.evolve(cycle, keep=keep)
+
+
+def _check_rate(rate: Rate, where: str) -> None:
+    """Refuse a learning-rate shape that gives no factor somewhere."""
+    for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.0, 1.0)):
+        try:
+            factor = checks.finite("a factor of the learning rate", rate(share, cut), least=0)
+        except Exception as error:
+            raise PolicyError(
+                f"{where}: its rate must give a number from 0 up for a share of the REM and for how much the prune has "
+                f"cut, and for {share:g} and {cut:g} it fails: {error}"
+            ) from error
+        assert factor >= 0
 
 
 def _listens(script: Generator[Cycle, Night, None]) -> bool:

@@ -11,6 +11,7 @@ import attrs
 
 from daynight import checks
 from daynight.errors import ReactivePolicyError, SettingError
+from daynight.rates import Rate
 
 Density = float | Literal["dawn"]
 
@@ -186,6 +187,11 @@ def _density(keep: Any) -> Density:
     return density
 
 
+def _check_rate(_instance: Any, _attribute: Any, rate: Any) -> None:
+    if rate is not None:
+        checks.function("Cycle: rate", rate)
+
+
 @attrs.frozen
 class Cycle:
     """One NREM (prune) and the REM (retrain) after it.
@@ -195,10 +201,14 @@ class Cycle:
             up to 1. It is absolute, so fractions never compound. ``"dawn"`` is the density that the
             night must end with.
         length: Share of the whole night's budget that the cycle takes, 0 to 1, the price of its NREM included.
+        rate: How the learning rate goes over the REM: a function of the share of it that is over and of how much the
+            NREM has cut, both from 0 to 1, to a factor for the optimizer's learning rate (see `daynight.rates`). None
+            leaves it as `Training` has it; with one, ``Training(scheduler=...)`` is not asked.
     """
 
     keep: Density = attrs.field(converter=_density)
     length: float = attrs.field(converter=_length)
+    rate: Rate | None = attrs.field(default=None, validator=_check_rate)
 
     def resolved(self, night: Night) -> float:
         """Give `keep` as a number: what ``"dawn"``, or a number equal to it but for rounding, means."""

@@ -15,8 +15,8 @@ ROOT = PACKAGE.parent
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
     ["_version", "errors", "checks", "seeding", "files", "interrupts"],
-    ["schedule", "deadlines", "capacity", "history", "lazy", "splits", "tasks", "unions"],
-    ["policies", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
+    ["rates", "schedule", "deadlines", "capacity", "history", "lazy", "splits", "tasks", "unions"],
+    ["policies", "cycles", "wrappers", "reactive", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
     ["network", "sharing", "trials"],
     [
         "training",

@@ -1,0 +1,83 @@
+"""Learning-rate shapes: how the learning rate goes over a REM, as a policy says in ``Cycle(rate=...)``.
+
+A shape is a function of two numbers that gives a factor for the optimizer's learning rate, 0 or more: the share of the
+REM that is over, from 0 to below 1, and how much the prune before it has cut, from 0 to 1: the Euclidean norm of the
+weights that it took, over that of all that the day held before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from daynight import checks
+
+Rate = Callable[[float, float], float]
+
+
+def _factor(value: Any) -> float:
+    return checks.finite("a factor of the learning rate", value, least=0)
+
+
+@attrs.frozen
+class Linear:
+    """A factor that goes in a straight line.
+
+    Args:
+        start: At the beginning of the REM, 0 or more.
+        end: At its end, 0 or more.
+    """
+
+    start: float = attrs.field(default=1.0, converter=_factor)
+    end: float = attrs.field(default=0.0, converter=_factor)
+
+    def __call__(self, share: float, cut: float) -> float:
+        """Give the factor at a share of the REM."""
+        return self.start + (self.end - self.start) * share
+
+
+@attrs.frozen
+class Cosine:
+    """A factor that goes from one value to the other by half a cosine wave: slowly, fast, and slowly again.
+
+    Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5.
+
+    Args:
+        start: At the beginning of the REM, 0 or more.
+        end: At its end, 0 or more.
+    """
+
+    start: float = attrs.field(default=1.0, converter=_factor)
+    end: float = attrs.field(default=0.0, converter=_factor)
+
+    def __call__(self, share: float, cut: float) -> float:
+        """Give the factor at a share of the REM."""
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+
+@attrs.frozen
+class AdaptiveLinear:
+    """A factor that falls in a straight line to zero, and starts the higher the more the prune has cut.
+
+    It starts at ``max(cut / sqrt(pruned), least)``, and at 1 at most. A prune by magnitude cuts at most the square root
+    of the share of weights that it takes, so that the first is between 0 and 1.
+
+    Source: Zimmer, Spiegel & Pokutta, "How I Learned to Stop Worrying and Love Retraining", ICLR 2023, Section 2:
+    adaptive linear learning rate restarting.
+
+    Args:
+        pruned: Share of the weights held that the prune takes, above 0 and up to 1.
+        least: The least that it may start at, 0 to 1; in the source, the length of the REM over that of the training
+            before.
+    """
+
+    pruned: float = attrs.field(converter=_factor)
+    least: float = attrs.field(default=0.0, converter=_factor)
+
+    def __call__(self, share: float, cut: float) -> float:
+        """Give the factor at a share of the REM, after a prune that has cut so much."""
+        start = max(cut / math.sqrt(self.pruned) if self.pruned else 0.0, self.least)
+        return min(1.0, start) * (1 - share)

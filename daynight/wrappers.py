@@ -1,0 +1,169 @@
+"""Sleep policies around another one: how its cycles are changed, whatever they are."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Generator
+
+import attrs
+
+from daynight import checks
+from daynight.errors import SettingError
+from daynight.policies import MAX_CYCLES, SleepPolicy, advance, check_policy
+from daynight.rates import Rate
+from daynight.schedule import Cycle, Night
+
+
+class Around(SleepPolicy):
+    """Changes the cycles of another policy, one by one. Write your own by subclassing it.
+
+    Args:
+        inner: The other policy.
+
+    Raises:
+        SettingError: If it is none.
+    """
+
+    def __init__(self, inner: SleepPolicy) -> None:
+        check_policy(inner)
+        self.inner = inner
+
+    @abc.abstractmethod
+    def change(self, cycle: Cycle, night: Night) -> Cycle:
+        """Give the cycle to have in place of `cycle`, before which `night` is the snapshot."""
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the other policy's cycles, changed."""
+        script = self.inner.cycles(night)
+        cycle = next(script, None)
+        while cycle is not None:
+            night = yield self.change(cycle, night)
+            cycle = advance(script, night)
+
+
+class Rated(Around):
+    """The cycles of another policy, with a learning-rate shape.
+
+    Args:
+        inner: The policy.
+        rate: How the learning rate goes; see `daynight.rates`.
+        over: ``"rem"``: over each REM anew. ``"night"``: over the whole night, on from REM to REM.
+
+    Raises:
+        SettingError: If an argument is of another kind.
+    """
+
+    def __init__(self, inner: SleepPolicy, rate: Rate, over: str = "rem") -> None:
+        super().__init__(inner)
+        checks.function("Rated: rate", rate)
+        checks.one_of("Rated: over", over, ("rem", "night"))
+        self.rate, self.over = rate, over
+
+    def change(self, cycle: Cycle, night: Night) -> Cycle:
+        """Give the cycle the rate."""
+        rate = self.rate if self.over == "rem" else Part(self.rate, night.spent, cycle.length)
+        return attrs.evolve(cycle, rate=rate)
+
+
+@attrs.frozen
+class Part:
+    """A part of a learning-rate shape.
+
+    Args:
+        rate: The shape.
+        begin: Share of it at which the part begins, 0 to 1.
+        length: Share of it that the part is, 0 to 1.
+    """
+
+    rate: Rate
+    begin: float
+    length: float
+
+    def __call__(self, share: float, cut: float) -> float:
+        """Give the factor at a share of the part."""
+        return self.rate(min(1.0, self.begin + share * self.length), cut)
+
+
+class Capped(SleepPolicy):
+    """The first cycles of another policy, and the rest of the night as one.
+
+    Args:
+        inner: The policy.
+        n: Number of cycles that there may be at most, 1 or more.
+
+    Raises:
+        SettingError: If an argument is outside its range.
+    """
+
+    def __init__(self, inner: SleepPolicy, n: int) -> None:
+        check_policy(inner)
+        self.inner, self.n = inner, checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield cycles of the other policy, as far as there may be any."""
+        script, n = self.inner.cycles(night), 1
+        cycle = next(script, None)
+        while cycle is not None and n < self.n:
+            night = yield cycle
+            cycle, n = advance(script, night), n + 1
+        if cycle is not None:
+            yield attrs.evolve(cycle, keep="dawn", length=night.left)
+
+
+class Floored(SleepPolicy):
+    """The cycles of another policy, where those that are too short are put together.
+
+    Several that follow each other become one, which prunes as far as the last of them and is as long as all. What is
+    still too short at the end of the night stays as it is.
+
+    Args:
+        inner: The policy. One that reacts finds the last measurement until a cycle is over.
+        least: Share of the budget that a cycle takes at least, 0 to 1.
+
+    Raises:
+        SettingError: If an argument is outside its range.
+    """
+
+    def __init__(self, inner: SleepPolicy, least: float) -> None:
+        check_policy(inner)
+        self.inner, self.least = inner, checks.finite("Floored: least", least, least=0)
+        if self.least > 1:
+            raise SettingError(f"Floored: least must be a share of the night, 0 to 1, not {least!r}.")
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the cycles of the other policy, put together."""
+        script, seen = self.inner.cycles(night), night
+        cycle, length = next(script, None), 0.0
+        while cycle is not None:
+            length += cycle.length
+            if length >= self.least:
+                night = seen = yield attrs.evolve(cycle, length=length)
+                length, cycle = 0.0, advance(script, night)
+            else:
+                last, seen = cycle, seen.after(cycle, seen.measured)
+                cycle = advance(script, seen)
+                if cycle is None:
+                    yield attrs.evolve(last, length=length)
+
+
+class WarmStart(SleepPolicy):
+    """Training on without a prune for a while, and then the night of another policy.
+
+    Args:
+        inner: The policy; it lays out what is left of the night.
+        share: Share of the budget to train on for, 0 to 1.
+
+    Raises:
+        SettingError: If an argument is outside its range.
+    """
+
+    def __init__(self, inner: SleepPolicy, share: float) -> None:
+        check_policy(inner)
+        self.inner, self.share = inner, checks.finite("WarmStart: share", share, least=0)
+        if self.share > 1:
+            raise SettingError(f"WarmStart: share must be a share of the night, 0 to 1, not {share!r}.")
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield a cycle that prunes nothing, and those of the other policy."""
+        night = yield Cycle(keep=night.density, length=min(self.share, night.left))
+        yield from self.inner.cycles(night)

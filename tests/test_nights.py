@@ -1,0 +1,229 @@
+"""The policies beyond the study's: what they lay out, by hand, and that none breaks a rule."""
+
+import functools
+import math
+import pickle
+
+import attrs
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import daynight as dn
+from daynight import cycles, rates
+from daynight.errors import PolicyError, SettingError
+from daynight.policies import follow
+from daynight.schedule import Cycle, Epochs, Measured, Night
+from daynight.testing import toy_network, toy_stream
+from daynight.wrappers import Part
+
+
+def dusk(dawn=0.0625, price=0.0):
+    return Night(day=0, budget=Epochs(72), n_steps=720, steps_per_epoch=10, dawn_density=dawn, price=price)
+
+
+def laid(policy, **changes):
+    return [(cycle.keep, cycle.length) for cycle in policy.plan(dusk(**changes))]
+
+
+def test_geometric_cycles_by_hand():
+    # Three cycles, the last four times the first: 1, 2 and 4 sevenths; densities are powers of 1/16^(1/3).
+    found = laid(dn.GeometricCycles(3, 4))
+    assert [length for _, length in found] == pytest.approx([1 / 7, 2 / 7, 4 / 7])
+    assert [keep for keep, _ in found] == pytest.approx([16 ** (-1 / 3), 16 ** (-2 / 3), 1 / 16])
+    assert laid(dn.GeometricCycles(1, 4)) == [(0.0625, 1.0)]
+    assert [length for _, length in laid(dn.GeometricCycles(3, 0.25))] == pytest.approx([4 / 7, 2 / 7, 1 / 7])
+
+
+def test_gradual_pruning_by_hand():
+    # Half of the way there, cubically: 1/16 + 15/16 / 8.
+    found = laid(dn.GradualPruning(2, 0.75))
+    assert found == [pytest.approx((1 / 16 + 15 / 128, 0.25)), pytest.approx((0.0625, 0.75))]
+    assert laid(dn.GradualPruning(1, 0.3)) == [(0.0625, 1.0)]
+    halves = laid(dn.GradualPruning(2, 0.75, density=cycles.equal_number))
+    assert halves[0][0] == pytest.approx(1 - 15 / 32)
+
+
+def test_densities_begin_at_one_and_end_at_dawn():
+    for density in (cycles.constant_share, cycles.cubic, cycles.equal_number):
+        assert density(0.0, 0.01) == pytest.approx(1)
+        assert density(1.0, 0.01) == pytest.approx(0.01)
+
+
+def test_prices_are_paid_before_lengths_are_shared():
+    found = laid(dn.GeometricCycles(2, 3), price=0.1)
+    assert [length for _, length in found] == pytest.approx([0.1 + 0.2, 0.1 + 0.6])
+
+
+def test_wrappers_by_hand():
+    assert laid(dn.Capped(dn.UniformCycles(4), 2)) == [pytest.approx((0.5, 0.25)), (0.0625, 0.75)]
+    assert laid(dn.Capped(dn.UniformCycles(2), 9)) == laid(dn.UniformCycles(2))
+    assert laid(dn.Floored(dn.UniformCycles(4), 0.5)) == [pytest.approx((0.25, 0.5)), (0.0625, 0.5)]
+    # What is too short at the end stays: a quarter after three of them.
+    assert laid(dn.Floored(dn.UniformCycles(4), 0.7)) == [pytest.approx((0.125, 0.75)), (0.0625, 0.25)]
+    assert laid(dn.WarmStart(dn.UniformCycles(2), 0.2)) == [(1.0, 0.2), pytest.approx((0.25, 0.4)), (0.0625, 0.4)]
+
+
+def test_a_rate_over_the_night_goes_on_from_rem_to_rem():
+    plan = dn.Rated(dn.UniformCycles(2), rates.Linear(), over="night").plan(dusk())
+    assert [plan[0].rate(share, 0.0) for share in (0.0, 0.5)] == [1.0, 0.75]
+    assert [plan[1].rate(share, 0.0) for share in (0.0, 0.5, 1.0)] == [0.5, 0.25, 0.0]
+    anew = dn.Rated(dn.UniformCycles(2), rates.Linear()).plan(dusk())
+    assert [cycle.rate(0.5, 0.0) for cycle in anew] == [0.5, 0.5]
+
+
+def test_rates_by_hand():
+    assert [rates.Linear(1.0, 0.5)(share, 0.9) for share in (0, 0.5, 1)] == [1.0, 0.75, 0.5]
+    assert [rates.Cosine(1.0, 0.0)(share, 0.9) for share in (0, 0.5, 1)] == pytest.approx([1.0, 0.5, 0.0])
+    # A prune of a quarter cuts a half of the norm at most; one that cut 0.1 starts at a fifth.
+    assert rates.AdaptiveLinear(0.25)(0.0, 0.5) == 1.0
+    assert rates.AdaptiveLinear(0.25)(0.0, 0.1) == pytest.approx(0.2)
+    assert rates.AdaptiveLinear(0.25, least=0.5)(0.5, 0.1) == pytest.approx(0.25)
+
+
+def test_the_optimizer_gets_the_rate():
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    agent = dn.Agent(
+        toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2),
+        training=dn.Training(batch_size=10, optimizer=functools.partial(Watched, lr=0.4)),
+    )  # fmt: skip
+    agent.wake(toy_stream(2)[0], dn.Epochs(1))
+    assert seen[-4:] == [0.4] * 4
+    seen.clear()
+    agent.sleep(dn.ExplicitCycles([Cycle(0.7, 0.5, rates.Linear()), ("dawn", 0.5)]), dn.Epochs(2))
+    assert seen == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.4, 0.4, 0.4, 0.4])
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_a_scheduler_is_not_asked_where_a_cycle_has_a_rate(carry):
+    asked = []
+
+    class Watched(torch.optim.lr_scheduler.LambdaLR):
+        def step(self, *args):
+            asked.append(1)
+            super().step(*args)
+
+    training = dn.Training(
+        batch_size=10, carry_optimizer=carry, scheduler=lambda optimizer, n: Watched(optimizer, lambda step: 1.0)
+    )
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=training)
+    agent.wake(toy_stream(2)[0], dn.Epochs(1))
+    asked.clear()
+    agent.sleep(dn.ExplicitCycles([("dawn", 0.5), Cycle("dawn", 0.5, rates.Linear())]), dn.Epochs(2))
+    assert len(asked) == 1 + 4 + (not carry)  # with the first one of each optimizer
+
+
+def test_how_much_a_prune_has_cut_is_told():
+    told = []
+
+    def rate(share, cut):
+        told.append(cut)
+        return 1.0
+
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    agent.wake(toy_stream(2)[0], dn.Epochs(1))
+    before = sum(float(weight.detach().double().square().sum()) for weight in agent.network.weights.values())
+    agent.sleep(dn.ExplicitCycles([Cycle("dawn", 0.0), Cycle("dawn", 1.0, rate)]), dn.Epochs(2))
+    assert told[-1] == 0.0  # the second prune takes nothing
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    agent.wake(toy_stream(2)[0], dn.Epochs(1))
+    left = []
+
+    def look(event):
+        if getattr(event, "kind", None) == "prune":
+            left.append(sum(float(w.detach().double().square().sum()) for w in agent.network.weights.values()))
+
+    agent.sleep(dn.ExplicitCycles([Cycle("dawn", 1.0, rate)]), dn.Epochs(1), look)
+    assert told[-1] == pytest.approx(math.sqrt(1 - left[0] / before), rel=1e-6)
+
+
+STATIC = [
+    dn.GeometricCycles(5, 16), dn.GeometricCycles(7, 0.2, density=cycles.cubic), dn.GradualPruning(20, 0.4),
+    dn.GradualPruning(9, 1.0, density=cycles.equal_number), dn.GradualPruning(4, 0.0),
+    dn.Rated(dn.GeometricCycles(3, 2), rates.Cosine(), over="night"), dn.Capped(dn.GradualPruning(30), 4),
+    dn.Floored(dn.GeometricCycles(12, 30), 0.1), dn.WarmStart(dn.GradualPruning(5), 0.3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("policy", STATIC, ids=repr)
+@given(dawn=st.floats(1e-5, 1.0), price=st.sampled_from([0.0, 0.001, 0.01]))
+def test_no_plan_breaks_a_rule(policy, dawn, price):
+    plan = policy.plan(dusk(dawn, price))
+    densities = [cycle.keep for cycle in plan]
+    assert densities == sorted(densities, reverse=True)
+    assert densities[-1] == dawn
+    assert sum(cycle.length for cycle in plan) == pytest.approx(1)
+    assert pickle.loads(pickle.dumps(policy)).plan(dusk(dawn, price)) == plan
+
+
+@given(
+    dawn=st.floats(1e-4, 1.0), losses=st.lists(st.floats(0, 3), min_size=1, max_size=9),
+    length=st.floats(0.01, 1), last=st.floats(0, 1), price=st.sampled_from([0.0, 0.02]),
+)  # fmt: skip
+def test_controlled_nights_end_in_time_whatever_is_measured(dawn, losses, length, last, price):
+    measured = [Measured(loss, 0.5, "validation") for loss in losses]
+    night = attrs.evolve(dusk(dawn, price), measured=measured[0])
+    script = follow(dn.Controlled(0.1, length, last), night)
+    cycle = next(script, None)
+    while cycle is not None:
+        night = night.after(cycle, measured[night.cycle % len(measured)])
+        try:
+            cycle = script.send(night)
+        except StopIteration:
+            cycle = None
+    assert night.density == dawn
+    assert night.spent == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "policy", [*STATIC, dn.Controlled(0.05, 0.1), dn.WarmStart(dn.Controlled(0.05, 0.1), 0.2)], ids=repr
+)
+def test_each_policy_sleeps(policy):
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    for task in toy_stream(2).hold_out(0.2):
+        agent.wake(task, dn.Epochs(1))
+        agent.sleep(policy, dn.Epochs(3))
+    assert sum(agent.owned) == 56
+    assert all(day.night_steps + day.unspent_steps == 12 for day in agent.days)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dn.GeometricCycles(0, 1), "GeometricCycles: n must be a whole number from 1 up"),
+        (lambda: dn.GeometricCycles(2, 0), "GeometricCycles: ratio must be above 0, not 0"),
+        (lambda: dn.GeometricCycles(2, 1, density=3), "GeometricCycles: density must be a function"),
+        (lambda: dn.GradualPruning(2, 1.5), "GradualPruning: last must be a share of the night"),
+        (lambda: dn.GradualPruning(2, rate=1), "GradualPruning: rate must be a function"),
+        (lambda: dn.Rated(dn.OneShot(), 1), "Rated: rate must be a function"),
+        (lambda: dn.Rated(dn.OneShot, rates.Linear()), "policy must be a SleepPolicy"),
+        (lambda: dn.Rated(dn.OneShot(), rates.Linear(), "day"), "Rated: over must be one of 'rem', 'night'"),
+        (lambda: dn.Capped(dn.OneShot(), 0), "Capped: n must be a whole number from 1 up"),
+        (lambda: dn.Floored(dn.OneShot(), 2), "Floored: least must be a share of the night"),
+        (lambda: dn.WarmStart(dn.OneShot(), -1), "WarmStart: share must be 0 or more"),
+        (lambda: dn.Controlled(0), "Controlled: tolerance must be above 0, length above 0"),
+        (lambda: rates.Linear(-1), "a factor of the learning rate must be 0 or more"),
+        (lambda: Cycle(1, 1, rate=0.5), "Cycle: rate must be a function"),
+    ],
+)
+def test_policies_refuse(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("rate", [lambda share, cut: -1.0, lambda share, cut: math.nan, lambda share: 1.0])
+def test_rates_that_give_no_factor_are_refused_before_training(rate):
+    with pytest.raises(PolicyError, match="its rate must give a number from 0 up for a share of the REM and for how"):
+        dn.ExplicitCycles([Cycle("dawn", 1, rate)]).plan(dusk())
+
+
+def test_parts_of_a_rate_join():
+    whole = rates.Linear()
+    assert Part(whole, 0.25, 0.5)(1.0, 0) == Part(whole, 0.75, 0.25)(0.0, 0) == 0.25
