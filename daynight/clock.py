@@ -10,7 +10,7 @@ from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
-from daynight.policies import SleepPolicy, check_policy, planned
+from daynight.policies import SleepPolicy, planned, require_policy
 from daynight.progress import ProgressBar
 from daynight.schedule import Budget
 from daynight.splits import Pair
@@ -48,7 +48,7 @@ class Clock:
     ) -> None:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
-        check_policy(policy)
+        require_policy(policy)
         agent.training.check_budget("wake", wake)
         agent.training.check_budget("night", night)
         self.agent = agent

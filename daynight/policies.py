@@ -141,7 +141,7 @@ class ExplicitCycles(SleepPolicy):
             yield from self.explicit
 
 
-def check_policy(policy: object) -> None:
+def require_policy(policy: object) -> None:
     """Refuse what is no sleep policy.
 
     Raises:
@@ -159,7 +159,7 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
         SettingError: If `policy` is not a sleep policy.
         PolicyError: If the plan breaks a rule of the night.
     """
-    check_policy(policy)
+    require_policy(policy)
     if night.price > 1:
         raise PolicyError(f"the night's budget {night.budget!r} does not pay for a single prune: lower its price.")
     try:

@@ -1,17 +1,45 @@
-"""Small things to try daynight with: a toy stream and a toy network that learn in no time, and a clock of their own."""
+"""To try daynight with: a toy stream and network that learn in no time, a simulated clock, and a check of policies."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+import math
+import pickle
+from collections.abc import Callable, Iterator
 
+import attrs
 import torch
 from torch import nn
 
 from daynight import checks, seeding
-from daynight.deadlines import Timer
+from daynight.agent import Agent
+from daynight.capacity import Capacity
+from daynight.clock import Clock
+from daynight.deadlines import Seconds, Timer
+from daynight.errors import DaynightError, PolicyError, ReactivePolicyError
+from daynight.history import History, Record
 from daynight.models import MLP
+from daynight.policies import SleepPolicy, check_end, follow, require_policy
+from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
+from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
+from daynight.training import Training
+
+#: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
+_DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, torch.Tensor, nn.Module, torch.utils.data.Dataset)
+#: Optimizer steps of the nights that are tried; some are less than the cycles of most policies.
+_N_STEPS = (10_000, 100, 7, 3, 1, 0)
+_DAWNS = (0.01, 0.5, 1e-4, 1.0)
+#: Losses and scores that are told to a policy that reacts: one that soon recovers, one that never does, and one that
+#: comes and goes.
+_COURSES: dict[str, Callable[[int], Measured]] = {
+    "recovers": lambda cycle: Measured(0.1 + 0.5 * 0.5**cycle, 1 - 0.3 * 0.5**cycle, "validation"),
+    "never recovers": lambda cycle: Measured(0.1 + 0.2 * cycle, 1 / (1 + 0.1 * cycle), "train"),
+    "comes and goes": lambda cycle: Measured(
+        1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
+    ),
+}
+Plan = list[tuple[float, float, tuple[float, ...]]]
 
 
 def toy_stream(
@@ -94,3 +122,146 @@ class FakeTimer(Timer):
         seconds = self._seconds[what]
         self.advance(seconds(self._n[what]) if callable(seconds) else seconds)
         self._n[what] += 1
+
+
+def check_policy(policy: SleepPolicy) -> None:
+    """Make sure that a sleep policy keeps the rules, and name the one that it breaks.
+
+    It is asked to lay out nights of many lengths and densities, shorter than its cycles among them, with losses of many
+    courses if it reacts; and it sleeps through some on a toy network, in epochs and in seconds, on a simulated machine
+    that is slower than planned. That takes about a second. Nothing of the policy is changed.
+
+    Args:
+        policy: The policy, ready to be used.
+
+    Raises:
+        SettingError: If it is no policy.
+        PolicyError: For the first rule broken. A policy must
+
+            - hold settings only: no data, networks, agents or histories;
+            - be picklable, for runs in other processes and for saved agents;
+            - in each night reach the dawn density, never let the density rise, and never overspend, also where the
+              budget is less than a step a cycle, or zero;
+            - give equal nights equal cycles;
+            - keep nothing from one night to the next;
+            - get along with nights in seconds, which do not go as planned.
+    """
+    require_policy(policy)
+    _check_settings(policy)
+    before = _bytes_of(policy)
+    first = [_laid(policy, night, course) for night, course in _nights()]
+    _check_kept(policy, before)
+    again = [_laid(policy, night, course) for night, course in reversed(list(_nights()))]
+    if first != again[::-1]:
+        raise PolicyError(
+            f"check_policy: {policy!r} is not repeatable: it gives other cycles for an equal night. Draw random "
+            "numbers from a generator that is made in cycles() from a setting and night.day."
+        )
+    _check_kept(policy, before)
+    for budget in (Epochs(3), Epochs(0.25), Steps(0)):
+        _sleep(policy, budget)
+    for slow in (FakeTimer(0.01, 0.3), FakeTimer(0.4, 0.1), FakeTimer(lambda n: 0.02 * (1 + n % 5), lambda n: 0.1 * n)):
+        _sleep(policy, Seconds(2, timer=slow))
+    _check_kept(policy, before)
+
+
+def _check_settings(policy: SleepPolicy) -> None:
+    """Refuse a policy that holds data."""
+    held, seen = list(vars(policy).items()), set[int]()
+    while held:
+        name, value = held.pop()
+        if isinstance(value, _DATA):
+            raise PolicyError(
+                f"check_policy: {policy!r} holds data: {name} is a {type(value).__name__}. A policy holds settings, "
+                "and finds in night.loss and night.score what it may know; never test data."
+            )
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            held += [(f"{name}[{key!r}]", item) for key, item in value.items()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            held += [(f"{name}[{index}]", item) for index, item in enumerate(value)]
+        elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+            held += [(f"{name}.{key}", item) for key, item in vars(value).items()]
+
+
+def _bytes_of(policy: SleepPolicy) -> bytes:
+    try:
+        found = pickle.dumps(policy)
+        pickle.loads(found)
+    except Exception as error:
+        raise PolicyError(
+            f"check_policy: {policy!r} cannot be pickled: {error}. Define its class and its functions in a module, not "
+            "within a function, and keep open files, generators and lambdas out of its settings."
+        ) from error
+    return found
+
+
+def _check_kept(policy: SleepPolicy, before: bytes) -> None:
+    """Refuse a policy that has changed since it was pickled."""
+    if _bytes_of(policy) == before:
+        return
+    old = {name: pickle.dumps(value) for name, value in vars(pickle.loads(before)).items()}
+    names = [name for name, value in vars(policy).items() if pickle.dumps(value) != old.get(name)]
+    raise PolicyError(
+        f"check_policy: {policy!r} keeps state between nights: {', '.join(names) or 'an attribute'} has changed. Keep "
+        "what belongs to a night in variables of cycles()."
+    )
+
+
+def _nights() -> Iterator[tuple[Night, str]]:
+    for day, n_steps in enumerate((*_N_STEPS, None)):
+        budget = Seconds(60) if n_steps is None else Steps(n_steps)
+        for dawn in _DAWNS:
+            night = Night(day=day, budget=budget, n_steps=n_steps, steps_per_epoch=10, dawn_density=dawn)
+            for course in _COURSES:
+                yield night, course
+
+
+def _laid(policy: SleepPolicy, night: Night, course: str) -> Plan:
+    """Give the cycles of a night, as a plan if there is one, else with a course of measurements."""
+    try:
+        return [_told(cycle) for cycle in policy.plan(night)]
+    except ReactivePolicyError:
+        pass
+    except PolicyError as error:
+        raise _broken(policy, night.budget, f"the dawn density {night.dawn_density:g}", error) from error
+    told = _COURSES[course]
+    night = attrs.evolve(night, measured=told(0))
+    found: Plan = []
+    try:
+        script = follow(policy, night)
+        cycle = next(script, None)
+        while cycle is not None:
+            found.append(_told(cycle))
+            night = night.after(cycle, told(night.cycle + 1))
+            try:
+                cycle = script.send(night)
+            except StopIteration:
+                cycle = None
+        check_end(policy, night)
+    except PolicyError as error:
+        where = f"the dawn density {night.dawn_density:g} and a loss that {course}"
+        raise _broken(policy, night.budget, where, error) from error
+    return found
+
+
+def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
+    """Give what can be compared of a cycle."""
+    rate = cycle.rate
+    assert not isinstance(cycle.keep, str)
+    return cycle.keep, cycle.length, () if rate is None else tuple(rate(share, 0.5) for share in (0.0, 0.3, 0.9))
+
+
+def _sleep(policy: SleepPolicy, budget: Budget) -> None:
+    """Live two days with the policy on a toy network."""
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+    try:
+        Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run()
+    except DaynightError as error:
+        raise _broken(policy, budget, "a toy network", error) from error
+
+
+def _broken(policy: SleepPolicy, budget: Budget, where: str, error: Exception) -> PolicyError:
+    return PolicyError(f"check_policy: in a night of {budget!r} with {where}: {error}")

@@ -9,7 +9,7 @@ import attrs
 
 from daynight import checks
 from daynight.errors import SettingError
-from daynight.policies import MAX_CYCLES, SleepPolicy, advance, check_policy
+from daynight.policies import MAX_CYCLES, SleepPolicy, advance, require_policy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night
 
@@ -25,7 +25,7 @@ class Around(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy) -> None:
-        check_policy(inner)
+        require_policy(inner)
         self.inner = inner
 
     @abc.abstractmethod
@@ -96,7 +96,7 @@ class Capped(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, n: int) -> None:
-        check_policy(inner)
+        require_policy(inner)
         self.inner, self.n = inner, checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
@@ -125,7 +125,7 @@ class Floored(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, least: float) -> None:
-        check_policy(inner)
+        require_policy(inner)
         self.inner, self.least = inner, checks.finite("Floored: least", least, least=0)
         if self.least > 1:
             raise SettingError(f"Floored: least must be a share of the night, 0 to 1, not {least!r}.")
@@ -158,7 +158,7 @@ class WarmStart(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, share: float) -> None:
-        check_policy(inner)
+        require_policy(inner)
         self.inner, self.share = inner, checks.finite("WarmStart: share", share, least=0)
         if self.share > 1:
             raise SettingError(f"WarmStart: share must be a share of the night, 0 to 1, not {share!r}.")

@@ -1,0 +1,197 @@
+"""The check of users' policies: it passes on what keeps the rules, and names the rule that is broken."""
+
+import random
+import re
+
+import pytest
+
+import daynight as dn
+from daynight import cycles, rates
+from daynight.errors import PolicyError, SettingError
+from daynight.testing import check_policy, toy_stream
+
+
+class Plain(dn.SleepPolicy):
+    """Keeps the rules."""
+
+    def cycles(self, night):
+        yield dn.Cycle(keep="dawn", length=night.left)
+
+
+class Tells(Plain):
+    """Keeps the rules, and reads the loss."""
+
+    def cycles(self, night):
+        while night.density > night.dawn_density * 1.5 and night.left > 0.1 and night.loss < 0.3:
+            night = yield dn.Cycle(keep=max(night.density / 2, night.dawn_density), length=0.1)
+        yield dn.Cycle(keep="dawn", length=night.left)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        dn.OneShot(), dn.NoSleep(), dn.UniformCycles(1), dn.UniformCycles(72), dn.ExplicitCycles([1, 2, 4]),
+        dn.GeometricCycles(9, 16), dn.GeometricCycles(4, 0.1, density=cycles.cubic, rate=rates.Cosine()),
+        dn.GradualPruning(), dn.GradualPruning(7, 0.0, density=cycles.equal_number), dn.Controlled(),
+        dn.Controlled(0.2, 0.3, 0.0, rate=rates.AdaptiveLinear(0.5)),
+        dn.Rated(dn.UniformCycles(4), rates.Linear(), "night"),
+        dn.Rated(dn.Controlled(), rates.Linear()), dn.Capped(dn.UniformCycles(9), 3), dn.Capped(dn.Controlled(), 3),
+        dn.Floored(dn.GeometricCycles(30, 50), 0.05), dn.Floored(dn.Controlled(), 0.1),
+        dn.WarmStart(dn.GradualPruning(5), 0.3), dn.WarmStart(dn.Controlled(), 0.5), Plain(), Tells(),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_policies_of_the_library_keep_the_rules(policy):
+    check_policy(policy)
+
+
+class Overspends(dn.SleepPolicy):
+    def cycles(self, night):
+        yield dn.Cycle(keep=night.density, length=0.6)
+        yield dn.Cycle(keep="dawn", length=0.6)
+
+
+class NeverThere(dn.SleepPolicy):
+    def cycles(self, night):
+        yield dn.Cycle(keep=(night.density + night.dawn_density) / 2, length=night.left)
+
+
+class Rises(dn.SleepPolicy):
+    def cycles(self, night):
+        yield dn.Cycle(keep=max(0.3, night.dawn_density), length=0.5)
+        yield dn.Cycle(keep=max(0.4, night.dawn_density), length=0.1)
+        yield dn.Cycle(keep="dawn", length=0.1)
+
+
+class Sinks(dn.SleepPolicy):
+    def cycles(self, night):
+        yield dn.Cycle(keep=night.dawn_density / 2, length=0.5)
+
+
+class Random(dn.SleepPolicy):
+    def cycles(self, night):
+        yield dn.Cycle(keep=night.density, length=random.random() / 2)
+        yield dn.Cycle(keep="dawn", length=0.5)
+
+
+class Remembers(dn.SleepPolicy):
+    def __init__(self):
+        self.n_nights = 0
+
+    def cycles(self, night):
+        self.n_nights += 1
+        yield dn.Cycle(keep="dawn", length=night.left)
+
+
+class Shut(Plain):
+    def __init__(self):
+        self.shape = lambda x: x
+
+
+class Peeks(Plain):
+    def __init__(self):
+        self.settings = {"tasks": [toy_stream(1)[0]]}
+
+
+class TooFew(dn.SleepPolicy):
+    """Divides by what a short night does not have."""
+
+    def cycles(self, night):
+        n = (night.n_steps or 50) // 5
+        for i in range(1, n + 1):
+            yield dn.Cycle(keep=night.dawn_density ** (i / n), length=1 / n)
+
+
+class Blind(dn.SleepPolicy):
+    """Forgets that a night in seconds has no number of steps."""
+
+    def cycles(self, night):
+        share = min(1.0, 100 / max(1, night.n_steps))
+        yield dn.Cycle(keep="dawn", length=share)
+
+
+class Stubborn(dn.SleepPolicy):
+    """Counts on a measurement to be as it was before."""
+
+    def cycles(self, night):
+        while night.density > night.dawn_density:
+            if night.loss > 1:
+                raise ValueError("the loss is above 1")
+            night = yield dn.Cycle(keep=max(night.dawn_density, night.density / 10), length=night.left / 2)
+
+
+class NoGenerator(dn.SleepPolicy):
+    def cycles(self, night):
+        return [dn.Cycle(keep="dawn", length=1)]
+
+
+class Endless(dn.SleepPolicy):
+    def cycles(self, night):
+        while True:
+            yield dn.Cycle(keep=night.density, length=0)
+
+
+LONG = "in a night of Steps(n=10000, price=0.0) with the dawn density 0.01"
+BROKEN = {
+    Overspends: f"{LONG}: Overspends() on day 0, cycle 1: overspends: its cycles would take 1.2 of the night's budget. "
+    "Lengths are shares of the whole night and sum to at most 1.",
+    NeverThere: f"{LONG}: NeverThere() on day 0 never reaches the dawn density: it ends at 0.505, and 0.01 is due. Let "
+    "the last cycle have keep='dawn'.",
+    Rises: f"{LONG}: Rises() on day 0, cycle 1: the density goes up, from 0.3 to 0.4. A pruned weight stays pruned "
+    "until the next wake: each keep must be at most the one before.",
+    Sinks: f"{LONG}: Sinks() on day 0, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "
+    "night.dawn_density.",
+    Random: "Random() is not repeatable: it gives other cycles for an equal night. Draw random numbers from a "
+    "generator that is made in cycles() from a setting and night.day.",
+    Remembers: "Remembers(n_nights=84) keeps state between nights: n_nights has changed. Keep what belongs to a night "
+    "in variables of cycles().",
+    Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds settings, and finds in night.loss and "
+    "night.score what it may know; never test data.",
+    TooFew: "in a night of Steps(n=3, price=0.0) with the dawn density 0.01: TooFew() on day 3 yields no cycle. A "
+    "night without retraining is one cycle of length 0: Cycle(keep='dawn', length=0).",
+    Blind: "in a night of Seconds(n=60.0, price=0.0, reserve=0.0) with the dawn density 0.01: Blind() on day 6, cycle "
+    "0: TypeError: '>' not supported between instances of 'NoneType' and 'int'",
+    Stubborn: f"{LONG} and a loss that comes and goes: Stubborn() on day 0, cycle 1: ValueError: the loss is above 1",
+    NoGenerator: f"{LONG}: NoGenerator() on day 0, cycle 0: cycles() must be a generator method that yields "
+    "Cycle(keep=..., length=...), but it returned list.",
+    Endless: f"{LONG}: Endless() on day 0, cycle 100000: more than 100,000 cycles in one night. Does its loop end?",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
+def test_the_broken_rule_is_named(kind):
+    with pytest.raises(PolicyError, match=re.escape(BROKEN[kind]) + "$"):
+        check_policy(kind())
+
+
+def test_what_cannot_be_pickled_is_named():
+    with pytest.raises(
+        PolicyError, match=r"cannot be pickled: .*lambda.* Define its class and its functions in a module"
+    ):
+        check_policy(Shut())
+
+
+def test_what_is_no_policy_is_refused():
+    with pytest.raises(SettingError, match=r"the policy must be a SleepPolicy.*Did you mean Plain\(\.\.\.\)\?"):
+        check_policy(Plain)
+
+
+class SlowsDown(dn.SleepPolicy):
+    """Plans by what should be left, and not by what is."""
+
+    def cycles(self, night):
+        assert night.loss < 100
+        spent = 0.0
+        while spent < 0.95:
+            if abs(night.spent - spent) > 0.05:
+                raise RuntimeError("the night is not where it should be")
+            night = yield dn.Cycle(keep=max(night.dawn_density, night.density * 0.7), length=0.1)
+            spent += 0.1
+        yield dn.Cycle(keep="dawn", length=0)
+
+
+def test_a_policy_that_does_not_get_along_with_seconds_is_named():
+    with pytest.raises(
+        PolicyError, match=r"in a night of Seconds\(n=2.0.*with a toy network: .*not where it should be"
+    ):
+        check_policy(SlowsDown())
