@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from daynight import errors, metrics, models, rates
+from daynight import criteria, errors, metrics, models, rates
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
@@ -78,6 +78,7 @@ __all__ = [
     "Until",
     "WarmStart",
     "__version__",
+    "criteria",
     "errors",
     "kept_fraction_per_night",
     "metrics",

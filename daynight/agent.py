@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from daynight import checks, interrupts, seeding
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
+from daynight.criteria import Criterion, magnitude, needs
 from daynight.day import Day, dusk_of
-from daynight.errors import DataError, SettingError, StateError
+from daynight.errors import DataError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.lesson import Lesson
 from daynight.network import FREE, Biases, Restart
@@ -49,6 +50,7 @@ class Agent:
             which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: it goes on learning from
             the day's task alone. In both, every task sees all that is owned, biases and norms are shared and move,
             and a day that finds nothing free learns with what is owned.
+        criterion: Scores weights, of which a prune keeps the highest; see `daynight.criteria`.
         device: Where the network and the tasks live while in use.
 
     Raises:
@@ -69,14 +71,12 @@ class Agent:
         make_head: Callable[[int], nn.Module] | None = None,
         exclude: Exclude = (),
         consolidation: Consolidation = "freeze",
+        criterion: Criterion = magnitude,
         device: str | torch.device = "cpu",
     ) -> None:
-        if not isinstance(capacity, Capacity):
-            raise SettingError(
-                f"capacity must be a Capacity, such as Capacity(free_at_end=0.95, days=5), not {capacity!r}."
-            )
-        if training is not None and not isinstance(training, Training):
-            raise SettingError(f"training must be a Training, such as Training(batch_size=128), not {training!r}.")
+        checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
+        if training is not None:
+            checks.kind("training", training, Training, "Training(batch_size=128)")
         self.device = checks.usable_device(device)
         with seeding.forked(seed, "network", device=self.device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
@@ -86,7 +86,8 @@ class Agent:
         )  # fmt: skip
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
         self.training = Training() if training is None else training
-        self.consolidation = consolidation
+        self.consolidation, self.criterion = consolidation, criterion
+        needs(criterion)  # refuses what is none
         self._n_steps = 0
         self._kept: list[Task] = []
         self._days: list[Record] = []
@@ -184,7 +185,7 @@ class Agent:
             lesson = Lesson(trained, self.network, self.training, self.seed, self.device, self._n_steps)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
-                self._today = Day(task, lesson, self.network, self.capacity, self.training)
+                self._today = Day(task, lesson, self.network, self.capacity, self.training, criterion=self.criterion)
                 self._tasks.append(form)
         elif task is not self._today.task:
             raise StateError(

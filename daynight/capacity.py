@@ -42,7 +42,9 @@ class Capacity:
         keep_per_night: In place of both: each night owns this fraction of all maskable weights, until
             nothing is free. For a number of days that nobody knows.
         ranking: ``"layer"`` ranks weights within each layer, and the counts are exact in each layer;
-            ``"global"`` ranks all weights together, and the counts are exact in total.
+            ``"global"`` ranks all weights together, and the counts are exact in total; so does ``"balanced"``,
+            after each layer's scores are rescaled so that small layers are not starved
+            (`daynight.pruning.layer_adaptive`).
         min_per_layer: Number of new weights that each layer gets each night at least (as long as it
             has so many free ones), 0 or more.
 
@@ -53,7 +55,7 @@ class Capacity:
     free_at_end: float | None = attrs.field(default=None, converter=attrs.converters.optional(check_free_at_end))
     days: int | None = attrs.field(default=None, converter=attrs.converters.optional(_days))
     keep_per_night: float | None = attrs.field(default=None, converter=attrs.converters.optional(_fraction))
-    ranking: Literal["layer", "global"] = attrs.field(default="layer")
+    ranking: Literal["layer", "global", "balanced"] = attrs.field(default="layer")
     min_per_layer: int = attrs.field(default=0, converter=_floor)
 
     def __attrs_post_init__(self) -> None:
@@ -63,7 +65,7 @@ class Capacity:
             raise SettingError(
                 "Capacity: free_at_end and days go together. If the number of days is unknown, use keep_per_night."
             )
-        checks.one_of("Capacity: ranking", self.ranking, ("layer", "global"))
+        checks.one_of("Capacity: ranking", self.ranking, ("layer", "global", "balanced"))
 
     def owned_after(self, sizes: Sequence[int], n_nights: int) -> tuple[int, ...]:
         """Count the weights that all tasks together own after `n_nights` nights.
@@ -73,7 +75,7 @@ class Capacity:
             n_nights: Number of nights, 0 or more.
 
         Returns:
-            One count for each layer, or a single one if the ranking is global.
+            One count for each layer, or a single one if they are ranked together.
 
         Raises:
             CapacityError: If more nights are asked for than `days`.
@@ -111,7 +113,7 @@ class Capacity:
                 the counts are exactly those that the task owns at dawn.
 
         Returns:
-            One count for each layer, or a single one if the ranking is global.
+            One count for each layer, or a single one if they are ranked together.
 
         Raises:
             CapacityError: If `day` is beyond the last.
@@ -140,7 +142,7 @@ class Capacity:
                 f"day {day}: all {sum(sizes):,} maskable weights are owned, so nothing is free to learn "
                 "with. Keep less per night, or begin a new agent with a larger network."
             )
-        if self.ranking == "global":
+        if self.ranking != "layer":
             if after == before:
                 raise CapacityError(
                     f"day {day}: the night would keep none of the {sum(sizes):,} maskable weights. "

@@ -69,6 +69,16 @@ def flag(what: str, value: Any) -> None:
         raise SettingError(f"{what} must be True or False, not {value!r}.")
 
 
+def kind(what: str, value: Any, expected: type, example: str) -> None:
+    """Refuse what is not of a class.
+
+    Raises:
+        SettingError: If it is not.
+    """
+    if not isinstance(value, expected):
+        raise SettingError(f"{what} must be a {expected.__name__}, such as {example}, not {value!r}.")
+
+
 def function(what: str, value: Any) -> None:
     """Refuse what cannot be called.
 

@@ -7,7 +7,7 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from daynight import pruning
 from daynight.capacity import Capacity
+from daynight.criteria import Criterion, Layer, needs
 from daynight.deadlines import TimeLedger
 from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
@@ -51,15 +52,25 @@ class Day:
         network: The network, in that day.
         capacity: How many weights the task may own at dawn.
         training: How it is learnt.
+        criterion: Scores weights for a prune.
     """
 
     def __init__(
-        self, task: Task, lesson: Lesson, network: MaskedNetwork, capacity: Capacity, training: Training
+        self,
+        task: Task,
+        lesson: Lesson,
+        network: MaskedNetwork,
+        capacity: Capacity,
+        training: Training,
+        criterion: Criterion,
     ) -> None:
         self.lesson, self.task, self.index = lesson, task, network.n_tasks
         self.is_woken = False
         self.night: Night | None = None
         self._network, self._capacity, self._training = network, capacity, training
+        self._criterion = criterion
+        needs_start = "start" in needs(criterion)
+        self._start = {name: w.detach().clone() for name, w in network.weights.items()} if needs_start else {}
         self._seconds = 0.0
         self._wake: Ledger | None = None
         self._ledger: Ledger | None = None
@@ -256,10 +267,23 @@ class Day:
         """Choose the weights to keep at a density of the day's, among those that are held."""
         sizes = self._network.sizes
         counts = self._capacity.kept(tuple(sizes.values()), self.index, keep)
-        scores = {name: pruning.magnitude(weight) for name, weight in self._network.weights.items()}
+        scores = self._scores()
         if self._capacity.ranking == "layer":
             return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
+        if self._capacity.ranking == "balanced":
+            scores = pruning.layer_adaptive(scores, held)
         return pruning.keep_top_globally(scores, held, counts[0], self._capacity.min_per_layer)
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Score the weights of each layer by the criterion."""
+        gradients = functools.cache(self.lesson.gradients)
+        cycle = 0 if self.night is None else self.night.cycle
+        scores = {}
+        for name, weight in self._network.weights.items():
+            start, gradient = functools.partial(_at, self._start, name), functools.partial(_from, gradients, name)
+            generator = self.lesson.generator("prune", cycle, name)
+            scores[name] = self._criterion(Layer(name, weight.detach(), start, gradient, generator))
+        return scores
 
     def _measured(self, ledger: Ledger) -> Measured:
         """Measure the task within the night, which takes its time."""
@@ -293,3 +317,11 @@ class Day:
 
 def _factor(rate: Rate, cut: float, share: float) -> float:
     return rate(share, cut)
+
+
+def _at(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    return tensors[name]
+
+
+def _from(tensors: Callable[[], Mapping[str, Tensor]], name: str) -> Tensor:
+    return tensors()[name]

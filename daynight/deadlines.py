@@ -178,8 +178,7 @@ def _price(price: Any) -> float:
 
 
 def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
-    if not isinstance(timer, Timer):
-        raise SettingError(f"timer must be a Timer, such as FakeTimer(), not {timer!r}.")
+    checks.kind("timer", timer, Timer, "FakeTimer()")
 
 
 @attrs.frozen

@@ -27,6 +27,8 @@ from daynight.training import Batches, HeldBatches, LazyBatches, Training
 
 #: A sign of life is given every so many optimizer steps.
 PROGRESS_STEPS = 25
+#: The gradients that a criterion looks at are means over so many training examples, or all if there are fewer.
+N_FOR_GRADIENTS = 1024
 
 
 class Lesson:
@@ -187,6 +189,31 @@ class Lesson:
         split, fit = self.task.splits()[which], (self._network.dtype, self._device)
         outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
         return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        """Make a generator of random numbers for something of this day."""
+        return seeding.generator(self._seed, "day", self._day, *names)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Compute the gradient of the mean loss over some training examples, for the weights of each masked layer."""
+        network, training = self._network, self._training
+        index = torch.linspace(0, len(self.task.train) - 1, min(N_FOR_GRADIENTS, len(self.task.train))).round().long()
+        weights = list(network.weights.values())
+        loss, total = training.loss_of(self.task), [torch.zeros_like(weight) for weight in weights]
+        was_training = network.module.training
+        network.module.eval()
+        try:
+            for chunk in index.split(training.batch_size):
+                inputs, targets = load(self.task.train.subset(chunk), network.dtype, self._device)
+                inputs = inputs if training.transform is None else training.transform(inputs)
+                value = loss(network.module(inputs), targets) * (len(chunk) / len(index))
+                for part, gradient in zip(
+                    total, torch.autograd.grad(value, list(network.weights.values())), strict=True
+                ):
+                    part += gradient
+        finally:
+            network.module.train(was_training)
+        return dict(zip(network.weights, total, strict=True))
 
     def validated(self, ledger: Ledger | None = None) -> dict[str, Any]:
         """Measure on the validation split, if there is one and the phase has time for it, for a record."""

@@ -10,15 +10,6 @@ from torch import Tensor
 from daynight.errors import TrainingError
 
 
-def magnitude(weight: Tensor) -> Tensor:
-    """Score each weight by its absolute value, as PackNet does.
-
-    Args:
-        weight: Floating point, any shape.
-    """
-    return weight.detach().abs()
-
-
 def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     """Keep the k candidates with the highest scores; among equals, those that stand first.
 
@@ -85,3 +76,34 @@ def keep_top_globally(
         name: floors[name] | part.reshape(mask.shape)
         for (name, mask), part in zip(candidates.items(), parts, strict=True)
     }
+
+
+def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rescale the scores of each layer so that layers can be ranked together without starving the small ones.
+
+    A score becomes its square over the sum of the squares of all candidates of its layer that are not below it: what a
+    prune of the layer down to it would distort, as a share of what would be left. The order within a layer stays.
+
+    Source: Lee et al., "Layer-Adaptive Sparsity for the Magnitude-Based Pruning", ICLR 2021, equation 4.
+
+    Args:
+        scores: Per layer, floating point. If one is below zero, those of its layer are shifted up to zero.
+        candidates: Per layer, bool of the same shape.
+
+    Returns:
+        Per layer, float64 of the same shape; zero where there is no candidate.
+    """
+    found = {}
+    for name, mask in candidates.items():
+        values = scores[name].detach()[mask].double()
+        if len(values):
+            values = values - values.min().clamp(max=0)
+        order = values.argsort(stable=True)
+        squares = values[order].square()
+        # Summed from the smallest of what is left, for the largest differ by orders of magnitude.
+        left = squares.sum() - squares.cumsum(0) + squares
+        rescaled = torch.empty_like(values)
+        rescaled[order] = torch.where(squares > 0, squares / left.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+        found[name] = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
+        found[name][mask] = rescaled
+    return found

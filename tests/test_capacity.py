@@ -134,7 +134,10 @@ def test_p_at_its_limits_is_refused(p):
         ({"free_at_end": 0.9, "days": 0}, "days must be a whole number from 1 up, not 0"),
         ({"keep_per_night": 0.0}, "keep_per_night is a fraction of all maskable weights"),
         ({"keep_per_night": 1.5}, "keep_per_night is a fraction of all maskable weights"),
-        ({"keep_per_night": 0.1, "ranking": "both"}, "ranking must be one of 'layer', 'global', not 'both'"),
+        (
+            {"keep_per_night": 0.1, "ranking": "both"},
+            "ranking must be one of 'layer', 'global', 'balanced', not 'both'",
+        ),
         ({"keep_per_night": 0.1, "min_per_layer": -1}, "min_per_layer must be a whole number from 0 up, not -1"),
     ],
 )

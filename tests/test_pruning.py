@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight.errors import TrainingError
-from daynight.pruning import keep_top, keep_top_globally, keep_top_per_layer, magnitude
+from daynight.pruning import keep_top, keep_top_globally, keep_top_per_layer
 
 scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0]), min_size=1, max_size=60)
 
@@ -35,10 +35,6 @@ def test_keep_top_in_channels_last_is_that_in_contiguous():
 def test_keep_top_refuses_scores_that_are_no_numbers():
     with pytest.raises(TrainingError, match=r"weights to be ranked are not a number\. Lower the learning rate"):
         keep_top(torch.tensor([1.0, torch.nan]), torch.tensor([True, True]), 1)
-
-
-def test_magnitude_is_absolute():
-    assert magnitude(torch.tensor([-2.0, 0.5])).tolist() == [2.0, 0.5]
 
 
 def test_per_layer_and_global_rankings_by_hand():

@@ -16,7 +16,19 @@ ROOT = PACKAGE.parent
 FLOORS = [
     ["_version", "errors", "checks", "seeding", "files", "interrupts"],
     ["rates", "schedule", "deadlines", "capacity", "history", "lazy", "splits", "tasks", "unions"],
-    ["policies", "cycles", "wrappers", "reactive", "pruning", "metrics", "models", "anatomy", "images", "datasets"],
+    [
+        "policies",
+        "cycles",
+        "wrappers",
+        "reactive",
+        "criteria",
+        "pruning",
+        "metrics",
+        "models",
+        "anatomy",
+        "images",
+        "datasets",
+    ],
     ["network", "sharing", "trials"],
     [
         "training",

@@ -1,0 +1,106 @@
+"""Pruning criteria: functions that give each weight of a layer a score. A prune keeps those with the highest.
+
+Write your own as one function of a `Layer`, and hand it to ``Agent(criterion=...)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from daynight.errors import SettingError
+
+Criterion = Callable[["Layer"], Tensor]
+
+
+class Layer:
+    """What a criterion may look at: one layer, as it is when it is pruned.
+
+    Args:
+        name: Of the layer.
+        weight: Its weights: floating point, any shape. What is pruned already is zero.
+        start: Gives the weights as they were when the day began, same shape.
+        gradient: Gives the gradient of the mean training loss, same shape.
+        generator: Draws random numbers, on the CPU; named by seed, day and cycle.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weight: Tensor,
+        start: Callable[[], Tensor],
+        gradient: Callable[[], Tensor],
+        generator: torch.Generator,
+    ) -> None:
+        self.name, self.weight, self.generator = name, weight, generator
+        self._start, self._gradient = start, gradient
+
+    @property
+    def start(self) -> Tensor:
+        """The weights as they were when the day began, after the free ones were restarted; same shape."""
+        return self._start()
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of the mean loss over some of the day's training examples, as the network is now; same shape."""
+        return self._gradient()
+
+
+def magnitude(layer: Layer) -> Tensor:
+    """Score each weight by its absolute value: PackNet's own.
+
+    Source: Mallya & Lazebnik, "PackNet: Adding Multiple Tasks to a Single Network by Iterative Pruning", CVPR 2018.
+    """
+    return layer.weight.abs()
+
+
+def gradient_times_weight(layer: Layer) -> Tensor:
+    """Score each weight by how much the loss would change without it, to first order: abs(gradient * weight).
+
+    Source: Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017.
+    """
+    return (layer.gradient * layer.weight).abs()
+
+
+def movement(layer: Layer) -> Tensor:
+    """Score each weight by how far it has moved away from zero during the day: weight^2 - start^2.
+
+    Movement pruning adds up -gradient * weight over the steps of the training. Under gradient descent with small steps
+    that is the integral of weight d(weight), up to the learning rate: half of the difference of the squares. Optimizers
+    that rescale gradients, as Adam does, move along the rescaled ones.
+
+    Source: Sanh, Wolf & Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020, equation 4.
+    """
+    return layer.weight.square() - layer.start.square()
+
+
+def random(layer: Layer) -> Tensor:
+    """Score each weight at random: what a criterion is worth shows against this."""
+    scores = torch.rand(layer.weight.shape, generator=layer.generator, dtype=torch.float64)
+    return scores.to(layer.weight.device)
+
+
+def needs(criterion: Criterion) -> frozenset[str]:
+    """Try a criterion on a small layer, and give what it looks at, of ``"start"`` and ``"gradient"``.
+
+    Raises:
+        SettingError: If it fails, or does not give a floating-point score for each weight.
+    """
+    asked = set[str]()
+
+    def give(what: str) -> Tensor:
+        asked.add(what)
+        return torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
+
+    weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
+    layer = Layer("probe", weight, lambda: give("start"), lambda: give("gradient"), torch.Generator())
+    try:
+        scores = criterion(layer)
+    except Exception as error:
+        raise SettingError(f"criterion failed on a layer of 2 x 3 weights: {error!r}") from error
+    if not isinstance(scores, Tensor) or scores.shape != weight.shape or not scores.is_floating_point():
+        what = f"{scores.dtype} {tuple(scores.shape)}" if isinstance(scores, Tensor) else repr(scores)
+        raise SettingError(f"criterion must give a floating-point score for each weight, and gave {what} for (2, 3).")
+    return frozenset(asked)

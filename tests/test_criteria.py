@@ -1,0 +1,133 @@
+"""What a prune keeps by each criterion, by hand, and in whole nights."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+import daynight as dn
+from daynight import criteria
+from daynight.criteria import Layer, needs
+from daynight.errors import SettingError
+from daynight.pruning import keep_top_globally, layer_adaptive
+from daynight.testing import toy_network, toy_stream
+
+CRITERIA = [criteria.magnitude, criteria.gradient_times_weight, criteria.movement, criteria.random]
+
+
+def layer(weight, start=None, gradient=None):
+    generator = torch.Generator().manual_seed(1)
+    return Layer("a", torch.tensor(weight), lambda: torch.tensor(start), lambda: torch.tensor(gradient), generator)
+
+
+def test_scores_by_hand():
+    assert criteria.magnitude(layer([-2.0, 0.5])).tolist() == [2.0, 0.5]
+    assert criteria.gradient_times_weight(layer([-2.0, 0.5], gradient=[0.5, 4.0])).tolist() == [1.0, 2.0]
+    assert criteria.movement(layer([-2.0, 0.5, 1.0], start=[-1.0, 1.0, 0.0])).tolist() == [3.0, -0.75, 1.0]
+    scores = criteria.random(layer([1.0] * 1000))
+    assert scores.tolist() == criteria.random(layer([1.0] * 1000)).tolist()
+    assert scores.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_a_criterion_looks_at_is_found():
+    assert [needs(criterion) for criterion in CRITERIA] == [set(), {"gradient"}, {"start"}, set()]
+
+
+def test_movement_is_the_sum_of_the_gradients_times_the_weights():
+    # Sanh et al.'s sum, step by step, of plain gradient descent with small steps.
+    weight, total, rate = torch.tensor([0.5, -1.0], requires_grad=True), torch.zeros(2), 1e-4
+    start = weight.detach().clone()
+    for _ in range(2000):
+        (gradient,) = torch.autograd.grad(((weight - torch.tensor([2.0, -0.1])) ** 2).sum(), weight)
+        total -= gradient * weight.detach()
+        weight = (weight.detach() - rate * gradient).requires_grad_()
+    closed = criteria.movement(Layer("a", weight.detach(), lambda: start, lambda: start, torch.Generator()))
+    assert torch.allclose(rate * total, closed / 2, rtol=1e-3)
+
+
+def test_layer_adaptive_scores_by_hand():
+    scores = {"a": torch.tensor([1.0, 2.0, 9.0]), "b": torch.tensor([[0.1], [0.2]])}
+    held = {"a": torch.tensor([True, True, False]), "b": torch.tensor([[True], [True]])}
+    found = layer_adaptive(scores, held)
+    assert found["a"].tolist() == pytest.approx([1 / 5, 1.0, 0.0])
+    assert found["b"].flatten().tolist() == pytest.approx([1 / 5, 1.0])
+    # By magnitude alone, layer b would lose both.
+    masks = keep_top_globally(found, held, 2)
+    assert masks["a"].tolist() == [False, True, False]
+    assert masks["b"].flatten().tolist() == [False, True]
+    assert layer_adaptive({"a": torch.tensor([-1.0, 1.0])}, {"a": torch.tensor([True, True])})["a"].tolist() == [
+        0.0,
+        1.0,
+    ]
+    assert layer_adaptive({"a": torch.zeros(2)}, {"a": torch.tensor([False, False])})["a"].tolist() == [0.0, 0.0]
+
+
+def test_gradients_are_those_of_the_mean_loss():
+    seen = {}
+
+    def looks(layer):
+        seen[layer.name] = layer.gradient.clone()
+        return layer.weight.abs()
+
+    agent = dn.Agent(
+        toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=7), criterion=looks
+    )
+    task = toy_stream(2)[0]
+    agent.wake(task, dn.Epochs(2))
+    module = agent.network.module.eval()
+    loss = functional.cross_entropy(module(task.train.inputs), task.train.targets)
+    expected = torch.autograd.grad(loss, list(agent.network.weights.values()))
+    agent.sleep(dn.NoSleep(), dn.Epochs(0))
+    for gradient, name in zip(expected, agent.network.weights, strict=True):
+        assert torch.allclose(seen[name], gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranking", ["layer", "global", "balanced"])
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_counts_are_exact_by_every_criterion_and_ranking(criterion, ranking):
+    def life():
+        agent = dn.Agent(
+            toy_network, capacity=dn.Capacity(free_at_end=0.5, days=3, ranking=ranking, min_per_layer=2),
+            training=dn.Training(batch_size=10), criterion=criterion,
+        )  # fmt: skip
+        for index, task in enumerate(toy_stream(3)):
+            agent.wake(task, dn.Epochs(2))
+            agent.sleep(dn.UniformCycles(3), dn.Epochs(2))
+            assert agent.n_free == sum(agent.network.sizes.values()) - sum(agent.owned)
+            total = 112 - round(112 * 0.5 ** ((index + 1) / 3))
+            assert abs(sum(agent.owned) - total) <= (2 if ranking == "layer" else 0)
+            assert all(count >= 2 for count in agent.network.count(index).values())
+        return [owners.clone() for owners in agent.network.owners.values()]
+
+    assert all(torch.equal(a, b) for a, b in zip(life(), life(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "message"),
+    [
+        (lambda layer: layer.weight.sum(), r"gave torch.float32 \(\) for \(2, 3\)"),
+        (lambda layer: layer.weight > 0, r"gave torch.bool \(2, 3\)"),
+        (lambda layer: 1, "gave 1 for"),
+        (lambda layer: layer.bias, "criterion failed on a layer of 2 x 3 weights: AttributeError"),
+        (3, "criterion failed"),
+    ],
+)
+def test_what_is_no_criterion_is_refused(criterion, message):
+    with pytest.raises(SettingError, match=message):
+        dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), criterion=criterion)
+
+
+def test_random_pruning_is_worse_than_magnitude():
+    def accuracy(criterion):
+        agent = dn.Agent(
+            dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=0.02),
+            training=dn.Training(batch_size=10), criterion=criterion,
+        )  # fmt: skip
+        task = toy_stream(1, n_train=200, n_test=200)[0]
+        agent.wake(task, dn.Epochs(5))
+        agent.sleep(dn.NoSleep(), dn.Epochs(0))
+        return agent.evaluate(task, 0)[0]
+
+    assert accuracy(criteria.magnitude) < accuracy(criteria.random)
+    assert math.isfinite(accuracy(criteria.random))
