@@ -37,7 +37,7 @@ from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 from daynight.unions import union, within_union
-from daynight.wrappers import Around, Capped, Floored, Rated, WarmStart
+from daynight.wrappers import Around, Capped, Floored, Rated, Rewound, WarmStart
 
 if TYPE_CHECKING:
     from daynight import plots
@@ -66,6 +66,7 @@ __all__ = [
     "Progress",
     "Rated",
     "Record",
+    "Rewound",
     "Seconds",
     "SleepPolicy",
     "Split",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ from daynight.network import FREE, Biases, Restart
 from daynight.policies import SleepPolicy
 from daynight.prediction import fitted, load, outputs_of, predict
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
-from daynight.schedule import Budget, Night
+from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
 from daynight.tasks import Task
 from daynight.training import Training
@@ -158,7 +158,7 @@ class Agent:
             rehearse(self.network, self.training, task, inputs, targets)
             check_batches(self.network, self.training, task, inputs, day)
 
-    def wake(self, task: Task, budget: Budget, on_event: Hook = ignore) -> None:
+    def wake(self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = ()) -> None:
         """Train on the day's task: all weights are seen, and only free ones move.
 
         After an interrupted wake, call it again with the same task to train on from there.
@@ -167,6 +167,7 @@ class Agent:
             task: The task of the day.
             budget: What the wake may spend; a wake that was interrupted keeps the one it has.
             on_event: Called with each record, and with signs of life.
+            remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
 
         Raises:
             StateError: If the day's wake is over, or was interrupted with another task.
@@ -191,7 +192,7 @@ class Agent:
             raise StateError(
                 f"the wake of day {self.day} was interrupted and goes on only with its task, {self._today.task.name!r}."
             )
-        self._today.wake(budget, on_event)
+        self._today.wake(budget, on_event, [share_of_wake(share) for share in remember])
 
     def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
         """Give the snapshot at dusk of the night after `task`, for `SleepPolicy.plan`.

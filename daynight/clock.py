@@ -10,7 +10,7 @@ from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
-from daynight.policies import SleepPolicy, planned, require_policy
+from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar
 from daynight.schedule import Budget
 from daynight.splits import Pair
@@ -108,8 +108,13 @@ class Clock:
             self._check_day(day)
             if self.agent.phase == "between days":
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
-            self.agent.wake(self.stream[day], self.wake, self._note)
+            self.agent.wake(self.stream[day], self.wake, self._note, remember=self.remembered())
         self._evaluate(day, "dusk")
+
+    def remembered(self) -> tuple[float, ...]:
+        """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
+        day = self.agent.day
+        return remembered(self.policy, planned(self.policy, self.agent.night(self.stream[day], self.night, day)))
 
     def fork(
         self,

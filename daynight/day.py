@@ -7,22 +7,23 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
 from torch import Tensor
 
-from daynight import pruning
 from daynight.capacity import Capacity
-from daynight.criteria import Criterion, Layer, needs
+from daynight.criteria import Criterion, needs
 from daynight.deadlines import TimeLedger
+from daynight.errors import PolicyError
 from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
 from daynight.network import FREE, MaskedNetwork
-from daynight.policies import SleepPolicy, check_end, follow, paced, planned
+from daynight.policies import SleepPolicy, check_end, follow, paced, planned, remembered
 from daynight.rates import Rate
 from daynight.schedule import Budget, Cycle, Ledger, Measured, Night, Steps
+from daynight.selection import Selection
 from daynight.tasks import Task
 from daynight.training import Batches, Training
 
@@ -73,6 +74,7 @@ class Day:
         self._start = {name: w.detach().clone() for name, w in network.weights.items()} if needs_start else {}
         self._seconds = 0.0
         self._wake: Ledger | None = None
+        self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, what cycles may rewind to
         self._ledger: Ledger | None = None
         self._batches: Batches | None = None  # of the phase that is under way
 
@@ -95,18 +97,33 @@ class Day:
         twin._network, twin._capacity, twin.lesson = network, capacity, self.lesson.fork(network)
         return twin
 
-    def wake(self, budget: Budget, on_event: Hook) -> None:
-        """Train on the task until the budget is spent; a wake that was interrupted goes on with its own."""
+    def wake(self, budget: Budget, on_event: Hook, remember: Sequence[float] = ()) -> None:
+        """Train on the task until the budget is spent; a wake that was interrupted goes on with its own.
+
+        Args:
+            budget: What it may spend.
+            on_event: Called with each record, and with signs of life.
+            remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
+        """
         if self._wake is None:
             self._batches = self.lesson.new_batches("wake")
             self._wake = budget.open(self._training.steps_per_epoch(self.task))
-        ledger = self._wake
+            self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
+        ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
+
+        def keep() -> None:
+            while due and ledger.reached(due[0]):
+                self.lesson.flush()
+                self._learnt[due.pop(0)] = self._network.learnt()
+
         with self._timed(ledger):
             if not ledger.reached(1.0):
                 assert self._batches is not None
                 if not self.lesson.is_begun:
                     self.lesson.optimize(ledger.n_steps, ledger.n_steps)
-                self.lesson.train(Progress(day=self.index, phase="wake"), self._batches, ledger, 1.0, on_event)
+                sign = Progress(day=self.index, phase="wake")
+                self.lesson.train(sign, self._batches, ledger, 1.0, on_event, after_step=keep if due else None)
+        keep()
         self.lesson.rest()
         self._batches = None
         self.is_woken = True
@@ -121,6 +138,7 @@ class Day:
             night = attrs.evolve(night, spent=max(night.spent, ledger.spent))
             if plan is None:
                 night = attrs.evolve(night, measured=self._measured(ledger))
+            self.check_remembered(remembered(policy, plan))
             if self._ledger is None:
                 self._batches, self._ledger = self.lesson.new_batches("night"), ledger
             self.night = night
@@ -150,6 +168,20 @@ class Day:
                     cycle = None
         if not is_late and (self.night.left > 0 or self.night.cycle == 0):
             check_end(policy, self.night)
+
+    def check_remembered(self, shares: Iterable[float]) -> None:
+        """Make sure that the weights of these shares of the wake have been kept.
+
+        Raises:
+            PolicyError: If some have not.
+        """
+        missing = [share for share in shares if share not in self._learnt]
+        if missing:
+            raise PolicyError(
+                f"day {self.index}: a cycle rewinds to the share {missing[0]:g} of the wake, which has not kept its "
+                f"weights there. Call wake(..., remember={missing!r}); a Clock does so for a plan, and for what a "
+                "policy that reacts has in rewinds."
+            )
 
     def dawn(self, on_event: Hook) -> Record:
         """Prune what is still above the dawn density, seal the task, and give the record of the day.
@@ -204,6 +236,9 @@ class Day:
             end = min(end, 1 - ledger.longest["prune"] / ledger.seconds)
         if ledger.reached(end):
             return is_last
+        if cycle.rewind is not None:
+            self.check_remembered([cycle.rewind])
+            self._network.rewind(self._learnt[cycle.rewind])
         rate = None if cycle.rate is None else functools.partial(_factor, cycle.rate, cut)
         n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
@@ -226,11 +261,11 @@ class Day:
         began = time.perf_counter()
         ledger = self._ledger or Steps(0).open(1)
         ledger.note_other()
-        held = self._network.held()
-        masks, before = self._masks(keep, held), self._squares(held) if weighs else 0.0
+        held, chosen = self._network.held(), self._selection(night)
+        masks, before = chosen.masks(keep, held), chosen.squares(held) if weighs else 0.0
         # A prune may take longer than any before. What is left of a night then has no time for another: be ready.
         is_timed = isinstance(ledger, TimeLedger) and keep > night.dawn_density
-        ready = self._masks(night.dawn_density, masks) if is_timed else None
+        ready = chosen.masks(night.dawn_density, masks) if is_timed else None
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
         if keep < night.density:
@@ -238,7 +273,7 @@ class Day:
         if ready is not None and not ledger.allows("prune"):
             self._network.release(ready)
             self.night = attrs.evolve(night, density=night.dawn_density)
-        cut = math.sqrt(max(0.0, 1 - self._squares(self._network.held()) / before)) if before else 0.0
+        cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(self.index).values())
         available = self._capacity.available(tuple(self._network.sizes.values()), self.index)
         on_event(
@@ -258,32 +293,11 @@ class Day:
         ledger.note_other()
         return cut
 
-    def _squares(self, held: Mapping[str, Tensor]) -> float:
-        """Sum the squares of the weights that are held."""
-        weights = self._network.weights
-        return sum(float(weights[name].detach()[mask].double().square().sum()) for name, mask in held.items())
-
-    def _masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Choose the weights to keep at a density of the day's, among those that are held."""
-        sizes = self._network.sizes
-        counts = self._capacity.kept(tuple(sizes.values()), self.index, keep)
-        scores = self._scores()
-        if self._capacity.ranking == "layer":
-            return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
-        if self._capacity.ranking == "balanced":
-            scores = pruning.layer_adaptive(scores, held)
-        return pruning.keep_top_globally(scores, held, counts[0], self._capacity.min_per_layer)
-
-    def _scores(self) -> dict[str, Tensor]:
-        """Score the weights of each layer by the criterion."""
-        gradients = functools.cache(self.lesson.gradients)
-        cycle = 0 if self.night is None else self.night.cycle
-        scores = {}
-        for name, weight in self._network.weights.items():
-            start, gradient = functools.partial(_at, self._start, name), functools.partial(_from, gradients, name)
-            generator = self.lesson.generator("prune", cycle, name)
-            scores[name] = self._criterion(Layer(name, weight.detach(), start, gradient, generator))
-        return scores
+    def _selection(self, night: Night) -> Selection:
+        return Selection(
+            network=self._network, capacity=self._capacity, criterion=self._criterion, lesson=self.lesson,
+            start=self._start, cycle=night.cycle,
+        )  # fmt: skip
 
     def _measured(self, ledger: Ledger) -> Measured:
         """Measure the task within the night, which takes its time."""
@@ -317,11 +331,3 @@ class Day:
 
 def _factor(rate: Rate, cut: float, share: float) -> float:
     return rate(share, cut)
-
-
-def _at(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    return tensors[name]
-
-
-def _from(tensors: Callable[[], Mapping[str, Tensor]], name: str) -> Tensor:
-    return tensors()[name]

@@ -118,6 +118,7 @@ class Lesson:
         end: float,
         on_event: Hook,
         rate: Callable[[float], float] | None = None,
+        after_step: Callable[[], None] | None = None,
     ) -> None:
         """Train until the share `end` of the budget is spent; `sign` says where in the day this is.
 
@@ -128,6 +129,7 @@ class Lesson:
             end: Share of the budget, 0 to 1.
             on_event: Called with each record, and with signs of life.
             rate: Gives a factor for the learning rate at a share of the training, 0 to 1; None is 1.
+            after_step: Called after each step.
 
         Raises:
             TrainingError: If loss or weights are not finite.
@@ -143,6 +145,8 @@ class Lesson:
                 on_event(event)
 
         def on_step(loss: Tensor) -> None:
+            if after_step is not None:
+                after_step()
             if self.step % PROGRESS_STEPS == 0:
                 tell(attrs.evolve(sign, step=self.step, loss=float(loss)))
 

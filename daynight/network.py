@@ -172,6 +172,25 @@ class MaskedNetwork:
                 self.weights[name].masked_fill_(dropped, 0)
             self.owners[name][dropped] = FREE
 
+    def learnt(self) -> dict[str, Tensor]:
+        """Give copies of all that the day trains, by name."""
+        return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
+
+    @interrupts.deferred()
+    def rewind(self, learnt: Mapping[str, Tensor]) -> None:
+        """Give what the day may still move the values that it had once; what is pruned stays so.
+
+        Args:
+            learnt: What `learnt` gave then.
+        """
+        assert self._is_day
+        masks = {self.anatomy.masked[name]: mask for name, mask in self.movable().items()}
+        with torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                if name in learnt:
+                    mask = masks.get(name)
+                    parameter.copy_(learnt[name] if mask is None else torch.where(mask, learnt[name], parameter))
+
     @interrupts.deferred()
     def end_day(self) -> None:
         """Seal the task of the day: what it holds it owns, and what is private to it is put away."""

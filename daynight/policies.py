@@ -12,7 +12,7 @@ import attrs
 from daynight import checks
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
 from daynight.rates import Rate
-from daynight.schedule import TOLERANCE, Cycle, Density, Night
+from daynight.schedule import TOLERANCE, Cycle, Density, Night, share_of_wake
 
 #: More cycles than this in one night are taken for a policy that never ends.
 MAX_CYCLES = 100_000
@@ -20,6 +20,11 @@ MAX_CYCLES = 100_000
 
 class SleepPolicy(abc.ABC):
     """Lays out a night. Holds settings and never the state of a run, so one object serves many nights."""
+
+    @property
+    def rewinds(self) -> tuple[float, ...]:
+        """Shares of the wake, 0 to 1, whose weights a policy that reacts may rewind to; those of a plan are known."""
+        return ()
 
     @abc.abstractmethod
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
@@ -166,6 +171,13 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
         return policy.plan(night)
     except ReactivePolicyError:
         return None
+
+
+def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float, ...]:
+    """Give the shares of the wake, rising, whose weights the nights of a policy may return to."""
+    shares = {share_of_wake(share) for share in policy.rewinds}
+    shares |= {cycle.rewind for cycle in plan or () if cycle.rewind is not None}
+    return tuple(sorted(shares))
 
 
 def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:

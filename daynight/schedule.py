@@ -187,6 +187,14 @@ def _density(keep: Any) -> Density:
     return density
 
 
+def share_of_wake(value: Any) -> float:
+    """Give a share of the wake to rewind to, 0 to 1."""
+    share = checks.finite("a share of the wake to rewind to", value, least=0)
+    if share > 1:
+        raise SettingError(f"a share of the wake to rewind to must be 0 to 1, not {value!r}.")
+    return share
+
+
 def _check_rate(_instance: Any, _attribute: Any, rate: Any) -> None:
     if rate is not None:
         checks.function("Cycle: rate", rate)
@@ -204,11 +212,15 @@ class Cycle:
         rate: How the learning rate goes over the REM: a function of the share of it that is over and of how much the
             NREM has cut, both from 0 to 1, to a factor for the optimizer's learning rate (see `daynight.rates`). None
             leaves it as `Training` has it; with one, ``Training(scheduler=...)`` is not asked.
+        rewind: Share of the wake, 0 to 1, to whose weights those that survive the NREM return before the REM, with all
+            else that the day trains; 1 is dusk. None leaves them. A policy that reacts says so beforehand, in
+            `SleepPolicy.rewinds`.
     """
 
     keep: Density = attrs.field(converter=_density)
     length: float = attrs.field(converter=_length)
     rate: Rate | None = attrs.field(default=None, validator=_check_rate)
+    rewind: float | None = attrs.field(default=None, converter=attrs.converters.optional(share_of_wake))
 
     def resolved(self, night: Night) -> float:
         """Give `keep` as a number: what ``"dawn"``, or a number equal to it but for rounding, means."""

@@ -11,11 +11,11 @@ from daynight import checks
 from daynight.errors import SettingError
 from daynight.policies import MAX_CYCLES, SleepPolicy, advance, require_policy
 from daynight.rates import Rate
-from daynight.schedule import Cycle, Night
+from daynight.schedule import Cycle, Night, share_of_wake
 
 
-class Around(SleepPolicy):
-    """Changes the cycles of another policy, one by one. Write your own by subclassing it.
+class Wrapper(SleepPolicy):
+    """A policy around another one.
 
     Args:
         inner: The other policy.
@@ -27,6 +27,22 @@ class Around(SleepPolicy):
     def __init__(self, inner: SleepPolicy) -> None:
         require_policy(inner)
         self.inner = inner
+
+    @property
+    def rewinds(self) -> tuple[float, ...]:
+        """What the other policy may rewind to."""
+        return self.inner.rewinds
+
+
+class Around(Wrapper):
+    """Changes the cycles of another policy, one by one. Write your own by subclassing it.
+
+    Args:
+        inner: The other policy.
+
+    Raises:
+        SettingError: If it is none.
+    """
 
     @abc.abstractmethod
     def change(self, cycle: Cycle, night: Night) -> Cycle:
@@ -65,6 +81,33 @@ class Rated(Around):
         return attrs.evolve(cycle, rate=rate)
 
 
+class Rewound(Around):
+    """The cycles of another policy, each of which begins its REM with weights of the wake.
+
+    Source: Renda, Frankle & Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", ICLR 2020.
+
+    Args:
+        inner: The policy.
+        to: Share of the wake to whose weights the survivors of each NREM return, 0 to 1; 1 is dusk.
+
+    Raises:
+        SettingError: If an argument is outside its range.
+    """
+
+    def __init__(self, inner: SleepPolicy, to: float) -> None:
+        super().__init__(inner)
+        self.to = share_of_wake(to)
+
+    @property
+    def rewinds(self) -> tuple[float, ...]:
+        """What this and the other policy may rewind to."""
+        return (*self.inner.rewinds, self.to)
+
+    def change(self, cycle: Cycle, night: Night) -> Cycle:
+        """Let the cycle rewind."""
+        return attrs.evolve(cycle, rewind=self.to)
+
+
 @attrs.frozen
 class Part:
     """A part of a learning-rate shape.
@@ -84,7 +127,7 @@ class Part:
         return self.rate(min(1.0, self.begin + share * self.length), cut)
 
 
-class Capped(SleepPolicy):
+class Capped(Wrapper):
     """The first cycles of another policy, and the rest of the night as one.
 
     Args:
@@ -96,8 +139,8 @@ class Capped(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, n: int) -> None:
-        require_policy(inner)
-        self.inner, self.n = inner, checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
+        super().__init__(inner)
+        self.n = checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield cycles of the other policy, as far as there may be any."""
@@ -110,7 +153,7 @@ class Capped(SleepPolicy):
             yield attrs.evolve(cycle, keep="dawn", length=night.left)
 
 
-class Floored(SleepPolicy):
+class Floored(Wrapper):
     """The cycles of another policy, where those that are too short are put together.
 
     Several that follow each other become one, which prunes as far as the last of them and is as long as all. What is
@@ -125,8 +168,8 @@ class Floored(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, least: float) -> None:
-        require_policy(inner)
-        self.inner, self.least = inner, checks.finite("Floored: least", least, least=0)
+        super().__init__(inner)
+        self.least = checks.finite("Floored: least", least, least=0)
         if self.least > 1:
             raise SettingError(f"Floored: least must be a share of the night, 0 to 1, not {least!r}.")
 
@@ -146,7 +189,7 @@ class Floored(SleepPolicy):
                     yield attrs.evolve(last, length=length)
 
 
-class WarmStart(SleepPolicy):
+class WarmStart(Wrapper):
     """Training on without a prune for a while, and then the night of another policy.
 
     Args:
@@ -158,8 +201,8 @@ class WarmStart(SleepPolicy):
     """
 
     def __init__(self, inner: SleepPolicy, share: float) -> None:
-        require_policy(inner)
-        self.inner, self.share = inner, checks.finite("WarmStart: share", share, least=0)
+        super().__init__(inner)
+        self.share = checks.finite("WarmStart: share", share, least=0)
         if self.share > 1:
             raise SettingError(f"WarmStart: share must be a share of the night, 0 to 1, not {share!r}.")
 

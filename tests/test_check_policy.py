@@ -38,6 +38,7 @@ class Tells(Plain):
         dn.Rated(dn.Controlled(), rates.Linear()), dn.Capped(dn.UniformCycles(9), 3), dn.Capped(dn.Controlled(), 3),
         dn.Floored(dn.GeometricCycles(30, 50), 0.05), dn.Floored(dn.Controlled(), 0.1),
         dn.WarmStart(dn.GradualPruning(5), 0.3), dn.WarmStart(dn.Controlled(), 0.5), Plain(), Tells(),
+        dn.Rewound(dn.GeometricCycles(4, 3), 0.1), dn.Rewound(dn.Controlled(), 0.5),
     ],
     ids=repr,
 )  # fmt: skip

@@ -19,6 +19,10 @@ from daynight.testing import toy_network, toy_stream
 from daynight.wrappers import Part
 
 
+def make_agent():
+    return dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+
+
 def dusk(dawn=0.0625, price=0.0):
     return Night(day=0, budget=Epochs(72), n_steps=720, steps_per_epoch=10, dawn_density=dawn, price=price)
 
@@ -127,12 +131,12 @@ def test_how_much_a_prune_has_cut_is_told():
         told.append(cut)
         return 1.0
 
-    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    agent = make_agent()
     agent.wake(toy_stream(2)[0], dn.Epochs(1))
     before = sum(float(weight.detach().double().square().sum()) for weight in agent.network.weights.values())
     agent.sleep(dn.ExplicitCycles([Cycle("dawn", 0.0), Cycle("dawn", 1.0, rate)]), dn.Epochs(2))
     assert told[-1] == 0.0  # the second prune takes nothing
-    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    agent = make_agent()
     agent.wake(toy_stream(2)[0], dn.Epochs(1))
     left = []
 
@@ -186,7 +190,7 @@ def test_controlled_nights_end_in_time_whatever_is_measured(dawn, losses, length
     "policy", [*STATIC, dn.Controlled(0.05, 0.1), dn.WarmStart(dn.Controlled(0.05, 0.1), 0.2)], ids=repr
 )
 def test_each_policy_sleeps(policy):
-    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10))
+    agent = make_agent()
     for task in toy_stream(2).hold_out(0.2):
         agent.wake(task, dn.Epochs(1))
         agent.sleep(policy, dn.Epochs(3))
@@ -216,6 +220,68 @@ def test_each_policy_sleeps(policy):
 def test_policies_refuse(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+def test_survivors_return_to_the_weights_of_the_wake():
+    agent, seen = make_agent(), {}
+
+    def look(event):
+        if event.phase == "dawn":
+            return
+        agent._today.lesson.flush()
+        weights = {name: p.detach().clone() for name, p in agent.network.module.named_parameters() if p.requires_grad}
+        if getattr(event, "kind", None) == "epoch" and event.phase == "wake":
+            seen[event.step] = weights
+        elif not hasattr(event, "kind") and event.phase == "rem":
+            seen["rem"] = weights
+
+    task = toy_stream(2)[0]
+    agent.wake(task, dn.Epochs(4), look, remember=[0.5])
+    agent.sleep(dn.Rewound(dn.OneShot(), 0.5), dn.Epochs(1), look)
+    masks = {f"{name}.weight": owners == 0 for name, owners in agent.network.owners.items()}
+    for name, value in seen["rem"].items():
+        mask = masks.get(name, torch.ones_like(value, dtype=torch.bool))
+        assert torch.equal(value, torch.where(mask, seen[8][name], 0))
+        assert not torch.equal(seen[8][name], seen[16][name])
+
+
+def test_a_clock_remembers_what_its_nights_rewind_to():
+    def life(policy):
+        agent = dn.Agent(
+            toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=dn.Training(batch_size=10)
+        )
+        dn.Clock(agent, toy_stream(2), policy=policy, wake=dn.Epochs(3), night=dn.Epochs(2)).run()
+        return [agent.predict(task.test.inputs, index) for index, task in enumerate(toy_stream(2))]
+
+    by_wrapper = life(dn.Rewound(dn.UniformCycles(2), 0.25))
+    by_cycle = life(dn.ExplicitCycles([Cycle(0.55, 0.5, rewind=0.25), Cycle("dawn", 0.5, rewind=0.25)]))
+    assert all(torch.isfinite(outputs).all() for outputs in [*by_wrapper, *by_cycle])
+    # A return to dusk before the first REM is none.
+    assert all(map(torch.equal, life(dn.Rewound(dn.OneShot(), 1.0)), life(dn.OneShot())))
+    assert not all(map(torch.equal, life(dn.Rewound(dn.OneShot(), 0.0)), life(dn.OneShot())))
+    assert len(life(dn.Capped(dn.Rewound(dn.Controlled(0.1, 0.2), 0.5), 3))) == 2
+
+
+def test_what_the_wake_has_not_kept_cannot_be_returned_to():
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], dn.Epochs(1), remember=[0.5])
+    with pytest.raises(PolicyError, match=r"the share 0.25 of the wake, which has not kept .* remember=\[0.25\]"):
+        agent.sleep(dn.Rewound(dn.OneShot(), 0.25), dn.Epochs(1))
+    assert agent.phase == "dusk"
+    with pytest.raises(SettingError, match=r"a share of the wake to rewind to must be 0 to 1, not 1\.5"):
+        Cycle(1, 1, rewind=1.5)
+
+
+def test_runs_that_rewind_share_no_dusk_with_those_that_do_not():
+    from daynight.study import methods, packnet
+
+    settings = {"network": toy_network, "wake": dn.Epochs(2), "night": dn.Epochs(2), "free_at_end": 0.5, "seed": 0}
+    stream = toy_stream(2)
+    plain = packnet(stream, policy=dn.OneShot(), **settings)
+    rewound = packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
+    methods._dusk.clear()
+    assert rewound == packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
+    assert plain == packnet(stream, policy=dn.OneShot(), **settings)
 
 
 @pytest.mark.parametrize("rate", [lambda share, cut: -1.0, lambda share, cut: math.nan, lambda share: 1.0])

@@ -45,6 +45,7 @@ FLOORS = [
         "stepping",
         "optimization",
         "lesson",
+        "selection",
         "rehearsal",
         "day",
     ],

@@ -27,9 +27,9 @@ def test_packnet_is_what_an_agent_and_a_clock_do():
 def test_runs_that_share_a_first_wake_are_what_they_would_be_alone(monkeypatch):
     stream, wake, n_wakes = toy_stream(3), Agent.wake, []
 
-    def counted(agent, *args):
+    def counted(agent, *args, **settings):
         n_wakes.append(agent.day)
-        wake(agent, *args)
+        wake(agent, *args, **settings)
 
     monkeypatch.setattr(Agent, "wake", counted)
     settings = [
@@ -51,7 +51,12 @@ def test_runs_that_share_a_first_wake_are_what_they_would_be_alone(monkeypatch):
 @pytest.mark.parametrize("method", [packnet, memory, multinet])
 def test_dusks_are_put_by_for_other_processes(method, tmp_path, monkeypatch):
     wake, n_wakes = Agent.wake, []
-    monkeypatch.setattr(Agent, "wake", lambda agent, *args: (n_wakes.append(agent.day), wake(agent, *args)))
+
+    def counted(agent, *args, **settings):
+        n_wakes.append(agent.day)
+        wake(agent, *args, **settings)
+
+    monkeypatch.setattr(Agent, "wake", counted)
     settings = [{"free_at_end": p, "seed": seed} for seed in (0, 1) for p in (0.4, 0.7)]
     found = []
     for index, one in enumerate(settings):

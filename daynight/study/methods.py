@@ -225,6 +225,8 @@ def _at_dusk(
         about: All else that the first wake depends on.
         state: A file in whose folder dusks are put by.
     """
+    clock = new_clock(new_agent())
+    about = [*about, clock.remembered()]
     key = id(stream), _bytes_of(about)
     if key not in _dusk:
         path = None
@@ -233,7 +235,6 @@ def _at_dusk(
         if path is not None and path.exists():
             clock = _restored(new_clock, path)
         else:
-            clock = new_clock(new_agent())
             clock.check()
             clock.to_dusk()
             if path is not None:

@@ -1,0 +1,68 @@
+"""`Selection`: which of the day's weights a prune keeps, by capacity, criterion and ranking."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import attrs
+from torch import Tensor
+
+from daynight import pruning
+from daynight.capacity import Capacity
+from daynight.criteria import Criterion, Layer
+from daynight.lesson import Lesson
+from daynight.network import MaskedNetwork
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Selection:
+    """Chooses the weights that a prune keeps.
+
+    Attributes:
+        network: The network, in a day.
+        capacity: How many weights the task may own at dawn.
+        criterion: Scores them.
+        lesson: What the day trains.
+        start: By layer, the weights as they were when the day began, if the criterion looks at them.
+        cycle: Index of the night's cycle, which names random numbers.
+    """
+
+    network: MaskedNetwork
+    capacity: Capacity
+    criterion: Criterion
+    lesson: Lesson
+    start: Mapping[str, Tensor]
+    cycle: int
+
+    def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Choose exactly as many weights as a density of the day's means, among those that are held."""
+        sizes = self.network.sizes
+        counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
+        scores = self._scores()
+        if self.capacity.ranking == "layer":
+            return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
+        if self.capacity.ranking == "balanced":
+            scores = pruning.layer_adaptive(scores, held)
+        return pruning.keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
+
+    def squares(self, held: Mapping[str, Tensor]) -> float:
+        """Sum the squares of the weights that are held."""
+        weights = self.network.weights
+        return sum(float(weights[name].detach()[mask].double().square().sum()) for name, mask in held.items())
+
+    def _scores(self) -> dict[str, Tensor]:
+        gradients, scores = functools.cache(self.lesson.gradients), {}
+        for name, weight in self.network.weights.items():
+            start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
+            generator = self.lesson.generator("prune", self.cycle, name)
+            scores[name] = self.criterion(Layer(name, weight.detach(), start, gradient, generator))
+        return scores
+
+
+def _at(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    return tensors[name]
+
+
+def _from(tensors: Callable[[], Mapping[str, Tensor]], name: str) -> Tensor:
+    return tensors()[name]
