@@ -77,7 +77,7 @@ def packnet(
     if state is not None and state.exists():
         return _outlived(_restored(new_clock, state), state)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
+    dusk = at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
     clock = dusk.fork(policy=policy, night=night, capacity=capacity)
     clock.check()
     return _outlived(clock, state)
@@ -151,7 +151,7 @@ def multinet(
     settings = {"training": training, "seed": seed, **settings}
     new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
+    dusk = at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
     clock = dusk.fork(policy=policy, night=night, capacity=capacity)
     clock.run()
     tasks = list(stream)
@@ -209,7 +209,7 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
     }
 
 
-def _at_dusk(
+def at_dusk(
     new_agent: Callable[[], Agent],
     new_clock: Callable[[Agent], Clock],
     stream: TaskStream,
