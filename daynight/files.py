@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from daynight.errors import OutputError
+from daynight.errors import OutputError, SettingError
 
 
 @contextlib.contextmanager
@@ -47,7 +47,10 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         OutputError: If it cannot be made or written to.
+        SettingError: If it is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,30 @@
 
 import functools
 import importlib.util
+import math
+import pathlib
 import subprocess
 import sys
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from daynight import Epochs, OneShot, Split, Task, TaskStream, Training, UniformCycles, models
+from daynight import (
+    Cycle,
+    Epochs,
+    LazyDataset,
+    OneShot,
+    SleepPolicy,
+    Split,
+    Task,
+    TaskStream,
+    Training,
+    UniformCycles,
+    models,
+)
 from daynight.errors import SettingError
 from daynight.study.identity import describe, describe_views, digest, digest_of_data
 from daynight.testing import toy_stream
@@ -51,9 +66,10 @@ def closing(value):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (3, 3), (np.int64(3), 3), (0.5, 0.5), (np.float32(0.5), 0.5), (float("inf"), "inf"), (True, True), (None, None),
-        ("x", "x"), ((1, [2]), [1, [2]]), (range(3), [0, 1, 2]), ({"b": 1, "a": (2,)}, {"a": [2], "b": 1}),
-        ({2, 1}, [1, 2]), (torch.float32, "torch.float32"),
+        (3, 3), (np.int64(3), 3), (0.5, 0.5), (np.float32(0.5), 0.5), (float("inf"), {"float": "inf"}),
+        (True, True), (None, None), ("x", "x"), ((1, [2]), [1, [2]]), (range(3), [0, 1, 2]),
+        ({"b": 1, "a": (2,)}, {"a": [2], "b": 1}),
+        ({2, 1}, {"set": [1, 2]}), (torch.float32, {"dtype": "torch.float32"}), (math.sqrt, {"function": "math.sqrt"}),
         (Epochs(72), {"class": "daynight.schedule.Epochs", "n": 72.0}),
         (UniformCycles(8), {"class": "daynight.policies.UniformCycles", "n": 8}),
         (functools.partial(models.MLP, 784, 256),
@@ -119,8 +135,213 @@ def test_a_name_is_the_same_in_another_process():
 def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(SettingError, match="cannot tell what <object"):
         describe(object())
-    made = {}
-    exec("def own(): pass", made)
-    with pytest.raises(SettingError, match=r"cannot find the source of .*own.*Define it in a file"):
-        describe(made["own"])
     assert describe(OneShot()) == {"class": "daynight.policies.OneShot"}
+
+
+WIDTH = 32
+
+
+def closing(k):
+    class Own(SleepPolicy):
+        def cycles(self, night):
+            yield Cycle(keep="dawn", length=1 / k)
+
+    return Own()
+
+
+class Constant(SleepPolicy):
+    SHARE = 1.0
+
+    def cycles(self, night):
+        yield Cycle(keep="dawn", length=self.SHARE / WIDTH)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, WIDTH)
+
+
+class Scaled(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k = k
+
+
+def scaled(k):
+    def decorate(function):
+        @functools.wraps(function)
+        def run():
+            return k * function()
+
+        return run
+
+    return decorate
+
+
+def twice(function):
+    @functools.wraps(function)
+    def run():
+        return 2 * function()
+
+    return run
+
+
+def thrice(function):
+    @functools.wraps(function)
+    def run():
+        return 3 * function()
+
+    return run
+
+
+def one():
+    return 1
+
+
+def in_a_comprehension():
+    return [WIDTH * i for i in range(3)]
+
+
+def in_an_inner_function():
+    def inner():
+        return WIDTH
+
+    return inner()
+
+
+def in_an_inner_lambda():
+    return list(map(lambda i: WIDTH * i, range(3)))  # noqa: C417
+
+
+def through_another():
+    return in_an_inner_function()
+
+
+def closing_over(value):
+    return lambda: value
+
+
+class Listed(list):
+    pass
+
+
+class Slotted:
+    __slots__ = ("k",)
+
+    def __init__(self, k):
+        self.k = k
+
+
+@attrs.frozen
+class Settings:
+    k: int = 1
+
+
+def listed(k):
+    found = Listed([1])
+    found.k = k
+    return found
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((lambda: models.MLP(784, 32)), (lambda: models.MLP(784, 64))),
+        (closing(1), closing(4)),
+        (twice(one), thrice(one)),
+        (scaled(2)(one), scaled(3)(one)),
+        (Scaled(1), Scaled(2)),
+        (closing_over(Scaled(1)), closing_over(Scaled(2))),
+        (listed(1), listed(2)),
+        (Slotted(1), Slotted(2)),
+        (Settings(1), Settings(2)),
+        ({1: 2}, {"1": 2}),
+        (float("nan"), "nan"),
+        ({1, 2}, (1, 2)),
+        (pathlib.Path("a"), "a"),
+        (torch.relu, torch.tanh),
+        (functools.lru_cache(one), functools.lru_cache(in_a_comprehension)),
+    ],
+)  # fmt: skip
+def test_what_differs_is_told_apart(a, b):
+    assert describe(a) != describe(b)
+    assert describe(a) == describe(a)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [Constant(), Constant, Net, in_a_comprehension, in_an_inner_function, in_an_inner_lambda, through_another],
+    ids=lambda item: getattr(item, "__name__", "policy"),
+)
+def test_constants_count_wherever_they_are_read(item, monkeypatch):
+    before = describe(item)
+    assert describe(item) == before
+    monkeypatch.setattr(sys.modules[__name__], "WIDTH", 64)
+    assert describe(item) != before
+
+
+def test_attributes_of_a_class_count(monkeypatch):
+    before = describe(Constant())
+    monkeypatch.setattr(Constant, "SHARE", 0.5)
+    assert describe(Constant()) != before
+
+
+def test_usual_values_of_a_class_of_the_users_own_count():
+    def make(usual):
+        return attrs.make_class("Own", {"k": attrs.field(default=usual)})
+
+    assert describe(make(1)()) != describe(make(2)())
+    assert describe(make(1)()) == describe(make(1)())
+
+
+def test_what_modules_of_the_users_own_hold_counts(tmp_path):
+    settings = load(tmp_path, "settings", "RATE = 0.1\ndef helper():\n    return 2\n")
+    user = load(tmp_path, "user", "def rate():\n    return settings.RATE\ndef call():\n    return settings.helper()\n")
+    user.settings = settings
+    before = describe(user.rate), describe(user.call)
+    settings.RATE = 0.5
+    assert describe(user.rate) != before[0]
+    assert describe(user.call) == before[1]
+    user.settings = load(tmp_path, "settings", "RATE = 0.1\ndef helper():\n    return 3\n")
+    assert (describe(user.rate) == before[0], describe(user.call) == before[1]) == (True, False)
+
+
+def test_comments_and_docstrings_do_not_count(tmp_path):
+    plain = load(tmp_path, "a", "def own(x):\n    return x + 1\n").own
+    told = load(tmp_path, "b", 'def own(x):\n    """Add one."""\n    # not two\n    return x + 1\n').own
+    assert describe(told)["function"] == describe(plain)["function"]
+    other = load(tmp_path, "c", 'def own(x):\n    """Add 1."""\n\n    return x + 1\n').own
+    assert describe(told) == describe(other)
+
+
+def test_names_of_functions_written_in_c_hold_in_another_process():
+    code = "import torch; from daynight.study.identity import describe; print(describe([torch.relu, torch.sum, len]))"
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"
+    }
+    assert found == {f"{describe([torch.relu, torch.sum, len])}\n"}
+
+
+def test_what_is_a_part_of_itself_is_described():
+    value = [1]
+    value.append(value)
+    assert describe(value) == [1, {"again": 0}]
+
+
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, changed):
+        self.changed = changed
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, index):
+        return torch.full((3,), float(index == self.changed)), index % 2
+
+
+def test_each_example_of_lazy_data_counts():
+    first, same, other = (
+        TaskStream([Task(train=LazyDataset(Rows(k)), test=LazyDataset(Rows(0)))]) for k in (7, 7, 8)
+    )  # fmt: skip
+    assert digest_of_data(first) == digest_of_data(same) != digest_of_data(other)

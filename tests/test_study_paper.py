@@ -59,8 +59,22 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
         "figure2_mnist.pdf", "figure2_mnist.png", "figure2_mnist.csv", "runs"}  # fmt: skip
     assert len(list((tmp_path / "runs").iterdir())) == 4
     assert "4 runs in" in capsys.readouterr().out
-    with pytest.raises(SettingError, match="--biases applies to PackNet alone, and table1 compares methods"):
-        paper_module.main(["table1", "--biases", "freeze-after-first", "--out", str(tmp_path)])
+    for what, option in (("table1", ["--biases", "freeze-after-first"]), ("figure1", ["--cycles", "2"]),
+                         ("figure2", ["--tolerance", "0.1"])):  # fmt: skip
+        with pytest.raises(SettingError, match=f"{option[0]} is for .* and .*, and says nothing of {what}"):
+            paper_module.main([what, *option, "--out", str(tmp_path)])
+    with pytest.raises(SettingError, match=r"free_at_end must be above 0 and below 1, not 1\.5"):
+        paper_module.main(["figure1", "--prunings", "1.5", "--out", str(tmp_path)])
+
+
+def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
+    settings = paper_module.parse(
+        ["figure2", "--quick", "--images", "50", "--data", "sample", "--prunings", "0.9", "0.9"]
+    )
+    plan = paper_module._plan(settings)
+    assert plan.prunings == (0.9,)
+    stream = plan.stream()
+    assert {(len(task.train), len(task.test)) for task in stream} == {(50, 200)}
 
 
 def test_plans_are_those_of_the_study():
@@ -100,7 +114,22 @@ def test_matching_finds_the_compression_of_a_known_curve(compression):
 def test_a_match_beyond_what_was_looked_at_says_so(compression):
     found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression)))
     assert found.at_edge
+    assert not found.is_reached
+    assert abs(found.gap) > 0.001
     assert 0.6 < found.compression < 6.1
+
+
+def test_an_accuracy_that_is_not_reached_is_not_called_equal():
+    def never(free):
+        # Above the target everywhere, and scattered, so that the search stops anywhere.
+        return summary(0.95 + 0.002 * math.sin(1e5 * free), 0.002)
+
+    found = match(0.99, summary(0.9, 0.002), never)
+    assert not found.is_reached
+    assert found.gap == min((s.mean for _, s in found.evaluations), key=lambda mean: abs(mean - 0.9)) - 0.9
+    assert abs(found.reached.mean - 0.9) == min(abs(s.mean - 0.9) for _, s in found.evaluations)
+    near = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * 1.5), 0.001))
+    assert near.is_reached
 
 
 def test_a_coarser_search_tries_less():
@@ -116,6 +145,10 @@ def test_a_coarser_search_tries_less():
 def test_matching_refuses_compressions_that_do_not_rise():
     with pytest.raises(SettingError, match="two rising positive numbers"):
         match(0.99, summary(0.9), summary, compressions=(2.0, 1.0))
+    with pytest.raises(SettingError, match="two rising positive numbers"):
+        match(0.0001, summary(0.9), summary, compressions=(0.5, 1.0))
+    with pytest.raises(SettingError, match="an accuracy must be a finite number"):
+        match(0.99, summary(0.9), lambda free: summary(math.nan))
     with pytest.raises(SettingError, match="tolerance must be above 0"):
         match(0.99, summary(0.9), summary, tolerance=0)
 

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -11,12 +12,13 @@ import sys
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import study_script
 import torch
 
-from daynight import Clock, Epochs, OneShot, Task, TaskStream, UniformCycles
-from daynight.errors import DataError, SettingError, StudyError
+from daynight import Clock, Epochs, OneShot, Split, Task, TaskStream, UniformCycles
+from daynight.errors import DataError, OutputError, SettingError, StudyError
 from daynight.study import Results, Store, Study, grid, memory, packnet
 from daynight.testing import toy_network, toy_stream
 
@@ -84,8 +86,126 @@ def test_a_failed_run_does_not_end_the_others(tmp_path):
     with pytest.raises(StudyError, match=r"1 of 3 runs have failed; .* with \{'seed': 1\}: (.|\n)*not this one"):
         Study(tmp_path).run(runs)
     assert len(Study(tmp_path).results(runs)) == 2
-    with pytest.raises(StudyError, match="is not JSON serializable"):
-        Study(tmp_path).run(grid(lambda stream, *, seed: {"value": torch.zeros(1)}, toy_stream, seeds=[0]))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (
+            {"a": {"b": [1.0, float("nan")]}},
+            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* is nan",
+        ),
+        ({"a": {1, 2}}, r"the result\['a'\] must be finite numbers"),
+        (None, "a method must give a dict of what came of it, not None"),
+        (3.0, "a method must give a dict"),
+    ],
+)
+def test_results_that_are_none_are_refused(tmp_path, result, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        Study(tmp_path).run(grid(lambda stream, *, seed: result, toy_stream, seeds=[0]))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_pytorch_become_plain(tmp_path):
+    def method(stream, *, seed):
+        return {"a": np.float32(0.5), "b": torch.arange(2), "c": np.array([[1.5]]), "d": (True, None, "x"), 1: 2}
+
+    (entry,) = Study(tmp_path).run(grid(method, toy_stream, seeds=[0]))
+    assert entry["result"] == {"a": 0.5, "b": [0, 1], "c": [[1.5]], "d": [True, None, "x"], "1": 2}
+
+
+def test_a_method_that_leaves_the_program_fails_alone(tmp_path):
+    def method(stream, *, seed):
+        if seed == 0:
+            sys.exit("gone")
+        return {"value": seed}
+
+    runs = grid(method, toy_stream, seeds=range(3))
+    with pytest.raises(StudyError, match=r"1 of 3 runs have failed(.|\n)*gone"):
+        Study(tmp_path).run(runs)
+    assert len(Study(tmp_path).results(runs)) == 2
+
+
+def test_runs_that_come_twice_are_done_and_given_once(tmp_path):
+    log = str(tmp_path / "log")
+    runs = grid(counted, toy_stream, seeds=[0, 0], a=[1, 1], log=log)
+    found = Study(tmp_path / "store").run(iter(runs))
+    assert Path(log).read_text() == "1 0\n"
+    assert found.values("value") == {0: 1.0}
+    assert len(Study(tmp_path / "store").run(runs[0])) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"key": "KEY"}', '{"key": "KEY", "run": {}, "result": {}}', '{"key": "KEY", "run": RUN, "result": null}', "[]",
+     '{"key": "KEY", "run": RUN, "result": {"value": NaN}}', '{"key": "KEY", "run": OTHER, "result": {"value": 1}}'],
+)  # fmt: skip
+def test_entries_of_a_wrong_form_are_named(tmp_path, text):
+    run, other = grid(counted, toy_stream, seeds=[0, 1], a=1)
+    for name, value in (("KEY", run.key), ("RUN", json.dumps(run.about)), ("OTHER", json.dumps(other.about))):
+        text = text.replace(name, value)
+    (tmp_path / f"{run.key}.json").write_text(text)
+    with pytest.raises(
+        DataError, match=rf"{run.key}.json is not the entry of a run: .* Delete it, and the run is done"
+    ):
+        Study(tmp_path).run([run])
+
+
+def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        Study(tmp_path / "file")
+    with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
+        Study(None)
+
+
+def test_a_run_that_kills_its_worker_each_time_is_named(tmp_path):
+    def method(stream, *, seed):
+        if seed == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"value": seed}
+
+    runs = grid(method, toy_stream, seeds=range(3))
+    with pytest.raises(StudyError, match=r"killed 4 times on end, .* 1 runs are left, the first with \{'seed': 1\}"):
+        Study(tmp_path, jobs=2).run(runs)
+    assert len(Study(tmp_path).results(runs)) == 2
+
+
+def test_workers_with_older_code_are_started_anew(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = tmp_path / "edited_method.py"
+    for value in (1, 22):
+        path.write_text(f"def method(stream, *, seed):\n    return {{'value': {value}}}\n")
+        importlib.invalidate_caches()
+        sys.modules.pop("edited_method", None)
+        method = importlib.import_module("edited_method").method
+        found = Study(tmp_path / "store", jobs=2).run(grid(method, toy_stream, seeds=range(2)))
+        assert found.values("value") == {0: value, 1: value}
+    assert len(Store(tmp_path / "store")) == 4
+
+
+def test_runs_in_threads_of_one_process_are_those_of_one_thread(tmp_path):
+    runs = grid(packnet, toy_stream, seeds=range(4), network=toy_network, free_at_end=[0.4, 0.6],
+                policy=UniformCycles(2), wake=Epochs(3), night=Epochs(3))  # fmt: skip
+    Study(tmp_path / "one").run(runs)
+    with joblib.parallel_config(backend="threading"):
+        Study(tmp_path / "threads", jobs=4).run(runs)
+    assert results_in(tmp_path / "one") == results_in(tmp_path / "threads")
+
+
+def seen(stream, *, seed):
+    return {"value": float(stream[0].train.load()[0].sum())}
+
+
+def test_streams_that_differ_in_their_views_alone_are_told_apart_in_a_process(tmp_path):
+    inputs, labels = torch.arange(8.0).reshape(4, 2), torch.arange(4) % 2
+
+    def stream(view):
+        return TaskStream([Task(train=Split(inputs, labels, view=view), test=(inputs, labels))])
+
+    runs = [grid(seen, stream(view), seeds=[0])[0] for view in (None, torch.exp, torch.zeros_like)]
+    found = [Study(tmp_path).run([run]).values("value")[0] for run in runs]
+    assert found == [28.0, pytest.approx(float(inputs.exp().sum())), 0.0]
 
 
 def test_damaged_and_half_written_entries(tmp_path):
@@ -106,7 +226,9 @@ def test_damaged_and_half_written_entries(tmp_path):
         ({"a": 1, "c": 2}, "counted cannot be called with these settings: got an unexpected keyword argument 'c'"),
         ({"a": object()}, "grid: a: a study cannot tell what"),
         ({"a": 1, "seeds": [-1]}, "grid: a seed must be a whole number from 0 up"),
-        ({"a": 1, "stream": 3}, "stream must be a TaskStream or a function"),
+        ({"a": 1, "stream": 3}, "stream must be a TaskStream, what makes one .*, or a function .*, not a int"),
+        ({"a": 1, "seeds": 3}, "grid: seeds must be several whole numbers, such as range\\(5\\), not 3"),
+        ({"a": []}, "grid: a is an empty list, which leaves no runs"),
     ],
 )
 def test_wrong_grids_are_refused(settings, message):
@@ -140,21 +262,13 @@ def test_results_are_selected_summarized_and_written(tmp_path):
     assert len(Results([])) == 0
 
 
-def script_runs(log):
-    """Lay out the runs of the script as it does itself, where its function is one of the main module."""
-    code = f"import study_script as s; s.slow_sum.__module__ = '__main__'; runs = s.runs({str(log)!r})"
-    namespace = {}
-    exec(code, namespace)
-    study_script.slow_sum.__module__ = "study_script"
-    return namespace["runs"]
-
-
 @pytest.mark.parametrize(("jobs", "n_kills"), [(1, 10), (2, 2)])
-def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, jobs, n_kills):
+def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, monkeypatch, jobs, n_kills):
+    monkeypatch.setattr(study_script.slow_sum, "__module__", "__main__")  # as it is where the script is run
     whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")])}
     generator = torch.Generator().manual_seed(jobs)
-    runs = script_runs(log)
+    runs = study_script.runs(str(log))
     names = {f"{run.settings['a']} {run.settings['b']} {run.settings['seed']}": run.key for run in runs}
     for kill in range(n_kills + 1):
         done, n_lines = set(results_in(broken)), len(log.read_text().splitlines()) if log.exists() else 0

@@ -137,7 +137,8 @@ def evaluations(axes: Axes, match: Match, method: str) -> Axes:
     axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0)
     axes.set_xlabel("compression")
     axes.set_ylabel("mean accuracy")
-    axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {match.compression:.2f}x", fontsize="medium")
+    found = f"{match.compression:.2f}x" if match.is_reached else "not reached"
+    axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {found}", fontsize="medium")
     return axes
 
 

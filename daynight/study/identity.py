@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import functools
 import hashlib
-import inspect
 import json
 import math
 import numbers
-import textwrap
 import types
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from daynight.errors import SettingError
 from daynight.lazy import LazyInputs
 from daynight.splits import Split
+from daynight.study.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 from daynight.tasks import TaskStream
 
-#: Number of hexadecimal digits of a digest: 80 bits, so that no two runs ever share one.
-DIGITS = 20
-#: What is described by its name alone. Of daynight, and of what it is built on, versions are told apart elsewhere.
-_KNOWN = ("daynight", "torch", "torchvision", "numpy", "builtins", "functools", "abc", "attr", "attrs", "typing")
+#: What is larger than memory is read so many examples at a time.
+_CHUNK = 1024
 
 
 def digest(value: Any) -> str:
@@ -37,113 +36,139 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
-@functools.singledispatch
 def describe(value: Any) -> Any:
     """Describe a setting in JSON: equal for equal settings, in any process and on any machine.
 
-    Numbers, text, and lists and dicts of them are as they are. An object is its class and its attributes, a
-    function its name, its defaults and what it closes over; both with a digest of their source, unless they are
-    daynight's or PyTorch's own. Tensors and modules are digests of their numbers.
+    Numbers, text, and lists and dicts of them are as they are. An object is its class and its attributes. A function is
+    its name, its compiled code, its defaults, what it closes over, and the constants, functions and classes that it
+    uses, with theirs; a class is its bases and its methods and attributes, likewise. Daynight's own, Python's and
+    PyTorch's are told by their names, and those of other installed packages by name and version. Tensors and modules
+    are digests of their numbers. Code is that of one version of Python: another gives it another description.
 
     Raises:
-        SettingError: If there is something whose value cannot be told, such as a function without source.
+        SettingError: If there is something whose value cannot be told.
     """
-    return {"class": _class(type(value)), **_state(value)}
+    if isinstance(value, str | bool | int | float | None):
+        return _described(value)
+    above = _above.get()
+    if id(value) in above:
+        return {"again": above.index(id(value))}  # a part of itself
+    token = _above.set((*above, id(value)))
+    try:
+        return _described(value)
+    finally:
+        _above.reset(token)
 
 
-@describe.register
+#: What is being described now, from the outside in, by `id`.
+_above: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("above", default=())
+
+
+@functools.singledispatch
+def _described(value: Any) -> Any:
+    return {"class": describe(type(value)), **_state(value)}
+
+
+@_described.register
 def _of_text(value: str | bool | None) -> Any:
     return value
 
 
-@describe.register
+@_described.register
 def _of_integer(value: numbers.Integral) -> Any:
     return int(value)
 
 
-@describe.register
+@_described.register
 def _of_number(value: numbers.Real) -> Any:
     number = float(value)
-    return number if math.isfinite(number) else repr(number)
+    return number if math.isfinite(number) else {"float": repr(number)}
 
 
-@describe.register
+@_described.register
 def _of_mapping(value: Mapping) -> Any:  # type: ignore[type-arg]
-    return {str(key): describe(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    named = {key if isinstance(key, str) else f"{type(key).__name__} {key!r}": item for key, item in value.items()}
+    return _own(value, {name: describe(named[name]) for name in sorted(named)})
 
 
-@describe.register
+@_described.register
 def _of_sequence(value: list | tuple | range) -> Any:  # type: ignore[type-arg]
-    return [describe(item) for item in value]
+    return _own(value, [describe(item) for item in value])
 
 
-@describe.register
+@_described.register
 def _of_set(value: set | frozenset) -> Any:  # type: ignore[type-arg]
-    return sorted((describe(item) for item in value), key=json.dumps)
+    return _own(value, {"set": sorted((describe(item) for item in value), key=json.dumps)})
 
 
-@describe.register
+@_described.register
 def _of_name(value: PurePath | torch.dtype | torch.device | enum.Enum | types.BuiltinFunctionType) -> Any:
-    return str(value)
+    if isinstance(value, types.BuiltinFunctionType):
+        return {"function": name_of_builtin(value)}
+    return {type(value).__name__: str(value)}
 
 
-@describe.register
+@_described.register
 def _of_stream(value: TaskStream) -> Any:
     return {"data": digest_of_data(value), "views": describe_views(value)}
 
 
-@describe.register
+@_described.register
 def _of_tensor(value: Tensor | np.ndarray) -> Any:
     return {"tensor": _digest_of([*_bytes(torch.as_tensor(value))])}
 
 
-@describe.register
+@_described.register
 def _of_module(value: nn.Module) -> Any:
     tensors = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
     parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *_bytes(tensor))]
-    return {"module": _class(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
+    about = {"module": describe(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
+    own = {
+        name: {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
+        for name, part in value.named_modules()
+        if not is_known(type(part))
+    }
+    return about | {"attributes": own} if any(own.values()) else about
 
 
-@describe.register
+@_described.register
 def _of_partial(value: functools.partial) -> Any:  # type: ignore[type-arg]
     return {"partial": describe(value.func), "args": describe(value.args), "settings": describe(value.keywords)}
 
 
-@describe.register
+@_described.register
 def _of_method(value: types.MethodType) -> Any:
     return {"method": value.__name__, "of": describe(value.__self__)}
 
 
-@describe.register
+@_described.register
 def _of_class(value: type) -> Any:
-    return _class(value)
+    return describe_class(value, describe)
 
 
-@describe.register
+@_described.register
 def _of_function(value: types.FunctionType) -> Any:
-    about: dict[str, Any] = {"function": _name(value)}
-    if _is_known(value):
-        return about
-    about["source"] = _source(value)
-    closed = inspect.getclosurevars(value)
-    # Constants and the user's own functions that it uses, too: another value is another function.
-    used = {name: item for name, item in closed.globals.items() if not isinstance(item, types.ModuleType)}
-    uses = {name: _used(item) for name, item in sorted(used.items()) if item is not value}
-    rest = {
-        "closes over": describe(closed.nonlocals), "uses": uses,
-        "defaults": describe([value.__defaults__ or [], value.__kwdefaults__ or {}]),
-    }  # fmt: skip
-    return about | rest
+    return describe_function(value, describe)
+
+
+#: Digests of streams that are in use, by their `id`.
+_digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary()
 
 
 def digest_of_data(stream: TaskStream) -> str:
-    """Give the digest of all examples of a stream, as its tasks hold them, before their views."""
-    parts: list[Any] = []
-    for task in stream:
-        parts.append(repr((task.name, task.n_outputs, task.groups)).encode())
-        for which, split in task.splits().items():
-            parts += [which.encode(), *_parts(split)]
-    return _digest_of(parts)
+    """Give the digest of all examples of a stream, as its tasks hold them, before their views.
+
+    What is larger than memory is read once from one end to the other, which may take its time.
+    """
+    if stream not in _digests:
+        found = hashlib.sha256()
+        for task in stream:
+            found.update(repr((task.name, task.n_outputs, task.groups)).encode())
+            for which, split in task.splits().items():
+                for part in (which.encode(), *_parts(split)):
+                    found.update(part)
+        _digests[stream] = found.hexdigest()[:DIGITS]
+    return _digests[stream]
 
 
 def describe_views(stream: TaskStream) -> list[Any]:
@@ -152,12 +177,13 @@ def describe_views(stream: TaskStream) -> list[Any]:
     return describe(views) if any(view is not None for task in views for view in task) else []
 
 
-def _parts(split: Split) -> list[Any]:
+def _parts(split: Split) -> Iterator[Any]:
     if isinstance(split.inputs, LazyInputs):
-        # What is too large for memory is told by its labels and by its first and last example.
-        ends = split.subset(torch.tensor([0, len(split) - 1])).load()[0]
-        return [*_bytes(ends), *_bytes(split.targets)]
-    return [*_bytes(split.inputs), *_bytes(split.targets)]
+        for index in torch.arange(len(split)).split(_CHUNK):
+            yield from _bytes(split.subset(index).load()[0])
+    else:
+        yield from _bytes(split.inputs)
+    yield from _bytes(split.targets)
 
 
 def _bytes(tensor: Tensor) -> tuple[bytes, memoryview]:
@@ -173,13 +199,6 @@ def _digest_of(parts: Iterable[Any]) -> str:
     return found.hexdigest()[:DIGITS]
 
 
-def _class(kind: type) -> Any:
-    own = [base for base in kind.__mro__ if not _is_known(base)]
-    if not own:
-        return _name(kind)
-    return {"name": _name(kind), "source": [_source(base) for base in own]}
-
-
 def _state(value: Any) -> dict[str, Any]:
     """Describe the attributes of an object."""
     if attrs.has(type(value)):
@@ -190,37 +209,28 @@ def _state(value: Any) -> dict[str, Any]:
         ]  # no factories
         usual = {field.name: describe(field.default) for field in fixed if field.default is not attrs.NOTHING}
         return {name: item for name, item in found.items() if name not in usual or item != usual[name]}
-    if hasattr(value, "__dict__"):
-        return {name: describe(item) for name, item in sorted(vars(value).items())}
+    slots = [name for kind in type(value).__mro__ for name in _slots_of(kind) if hasattr(value, name)]
+    if hasattr(value, "__dict__") or slots:
+        found = {name: getattr(value, name) for name in slots} | dict(getattr(value, "__dict__", {}))
+        return {name: describe(item) for name, item in sorted(found.items())}
     raise SettingError(
         f"a study cannot tell what {value!r} is, for it has no attributes to look at. Give numbers, text, functions, "
         "or objects of classes with attributes."
     )
 
 
-def _used(item: Any) -> Any:
-    """Describe what a function uses, without following its own uses any further."""
-    if isinstance(item, types.FunctionType | type):
-        return _name(item) if _is_known(item) else {"name": _name(item), "source": _source(item)}
-    return describe(item)
+def _slots_of(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    return [name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__")]
 
 
-def _is_known(item: Any) -> bool:
-    return (getattr(item, "__module__", None) or "").partition(".")[0] in _KNOWN
+def _own(value: Any, items: Any) -> Any:
+    """Describe a container of a class of the user's own by that and its attributes, too."""
+    if is_known(type(value)):
+        return items
+    return {"class": describe(type(value)), "items": items, **describe(getattr(value, "__dict__", {}))}
 
 
-def _name(item: Any) -> str:
-    module = "" if item.__module__ in ("__main__", "__mp_main__") else f"{item.__module__}."
-    return f"{module}{item.__qualname__}"
-
-
-def _source(item: Callable[..., Any] | type) -> str:
-    """Give a digest of the source of a function or class."""
-    try:
-        source = textwrap.dedent(inspect.getsource(item))
-    except (OSError, TypeError) as error:
-        raise SettingError(
-            f"a study cannot find the source of {_name(item)}, and so could not tell if it is edited. Define it in a "
-            "file, not at a prompt."
-        ) from error
-    return hashlib.sha256(source.encode()).hexdigest()[:DIGITS]
+def _is_inner(name: str) -> bool:
+    """Tell whether an attribute of a module is PyTorch's own."""
+    return name.startswith("_") or name == "training"

@@ -17,6 +17,10 @@ from daynight.study.statistics import Summary
 
 #: Kept fractions are rounded to so many digits, so that a search which is repeated finds its runs in the store.
 _DIGITS = 3
+#: Means that differ by less are equal, for runs without any scatter.
+_EQUAL = 1e-3
+#: The largest kept fraction that is tried.
+_MOST = 0.999
 #: How far beside the optimum something is tried in any case, as a ratio of kept fractions.
 _BESIDE = 1.15
 
@@ -34,6 +38,9 @@ class Match:
         low: Smallest compression at which the difference in accuracy is within its standard error, by linear
             interpolation between the evaluations; with `high` it says how flat the optimum is.
         high: Largest such compression.
+        gap: `reached` - `target`, of the means.
+        is_reached: Whether the gap is within twice its standard error, so that the accuracies can be called equal. If
+            not, `compression` is that of the nearest that was found, and no compression at equal accuracy.
         at_edge: Whether `low` or `high` is at the end of what was looked at, so that the compression may be beyond it.
         evaluations: (fraction free, mean accuracy) of all that was tried, by fraction.
     """
@@ -45,6 +52,8 @@ class Match:
     compression: float
     low: float
     high: float
+    gap: float
+    is_reached: bool
     at_edge: bool
     evaluations: tuple[tuple[float, Summary], ...]
 
@@ -76,34 +85,41 @@ def match(
         SettingError: If the compressions are not two rising positive numbers, or the tolerance is not positive.
     """
     kept = 1 - check_free_at_end(free_at_end)
+    if len(compressions) != 2:
+        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
     low, high = (checks.finite("compressions", value, least=0) for value in compressions)
-    if not 0 < low < high:
+    if not 0 < low < high or kept / high >= _MOST:
         raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
     if checks.finite("tolerance", tolerance) <= 0:
         raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
 
     def squared_difference(logarithm: float) -> float:
-        free = 1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), 0.999)
+        free = 1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST)
         free = round(free, 12)
         if free not in tried:
             tried[free] = accuracy_at(free)
+            checks.finite("match: an accuracy", tried[free].mean)
         return (tried[free].mean - target.mean) ** 2
 
-    bounds = math.log(kept / high), math.log(min(kept / low, 0.999))
+    bounds = math.log(kept / high), math.log(min(kept / low, _MOST))
     minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": tolerance})
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     # The search may have come from one side alone, and how flat the optimum is shows on both.
     if 1 - min(tried) < (1 - matched) * _BESIDE:
-        squared_difference(math.log((1 - matched) * _BESIDE))
+        squared_difference(min(bounds[1], math.log((1 - matched) * _BESIDE)))
     if 1 - max(tried) > (1 - matched) / _BESIDE:
-        squared_difference(math.log((1 - matched) / _BESIDE))
+        squared_difference(max(bounds[0], math.log((1 - matched) / _BESIDE)))
+    matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     flat = [measures.compression(free_at_end, free) for free in _within_error(tried, target, matched)]
     # The search stays clear of its bounds by about its tolerance.
     at_edge = min(flat) < low * (1 + 2 * tolerance) or max(flat) > high / (1 + 2 * tolerance)
+    gap = tried[matched].mean - target.mean
+    errors = np.nan_to_num([tried[matched].standard_error, target.standard_error])
     return Match(
         free_at_end=free_at_end, target=target, matched=matched, reached=tried[matched],
-        compression=measures.compression(free_at_end, matched), low=min(flat), high=max(flat), at_edge=at_edge,
+        compression=measures.compression(free_at_end, matched), low=min(flat), high=max(flat), gap=gap,
+        is_reached=bool(abs(gap) <= 2 * math.hypot(*errors) + _EQUAL), at_edge=at_edge,
         evaluations=tuple(sorted(tried.items())),
     )  # fmt: skip
 

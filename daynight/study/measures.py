@@ -54,8 +54,8 @@ def forward_transfer(matrix: Any, alone: Sequence[float]) -> float:
     Raises:
         SettingError: If there is not one for each task.
     """
-    table, others = _checked(matrix), np.asarray(alone, dtype=np.float64)
-    if others.shape != (len(table),):
+    table, others = _checked(matrix), _numbers("forward_transfer: alone", alone)
+    if others.shape != (len(table),) or not np.isfinite(others).all():
         raise SettingError(f"forward_transfer needs an accuracy for each of the {len(table)} tasks, not {alone!r}.")
     return float((np.diag(table) - others)[1:].mean()) if len(table) > 1 else 0.0
 
@@ -72,8 +72,15 @@ def compression(free_at_end: float, free_at_end_of_other: float) -> float:
     return (1 - check_free_at_end(free_at_end)) / (1 - check_free_at_end(free_at_end_of_other))
 
 
+def _numbers(what: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"{what} must be numbers in rows of equal length, not {values!r}.") from error
+
+
 def _checked(matrix: Any) -> np.ndarray:
-    table = np.asarray(matrix, dtype=np.float64)
+    table = _numbers("a matrix of accuracies", matrix)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or not len(table):
         raise SettingError(f"a matrix of accuracies must have the shape (tasks, tasks), not {table.shape}.")
     if np.isnan(table[np.tril_indices(len(table))]).any():

@@ -6,6 +6,7 @@ A method of your own is one such function. What it gives must be JSON; `outcome`
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import pickle
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
-from daynight.errors import MissingPackageError
+from daynight.errors import MissingPackageError, SettingError
 from daynight.policies import OneShot, SleepPolicy
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
@@ -35,7 +36,7 @@ Outcome = dict[str, Any]
 
 #: The stream, and the clock at its first dusk, of the run that was done last, by what they depend on: runs that
 #: differ after it share it.
-_dusk: dict[tuple[int, bytes], tuple[TaskStream, Clock]] = {}
+_dusk: dict[tuple[int, str], tuple[TaskStream, Clock]] = {}
 
 
 def packnet(
@@ -74,8 +75,9 @@ def packnet(
     policy = OneShot() if policy is None else policy
     settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings}
     new_clock = functools.partial(Clock, stream=stream, policy=policy, wake=wake, night=night)
-    if state is not None and state.exists():
-        return _outlived(_restored(new_clock, state), state)
+    clock = None if state is None else _restored(new_clock, state)
+    if clock is not None:
+        return _outlived(clock, state)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
     dusk = at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
     clock = dusk.fork(policy=policy, night=night, capacity=capacity)
@@ -226,22 +228,22 @@ def at_dusk(
         state: A file in whose folder dusks are put by.
     """
     clock = new_clock(new_agent())
-    about = [*about, clock.remembered()]
-    key = id(stream), _bytes_of(about)
-    if key not in _dusk:
-        path = None
-        if state is not None:
-            path = state.with_name(f"dusk-{digest([describe(about), describe(stream), __version__])}.pkl")
-        if path is not None and path.exists():
-            clock = _restored(new_clock, path)
-        else:
+    name = _named([about, clock.remembered()])
+    if name is None:  # nobody can tell which other runs could share it
+        clock.check()
+        clock.to_dusk()
+        return clock
+    if (id(stream), name) not in _dusk:
+        path = None if state is None else state.with_name(f"dusk-{digest([name, describe(stream)])}.pkl")
+        found = None if path is None else _restored(new_clock, path)
+        if found is None:
             clock.check()
             clock.to_dusk()
             if path is not None:
                 _put_by(clock, path)
         _dusk.clear()
-        _dusk[key] = stream, clock  # with the stream, so that no other comes by its id
-    return _dusk[key][1]
+        _dusk[id(stream), name] = stream, found or clock  # with the stream, so that no other comes by its id
+    return _dusk[id(stream), name][1]
 
 
 def _outlived(clock: Clock, state: Path | None) -> Outcome:
@@ -254,27 +256,45 @@ def _outlived(clock: Clock, state: Path | None) -> Outcome:
 
 
 def _put_by(clock: Clock, path: Path) -> None:
+    try:
+        import cloudpickle  # for functions that no module has
+    except ImportError as error:
+        raise MissingPackageError(
+            "a study needs cloudpickle. Install it with: pip install 'daynight[study]'"
+        ) from error
     with files.whole(path) as temporary:
-        temporary.write_bytes(_bytes_of((clock.agent, clock.history)))
+        temporary.write_bytes(cloudpickle.dumps((_library(), clock.agent, clock.history)))
 
 
-def _restored(new_clock: Callable[[Agent], Clock], path: Path) -> Clock:
-    agent, history = pickle.loads(path.read_bytes())
+def _restored(new_clock: Callable[[Agent], Clock], path: Path) -> Clock | None:
+    """Take up what was put by; None if there is nothing of use, and all begins anew: it may be damaged, or outdated."""
+    try:
+        library, *parts = pickle.loads(path.read_bytes())
+        if library != _library():
+            return None
+        agent, history = parts
+    except Exception:
+        return None
     clock = new_clock(agent)
     clock.history = history
     return clock
 
 
-def _bytes_of(value: Any) -> bytes:
-    """Pickle anything, functions by their code; equal bytes are equal values, in this process."""
+@functools.cache
+def _library() -> str:
+    """Give a digest of daynight's own source, for a state is of use to that very code alone."""
+    found = hashlib.sha256(__version__.encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _named(about: list[Any]) -> str | None:
+    """Give a name to what a wake depends on; None if it cannot be told."""
     try:
-        import cloudpickle
-    except ImportError as error:
-        raise MissingPackageError(
-            "a study needs cloudpickle. Install it with: pip install 'daynight[study]'"
-        ) from error
-    found: bytes = cloudpickle.dumps(value)
-    return found
+        return digest([describe(about), _library()])
+    except SettingError:
+        return None
 
 
 def _accuracies(matrix: np.ndarray) -> Outcome:

@@ -21,6 +21,7 @@ import attrs
 
 from daynight import checks, files
 from daynight.errors import DaynightError, SettingError
+from daynight.schedule import check_free_at_end
 from daynight.study import figures, plans, published, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
@@ -91,6 +92,7 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
                 "reached standard error": found.reached.standard_error, "p of method": found.matched,
                 "compression": found.compression, "compression low": found.low, "compression high": found.high,
                 "published": published.COMPRESSION[plan.dataset][method].get(p, math.nan),
+                "gap": found.gap, "equal": "yes" if found.is_reached else "no",
                 "beyond": "may be" if found.at_edge else "", "evaluations": len(found.evaluations),
             }
         )  # fmt: skip
@@ -170,7 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = files.check_folder(settings.out)
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states)
     figure, rows = FIGURES[settings.what](plan, running(plan, study))
-    name = f"{settings.what}_{settings.dataset}"
+    name = f"{settings.what}_{settings.dataset}" + ("_quick" if settings.quick else "")
     for ending in ("pdf", "png"):
         with files.whole(out / f"{name}.{ending}") as path:
             figure.savefig(path, dpi=200)
@@ -188,8 +190,9 @@ def write_table(path: Path, rows: Rows) -> None:
 
 
 def _plan(settings: argparse.Namespace) -> Plan:
+    _check_options(settings)
     plan = plans.full(settings.dataset, settings.data, settings.images)
-    plan = plans.quick(plan) if settings.quick else plan
+    plan = plans.quick(plan, settings.images) if settings.quick else plan
     changes: dict[str, Any] = {}
     if settings.seeds is not None:
         seeds = checks.whole("--seeds", settings.seeds, least=1)
@@ -200,14 +203,26 @@ def _plan(settings: argparse.Namespace) -> Plan:
         if getattr(settings, name) is not None:
             changes[name] = checks.finite(f"--{name}", getattr(settings, name), least=0)
     if settings.prunings:
-        changes |= {"prunings": tuple(settings.prunings), "curve": tuple(settings.prunings)}
+        prunings = tuple(dict.fromkeys(check_free_at_end(p) for p in settings.prunings))
+        changes |= {"prunings": prunings, "curve": prunings}
     if settings.cycles:
-        changes |= {"cycles": tuple(settings.cycles), "unbudgeted": tuple(settings.cycles)}
+        cycles = tuple(dict.fromkeys(checks.whole("--cycles", n, least=1) for n in settings.cycles))
+        changes |= {"cycles": cycles, "unbudgeted": cycles}
     if settings.biases != "per-task":
-        if settings.what in ("figure1", "figure3", "table1", "baselines", "choices"):
-            raise SettingError(f"--biases applies to PackNet alone, and {settings.what} compares methods.")
         changes["settings"] = {"biases": settings.biases}
     return attrs.evolve(plan, **changes)
+
+
+def _check_options(settings: argparse.Namespace) -> None:
+    """Refuse an option that says nothing of what is to be made."""
+    for name, value, usual in (("cycles", settings.cycles, None), ("biases", settings.biases, "per-task"),
+                               ("tolerance", settings.tolerance, None)):  # fmt: skip
+        if value != usual and settings.what not in _ONLY[name]:
+            raise SettingError(f"--{name} is for {' and '.join(_ONLY[name])}, and says nothing of {settings.what}.")
+
+
+#: What some options are for.
+_ONLY = {"cycles": ("figure2", "figure4"), "biases": ("figure2", "figure4"), "tolerance": ("figure3", "table1")}
 
 
 def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
@@ -216,7 +231,8 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
     for panel, p in zip(axes, plan.prunings, strict=True):
         own = results.select(free_at_end=p)
         means = {n: group.summary("mean_accuracy").mean for (n,), group in own.groups("policy.n").items()}
-        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+        order = sorted(means, key=means.__getitem__)
+        places = {order[0]: "worst", order[-1]: "best"} if len(order) > 1 else {}
         figures.against_cycles(panel, own, f"{plan.dataset.upper()}, $p$ = {p:g}")
         once = own.groups("policy.n").get((1,))
         for (n,), group in own.groups("policy.n").items():
@@ -226,7 +242,7 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
                 gain = group.compare(once, "mean_accuracy")
                 row |= {"gain over N = 1": gain.mean, "gain low": gain.low, "gain high": gain.high}
             row["published"] = _published(plan, p) if n == 1 else math.nan
-            rows.append(row | {"of these N": "best" if n == best else "worst" if n == worst else ""})
+            rows.append(row | {"of these N": places.get(n, "")})
     return figure, rows
 
 

@@ -177,11 +177,24 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
     )
 
 
-def quick(plan: Plan) -> Plan:
-    """Give a plan that ends in minutes: few images, epochs, seeds and values. It shows that all runs, and no more."""
-    n_train, length = (400, 6.0) if plan.dataset == "mnist" else (64, 1.0)
+def quick(plan: Plan, n_train: int | None = None) -> Plan:
+    """Give a plan that ends in minutes: few images, epochs, seeds and values. It shows that all runs, and no more.
+
+    Args:
+        plan: The plan to cut short.
+        n_train: Number of training examples a task; None is a few.
+    """
+    few, length = (400, 6.0) if plan.dataset == "mnist" else (64, 1.0)
+    stream = functools.partial(plan.stream, n_train=few if n_train is None else n_train)
     return attrs.evolve(
-        plan, stream=functools.partial(plan.stream, n_train=n_train), epochs=length, budget=length,
+        plan, stream=functools.partial(few_tested, stream), epochs=length, budget=length,
         prunings=plan.prunings[:: len(plan.prunings) - 1], curve=plan.curve[1::2], cycles=plan.cycles[:3],
         unbudgeted=plan.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
     )  # fmt: skip
+
+
+def few_tested(stream: Callable[[], TaskStream], n_test: int = 200) -> TaskStream:
+    """Give a stream with the first few test examples of each task."""
+    whole = stream()
+    tasks = [attrs.evolve(task, test=task.test.subset(torch.arange(min(n_test, len(task.test))))) for task in whole]
+    return TaskStream(tasks, f"{whole.source}, tested on {n_test} examples a task")

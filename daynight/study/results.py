@@ -10,7 +10,7 @@ from typing import Any
 from daynight import files
 from daynight.errors import SettingError
 from daynight.study import statistics
-from daynight.study.identity import describe
+from daynight.study.identity import describe, digest
 from daynight.study.statistics import CONFIDENCE, Summary
 
 Entry = Mapping[str, Any]
@@ -33,7 +33,14 @@ class Results:
         return iter(self.entries)
 
     def select(self, **settings: Any) -> Results:
-        """Give the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``."""
+        """Give the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``.
+
+        What was left to a method's default is not among its settings.
+
+        Raises:
+            SettingError: If no run has a setting of that name.
+        """
+        self._check_names(settings)
         wanted = {name: describe(value) for name, value in settings.items()}
         return Results(
             entry for entry in self.entries if all(setting(entry, name) == value for name, value in wanted.items())
@@ -75,12 +82,23 @@ class Results:
         """Give the runs of each combination of some settings that there is, in the order of the entries.
 
         Args:
-            names: Of settings; a policy's or budget's own are reached by a dot, as in ``"policy.n_cycles"``.
+            names: Of settings, ``"method"`` or ``"data"``; a policy's or budget's own are reached by a dot, as in
+                ``"policy.n"``. What is not a number or text is shown as such, with its arguments.
+
+        Raises:
+            SettingError: If no run has a setting of that name.
         """
+        self._check_names(names)
         found: dict[tuple[Any, ...], list[Entry]] = {}
         for entry in self.entries:
             found.setdefault(tuple(_hashable(setting(entry, name)) for name in names), []).append(entry)
         return {key: Results(entries) for key, entries in found.items()}
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        known = {name for entry in self.entries for name in entry["run"]["settings"]} | {"method", "data", "version"}
+        for name in names:
+            if self.entries and name.partition(".")[0] not in known:
+                raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.")
 
     def table(self, by: Sequence[str], values: Sequence[str], confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
         """Give a row for each combination of settings: number of runs, and mean, error and interval of each result."""
@@ -110,20 +128,37 @@ class Results:
 
 
 def setting(entry: Entry, name: str) -> Any:
-    """Give a described setting of a run, ``"method"``, or an attribute of a setting, such as ``"policy.n_cycles"``.
+    """Give a described setting of a run, its ``"method"``, ``"data"`` or ``"version"``, or ``"policy.n"`` of a setting.
 
     What is None or not there is None.
     """
     first, *rest = name.split(".")
-    value = entry["run"]["method"] if first == "method" else entry["run"]["settings"].get(first)
+    run = entry["run"]
+    value = run[first] if first in ("method", "data", "version") else run["settings"].get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
 def _hashable(value: Any) -> Any:
+    """Give a described setting as text or a number that tells it apart."""
     if isinstance(value, Mapping):
-        return next(
-            (value[name] for name in ("function", "class", "partial") if isinstance(value.get(name), str)), str(value)
-        )
+        return _shown(value)
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    """Show a description: ``MLP(784, 32)``, ``UniformCycles(n=4)``."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    if not isinstance(value, Mapping):
+        return repr(value)
+    rest = dict(value)
+    head = next((rest.pop(name) for name in ("function", "class", "partial", "name") if name in rest), "")
+    head = head if isinstance(head, str) else _shown(head)
+    arguments = [_shown(item) for item in rest.pop("args", [])] if "partial" in value else []
+    rest |= rest.pop("settings", {}) if "partial" in value else {}
+    if "code" in rest or "body" in rest:
+        return f"{head} {digest(value)[:6]}"
+    arguments += [f"{name}={_shown(item)}" for name, item in rest.items()]
+    return head if not arguments and "class" not in value else f"{head}({', '.join(arguments)})"

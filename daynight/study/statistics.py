@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import attrs
 import numpy as np
@@ -35,7 +35,7 @@ class Summary:
     high: float
 
 
-def summarize(values: Sequence[float], confidence: float = CONFIDENCE) -> Summary:
+def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summary:
     """Summarize values of independent runs.
 
     Args:
@@ -45,7 +45,10 @@ def summarize(values: Sequence[float], confidence: float = CONFIDENCE) -> Summar
     Raises:
         SettingError: If there are no values, one is not finite, or `confidence` is no probability.
     """
-    given = np.asarray(values, dtype=np.float64)
+    try:
+        given = np.asarray(list(values), dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.empty(0)
     if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
         raise SettingError(f"summarize takes one or more finite numbers, not {values!r}.")
     if not 0 < checks.finite("confidence", confidence) < 1:
@@ -69,6 +72,8 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
     Raises:
         SettingError: If no seed is in both.
     """
+    for values in (a, b):
+        checks.kind("paired: values by seed", values, Mapping, "{0: 0.97, 1: 0.98}")
     shared = sorted(set(a) & set(b))
     if not shared:
         raise SettingError("paired: no seed has a run of both kinds. Do both with the same seeds.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from daynight import files
 from daynight.errors import DataError
+from daynight.study.identity import digest
 
 
 class Store:
@@ -62,11 +63,20 @@ class Store:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            entry: dict[str, Any] = json.loads(path.read_text())
-            if entry["key"] != path.stem:
-                raise ValueError(f"it is the entry of run {entry['key']}")
+            entry: dict[str, Any] = json.loads(path.read_text(), parse_constant=_refuse)
+            if not isinstance(entry, dict) or not isinstance(entry.get("result"), dict):
+                raise ValueError("it has no result")
+            run = entry.get("run")
+            if not isinstance(run, dict) or not isinstance(run.get("settings"), dict) or "seed" not in run["settings"]:
+                raise ValueError("it does not say what was run")
+            if not path.stem == entry.get("key") == digest(run):
+                raise ValueError(f"it is the entry of another run, {digest(run)}")
             return entry
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise DataError(
                 f"{path} is not the entry of a run: {error}. Delete it, and the run is done again."
             ) from error
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no result")

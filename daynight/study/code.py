@@ -1,0 +1,198 @@
+"""What functions and classes are, told by the code that runs, and not by what a file says in the meantime."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import hashlib
+import logging
+import site
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+#: Number of hexadecimal digits of a digest: 80 bits, so that no two runs ever share one.
+DIGITS = 20
+#: What is told by its name alone. Of daynight, and of what it is built on, versions are told apart elsewhere.
+_KNOWN = ("daynight", "torch", "torchvision", "numpy", "builtins", "functools", "abc", "attr", "attrs", "typing")
+#: Attributes of a class that say nothing of what it does, or are told otherwise.
+_SILENT = {
+    "__dict__", "__weakref__", "__module__", "__doc__", "__abstractmethods__", "_abc_impl", "__annotations__",
+    "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__", "__attrs_attrs__", "__slots__",
+    "__attrs_own_setattr__", "__attrs_props__", "__dataclass_fields__", "__dataclass_params__", "__parameters__",
+    "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__classcell__",
+    "__classdictcell__", "__conditional_annotations__",
+}  # fmt: skip
+Tell = Callable[[Any], Any]
+
+
+def is_known(item: Any) -> bool:
+    """Tell whether a function or class is told by its name alone: of daynight, PyTorch and others, or of Python."""
+    root = _root(item)
+    return root in _KNOWN or root in sys.stdlib_module_names or _is_installed(root)
+
+
+def name_of(item: Any) -> str:
+    """Give the full name of a function or class; that of an installed package has its version."""
+    root = _root(item)
+    name: str = getattr(item, "__qualname__", None) or getattr(item, "__name__", None) or type(item).__qualname__
+    if root in ("__main__", "__mp_main__"):
+        return name
+    version = "" if root in _KNOWN or not _is_installed(root) else getattr(sys.modules.get(root), "__version__", "")
+    return f"{item.__module__}.{name}" + (f" {version}" if version else "")
+
+
+def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any]:
+    """Describe a function in JSON: its name, and unless it is known its code and all that this uses.
+
+    Args:
+        function: The function.
+        tell: Describes a value.
+    """
+    about: dict[str, Any] = {"function": name_of(function)}
+    if is_known(function):
+        return about
+    code = function.__code__
+    about["code"] = _digest(code, function.__doc__)
+    if code.co_filename.startswith("<attrs generated"):
+        return about  # of its class's fields, which are told
+    cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
+    rest = {
+        "closes over": {name: tell(_content(cell)) for name, cell in cells},
+        "uses": dict(sorted(_used(function, tell))),
+        "defaults": [tell(list(function.__defaults__ or ())), tell(function.__kwdefaults__ or {})],
+        "attributes": {name: tell(item) for name, item in sorted(vars(function).items()) if name != "__wrapped__"},
+    }
+    return about | {key: value for key, value in rest.items() if value not in ({}, [[], {}])}
+
+
+def describe_class(kind: type, tell: Tell) -> Any:
+    """Describe a class in JSON: its name, and unless it is known its bases and its attributes."""
+    if is_known(kind):
+        return name_of(kind)
+    body = {name: _member(item, tell) for name, item in sorted(vars(kind).items()) if name not in _SILENT}
+    if "__attrs_attrs__" in vars(kind):
+        body["fields"] = [[a.name, tell(None if a.default is attrs.NOTHING else a.default), tell(a.converter)]
+                          for a in attrs.fields(kind)]  # fmt: skip
+    return {"name": name_of(kind), "bases": [tell(base) for base in kind.__bases__], "body": body}
+
+
+def name_of_builtin(function: Any) -> str:
+    """Give the name of a function that is written in C, the same in each process."""
+    owner = getattr(function, "__self__", None)
+    module = getattr(function, "__module__", None)
+    if module is None and owner is not None and not isinstance(owner, types.ModuleType):
+        kind = owner if isinstance(owner, type) else type(owner)
+        module = f"{kind.__module__}.{kind.__qualname__}"
+    return f"{module}.{function.__name__}"
+
+
+def _member(item: Any, tell: Tell) -> Any:
+    if isinstance(item, staticmethod | classmethod):
+        return {type(item).__name__: tell(item.__func__)}
+    if isinstance(item, property):
+        return {"property": [tell(function) for function in (item.fget, item.fset, item.fdel)]}
+    if isinstance(item, functools.cached_property):
+        return {"cached property": tell(item.func)}
+    if isinstance(item, types.MemberDescriptorType | types.GetSetDescriptorType | types.WrapperDescriptorType):
+        return None
+    return tell(item)
+
+
+def _used(function: types.FunctionType, tell: Tell) -> Iterator[tuple[str, Any]]:
+    """Give the globals that a function uses, with those of the functions within it, each described."""
+    attributes = set(_names(function.__code__))
+    for name in sorted(set(_globals_of(function.__code__))):
+        item = function.__globals__.get(name, function)
+        if item is function:
+            continue  # built in, not there, or itself
+        if isinstance(item, types.ModuleType):
+            yield name, _of_module(item, attributes, tell, ())
+        elif isinstance(item, logging.Logger):
+            yield name, item.name
+        else:
+            yield name, tell(item)
+
+
+def _of_module(module: types.ModuleType, attributes: set[str], tell: Tell, above: tuple[str, ...]) -> Any:
+    """Describe what may be used of a module: of the user's own, all that has one of the names."""
+    root = module.__name__.partition(".")[0]
+    if root in _KNOWN or root in sys.stdlib_module_names or _is_installed(root) or module.__name__ in above:
+        return module.__name__
+    found = {}
+    for name in sorted(attributes & set(vars(module))):
+        item = vars(module)[name]
+        is_module = isinstance(item, types.ModuleType)
+        found[name] = _of_module(item, attributes, tell, (*above, module.__name__)) if is_module else tell(item)
+    return found
+
+
+def _digest(code: types.CodeType, doc: str | None) -> str:
+    found = hashlib.sha256()
+    for part in _parts(code, doc):
+        found.update(part + b"\0")
+    return found.hexdigest()[:DIGITS]
+
+
+def _parts(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
+    """Give all that makes code do what it does: not its file, its lines, or its docstring."""
+    yield code.co_code
+    counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    yield repr((counts, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode()
+    for index, const in enumerate(code.co_consts):
+        if not (index == 0 and doc is not None and const == doc):
+            yield from _const(const)
+
+
+def _const(const: Any) -> Iterator[bytes]:
+    if isinstance(const, types.CodeType):
+        yield from _parts(const)
+    elif isinstance(const, tuple | frozenset):
+        yield type(const).__name__.encode()
+        items = [b"".join(_const(item)) for item in const]
+        yield from items if isinstance(const, tuple) else sorted(items)
+    else:
+        yield f"{type(const).__name__} {const!r}".encode()
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _codes(const)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    for part in _codes(code):
+        yield from part.co_names
+
+
+def _globals_of(code: types.CodeType) -> Iterator[str]:
+    for part in _codes(code):
+        for instruction in dis.get_instructions(part):
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                yield instruction.argval
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _root(item: Any) -> str:
+    return (getattr(item, "__module__", None) or "").partition(".")[0]
+
+
+@functools.cache
+def _is_installed(root: str) -> bool:
+    """Tell whether a package is among those that are installed, and not one's own that is being worked on."""
+    if root in ("__main__", "__mp_main__"):  # of a worker process, it is the package that runs that
+        return False
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    folders = [*site.getsitepackages(), site.getusersitepackages()]
+    return any(file.startswith(f"{folder}/") or file.startswith(f"{folder}\\") for folder in folders)
