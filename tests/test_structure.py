@@ -68,6 +68,8 @@ FLOORS = [
         "study.figures",
         "study.unsaid",
         "study.paper",
+        "study.contestants",
+        "study.tournament",
     ],
 ]
 ORDER = [name for floor in FLOORS for name in floor]

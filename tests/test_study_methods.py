@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pickle
 
 import pytest
 
@@ -69,6 +70,33 @@ def test_dusks_are_put_by_for_other_processes(method, tmp_path, monkeypatch):
     # Other data begin a day 0 of their own.
     method(toy_stream(2), state=tmp_path / "other.pkl", **SETTINGS, **settings[0])
     assert len(list(tmp_path.glob("dusk-*.pkl"))) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut", pickle.dumps((1, 2)), pickle.dumps(("another version", None, None))])
+def test_states_that_are_of_no_use_are_left_aside(tmp_path, damage):
+    settings = {"seed": 0, "free_at_end": 0.5, **SETTINGS}
+    expected = packnet(toy_stream(3), **settings)
+    for name in ("state.pkl", "dusk"):
+        methods._dusk.clear()
+        state = tmp_path / "state.pkl"
+        packnet(toy_stream(3), state=state, **settings)
+        (dusk,) = tmp_path.glob("dusk-*.pkl")
+        (state if name == "state.pkl" else dusk).write_bytes(damage)
+        state = state if name == "state.pkl" else tmp_path / "other.pkl"
+        methods._dusk.clear()
+        assert packnet(toy_stream(3), state=state, **settings) == expected
+
+
+def test_a_network_that_is_edited_shares_no_wake():
+    stream = toy_stream(2)
+    sizes = []
+    for width in (8, 16):
+        namespace = {}
+        exec(f"from daynight.testing import toy_network\ndef network(): return toy_network(width={width})", namespace)
+        network = namespace["network"]
+        network.__module__, network.__qualname__ = "own_network", "network"
+        sizes.append(packnet(stream, seed=0, free_at_end=0.5, **{**SETTINGS, "network": network})["n_weights"])
+    assert sizes == [112, 352]
 
 
 @pytest.mark.parametrize(

@@ -384,3 +384,22 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
     assert unfinished(tmp_path) == []
     Study(tmp_path / "whole").run(runs)
     assert results_in(tmp_path / "store") == results_in(tmp_path / "whole")
+
+
+def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
+    def method(stream, *, seed, wake, policy=None, network=None):
+        return {"value": seed}
+
+    runs = grid(method, toy_stream, seeds=[0], wake=[Epochs(1), Epochs(2)], policy=[UniformCycles(1), UniformCycles(4)],
+                network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
+    found = Study(tmp_path).run(runs)
+    wakes = {key for (key,) in found.groups("wake")}
+    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
+    assert {len(group) for group in found.groups("policy").values()} == {4}
+    assert [key for (key,) in found.groups("network")] == [
+        "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip
+    assert [key for (key,) in found.groups("policy.n")] == [1, 4]
+    assert len(found.groups("data")) == 1
+    for call in (lambda: found.select(walk=1), lambda: found.groups("walk"), lambda: found.table(["walk"], ["value"])):
+        with pytest.raises(SettingError, match="no run has a setting 'walk', only data, method, network, policy, seed"):
+            call()

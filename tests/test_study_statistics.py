@@ -57,3 +57,17 @@ def test_matrices_with_holes_are_refused(matrix, message):
             measure(np.array(matrix))
     with pytest.raises(SettingError, match="an accuracy for each of the 3 tasks"):
         measures.forward_transfer(MATRIX, [1.0])
+
+
+def test_what_is_no_number_is_refused():
+    assert summarize({0: 1.0, 1: 2.0}.values()).mean == 1.5
+    for values in (["a"], [[1.0], [1.0, 2.0]], 3):
+        with pytest.raises(SettingError, match="summarize takes one or more finite numbers"):
+            summarize(values)
+    with pytest.raises(SettingError, match="paired: values by seed must be a Mapping, such as"):
+        paired([1, 2], {0: 1.0})
+    for matrix in ("x", [[1.0], [1.0, 0.5]]):
+        with pytest.raises(SettingError, match="a matrix of accuracies must"):
+            measures.forgetting(matrix)
+    with pytest.raises(SettingError, match="forward_transfer needs an accuracy for each"):
+        measures.forward_transfer([[1.0, 0.5], [0.9, 0.8]], [math.nan, 1.0])

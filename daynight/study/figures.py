@@ -118,8 +118,7 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     for place, (name, summary) in enumerate(reversed(list(summaries.items()))):
         reach = 0.0 if math.isnan(summary.low) else summary.mean - summary.low
         axes.errorbar([summary.mean], [place], xerr=[reach], capsize=2, ms=4, **STYLES["PackNet"])
-        axes.annotate(name, (0, place), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      fontsize="x-small")  # fmt: skip
+        axes.annotate(name, (0.01, place + 0.22), xycoords=("axes fraction", "data"), fontsize="x-small")
     axes.axvline(0, color="#b5b5b5", lw=1, zorder=0)
     axes.set_ylim(-0.5, len(summaries) - 0.2)
     axes.set_yticks([])

@@ -118,7 +118,7 @@ def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "weights owned": sum(one["owned"]), "private": sum(one["private"]), "steps": one["n_steps"],
                 }
             )  # fmt: skip
-    axes[0].legend(frameon=False, fontsize="x-small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(found), frameon=False)
     return figure, rows
 
 

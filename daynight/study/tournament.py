@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from pathlib import Path
 
 import attrs
 from torch import nn
@@ -14,7 +12,8 @@ from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.policies import SleepPolicy
 from daynight.schedule import Budget
-from daynight.study.methods import Outcome, at_dusk
+from daynight.study.identity import describe, digest
+from daynight.study.methods import Outcome
 from daynight.tasks import TaskStream
 from daynight.training import Training
 
@@ -34,39 +33,51 @@ def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:
     )
 
 
-def first_night(
+def one_night(
     stream: TaskStream,
     *,
     seed: int,
-    task: int,
+    day: int,
     network: Callable[[], nn.Module],
     free_at_end: float,
     wake: Budget,
     night: Budget,
     policy: SleepPolicy,
+    usual: SleepPolicy,
     training: Training,
-    state: Path | None = None,
 ) -> Outcome:
-    """Learn one task of a stream as if it were its first, and sleep once: the night of `packnet`'s day 0.
+    """Live as usual up to a day's dusk, and then sleep one night of a policy: what a look at it costs is the night.
 
-    Nights of many policies share the wake, so that a look at one of them costs no more than the night.
+    Later days differ from the first: free weights start at zero, and frozen ones are seen. Nights of many policies
+    share the days before, as long as runs that do follow each other in a process, by rising days.
 
     Args:
         stream: The tasks.
         seed: The agent's.
-        task: Index of the task, from 0.
+        day: Index of the day whose night it is, from 0.
         network: Makes the network.
-        free_at_end: p of a life with all tasks, which says what this night must keep.
-        wake: Budget of the wake.
-        night: Budget of the night.
-        policy: Lays it out.
-        training: How the task is learnt.
-        state: A file beside which the dusk is put by.
+        free_at_end: p, the fraction of weights free after the last day of the stream.
+        wake: Budget of each wake.
+        night: Budget of each night.
+        policy: Lays out the night of that day.
+        usual: Lays out those before it.
+        training: How the tasks are learnt.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream))
-    new_clock = functools.partial(Clock, stream=stream[task : task + 1], policy=policy, wake=wake, night=night)
-    new_agent = functools.partial(Agent, network, capacity=capacity, training=training, seed=seed)
-    dusk = at_dusk(new_agent, new_clock, stream, ["first night", task, network, wake, training, seed], state)
-    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
-    history = clock.run()
-    return {"accuracy": float(history.accuracy[0, 0]), "owned": sum(clock.agent.owned), "n_steps": clock.agent.n_steps}
+    life = digest(describe([seed, network, free_at_end, wake, night, usual, training])), id(stream)
+    if life not in _lives or _lives[life][1].agent.day > day:
+        _lives.clear()
+        agent = Agent(network, capacity=capacity, training=training, seed=seed)
+        _lives[life] = stream, Clock(agent, stream, policy=usual, wake=wake, night=night)
+    clock = _lives[life][1]
+    while clock.agent.day < day:
+        clock.step()
+    clock.to_dusk()
+    asleep = clock.fork(policy=policy)
+    asleep.step()
+    accuracy, n_steps = float(asleep.history.accuracy[day, day]), asleep.agent.days[day].night_steps
+    return {"accuracy": accuracy, "owned": asleep.agent.owned[day], "night_steps": n_steps}
+
+
+#: The life that this process has lived last, and its stream.
+_lives: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}
