@@ -5,21 +5,19 @@ import functools
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pytest
 import study_script
 import torch
 
 from daynight import Clock, Epochs, OneShot, Split, Task, TaskStream, UniformCycles
-from daynight.errors import DataError, OutputError, SettingError, StudyError
-from daynight.study import Results, Store, Study, grid, memory, packnet
+from daynight.errors import SettingError, StudyError
+from daynight.study import Store, Study, grid, memory, packnet
 from daynight.testing import toy_network, toy_stream
 
 SCRIPT = Path(study_script.__file__)
@@ -67,15 +65,6 @@ def test_runs_are_the_same_in_several_processes(tmp_path):
     assert len(results_in(tmp_path / "one")) == 8
 
 
-def test_stores_are_merged_by_copying(tmp_path):
-    runs = grid(counted, toy_stream, seeds=range(4), a=1)
-    Study(tmp_path / "here").run(runs[:2])
-    Study(tmp_path / "there").run(runs[2:])
-    for path in (tmp_path / "there").glob("*.json"):
-        shutil.copy(path, tmp_path / "here")
-    assert len(Study(tmp_path / "here").results(runs)) == 4
-
-
 def test_a_failed_run_does_not_end_the_others(tmp_path):
     def picky(stream, *, seed):
         if seed == 1:
@@ -86,32 +75,6 @@ def test_a_failed_run_does_not_end_the_others(tmp_path):
     with pytest.raises(StudyError, match=r"1 of 3 runs have failed; .* with \{'seed': 1\}: (.|\n)*not this one"):
         Study(tmp_path).run(runs)
     assert len(Study(tmp_path).results(runs)) == 2
-
-
-@pytest.mark.parametrize(
-    ("result", "message"),
-    [
-        (
-            {"a": {"b": [1.0, float("nan")]}},
-            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* is nan",
-        ),
-        ({"a": {1, 2}}, r"the result\['a'\] must be finite numbers"),
-        (None, "a method must give a dict of what came of it, not None"),
-        (3.0, "a method must give a dict"),
-    ],
-)
-def test_results_that_are_none_are_refused(tmp_path, result, message):
-    with pytest.raises(StudyError, match=message) as caught:
-        Study(tmp_path).run(grid(lambda stream, *, seed: result, toy_stream, seeds=[0]))
-    assert "Traceback" not in str(caught.value)
-
-
-def test_numbers_of_numpy_and_pytorch_become_plain(tmp_path):
-    def method(stream, *, seed):
-        return {"a": np.float32(0.5), "b": torch.arange(2), "c": np.array([[1.5]]), "d": (True, None, "x"), 1: 2}
-
-    (entry,) = Study(tmp_path).run(grid(method, toy_stream, seeds=[0]))
-    assert entry["result"] == {"a": 0.5, "b": [0, 1], "c": [[1.5]], "d": [True, None, "x"], "1": 2}
 
 
 def test_a_method_that_leaves_the_program_fails_alone(tmp_path):
@@ -133,30 +96,6 @@ def test_runs_that_come_twice_are_done_and_given_once(tmp_path):
     assert Path(log).read_text() == "1 0\n"
     assert found.values("value") == {0: 1.0}
     assert len(Study(tmp_path / "store").run(runs[0])) == 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"key": "KEY"}', '{"key": "KEY", "run": {}, "result": {}}', '{"key": "KEY", "run": RUN, "result": null}', "[]",
-     '{"key": "KEY", "run": RUN, "result": {"value": NaN}}', '{"key": "KEY", "run": OTHER, "result": {"value": 1}}'],
-)  # fmt: skip
-def test_entries_of_a_wrong_form_are_named(tmp_path, text):
-    run, other = grid(counted, toy_stream, seeds=[0, 1], a=1)
-    for name, value in (("KEY", run.key), ("RUN", json.dumps(run.about)), ("OTHER", json.dumps(other.about))):
-        text = text.replace(name, value)
-    (tmp_path / f"{run.key}.json").write_text(text)
-    with pytest.raises(
-        DataError, match=rf"{run.key}.json is not the entry of a run: .* Delete it, and the run is done"
-    ):
-        Study(tmp_path).run([run])
-
-
-def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write to"):
-        Study(tmp_path / "file")
-    with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
-        Study(None)
 
 
 def test_a_run_that_kills_its_worker_each_time_is_named(tmp_path):
@@ -208,17 +147,6 @@ def test_streams_that_differ_in_their_views_alone_are_told_apart_in_a_process(tm
     assert found == [28.0, pytest.approx(float(inputs.exp().sum())), 0.0]
 
 
-def test_damaged_and_half_written_entries(tmp_path):
-    runs = grid(counted, toy_stream, seeds=range(2), a=1)
-    study = Study(tmp_path)
-    study.run(runs)
-    (tmp_path / f".{runs[0].key}.abc.json").write_text('{"key": ')
-    assert len(study.store) == len(study.run(runs)) == 2
-    (tmp_path / f"{runs[0].key}.json").write_text('{"key": ')
-    with pytest.raises(DataError, match=r"is not the entry of a run: .* Delete it, and the run is done again"):
-        study.run(runs)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -246,20 +174,6 @@ def test_other_data_on_another_machine_are_refused(tmp_path):
 
     with pytest.raises(StudyError, match="are not those of the study: 3 toy tasks"):
         Study(tmp_path).run(grid(counted, stream, seeds=[0], a=1))
-
-
-def test_results_are_selected_summarized_and_written(tmp_path):
-    found = Study(tmp_path / "store").run(grid(counted, toy_stream, seeds=range(3), a=[1, 2]))
-    assert found.select(a=1).summary("value").mean == pytest.approx(1.1)
-    assert found.select(a=2).compare(found.select(a=1), "value").mean == pytest.approx(1.0)
-    assert [row["runs"] for row in found.table(["a"], ["value"])] == [3, 3]
-    found.to_csv(tmp_path / "t.csv", ["a"], ["value"])
-    assert (tmp_path / "t.csv").read_text().splitlines()[0].startswith("a,runs,value,value standard error")
-    with pytest.raises(SettingError, match="several runs have the seed 0"):
-        found.values("value")
-    with pytest.raises(SettingError, match="a run has no result 'score', only threads, value"):
-        found.select(a=1).values("score")
-    assert len(Results([])) == 0
 
 
 @pytest.mark.parametrize(("jobs", "n_kills"), [(1, 10), (2, 2)])
@@ -384,22 +298,3 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
     assert unfinished(tmp_path) == []
     Study(tmp_path / "whole").run(runs)
     assert results_in(tmp_path / "store") == results_in(tmp_path / "whole")
-
-
-def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
-    def method(stream, *, seed, wake, policy=None, network=None):
-        return {"value": seed}
-
-    runs = grid(method, toy_stream, seeds=[0], wake=[Epochs(1), Epochs(2)], policy=[UniformCycles(1), UniformCycles(4)],
-                network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
-    found = Study(tmp_path).run(runs)
-    wakes = {key for (key,) in found.groups("wake")}
-    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
-    assert {len(group) for group in found.groups("policy").values()} == {4}
-    assert [key for (key,) in found.groups("network")] == [
-        "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip
-    assert [key for (key,) in found.groups("policy.n")] == [1, 4]
-    assert len(found.groups("data")) == 1
-    for call in (lambda: found.select(walk=1), lambda: found.groups("walk"), lambda: found.table(["walk"], ["value"])):
-        with pytest.raises(SettingError, match="no run has a setting 'walk', only data, method, network, policy, seed"):
-            call()

@@ -1,0 +1,125 @@
+"""What came of runs: how it is kept, selected, summarized and written."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from daynight import Epochs, UniformCycles
+from daynight.errors import DataError, OutputError, SettingError, StudyError
+from daynight.study import Results, Study, grid
+from daynight.testing import toy_network, toy_stream
+
+
+def counted(stream, *, seed, a, log=None):
+    if log is not None:
+        with Path(log).open("a") as lines:
+            lines.write(f"{a} {seed}\n")
+    return {"value": a + seed / 10, "threads": torch.get_num_threads()}
+
+
+def test_stores_are_merged_by_copying(tmp_path):
+    runs = grid(counted, toy_stream, seeds=range(4), a=1)
+    Study(tmp_path / "here").run(runs[:2])
+    Study(tmp_path / "there").run(runs[2:])
+    for path in (tmp_path / "there").glob("*.json"):
+        shutil.copy(path, tmp_path / "here")
+    assert len(Study(tmp_path / "here").results(runs)) == 4
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (
+            {"a": {"b": [1.0, float("nan")]}},
+            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* is nan",
+        ),
+        ({"a": {1, 2}}, r"the result\['a'\] must be finite numbers"),
+        (None, "a method must give a dict of what came of it, not None"),
+        (3.0, "a method must give a dict"),
+    ],
+)
+def test_results_that_are_none_are_refused(tmp_path, result, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        Study(tmp_path).run(grid(lambda stream, *, seed: result, toy_stream, seeds=[0]))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_pytorch_become_plain(tmp_path):
+    def method(stream, *, seed):
+        return {"a": np.float32(0.5), "b": torch.arange(2), "c": np.array([[1.5]]), "d": (True, None, "x"), 1: 2}
+
+    (entry,) = Study(tmp_path).run(grid(method, toy_stream, seeds=[0]))
+    assert entry["result"] == {"a": 0.5, "b": [0, 1], "c": [[1.5]], "d": [True, None, "x"], "1": 2}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"key": "KEY"}', '{"key": "KEY", "run": {}, "result": {}}', '{"key": "KEY", "run": RUN, "result": null}', "[]",
+     '{"key": "KEY", "run": RUN, "result": {"value": NaN}}', '{"key": "KEY", "run": OTHER, "result": {"value": 1}}'],
+)  # fmt: skip
+def test_entries_of_a_wrong_form_are_named(tmp_path, text):
+    run, other = grid(counted, toy_stream, seeds=[0, 1], a=1)
+    for name, value in (("KEY", run.key), ("RUN", json.dumps(run.about)), ("OTHER", json.dumps(other.about))):
+        text = text.replace(name, value)
+    (tmp_path / f"{run.key}.json").write_text(text)
+    with pytest.raises(
+        DataError, match=rf"{run.key}.json is not the entry of a run: .* Delete it, and the run is done"
+    ):
+        Study(tmp_path).run([run])
+
+
+def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        Study(tmp_path / "file")
+    with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
+        Study(None)
+
+
+def test_damaged_and_half_written_entries(tmp_path):
+    runs = grid(counted, toy_stream, seeds=range(2), a=1)
+    study = Study(tmp_path)
+    study.run(runs)
+    (tmp_path / f".{runs[0].key}.abc.json").write_text('{"key": ')
+    assert len(study.store) == len(study.run(runs)) == 2
+    (tmp_path / f"{runs[0].key}.json").write_text('{"key": ')
+    with pytest.raises(DataError, match=r"is not the entry of a run: .* Delete it, and the run is done again"):
+        study.run(runs)
+
+
+def test_results_are_selected_summarized_and_written(tmp_path):
+    found = Study(tmp_path / "store").run(grid(counted, toy_stream, seeds=range(3), a=[1, 2]))
+    assert found.select(a=1).summary("value").mean == pytest.approx(1.1)
+    assert found.select(a=2).compare(found.select(a=1), "value").mean == pytest.approx(1.0)
+    assert [row["runs"] for row in found.table(["a"], ["value"])] == [3, 3]
+    found.to_csv(tmp_path / "t.csv", ["a"], ["value"])
+    assert (tmp_path / "t.csv").read_text().splitlines()[0].startswith("a,runs,value,value standard error")
+    with pytest.raises(SettingError, match="several runs have the seed 0"):
+        found.values("value")
+    with pytest.raises(SettingError, match="a run has no result 'score', only threads, value"):
+        found.select(a=1).values("score")
+    assert len(Results([])) == 0
+
+
+def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
+    def method(stream, *, seed, wake, policy=None, network=None):
+        return {"value": seed}
+
+    runs = grid(method, toy_stream, seeds=[0], wake=[Epochs(1), Epochs(2)], policy=[UniformCycles(1), UniformCycles(4)],
+                network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
+    found = Study(tmp_path).run(runs)
+    wakes = {key for (key,) in found.groups("wake")}
+    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
+    assert {len(group) for group in found.groups("policy").values()} == {4}
+    assert [key for (key,) in found.groups("network")] == [
+        "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip
+    assert [key for (key,) in found.groups("policy.n")] == [1, 4]
+    assert len(found.groups("data")) == 1
+    for call in (lambda: found.select(walk=1), lambda: found.groups("walk"), lambda: found.table(["walk"], ["value"])):
+        with pytest.raises(SettingError, match="no run has a setting 'walk', only data, method, network, policy, seed"):
+            call()
