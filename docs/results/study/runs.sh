@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Does all runs of the page on reproduction, as far as they are not in the stores yet. Takes days of one core. Stop it at
+# any time: it goes on where it was.
+#
+#     DAYNIGHT_DATA=/data JOBS=2 docs/results/study/runs.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+export OMP_NUM_THREADS=1
+STATES=${STATES:-states}
+
+study() {
+    local store=$1
+    shift
+    python -m daynight.study.paper "$@" --jobs "${JOBS:-1}" --store "docs/results/study/$store" --states "$STATES/$store"
+}
+
+# What says most comes first.
+study mnist figure2 --prunings 0.995
+study mnist figure1 --seeds 3
+study mnist choices --seeds 3
+study mnist table1
+study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 1
+for what in figure1 figure2 choices baselines; do study mnist "$what"; done
+study mnist figure4 --seeds 5
+small=(--dataset cifar10 --images 1000 --seeds 3)
+for what in figure2 figure1 baselines figure4; do study cifar10-1000 "$what" "${small[@]}"; done
+for what in table1 figure3; do study cifar10-1000 "$what" "${small[@]}" --tolerance 0.1; done
