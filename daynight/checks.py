@@ -49,6 +49,30 @@ def finite(what: str, value: Any, least: float = -math.inf, most: int | None = N
     return float(value)
 
 
+def share(what: str, value: Any) -> float:
+    """Give `value` as a float from 0 to 1.
+
+    Raises:
+        SettingError: If it is no such number.
+    """
+    number = finite(what, value, least=0)
+    if number > 1:
+        raise SettingError(f"{what} must be a share, 0 to 1, not {value!r}.")
+    return number
+
+
+def positive(what: str, value: Any) -> float:
+    """Give `value` as a float above 0.
+
+    Raises:
+        SettingError: If it is no such number.
+    """
+    number = finite(what, value)
+    if number <= 0:
+        raise SettingError(f"{what} must be above 0, not {value!r}.")
+    return number
+
+
 def one_of(what: str, value: Any, choices: tuple[str, ...]) -> None:
     """Refuse what is none of the choices.
 

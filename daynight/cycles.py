@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable, Generator, Iterable
 
 from daynight import checks
-from daynight.errors import SettingError
 from daynight.policies import MAX_CYCLES, SleepPolicy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night
@@ -60,9 +60,9 @@ class _Laid(SleepPolicy):
             checks.function(f"{type(self).__name__}: rate", rate)
         self.density, self.rate = density, rate
 
+    @abc.abstractmethod
     def lengths(self) -> Iterable[float]:
         """Give the relative length of each cycle."""
-        raise NotImplementedError
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the cycles, which share what is left of the budget; a price is paid before it is shared."""
@@ -93,7 +93,7 @@ class GeometricCycles(_Laid):
     def __init__(self, n: int, ratio: float, *, density: Density = constant_share, rate: Rate | None = None) -> None:
         super().__init__(density, rate)
         self.n = checks.whole("GeometricCycles: n", n, least=1, most=MAX_CYCLES)
-        self.ratio = _positive("GeometricCycles: ratio", ratio)
+        self.ratio = checks.positive("GeometricCycles: ratio", ratio)
 
     def lengths(self) -> Iterable[float]:
         """Give the relative length of each cycle."""
@@ -118,19 +118,10 @@ class GradualPruning(_Laid):
     def __init__(self, n: int = 100, last: float = 0.5, *, density: Density = cubic, rate: Rate | None = None) -> None:
         super().__init__(density, rate)
         self.n = checks.whole("GradualPruning: n", n, least=1, most=MAX_CYCLES)
-        self.last = checks.finite("GradualPruning: last", last, least=0)
-        if self.last > 1:
-            raise SettingError(f"GradualPruning: last must be a share of the night, 0 to 1, not {last!r}.")
+        self.last = checks.share("GradualPruning: last", last)
 
     def lengths(self) -> Iterable[float]:
         """Give the relative length of each cycle."""
         if self.n == 1:
             return [1.0]
         return [(1 - self.last) / (self.n - 1)] * (self.n - 1) + [self.last]
-
-
-def _positive(what: str, value: float) -> float:
-    number = checks.finite(what, value)
-    if number <= 0:
-        raise SettingError(f"{what} must be above 0, not {value!r}.")
-    return number

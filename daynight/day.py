@@ -20,7 +20,7 @@ from daynight.errors import PolicyError
 from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
 from daynight.network import FREE, MaskedNetwork
-from daynight.policies import SleepPolicy, check_end, follow, paced, planned, remembered
+from daynight.policies import SleepPolicy, advance, check_end, follow, paced, planned, remembered
 from daynight.rates import Rate
 from daynight.schedule import Budget, Cycle, Ledger, Measured, Night, Steps
 from daynight.selection import Selection
@@ -111,8 +111,8 @@ class Day:
             self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
         ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
 
-        def keep() -> None:
-            while due and ledger.reached(due[0]):
+        def keep(is_over: bool = False) -> None:
+            while due and (is_over or ledger.reached(due[0])):
                 self.lesson.flush()
                 self._learnt[due.pop(0)] = self._network.learnt()
 
@@ -123,7 +123,7 @@ class Day:
                     self.lesson.optimize(ledger.n_steps, ledger.n_steps)
                 sign = Progress(day=self.index, phase="wake")
                 self.lesson.train(sign, self._batches, ledger, 1.0, on_event, after_step=keep if due else None)
-        keep()
+        keep(is_over=True)
         self.lesson.rest()
         self._batches = None
         self.is_woken = True
@@ -162,10 +162,7 @@ class Day:
                         continue  # no time to measure what the policy would like to know
                 if plan is None:
                     self.night = attrs.evolve(self.night, measured=self._measured(ledger))
-                try:
-                    cycle = script.send(self.night)
-                except StopIteration:
-                    cycle = None
+                cycle = advance(script, self.night)
         if not is_late and (self.night.left > 0 or self.night.cycle == 0):
             check_end(policy, self.night)
 

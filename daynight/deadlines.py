@@ -12,7 +12,7 @@ import attrs
 
 from daynight import checks
 from daynight.errors import SettingError
-from daynight.schedule import MAX_BUDGET, Budget, Ledger
+from daynight.schedule import MAX_BUDGET, Budget, Ledger, price_of
 
 #: Weight of the last step in the running mean of their durations.
 _NEWEST = 0.1
@@ -173,10 +173,6 @@ def _reserve(reserve: Any) -> float:
     return checks.finite("reserve", reserve, least=0, most=MAX_BUDGET)
 
 
-def _price(price: Any) -> float:
-    return checks.finite("price", price, least=0, most=MAX_BUDGET)
-
-
 def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
     checks.kind("timer", timer, Timer, "FakeTimer()")
 
@@ -197,7 +193,7 @@ class Seconds(Budget):
     """
 
     n: float = attrs.field(converter=_seconds)
-    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
     reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
     timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
 
@@ -231,7 +227,7 @@ class Until(Budget):
     """
 
     when: str = attrs.field(converter=_time_of_day)
-    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
     reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
     timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
 

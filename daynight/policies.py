@@ -61,10 +61,7 @@ class SleepPolicy(abc.ABC):
         while cycle is not None:
             plan.append(cycle)
             night = night.after(cycle)
-            try:
-                cycle = script.send(night)
-            except StopIteration:
-                cycle = None
+            cycle = advance(script, night)
         check_end(self, night)
         return tuple(plan)
 
@@ -302,13 +299,12 @@ def _check_rate(rate: Rate, where: str) -> None:
     """Refuse a learning-rate shape that gives no factor somewhere."""
     for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.0, 1.0)):
         try:
-            factor = checks.finite("a factor of the learning rate", rate(share, cut), least=0)
+            checks.finite("a factor of the learning rate", rate(share, cut), least=0)
         except Exception as error:
             raise PolicyError(
                 f"{where}: its rate must give a number from 0 up for a share of the REM and for how much the prune has "
                 f"cut, and for {share:g} and {cut:g} it fails: {error}"
             ) from error
-        assert factor >= 0
 
 
 def _listens(script: Generator[Cycle, Night, None]) -> bool:

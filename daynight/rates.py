@@ -23,7 +23,13 @@ def _factor(value: Any) -> float:
 
 
 @attrs.frozen
-class Linear:
+class _Between:
+    start: float = attrs.field(default=1.0, converter=_factor)
+    end: float = attrs.field(default=0.0, converter=_factor)
+
+
+@attrs.frozen
+class Linear(_Between):
     """A factor that goes in a straight line.
 
     Args:
@@ -31,16 +37,13 @@ class Linear:
         end: At its end, 0 or more.
     """
 
-    start: float = attrs.field(default=1.0, converter=_factor)
-    end: float = attrs.field(default=0.0, converter=_factor)
-
     def __call__(self, share: float, cut: float) -> float:
         """Give the factor at a share of the REM."""
         return self.start + (self.end - self.start) * share
 
 
 @attrs.frozen
-class Cosine:
+class Cosine(_Between):
     """A factor that goes from one value to the other by half a cosine wave: slowly, fast, and slowly again.
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5.
@@ -49,9 +52,6 @@ class Cosine:
         start: At the beginning of the REM, 0 or more.
         end: At its end, 0 or more.
     """
-
-    start: float = attrs.field(default=1.0, converter=_factor)
-    end: float = attrs.field(default=0.0, converter=_factor)
 
     def __call__(self, share: float, cut: float) -> float:
         """Give the factor at a share of the REM."""

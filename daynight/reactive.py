@@ -6,7 +6,6 @@ import math
 from collections.abc import Generator
 
 from daynight import checks
-from daynight.errors import SettingError
 from daynight.policies import SleepPolicy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night
@@ -40,14 +39,9 @@ class Controlled(SleepPolicy):
     def __init__(
         self, tolerance: float = 0.01, length: float = 1 / 72, last: float = 0.3, *, rate: Rate | None = None
     ) -> None:
-        self.tolerance = checks.finite("Controlled: tolerance", tolerance, least=0)
-        self.length = checks.finite("Controlled: length", length, least=0)
-        self.last = checks.finite("Controlled: last", last, least=0)
-        if not self.tolerance or not 0 < self.length <= 1 or self.last > 1:
-            raise SettingError(
-                "Controlled: tolerance must be above 0, length above 0 and up to 1, and last 0 to 1, not "
-                f"{tolerance!r}, {length!r} and {last!r}."
-            )
+        self.tolerance = checks.positive("Controlled: tolerance", tolerance)
+        self.length = checks.share("Controlled: length", checks.positive("Controlled: length", length))
+        self.last = checks.share("Controlled: last", last)
         if rate is not None:
             checks.function("Controlled: rate", rate)
         self.rate = rate

@@ -30,7 +30,8 @@ def _steps(n: Any) -> int:
     return checks.whole("Steps: n", n, least=0, most=MAX_BUDGET)
 
 
-def _price(price: Any) -> float:
+def price_of(price: Any) -> float:
+    """Give what a prune costs, in the unit of a budget, 0 or more."""
     return checks.finite("price", price, least=0, most=MAX_BUDGET)
 
 
@@ -148,7 +149,7 @@ class Epochs(Budget):
     """
 
     n: float = attrs.field(converter=_epochs)
-    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
         """Open the ledger of one phase."""
@@ -165,7 +166,7 @@ class Steps(Budget):
     """
 
     n: int = attrs.field(converter=_steps)
-    price: float = attrs.field(default=0.0, converter=_price, kw_only=True)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
         """Open the ledger of one phase."""
@@ -189,10 +190,7 @@ def _density(keep: Any) -> Density:
 
 def share_of_wake(value: Any) -> float:
     """Give a share of the wake to rewind to, 0 to 1."""
-    share = checks.finite("a share of the wake to rewind to", value, least=0)
-    if share > 1:
-        raise SettingError(f"a share of the wake to rewind to must be 0 to 1, not {value!r}.")
-    return share
+    return checks.share("what of the wake to rewind to", value)
 
 
 def _check_rate(_instance: Any, _attribute: Any, rate: Any) -> None:

@@ -34,12 +34,23 @@ class Selection:
     lesson: Lesson
     start: Mapping[str, Tensor]
     cycle: int
+    #: By layer, the score of each weight.
+    scores: dict[str, Tensor] = attrs.field(init=False)
+
+    @scores.default
+    def _scores(self) -> dict[str, Tensor]:
+        gradients, scores = functools.cache(self.lesson.gradients), {}
+        for name, weight in self.network.weights.items():
+            start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
+            generator = self.lesson.generator("prune", self.cycle, name)
+            scores[name] = self.criterion(Layer(name, weight.detach(), start, gradient, generator))
+        return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Choose exactly as many weights as a density of the day's means, among those that are held."""
         sizes = self.network.sizes
         counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
-        scores = self._scores()
+        scores = self.scores
         if self.capacity.ranking == "layer":
             return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
         if self.capacity.ranking == "balanced":
@@ -50,14 +61,6 @@ class Selection:
         """Sum the squares of the weights that are held."""
         weights = self.network.weights
         return sum(float(weights[name].detach()[mask].double().square().sum()) for name, mask in held.items())
-
-    def _scores(self) -> dict[str, Tensor]:
-        gradients, scores = functools.cache(self.lesson.gradients), {}
-        for name, weight in self.network.weights.items():
-            start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
-            generator = self.lesson.generator("prune", self.cycle, name)
-            scores[name] = self.criterion(Layer(name, weight.detach(), start, gradient, generator))
-        return scores
 
 
 def _at(tensors: Mapping[str, Tensor], name: str) -> Tensor:

@@ -19,7 +19,7 @@ from daynight.deadlines import Seconds, Timer
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError
 from daynight.history import History, Record
 from daynight.models import MLP
-from daynight.policies import SleepPolicy, check_end, follow, require_policy
+from daynight.policies import SleepPolicy, advance, check_end, follow, require_policy
 from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
 from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
@@ -129,7 +129,7 @@ def check_policy(policy: SleepPolicy) -> None:
 
     It is asked to lay out nights of many lengths and densities, shorter than its cycles among them, with losses of many
     courses if it reacts; and it sleeps through some on a toy network, in epochs and in seconds, on a simulated machine
-    that is slower than planned. That takes about a second. Nothing of the policy is changed.
+    that is slower than planned. Nothing of the policy is changed.
 
     Args:
         policy: The policy, ready to be used.
@@ -236,10 +236,7 @@ def _laid(policy: SleepPolicy, night: Night, course: str) -> Plan:
         while cycle is not None:
             found.append(_told(cycle))
             night = night.after(cycle, told(night.cycle + 1))
-            try:
-                cycle = script.send(night)
-            except StopIteration:
-                cycle = None
+            cycle = advance(script, night)
         check_end(policy, night)
     except PolicyError as error:
         where = f"the dawn density {night.dawn_density:g} and a loss that {course}"

@@ -8,7 +8,6 @@ from collections.abc import Generator
 import attrs
 
 from daynight import checks
-from daynight.errors import SettingError
 from daynight.policies import MAX_CYCLES, SleepPolicy, advance, require_policy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night, share_of_wake
@@ -169,9 +168,7 @@ class Floored(Wrapper):
 
     def __init__(self, inner: SleepPolicy, least: float) -> None:
         super().__init__(inner)
-        self.least = checks.finite("Floored: least", least, least=0)
-        if self.least > 1:
-            raise SettingError(f"Floored: least must be a share of the night, 0 to 1, not {least!r}.")
+        self.least = checks.share("Floored: least", least)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the cycles of the other policy, put together."""
@@ -202,9 +199,7 @@ class WarmStart(Wrapper):
 
     def __init__(self, inner: SleepPolicy, share: float) -> None:
         super().__init__(inner)
-        self.share = checks.finite("WarmStart: share", share, least=0)
-        if self.share > 1:
-            raise SettingError(f"WarmStart: share must be a share of the night, 0 to 1, not {share!r}.")
+        self.share = checks.share("WarmStart: share", share)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield a cycle that prunes nothing, and those of the other policy."""

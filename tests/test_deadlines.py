@@ -55,6 +55,11 @@ def night_of(policy, budget, agent=None):
     return records
 
 
+def stop(event):
+    if getattr(event, "kind", None) == "prune":
+        raise KeyboardInterrupt
+
+
 def test_a_night_in_seconds_takes_the_steps_that_fit():
     # A prune of 1 s and steps of 0.5 s: ten seconds have room for 18 of them.
     *_, day = night_of(OneShot(), Seconds(10, timer=FakeTimer(0.5, 1.0)))
@@ -134,10 +139,6 @@ def test_time_stands_still_while_the_program_is_down():
     agent = make_agent()
     agent.wake(toy_stream(2)[0], Epochs(1))
 
-    def stop(event):
-        if getattr(event, "kind", None) == "prune":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         agent.sleep(OneShot(), Seconds(5, timer=timer), stop)
     timer.advance(1000)
@@ -150,10 +151,6 @@ def test_a_deadline_does_not_wait():
     timer = FakeTimer(0.5)
     agent = make_agent()
     agent.wake(toy_stream(2)[0], Epochs(1))
-
-    def stop(event):
-        if getattr(event, "kind", None) == "prune":
-            raise KeyboardInterrupt
 
     budget = Until("22:01", reserve=10, timer=timer)
     with pytest.raises(KeyboardInterrupt):

@@ -204,15 +204,15 @@ def test_each_policy_sleeps(policy):
         (lambda: dn.GeometricCycles(0, 1), "GeometricCycles: n must be a whole number from 1 up"),
         (lambda: dn.GeometricCycles(2, 0), "GeometricCycles: ratio must be above 0, not 0"),
         (lambda: dn.GeometricCycles(2, 1, density=3), "GeometricCycles: density must be a function"),
-        (lambda: dn.GradualPruning(2, 1.5), "GradualPruning: last must be a share of the night"),
+        (lambda: dn.GradualPruning(2, 1.5), "GradualPruning: last must be a share, 0 to 1"),
         (lambda: dn.GradualPruning(2, rate=1), "GradualPruning: rate must be a function"),
         (lambda: dn.Rated(dn.OneShot(), 1), "Rated: rate must be a function"),
         (lambda: dn.Rated(dn.OneShot, rates.Linear()), "policy must be a SleepPolicy"),
         (lambda: dn.Rated(dn.OneShot(), rates.Linear(), "day"), "Rated: over must be one of 'rem', 'night'"),
         (lambda: dn.Capped(dn.OneShot(), 0), "Capped: n must be a whole number from 1 up"),
-        (lambda: dn.Floored(dn.OneShot(), 2), "Floored: least must be a share of the night"),
+        (lambda: dn.Floored(dn.OneShot(), 2), "Floored: least must be a share, 0 to 1"),
         (lambda: dn.WarmStart(dn.OneShot(), -1), "WarmStart: share must be 0 or more"),
-        (lambda: dn.Controlled(0), "Controlled: tolerance must be above 0, length above 0"),
+        (lambda: dn.Controlled(0), "Controlled: tolerance must be above 0, not 0"),
         (lambda: rates.Linear(-1), "a factor of the learning rate must be 0 or more"),
         (lambda: Cycle(1, 1, rate=0.5), "Cycle: rate must be a function"),
     ],
@@ -268,7 +268,7 @@ def test_what_the_wake_has_not_kept_cannot_be_returned_to():
     with pytest.raises(PolicyError, match=r"the share 0.25 of the wake, which has not kept .* remember=\[0.25\]"):
         agent.sleep(dn.Rewound(dn.OneShot(), 0.25), dn.Epochs(1))
     assert agent.phase == "dusk"
-    with pytest.raises(SettingError, match=r"a share of the wake to rewind to must be 0 to 1, not 1\.5"):
+    with pytest.raises(SettingError, match=r"what of the wake to rewind to must be a share, 0 to 1, not 1\.5"):
         Cycle(1, 1, rewind=1.5)
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import math
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +14,7 @@ from daynight.study import Study, Summary
 from daynight.study import paper as paper_module
 from daynight.study.matching import match
 from daynight.study.plans import Plan, full, quick, running, stored
-from daynight.study.unsaid import CHOICES, EqualCuts
+from daynight.study.unsaid import CHOICES
 from daynight.testing import toy_network, toy_stream
 
 
@@ -65,6 +68,14 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
             paper_module.main([what, *option, "--out", str(tmp_path)])
     with pytest.raises(SettingError, match=r"free_at_end must be above 0 and below 1, not 1\.5"):
         paper_module.main(["figure1", "--prunings", "1.5", "--out", str(tmp_path)])
+
+
+def test_the_commands_of_the_page_on_reproduction_are_accepted():
+    page = (Path(__file__).parent.parent / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
+    commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
+    assert len(commands) == 14
+    for command in commands:
+        paper_module._plan(paper_module.parse(shlex.split(command)))
 
 
 def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
@@ -154,7 +165,8 @@ def test_matching_refuses_compressions_that_do_not_rise():
 
 
 def test_equal_cuts_prune_equal_numbers():
-    from daynight import Epochs, Night
+    from daynight import Epochs, GeometricCycles, Night
+    from daynight.cycles import equal_number
 
     night = Night(day=0, budget=Epochs(3), n_steps=30, steps_per_epoch=10, dawn_density=0.25)
-    assert [cycle.keep for cycle in EqualCuts(3).plan(night)] == [0.75, 0.5, 0.25]
+    assert [cycle.keep for cycle in GeometricCycles(3, 1.0, density=equal_number).plan(night)] == [0.75, 0.5, 0.25]

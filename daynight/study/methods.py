@@ -79,7 +79,7 @@ def packnet(
     if clock is not None:
         return _outlived(clock, state)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
+    dusk = _at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
     clock = dusk.fork(policy=policy, night=night, capacity=capacity)
     clock.check()
     return _outlived(clock, state)
@@ -153,7 +153,7 @@ def multinet(
     settings = {"training": training, "seed": seed, **settings}
     new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
+    dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
     clock = dusk.fork(policy=policy, night=night, capacity=capacity)
     clock.run()
     tasks = list(stream)
@@ -211,7 +211,7 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
     }
 
 
-def at_dusk(
+def _at_dusk(
     new_agent: Callable[[], Agent],
     new_clock: Callable[[Agent], Clock],
     stream: TaskStream,

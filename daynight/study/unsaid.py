@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from torch import nn
 
-from daynight import checks
-from daynight.policies import SleepPolicy
-from daynight.schedule import Cycle, Night
+from daynight.cycles import GeometricCycles, equal_number
 from daynight.study import figures
 from daynight.study.figures import panels
 from daynight.study.plans import Network, Plan, Rows, Source
@@ -56,24 +54,5 @@ CHOICES: dict[str, tuple[int, Changes]] = {
     "one ranking of all layers": (1, lambda plan: {"ranking": "global"}),
     "optimizer carried through a night": (
         8, lambda plan: {"training": attrs.evolve(plan.training, carry_optimizer=True)}),
-    "equal cuts of the total": (8, lambda plan: {"policy": EqualCuts(8)}),
+    "equal cuts of the total": (8, lambda plan: {"policy": GeometricCycles(8, 1.0, density=equal_number)}),
 }  # fmt: skip
-
-
-class EqualCuts(SleepPolicy):
-    """N cycles of equal length, each of which prunes the same number of weights.
-
-    The other reading of the example in the study's Section 3; its Algorithm 2 prunes equal shares of what is left.
-
-    Args:
-        n: N, 1 or more.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.n = checks.whole("EqualCuts: n", n, least=1)
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield N cycles."""
-        for index in range(1, self.n):
-            yield Cycle(keep=1 - (1 - night.dawn_density) * index / self.n, length=1 / self.n)
-        yield Cycle(keep="dawn", length=1 / self.n)
