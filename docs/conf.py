@@ -142,7 +142,7 @@ def write_reproduction(name, store, plan):
     for what, function in paper.FIGURES.items():
         path, table = folder / f"{name}_{what}.rst", folder / f"{name}_{what}_table.rst"
         try:
-            figure, rows = function(plan, plans.stored(plan, entries))
+            figure, rows = function(plan, plans.source(plan, plans.reading(entries)))
         except DataError:
             for missing in (path, table):
                 missing.write_text("The runs of this section are not done yet.\n")

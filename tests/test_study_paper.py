@@ -10,10 +10,10 @@ import pytest
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary
+from daynight.study import Study, Summary, tables
 from daynight.study import paper as paper_module
 from daynight.study.matching import match
-from daynight.study.plans import Plan, full, quick, running, stored
+from daynight.study.plans import Plan, doing, full, quick, reading, source
 from daynight.study.unsaid import CHOICES
 from daynight.testing import toy_network, toy_stream
 
@@ -30,12 +30,12 @@ def plan():
 @pytest.mark.parametrize("what", sorted(paper_module.FIGURES))
 def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_path):
     study = Study(tmp_path)
-    _, rows = paper_module.FIGURES[what](plan, running(plan, study))
+    _, rows = paper_module.FIGURES[what](plan, source(plan, doing(plan.stream, study)))
     n_runs = len(study.store)
-    _, again = paper_module.FIGURES[what](plan, stored(plan, study.store))
+    _, again = paper_module.FIGURES[what](plan, source(plan, reading(study.store)))
     assert rows == again
     assert n_runs == len(study.store)
-    paper_module.write_table(tmp_path / "t.csv", rows)
+    tables.write(tmp_path / "t.csv", rows)
     with (tmp_path / "t.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == len(rows)
     n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES),
@@ -44,13 +44,13 @@ def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_pa
 
 
 def test_runs_that_are_not_in_a_store_are_missed(plan):
-    with pytest.raises(DataError, match="the store has no runs of PackNet"):
-        paper_module.figure2(plan, stored(plan, []))
+    with pytest.raises(DataError, match="the store has no runs of packnet"):
+        paper_module.figure2(plan, source(plan, reading([])))
 
 
 def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):
     study = Study(tmp_path)
-    paper_module.figure4(plan, running(plan, study))
+    paper_module.figure4(plan, source(plan, doing(plan.stream, study)))
     steps = {entry["run"]["settings"]["policy"]["n"]: entry["result"]["n_steps"] for entry in study.store}
     assert steps == {1: 3 * (8 + 8), 2: 3 * (8 + 16)}
 

@@ -1,43 +1,168 @@
-"""Nights of many policies that share the days before."""
+"""The tournament: what goes on from stage to stage, and on what data."""
 
-from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training, UniformCycles
-from daynight.study.tournament import held_out, one_night
-from daynight.testing import toy_network, toy_stream
+import pytest
 
-SETTINGS = {
-    "network": toy_network, "free_at_end": 0.5, "wake": Epochs(3), "night": Epochs(3), "usual": UniformCycles(2),
-    "training": Training(batch_size=10),
-}  # fmt: skip
+from daynight import Capacity, GradualPruning, Rated, Training, UniformCycles, rates
+from daynight.cycles import GeometricCycles
+from daynight.reactive import Controlled
+from daynight.study import Store, Study, tournament
+from daynight.study.contestants import DESIGNS, UNIFORM
+from daynight.study.plans import Plan, doing, reading
+from daynight.study.results import Results
+from daynight.study.tournament import Tournament, streams
+from daynight.testing import check_policy, toy_network, toy_stream
+
+UNIFORM_TOY = {"uniform 1": UniformCycles(1), "uniform 2": UniformCycles(2)}
+DESIGNS_TOY = {
+    "lengthening": {"lengthening 2": GeometricCycles(2, 4), "lengthening 3": GeometricCycles(3, 4)},
+    "reactive": {"controlled": Controlled(0.5, length=0.2)},
+}
 
 
-def test_one_night_is_that_of_a_life_of_its_own():
-    stream = toy_stream(3)
-    shared = {
-        (seed, day, policy.n): one_night(stream, seed=seed, day=day, policy=policy, **SETTINGS)
-        for seed in (0, 1)
-        for day in (0, 1, 2)
-        for policy in (UniformCycles(1), UniformCycles(3))
+def toy_plan(n_tasks=3):
+    return Plan(
+        dataset="mnist", stream=toy_stream, network=toy_network, training=Training(batch_size=10), epochs=2.0,
+        budget=2.0, prunings=(0.4, 0.6), curve=(), cycles=(1,), unbudgeted=(1,), tasks=tuple("abc"[:n_tasks]),
+    )  # fmt: skip
+
+
+def toy_contest(fetch, **changes):
+    settings = {
+        "plans": {"mnist": toy_plan(), "pairs": toy_plan()}, "fetch": fetch, "uniform": UNIFORM_TOY,
+        "designs": DESIGNS_TOY, "screening": range(100, 102), "choosing": range(100, 103), "reporting": range(2),
+    }  # fmt: skip
+    return Tournament(**(settings | changes))
+
+
+def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(tournament, "SCREENED", 0.6)
+    done = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
+    reports = {stream: done.reported(stream) for stream in ("mnist", "pairs")}
+    read = toy_contest(lambda stage: reading(Store(tmp_path / stage)))
+    assert read.screened == done.screened
+    assert read.chosen_from == done.chosen_from
+    assert {stream: read.reported(stream) for stream in reports} == reports
+    assert len(done.screened) == 5
+    assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "choose")} == {100, 101, 102}
+    assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "mnist")} == {0, 1}
+    assert len(reports["mnist"]) == 2 * 4
+    assert {row["runs"] for row in reports["pairs"]} == {2}
+    assert read.night_of("controlled")[0][0][0] == 0.0
+
+
+class Fixed:
+    """Gives runs whose accuracy is written down, by policy and p."""
+
+    def __init__(self, accuracy):
+        self.accuracy, self.asked = accuracy, []
+
+    def __call__(self, stage):
+        def fetch(method, seeds, *, policy, free_at_end, day=None, **settings):
+            self.asked.append((stage, tuple(seeds)))
+            prunings = free_at_end if isinstance(free_at_end, list) else [free_at_end]
+            runs = [
+                {"settings": {"policy": described(one), "free_at_end": p, "seed": seed, "day": each}}
+                for one in policy for p in prunings for seed in seeds for each in (day or [None])
+            ]  # fmt: skip
+            return Results({"run": run, "result": self._result(**run["settings"])} for run in runs)
+
+        return fetch
+
+    def _result(self, policy, free_at_end, seed, day):
+        value = self.accuracy[policy["class"].rpartition(".")[2], policy.get("n"), free_at_end] - 0.001 * (seed % 2)
+        return {"accuracy": value, "mean_accuracy": value}
+
+
+def described(policy):
+    from daynight.study.identity import describe
+
+    return describe(policy)
+
+
+def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
+    accuracy = {
+        ("UniformCycles", 1, 0.4): 0.90, ("UniformCycles", 2, 0.4): 0.80, ("Controlled", None, 0.4): 0.95,
+        ("GeometricCycles", 3, 0.4): 0.92, ("UniformCycles", 1, 0.6): 0.60, ("UniformCycles", 2, 0.6): 0.70,
+        ("Controlled", None, 0.6): 0.50, ("GeometricCycles", 3, 0.6): 0.72, ("UniformCycles", 1, 0.995): 0.3,
+        ("UniformCycles", 2, 0.995): 0.4, ("GeometricCycles", 2, 0.995): 0.5, ("GeometricCycles", 3, 0.995): 0.6,
+        ("Controlled", None, 0.995): 0.2,
+    }  # fmt: skip
+    fixed = Fixed(accuracy)
+    contest = toy_contest(fixed)
+    assert [row["policy"] for row in contest.screened] == [
+        "lengthening 3", "lengthening 2", "uniform 2", "uniform 1", "controlled",
+    ]  # fmt: skip
+    assert list(contest.finalists) == ["lengthening 3", "controlled"]
+    assert contest.best_uniform == {0.4: "uniform 1", 0.6: "uniform 2"}
+    # Errors over those of one prune: 0.08 / 0.1 and 0.28 / 0.4, against 0.05 / 0.1 and 0.5 / 0.4.
+    assert contest.ranked == ["lengthening 3", "controlled"]
+    assert {stage for stage, _ in fixed.asked} == {"screen", "choose"}
+    rows = contest.reported("pairs")
+    assert [(row["p"], row["policy"], row["chosen"]) for row in rows] == [
+        (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"), (0.4, "controlled", ""),
+        (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"), (0.6, "controlled", ""),
+    ]  # fmt: skip
+    row = rows[5]
+    assert row["error %"] == pytest.approx(28.05)
+    assert row["less than uniform 1"] == pytest.approx(12)
+    assert row["less than best uniform"] == pytest.approx(2)
+    assert row["less than best uniform low"] == pytest.approx(2)
+
+
+def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsys):
+    plans = {name: toy_plan() for name in tournament.STREAMS}
+    monkeypatch.setattr(tournament, "streams", lambda data: plans)
+    monkeypatch.setattr(tournament, "UNIFORM", UNIFORM_TOY)
+    monkeypatch.setattr(tournament, "DESIGNS", DESIGNS_TOY)
+    monkeypatch.setattr(tournament, "SCREENED", 0.6)
+    monkeypatch.setattr(tournament.plans, "quick", lambda plan: plan)
+    arguments = ["--quick", "--out", str(tmp_path), "--states", str(tmp_path / "states")]
+    tournament.main(["report", "--stream", "rotated", *arguments])
+    assert "uniform 1" in capsys.readouterr().out
+    for stage in ("screen", "choose"):
+        tournament.main([stage, *arguments])
+    assert {path.name for path in tmp_path.glob("*.*")} == {
+        f"{stage}.{ending}" for stage in ("screen", "choose", "rotated") for ending in ("pdf", "png", "csv")
     }
-    for (seed, day, n), found in shared.items():
-        agent = Agent(
-            toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=Training(batch_size=10), seed=seed
-        )
-        clock = Clock(agent, stream, policy=UniformCycles(2), wake=Epochs(3), night=Epochs(3))
-        clock.run(until=day)
-        clock.policy = UniformCycles(n)
-        clock.run(until=day + 1)
-        assert found["accuracy"] == clock.history.accuracy[day, day]
-        assert (found["owned"], found["night_steps"]) == (agent.owned[day], 12)
-    # A life that is past the day begins anew.
-    assert one_night(stream, seed=1, day=0, policy=UniformCycles(1), **SETTINGS) == shared[1, 0, 1]
-    assert one_night(stream, seed=1, day=0, policy=OneShot(), **SETTINGS)["night_steps"] == 12
+    whole = Study(tmp_path / "whole").run(doing_runs())
+    data = {stage: {entry["run"]["data"] for entry in Store(tmp_path / "runs" / stage)} for stage in
+            ("screen", "choose", "rotated")}  # fmt: skip
+    assert data["screen"] == data["choose"]
+    assert data["rotated"] == {entry["run"]["data"] for entry in whole}
+    assert data["rotated"].isdisjoint(data["screen"])
 
 
-def test_what_is_held_out_is_no_test_data():
-    whole, held = toy_stream(3), held_out(toy_stream, 0.25)
-    for before, after in zip(whole, held, strict=True):
-        assert (len(after.train), len(after.test)) == (30, 10)
-        known = {tuple(row) for row in before.train.inputs.tolist()}
-        assert {tuple(row) for row in after.train.inputs.tolist()} < known
-        assert {tuple(row) for row in after.test.load()[0].tolist()} <= known
-        assert after.validation is None
+def doing_runs():
+    from daynight.study import grid, packnet
+
+    plan = toy_plan()
+    return grid(packnet, toy_stream, seeds=[0], **plan.choices([0.4]))
+
+
+def test_streams_are_learnt_alike():
+    known = streams("sample")
+    assert tuple(known) == tournament.STREAMS
+    for name in ("mnist", "pairs"):
+        assert [task.n_outputs for task in known[name].stream(n_train=20)] == [2] * 5
+    for name in ("permuted", "rotated"):
+        assert [task.n_outputs for task in known[name].stream(n_train=20)] == [10] * 5
+    assert {plan.prunings for plan in known.values()} == {tournament.PRUNINGS}
+    assert known["cifar10-1000"].stream.keywords["n_train"] == 1000
+
+
+@pytest.mark.parametrize("kind", DESIGNS)
+def test_each_kind_of_contestant_keeps_the_rules(kind):
+    check_policy(next(iter(DESIGNS[kind].values())))
+
+
+def test_a_night_to_draw_is_that_of_the_plan():
+    contest = toy_contest(
+        None, uniform=UNIFORM, designs={"falling": {"a": Rated(GradualPruning(2, 0.5), rates.Linear())}}
+    )
+    prunes, factors = contest.night_of("a")
+    dawn = Capacity(free_at_end=0.995, days=3).dawn_density([10**9], 0)
+    assert [begin for begin, _ in prunes] == [0.0, 0.5]
+    assert prunes[1][1] == pytest.approx(dawn, rel=1e-6)
+    assert factors[:2] == [(0.0, 1.0), (0.125, 0.75)]
+    assert factors[-1] == (1.0, 0.0)
+    assert contest.night_of("uniform 1")[0] == [(0.0, prunes[1][1])]

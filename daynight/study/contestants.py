@@ -8,44 +8,67 @@ from daynight.rates import AdaptiveLinear, Cosine, Linear
 from daynight.reactive import Controlled
 from daynight.wrappers import Rated, Rewound, WarmStart
 
+Named = dict[str, SleepPolicy]
+
+
+def _gradual(n: int, last: float) -> SleepPolicy:
+    return GradualPruning(n, last, density=constant_share)
+
+
 #: The N of the study's Figure 2.
-UNIFORM: dict[str, SleepPolicy] = {
-    f"uniform {n}": UniformCycles(n) for n in (1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72)
-}  # fmt: skip
-#: One first look at each kind of night, and then what seemed worth another.
-DESIGNS: dict[str, SleepPolicy] = {
-    # REMs that lengthen, or shorten.
-    "lengthening 12, 16": GeometricCycles(12, 16),
-    "lengthening 24, 16": GeometricCycles(24, 16),
-    "lengthening 72, 16": GeometricCycles(72, 16),
-    "lengthening 36, 64": GeometricCycles(36, 64),
-    "shortening 12, 16": GeometricCycles(12, 1 / 16),
-    # Many short cycles and a long last REM.
-    "gradual 24, 50 %": GradualPruning(24, 0.5),
-    "gradual 72, 30 %": GradualPruning(72, 0.3),
-    "gradual 72, 50 %": GradualPruning(72, 0.5),
-    "gradual 72, 70 %": GradualPruning(72, 0.7),
-    "gradual 200, 50 %": GradualPruning(200, 0.5),
-    "constant 24, 50 %": GradualPruning(24, 0.5, density=constant_share),
-    "constant 72, 50 %": GradualPruning(72, 0.5, density=constant_share),
-    "constant 72, 70 %": GradualPruning(72, 0.7, density=constant_share),
-    # Learning rates that fall.
-    "uniform 1, linear": Rated(UniformCycles(1), Linear()),
-    "uniform 8, linear": Rated(UniformCycles(8), Linear()),
-    "uniform 8, linear night": Rated(UniformCycles(8), Linear(), "night"),
-    "uniform 36, linear night": Rated(UniformCycles(36), Linear(), "night"),
-    "uniform 8, adaptive": Rated(UniformCycles(8), AdaptiveLinear(0.6, 1 / 8)),
-    "gradual 72, 50 %, linear night": Rated(GradualPruning(72, 0.5), Linear(), "night"),
-    "constant 72, 50 %, linear night": Rated(GradualPruning(72, 0.5, density=constant_share), Linear(), "night"),
-    "constant 72, 50 %, cosine night": Rated(GradualPruning(72, 0.5, density=constant_share), Cosine(), "night"),
-    "constant 72, 50 %, rising": Rated(GradualPruning(72, 0.5, density=constant_share), Linear(3.0, 0.0), "night"),
-    "lengthening 72, 16, linear night": Rated(GeometricCycles(72, 16), Linear(), "night"),
-    # Weights of the wake, or more of it.
-    "uniform 1, rewound": Rewound(UniformCycles(1), 0.05),
-    "uniform 8, rewound": Rewound(UniformCycles(8), 0.05),
-    "constant 72, 50 %, late": WarmStart(GradualPruning(72, 0.5, density=constant_share), 0.2),
-    # What reacts.
-    "controlled 0.003": Controlled(0.003),
-    "controlled 0.01": Controlled(0.01),
-    "controlled 0.03, 50 %": Controlled(0.03, last=0.5),
+UNIFORM: Named = {f"uniform {n}": UniformCycles(n) for n in (1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72)}
+#: The designs, kind by kind: of each kind, the one that does best in the screen goes on.
+DESIGNS: dict[str, Named] = {
+    "lengthening": {
+        "lengthening 12, 16": GeometricCycles(12, 16),
+        "lengthening 24, 16": GeometricCycles(24, 16),
+        "lengthening 72, 16": GeometricCycles(72, 16),
+        "lengthening 36, 64": GeometricCycles(36, 64),
+    },
+    "shortening": {
+        "shortening 12, 16": GeometricCycles(12, 1 / 16),
+        "shortening 36, 16": GeometricCycles(36, 1 / 16),
+    },
+    "cubic, long last REM": {
+        "cubic 24, 50 %": GradualPruning(24, 0.5),
+        "cubic 72, 30 %": GradualPruning(72, 0.3),
+        "cubic 72, 50 %": GradualPruning(72, 0.5),
+        "cubic 200, 50 %": GradualPruning(200, 0.5),
+    },
+    "equal shares, long last REM": {
+        "equal shares 24, 50 %": _gradual(24, 0.5),
+        "equal shares 72, 30 %": _gradual(72, 0.3),
+        "equal shares 72, 50 %": _gradual(72, 0.5),
+        "equal shares 72, 70 %": _gradual(72, 0.7),
+        "equal shares 200, 50 %": _gradual(200, 0.5),
+    },
+    "falling rate in each REM": {
+        "uniform 1, falling": Rated(UniformCycles(1), Linear()),
+        "uniform 8, falling": Rated(UniformCycles(8), Linear()),
+        "uniform 8, adaptive": Rated(UniformCycles(8), AdaptiveLinear(0.6, 1 / 8)),
+        "uniform 36, falling": Rated(UniformCycles(36), Linear()),
+        "lengthening 24, 16, falling": Rated(GeometricCycles(24, 16), Linear()),
+        "lengthening 72, 16, falling": Rated(GeometricCycles(72, 16), Linear()),
+        "equal shares 72, 50 %, falling": Rated(_gradual(72, 0.5), Linear()),
+        "equal shares 72, 50 %, falling from 3": Rated(_gradual(72, 0.5), Linear(3.0)),
+        "equal shares 72, 50 %, half a cosine": Rated(_gradual(72, 0.5), Cosine()),
+    },
+    "falling rate over the night": {
+        "uniform 36, falling night": Rated(UniformCycles(36), Linear(), "night"),
+        "lengthening 72, 16, falling night": Rated(GeometricCycles(72, 16), Linear(), "night"),
+        "equal shares 72, 50 %, falling night": Rated(_gradual(72, 0.5), Linear(), "night"),
+        "equal shares 72, 50 %, falling night from 3": Rated(_gradual(72, 0.5), Linear(3.0), "night"),
+    },
+    "rewinding": {
+        "uniform 1, rewound": Rewound(UniformCycles(1), 0.05),
+        "uniform 8, rewound": Rewound(UniformCycles(8), 0.05),
+        "lengthening 12, 16, rewound": Rewound(GeometricCycles(12, 16), 0.05),
+    },
+    "late": {"equal shares 72, 50 %, late": WarmStart(_gradual(72, 0.5), 0.2)},
+    "reactive": {
+        "controlled 0.003": Controlled(0.003),
+        "controlled 0.01": Controlled(0.01),
+        "controlled 0.03": Controlled(0.03),
+        "controlled 0.01, 50 %": Controlled(0.01, last=0.5),
+    },
 }

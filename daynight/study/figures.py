@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from daynight.study.matching import Match
 from daynight.study.results import Results
 from daynight.study.statistics import Summary, summarize
+from daynight.study.tables import Rows
+
+#: Pairs of numbers to draw.
+Points = Sequence[tuple[float, float]]
 
 #: Colours and markers that stay apart in grey and for the colour-blind.
 STYLES: dict[str, dict[str, Any]] = {
@@ -24,6 +30,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "Fine-tuning": {"color": "#8a8a8a", "marker": "x"},
     "From scratch": {"color": "#2f7d5b", "marker": "D"},
 }
+#: For several values side by side: they differ in lightness.
+_SHADES, _MARKERS = ("#9ec1e4", "#3a78b5", "#1b1b3a"), ("o", "s", "^")
 
 
 def panels(n: int, n_rows: int = 1) -> tuple[Any, list[Axes]]:
@@ -124,6 +132,95 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     axes.set_yticks([])
     axes.set_xlabel("gain in mean accuracy")
     axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def contest(rows: Rows, night_of: Callable[[str], tuple[Points, Points]], n_columns: int = 12) -> Any:
+    """Draw each policy's night above its errors, the best policies first.
+
+    Args:
+        rows: Each with ``"policy"``, ``"p"``, ``"error %"`` and maybe its ``"standard error"``.
+        night_of: Gives a policy's night by its name; see `night`.
+        n_columns: Number of policies side by side.
+    """
+    errors = {(row["policy"], row["p"]): max(float(row["error %"]), 1e-6) for row in rows}
+    usual = {
+        p: statistics.geometric_mean(error for (_, other), error in errors.items() if other == p) for _, p in errors
+    }
+    scores: dict[str, list[float]] = {}
+    for (name, p), error in errors.items():
+        scores.setdefault(name, []).append(error / usual[p])
+    names = sorted(scores, key=lambda name: statistics.geometric_mean(scores[name]))
+    width = min(n_columns, len(names))
+    n_bands = math.ceil(len(names) / width)
+    figure, grid = plt.subplots(
+        2 * n_bands, width, figsize=(1.15 * width + 0.8, 3.1 * n_bands), layout="constrained", squeeze=False,
+        height_ratios=[1.0, 1.5] * n_bands,
+    )  # fmt: skip
+    prunings = sorted({row["p"] for row in rows})
+    worst, best = max(row["error %"] for row in rows), max(min(row["error %"] for row in rows), 1e-2)
+    for place in range(n_bands * width):
+        upper, lower = (grid[2 * (place // width) + part, place % width] for part in (0, 1))
+        if place >= len(names):
+            upper.set_axis_off()
+            lower.set_axis_off()
+            continue
+        night(upper, *night_of(names[place]))
+        upper.set_title("\n".join(textwrap.wrap(names[place], 14)), fontsize="x-small")
+        for row in rows:
+            if row["policy"] == names[place]:
+                at = prunings.index(row["p"])
+                bar = row.get("standard error", math.nan)
+                style = {
+                    "color": _SHADES[at % len(_SHADES)],
+                    "marker": _MARKERS[at % len(_MARKERS)],
+                    "ms": 4,
+                    "capsize": 2,
+                }
+                lower.errorbar([at], [row["error %"]], yerr=[0.0 if math.isnan(bar) else bar], **style)
+        lower.set_yscale("log")
+        lower.set_ylim(best / 1.15, worst * 1.15)
+        lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        lower.yaxis.set_minor_locator(NullLocator())
+        lower.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
+        lower.grid(axis="y", lw=0.5, color="#dddddd")
+        lower.set_xlim(-0.6, len(prunings) - 0.4)
+        lower.set_xticks(range(len(prunings)), [f"{p:g}" for p in prunings], fontsize="xx-small", rotation=60)
+        if place % width:
+            upper.set_yticklabels([])
+            lower.set_yticklabels([])
+        else:
+            lower.set_xlabel("$p$", fontsize="small")
+            upper.set_ylabel("density", fontsize="small")
+            lower.set_ylabel("error, %", fontsize="small")
+    return figure
+
+
+def night(axes: Axes, prunes: Points, rates: Points) -> Axes:
+    """Draw how the density falls over a night, and in grey the learning rate's factor.
+
+    Args:
+        axes: Where to draw.
+        prunes: Of each prune the share of the night that is over before it, and the density after it.
+        rates: The learning rate's factor at shares of the night.
+    """
+    x, y = [0.0], [1.0]
+    for begin, density in prunes:
+        x += [begin, begin]
+        y += [y[-1], density]
+    axes.plot([*x, 1.0], [*y, y[-1]], color=STYLES["PackNet"]["color"], lw=1.2)
+    axes.set_yscale("log")
+    axes.set_ylim(min(y) / 1.6, 1.6)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xticks([])
+    axes.set_xlim(-0.02, 1.02)
+    other = axes.twinx()
+    top = max(1.0, *(factor for _, factor in rates))
+    other.fill_between([share for share, _ in rates], [factor / top for _, factor in rates], color="#ececec", lw=0)
+    other.set_ylim(0, 1.05)
+    other.set_yticks([])
+    axes.set_zorder(other.get_zorder() + 1)
+    axes.patch.set_visible(False)
     return axes
 
 

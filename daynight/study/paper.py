@@ -9,12 +9,10 @@ small JSON file each, into the folder named by --out. Stop it at any time: the s
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,12 +20,13 @@ import attrs
 from daynight import checks, files
 from daynight.errors import DaynightError, SettingError
 from daynight.schedule import check_free_at_end
-from daynight.study import figures, plans, published, unsaid
+from daynight.study import figures, plans, published, tables, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
-from daynight.study.plans import METHODS, UNPRUNED, Plan, Rows, Source, running
+from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
 from daynight.study.results import Results
 from daynight.study.runner import Study
+from daynight.study.tables import Rows
 
 
 def figure1(plan: Plan, results: Source) -> tuple[Any, Rows]:
@@ -171,22 +170,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = _plan(settings)
     out = files.check_folder(settings.out)
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states)
-    figure, rows = FIGURES[settings.what](plan, running(plan, study))
+    figure, rows = FIGURES[settings.what](plan, plans.source(plan, plans.doing(plan.stream, study)))
     name = f"{settings.what}_{settings.dataset}" + ("_quick" if settings.quick else "")
     for ending in ("pdf", "png"):
         with files.whole(out / f"{name}.{ending}") as path:
             figure.savefig(path, dpi=200)
-    write_table(out / f"{name}.csv", rows)
-    print(_text(rows))
+    tables.write(out / f"{name}.csv", rows)
+    print(tables.text(rows))
     print(f"Written: {out / name}.pdf, .png and .csv; {len(study.store)} runs in {study.store.folder}.")
-
-
-def write_table(path: Path, rows: Rows) -> None:
-    """Write rows as CSV, with numbers of six digits."""
-    with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: _number(value, ".6g") for key, value in row.items()} for row in rows)
 
 
 def _plan(settings: argparse.Namespace) -> Plan:
@@ -249,18 +240,6 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
 def _published(plan: Plan, p: float) -> float:
     """Give the study's mean accuracy at N = 1, as far as it says so; NaN where it does not."""
     return published.ACCURACY[plan.dataset].get(p, math.nan)
-
-
-def _number(value: Any, style: str) -> Any:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else format(value, style)
-    return value
-
-
-def _text(rows: Rows) -> str:
-    table = [list(rows[0]), *([str(_number(value, ".4g")) for value in row.values()] for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in table)
 
 
 if __name__ == "__main__":

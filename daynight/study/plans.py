@@ -17,12 +17,11 @@ from daynight.study import methods
 from daynight.study.identity import describe, digest
 from daynight.study.results import Entry, Results
 from daynight.study.runner import Study, combinations, grid
+from daynight.study.worker import Method
 from daynight.tasks import TaskStream
 from daynight.training import Training
 
 Network = Callable[[], torch.nn.Module]
-#: A table: each row by the names of its columns.
-Rows = list[dict[str, Any]]
 DatasetName = Literal["mnist", "cifar10"]
 
 #: The methods of the study's Section 2, in the order of its figures.
@@ -102,26 +101,33 @@ class Plan:
         }  # fmt: skip
 
 
-#: Gives the results of runs: a function of a key of `METHODS` or `UNPRUNED`, a number of seeds, and the arguments of
-#: `Plan.choices`.
+#: Gives the results of runs: a function of a method, the seeds, and the method's settings, where a list stands for
+#: several values.
+Fetch = Callable[..., Results]
+#: Gives the results of runs of a plan: a function of a key of `METHODS` or `UNPRUNED`, a number of seeds, and the
+#: arguments of `Plan.choices`.
 Source = Callable[..., Results]
 
 
-def running(plan: Plan, study: Study) -> Source:
-    """Give a source that does the runs which are missing."""
+def doing(stream: Callable[[], TaskStream], study: Study) -> Fetch:
+    """Give what does the runs which are missing.
 
-    def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
-        settings = plan.settings_of(method, *args, **choices)
-        runs = grid(_FUNCTIONS[method], plan.stream, seeds=range(n_seeds), **settings)
-        return study.run(runs)
+    Args:
+        stream: Gives the tasks.
+        study: Does them.
+    """
 
-    return results
+    def fetch(method: Method, seeds: Iterable[int], **settings: Any) -> Results:
+        return study.run(grid(method, stream, seeds=seeds, **settings))
+
+    return fetch
 
 
-def stored(plan: Plan, entries: Iterable[Entry]) -> Source:
-    """Give a source of what is in a store already, without the data that it was made from.
+def reading(entries: Iterable[Entry]) -> Fetch:
+    """Give what reads the runs that are in a store already, without the data that they were made from.
 
-    All entries must come from the same data.
+    Args:
+        entries: Those of the store, all from the same data.
     """
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -129,14 +135,28 @@ def stored(plan: Plan, entries: Iterable[Entry]) -> Source:
         del settings["seed"]
         found.setdefault(digest([entry["run"]["method"], settings]), []).append(entry)
 
-    def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
-        own, chosen = [], plan.settings_of(method, *args, **choices)
-        for settings in combinations(chosen):
-            name = digest([describe(_FUNCTIONS[method]), {key: describe(value) for key, value in settings.items()}])
-            own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] < n_seeds]
+    def fetch(method: Method, seeds: Iterable[int], **settings: Any) -> Results:
+        own, wanted = [], set(seeds)
+        for values in combinations(settings):
+            name = digest([describe(method), {key: describe(value) for key, value in values.items()}])
+            own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] in wanted]
         if not own:
-            raise DataError(f"the store has no runs of {method} with {chosen}.")
+            raise DataError(f"the store has no runs of {method.__name__} with {settings}.")
         return Results(own)
+
+    return fetch
+
+
+def source(plan: Plan, fetch: Fetch) -> Source:
+    """Give a source of what a plan's figures are made of.
+
+    Args:
+        plan: The plan.
+        fetch: Does its runs, or reads them.
+    """
+
+    def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
+        return fetch(_FUNCTIONS[method], range(n_seeds), **plan.settings_of(method, *args, **choices))
 
     return results
 

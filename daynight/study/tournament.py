@@ -1,83 +1,306 @@
-"""The tournament of sleep policies."""
+"""The tournament of sleep policies, in three stages.
+
+    python -m daynight.study.tournament screen|choose|report --jobs 2
+
+Policies are designed and chosen on a part of MNIST's training data that is held out, with seeds of their own, and
+reported on test data. The screen looks at single nights, and of each kind of policy its best goes on; these and uniform
+cycles live whole lives, which choose the best N for each p, and one policy for all p, which is the one recommended;
+the report is of test data, on MNIST and on streams that nothing was chosen on. A stage does what is missing of those
+before it. Stop it at any time: the same command goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import functools
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import attrs
-from torch import nn
 
-from daynight.agent import Agent
-from daynight.capacity import Capacity
-from daynight.clock import Clock
-from daynight.policies import SleepPolicy
-from daynight.schedule import Budget
-from daynight.study.identity import describe, digest
-from daynight.study.methods import Outcome
+from daynight import checks, datasets, files
+from daynight.errors import DaynightError
+from daynight.policies import SleepPolicy, UniformCycles, planned
+from daynight.schedule import Epochs, Night, Steps, kept_fraction_per_night
+from daynight.study import figures, methods, nights, plans, statistics, tables
+from daynight.study.contestants import DESIGNS, UNIFORM, Named
+from daynight.study.plans import Fetch, Plan
+from daynight.study.results import Results
+from daynight.study.runner import Study
+from daynight.study.tables import Rows
 from daynight.tasks import TaskStream
-from daynight.training import Training
+
+#: The fractions free at the end that all of it is about, and the one of the screen.
+PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
+#: Seeds of each stage, and share of the training data that choices are made on.
+SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 104), range(100, 110), range(10), 1 / 6
+#: What a report can be of.
+STREAMS = ("mnist", "pairs", "permuted", "rotated", "cifar10-1000")
+#: What everything is compared with: the night of PackNet.
+ONCE = "uniform 1"
+#: How many of the chosen go on to streams that they were not chosen on.
+N_ABROAD = 3
 
 
-def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:
-    """Give a stream whose test data are a part of its training data, so that what is designed sees no others.
-
-    Args:
-        stream: Gives the stream.
-        fraction: Share of the training data of each task that is held out, above 0 and below 1.
-    """
-    whole = stream()
-    held = [(task, task.hold_out(fraction).splits()) for task in whole]
-    return TaskStream(
-        [attrs.evolve(task, train=splits["train"], test=splits["validation"]) for task, splits in held],
-        f"{whole.source}, judged on {fraction:.3g} of the training data",
-    )
-
-
-def one_night(
-    stream: TaskStream,
-    *,
-    seed: int,
-    day: int,
-    network: Callable[[], nn.Module],
-    free_at_end: float,
-    wake: Budget,
-    night: Budget,
-    policy: SleepPolicy,
-    usual: SleepPolicy,
-    training: Training,
-) -> Outcome:
-    """Live as usual up to a day's dusk, and then sleep one night of a policy: what a look at it costs is the night.
-
-    Later days differ from the first: free weights start at zero, and frozen ones are seen. Nights of many policies
-    share the days before, as long as runs that do follow each other in a process, by rising days.
+def streams(data: str | None = None) -> dict[str, Plan]:
+    """Give the streams, and how they are learnt.
 
     Args:
-        stream: The tasks.
-        seed: The agent's.
-        day: Index of the day whose night it is, from 0.
-        network: Makes the network.
-        free_at_end: p, the fraction of weights free after the last day of the stream.
-        wake: Budget of each wake.
-        night: Budget of each night.
-        policy: Lays out the night of that day.
-        usual: Lays out those before it.
-        training: How the tasks are learnt.
+        data: Where the images come from; see `daynight.split_mnist`. None insists on all of them.
     """
-    capacity = Capacity(free_at_end=free_at_end, days=len(stream))
-    life = digest(describe([seed, network, free_at_end, wake, night, usual, training])), id(stream)
-    if life not in _lives or _lives[life][1].agent.day > day:
-        _lives.clear()
-        agent = Agent(network, capacity=capacity, training=training, seed=seed)
-        _lives[life] = stream, Clock(agent, stream, policy=usual, wake=wake, night=night)
-    clock = _lives[life][1]
-    while clock.agent.day < day:
-        clock.step()
-    clock.to_dusk()
-    asleep = clock.fork(policy=policy)
-    asleep.step()
-    accuracy, n_steps = float(asleep.history.accuracy[day, day]), asleep.agent.days[day].night_steps
-    return {"accuracy": accuracy, "owned": asleep.agent.owned[day], "night_steps": n_steps}
+    source: Any = data or "full"
+    mnist = attrs.evolve(plans.full("mnist", data), prunings=PRUNINGS)
+    others: dict[str, Callable[..., Any]] = {
+        "pairs": functools.partial(datasets.split_mnist, ((0, 5), (1, 6), (2, 7), (3, 8), (4, 9)), data=source),
+        "permuted": functools.partial(datasets.permuted_mnist, 5, data=source, n_train=12_000),
+        "rotated": functools.partial(datasets.rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
+    }
+    return {
+        "mnist": mnist,
+        **{name: attrs.evolve(mnist, stream=stream) for name, stream in others.items()},
+        "cifar10-1000": attrs.evolve(plans.full("cifar10", data, 1000), prunings=PRUNINGS),
+    }
 
 
-#: The life that this process has lived last, and its stream.
-_lives: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}
+@attrs.frozen(kw_only=True, slots=False)
+class Tournament:
+    """Its stages, each made of what those before it have found.
+
+    Attributes:
+        plans: How each stream is learnt, by its name.
+        fetch: Gives the runs of ``"screen"``, of ``"choose"``, or of a stream by its name: does or reads them.
+        uniform: Uniform cycles, by name; `ONCE` is among them.
+        designs: The designs, by kind and name.
+        screening: Seeds of the screen.
+        choosing: Seeds to choose with.
+        reporting: Seeds to report.
+    """
+
+    plans: Mapping[str, Plan]
+    fetch: Callable[[str], Fetch]
+    uniform: Named = attrs.field(factory=lambda: UNIFORM)
+    designs: Mapping[str, Named] = attrs.field(factory=lambda: DESIGNS)
+    screening: Sequence[int] = SCREENING
+    choosing: Sequence[int] = CHOOSING
+    reporting: Sequence[int] = REPORTING
+
+    def few(self) -> Tournament:
+        """Give the same with few policies and seeds."""
+        return attrs.evolve(
+            self, uniform=dict(list(self.uniform.items())[:3]), screening=self.screening[:2],
+            choosing=self.choosing[:2], reporting=self.reporting[:2],
+            designs={kind: dict(list(named.items())[:1]) for kind, named in self.designs.items()},
+        )  # fmt: skip
+
+    @functools.cached_property
+    def screened(self) -> Rows:
+        """Single nights of each policy, one on each day of a life with uniform cycles; the best first."""
+        found = self._nights
+        rows = []
+        for name, (kind, policy) in self._entered.items():
+            own = self._means(found.select(policy=policy))
+            gain = statistics.paired(own, self._means(found.select(policy=self.uniform[ONCE])))
+            error = 100 * (1 - statistics.summarize(own.values()).mean)
+            rows.append(
+                {"kind": kind, "policy": name, "p": SCREENED, "seeds": len(own), "error %": error, **_gain(gain)}
+            )
+        return sorted(rows, key=_error)
+
+    @functools.cached_property
+    def chosen_from(self) -> Rows:
+        """Whole lives, with uniform cycles and with the best design of each kind."""
+        entered, fetch = self.uniform | self.finalists, self.fetch("choose")
+        rows: Rows = []
+        for p in self.plans["mnist"].prunings:
+            rows += self._compared(fetch, self.plans["mnist"], p, entered, self.choosing, {ONCE: ONCE})
+        return rows
+
+    def reported(self, stream: str) -> Rows:
+        """Whole lives on test data, on MNIST of all that was chosen from, and elsewhere of what was best.
+
+        Args:
+            stream: Its name.
+        """
+        plan, fetch, known = self.plans[stream], self.fetch(stream), self.uniform | self.finalists
+        rows: Rows = []
+        for p in plan.prunings:
+            uniform = self.best_uniform[p]
+            names = list(known) if stream == "mnist" else [ONCE, uniform, *self.ranked[:N_ABROAD]]
+            entered = {name: known[name] for name in dict.fromkeys(names)}
+            baselines = {ONCE: ONCE, "best uniform": uniform}
+            found = self._compared(fetch, plan, p, entered, self.reporting, baselines)
+            picked = {uniform: "N", self.ranked[0]: "policy"}
+            rows += [{**row, "chosen": picked.get(row["policy"], "")} for row in found]
+        return rows
+
+    @property
+    def finalists(self) -> Named:
+        """The design of each kind that does best in the screen."""
+        best: dict[str, str] = {}
+        for row in self.screened:
+            best.setdefault(row["kind"], row["policy"])
+        return {best[kind]: named[best[kind]] for kind, named in self.designs.items()}
+
+    @property
+    def best_uniform(self) -> dict[float, str]:
+        """The uniform cycles that do best at each p, where choices are made."""
+        found: dict[float, str] = {}
+        for row in sorted(self.chosen_from, key=_error):
+            if row["policy"] in self.uniform:
+                found.setdefault(row["p"], row["policy"])
+        return found
+
+    @property
+    def ranked(self) -> list[str]:
+        """The finalists, the best first: by their error over that of one prune a night, on average over p."""
+        once = {row["p"]: max(_error(row), 1e-9) for row in self.chosen_from if row["policy"] == ONCE}
+        scores = dict.fromkeys(self.finalists, 0.0)
+        for row in self.chosen_from:
+            if row["policy"] in scores:
+                scores[row["policy"]] += _error(row) / once[row["p"]]
+        return sorted(scores, key=scores.__getitem__)
+
+    def night_of(self, name: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Give the second night of a policy at the p of the screen: as planned, or of one that reacts as it was.
+
+        Args:
+            name: The policy's.
+
+        Returns:
+            The share of the night that is over before each prune, with the density after it, and the learning rate's
+            factor at shares of the night.
+        """
+        plan, (_, policy) = self.plans["mnist"], self._entered[name]
+        dawn = kept_fraction_per_night(SCREENED, len(plan.tasks))
+        shown = Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn)
+        cycles = planned(policy, shown)
+        if cycles is None:
+            results = self._nights.select(policy=policy, day=1, seed=self.screening[0])
+            return [(begin, density) for begin, density in results.entries[0]["result"]["prunes"]], [(0, 1), (1, 1)]
+        prunes, rates = [], []
+        for cycle in cycles:
+            density = cycle.resolved(shown)
+            cut = math.sqrt(1 - density / shown.density)  # the most that it can be
+            prunes.append((shown.spent, density))
+            for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+                rates.append((shown.spent + share * cycle.length, cycle.rate(share, cut) if cycle.rate else 1.0))
+            shown = shown.after(cycle)
+        return prunes, rates
+
+    @functools.cached_property
+    def _entered(self) -> dict[str, tuple[str, SleepPolicy]]:
+        kinds = {"uniform": self.uniform, **self.designs}
+        return {name: (kind, policy) for kind, named in kinds.items() for name, policy in named.items()}
+
+    @functools.cached_property
+    def _nights(self) -> Results:
+        plan = self.plans["mnist"]
+        return self.fetch("screen")(
+            nights.one_night, self.screening, network=plan.network, training=plan.training, wake=Epochs(plan.epochs),
+            night=Epochs(plan.budget), free_at_end=SCREENED, usual=UniformCycles(8), day=list(range(len(plan.tasks))),
+            policy=[policy for _, policy in self._entered.values()],
+            remember=tuple(sorted({share for _, policy in self._entered.values() for share in policy.rewinds})),
+        )  # fmt: skip
+
+    def _means(self, results: Results) -> dict[int, float]:
+        """Give the mean accuracy over the days, by seed."""
+        days = [day.values("accuracy") for day in results.groups("day").values()]
+        return {seed: sum(day[seed] for day in days) / len(days) for seed in days[0]}
+
+    def _compared(
+        self, fetch: Fetch, plan: Plan, p: float, entered: Named, seeds: Sequence[int], baselines: Mapping[str, str]
+    ) -> Rows:
+        """Give a row for each policy, with what it gains over others."""
+        results = fetch(methods.packnet, seeds, **plan.choices([p], policy=list(entered.values())))
+        found = {name: results.select(policy=policy) for name, policy in entered.items()}
+        rows: Rows = []
+        for name, own in found.items():
+            accuracy = own.summary("mean_accuracy")
+            row: dict[str, Any] = {"p": p, "policy": name, "runs": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
+            row["standard error"] = 100 * accuracy.standard_error
+            for label, other in baselines.items():
+                row |= _gain(own.compare(found[other], "mean_accuracy"), label)
+            rows.append(row)
+        return rows
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m daynight.study.tournament", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("stage", choices=("screen", "choose", "report"), help="what to make")
+    add("--stream", choices=STREAMS, default="mnist", help="what to report on (mnist)")
+    add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
+    add("--quick", action="store_true", help="few images, epochs, seeds and policies: ends in minutes, and shows no "
+        "more than that everything runs")  # fmt: skip
+    add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
+    add("--out", default="tournament", metavar="FOLDER", help="where figures and tables go (tournament)")
+    add("--store", metavar="FOLDER", help="where the runs are kept, in a folder for each stage and stream "
+        "(FOLDER/runs)")  # fmt: skip
+    add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day, and first dusks are "
+        "put by for other runs; delete it at the end (nowhere)")  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do the runs that are missing, and write figure and table."""
+    settings = parse(arguments)
+    checks.whole("--jobs", settings.jobs, least=1)
+    out = files.check_folder(settings.out)
+    store = files.check_folder(settings.store or out / "runs")
+    contest = _contest(settings, store)
+    stage = settings.stream if settings.stage == "report" else settings.stage
+    rows = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}.get(
+        settings.stage, lambda: contest.reported(settings.stream)
+    )()
+    figure = figures.contest(rows, contest.night_of)
+    for ending in ("pdf", "png"):
+        with files.whole(out / f"{stage}.{ending}") as path:
+            figure.savefig(path, dpi=200)
+    tables.write(out / f"{stage}.csv", rows)
+    print(tables.text(rows))
+    print(f"Written: {out / stage}.pdf, .png and .csv; the runs are in {store}.")
+
+
+def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
+    known = streams(settings.data)
+    if settings.quick:
+        known = {name: attrs.evolve(plans.quick(plan), prunings=(0.9, SCREENED)) for name, plan in known.items()}
+    chosen_on = functools.partial(nights.held_out, known["mnist"].stream, HELD_OUT)
+    judged: dict[str, Callable[[], TaskStream]] = {
+        "screen": chosen_on,
+        "choose": chosen_on,
+        **{name: plan.stream for name, plan in known.items()},
+    }
+
+    def fetch(stage: str) -> Fetch:
+        states = None if settings.states is None else files.check_folder(settings.states) / stage
+        return plans.doing(judged[stage], Study(store / stage, jobs=settings.jobs, progress=True, states=states))
+
+    contest = Tournament(plans=known, fetch=fetch)
+    return contest.few() if settings.quick else contest
+
+
+def _error(row: Mapping[str, Any]) -> float:
+    return float(row["error %"])
+
+
+def _gain(gain: statistics.Summary, over: str = ONCE) -> dict[str, float]:
+    """Give columns that say by how many percent points the error is less, with the confidence interval."""
+    low, high = 100 * gain.low, 100 * gain.high
+    return {f"less than {over}": 100 * gain.mean, f"less than {over} low": low, f"less than {over} high": high}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MPLBACKEND", "agg")
+    try:
+        main()
+    except DaynightError as error:
+        sys.exit(f"error: {error}")

@@ -12,7 +12,8 @@ from torch import nn
 from daynight.cycles import GeometricCycles, equal_number
 from daynight.study import figures
 from daynight.study.figures import panels
-from daynight.study.plans import Network, Plan, Rows, Source
+from daynight.study.plans import Network, Plan, Source
+from daynight.study.tables import Rows
 
 
 def choices(plan: Plan, results: Source) -> tuple[Any, Rows]:

@@ -1,0 +1,115 @@
+"""Single nights of many policies, which share the days before them: a cheap first look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import attrs
+from torch import nn
+
+from daynight.agent import Agent
+from daynight.capacity import Capacity
+from daynight.clock import Clock
+from daynight.policies import SleepPolicy
+from daynight.schedule import Budget, Cycle, Night
+from daynight.study.identity import describe, digest
+from daynight.study.methods import Outcome
+from daynight.tasks import TaskStream
+from daynight.training import Training
+from daynight.wrappers import Wrapper
+
+
+def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:
+    """Give a stream whose test data are a part of its training data, so that what is designed sees no others.
+
+    Args:
+        stream: Gives the stream.
+        fraction: Share of the training data of each task that is held out, above 0 and below 1.
+    """
+    whole = stream()
+    held = [(task, task.hold_out(fraction).splits()) for task in whole]
+    return TaskStream(
+        [attrs.evolve(task, train=splits["train"], test=splits["validation"]) for task, splits in held],
+        f"{whole.source}, judged on {fraction:.3g} of the training data",
+    )
+
+
+def one_night(
+    stream: TaskStream,
+    *,
+    seed: int,
+    day: int,
+    network: Callable[[], nn.Module],
+    free_at_end: float,
+    wake: Budget,
+    night: Budget,
+    policy: SleepPolicy,
+    usual: SleepPolicy,
+    training: Training,
+    remember: tuple[float, ...] = (),
+) -> Outcome:
+    """Live as usual up to a day's dusk, and then sleep one night of a policy: what a look at it costs is the night.
+
+    Later days differ from the first: free weights start at zero, and frozen ones are seen. Nights of many policies
+    share the days before, as long as runs that do follow each other in a process, by rising days.
+
+    Args:
+        stream: The tasks.
+        seed: The agent's.
+        day: Index of the day whose night it is, from 0.
+        network: Makes the network.
+        free_at_end: p, the fraction of weights free after the last day of the stream.
+        wake: Budget of each wake.
+        night: Budget of each night.
+        policy: Lays out the night of that day.
+        usual: Lays out those before it.
+        training: How the tasks are learnt.
+        remember: Shares of each wake to whose weights nights may rewind.
+
+    Returns:
+        The day's test ``accuracy``, the weights ``owned``, ``night_steps``, and ``prunes``: of each the share of the
+        night's steps that were over before it, and the density that it left.
+    """
+    capacity = Capacity(free_at_end=free_at_end, days=len(stream))
+    life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember])), id(stream)
+    if life not in _lives or _lives[life][1].agent.day > day:
+        _lives.clear()
+        agent = Agent(network, capacity=capacity, training=training, seed=seed)
+        _lives[life] = stream, Clock(agent, stream, policy=_Remembering(usual, remember), wake=wake, night=night)
+    clock = _lives[life][1]
+    while clock.agent.day < day:
+        clock.step()
+    clock.to_dusk()
+    asleep = clock.fork(policy=policy)
+    asleep.step()
+    n_steps = asleep.agent.days[day].night_steps
+    assert n_steps is not None  # the day is over
+    dusk = asleep.agent.n_steps - n_steps
+    prunes = asleep.history.select(kind="prune", day=day)
+    return {
+        "accuracy": float(asleep.history.accuracy[day, day]),
+        "owned": asleep.agent.owned[day],
+        "night_steps": n_steps,
+        "prunes": [
+            [round((prune.step - dusk) / max(1, n_steps), 5), float(f"{prune.density:.5g}")] for prune in prunes
+        ],
+    }
+
+
+class _Remembering(Wrapper):
+    """Another policy, whose wakes remember weights for other nights than its own."""
+
+    def __init__(self, inner: SleepPolicy, shares: tuple[float, ...]) -> None:
+        super().__init__(inner)
+        self.shares = shares
+
+    @property
+    def rewinds(self) -> tuple[float, ...]:
+        return (*self.inner.rewinds, *self.shares)
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        yield from self.inner.cycles(night)
+
+
+#: The life that this process has lived last, and its stream.
+_lives: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}
