@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from daynight import files
 from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
+from daynight.schedule import Cycle
 
 #: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
 COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
@@ -131,6 +133,51 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
     share.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.spines[["top"]].set_visible(False)
+    return ax
+
+
+def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
+    """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, where it changes.
+
+    A rate that depends on how much a prune cuts is drawn for the most that it can: the square root of the share of the
+    weights held that it takes.
+
+    Args:
+        cycles: One or more, each with its density as a number, as `SleepPolicy.plan` gives them.
+        ax: Axes to draw in; None makes a figure.
+
+    Raises:
+        DataError: If there are no cycles, or one's density is no number.
+    """
+    if not cycles or not all(isinstance(cycle.keep, float) for cycle in cycles):
+        raise DataError(
+            f"plots.plan draws cycles with densities as numbers, as policy.plan(night) gives, not {cycles!r}."
+        )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
+    shares, densities, begin = [0.0], [1.0], 0.0
+    rates: list[tuple[float, float]] = []
+    for cycle in cycles:
+        density = float(cycle.keep)
+        cut = math.sqrt(max(0.0, 1 - density / densities[-1]))
+        shares += [begin, begin]
+        densities += [densities[-1], density]
+        for share in np.linspace(0, 1, 9):
+            rates.append((begin + share * cycle.length, 1.0 if cycle.rate is None else cycle.rate(float(share), cut)))
+        begin += cycle.length
+    ax.plot([*shares, begin], [*densities, densities[-1]], color=COLOURS["rem"], lw=1.4)
+    ax.set_yscale("log")
+    ax.set_ylim(densities[-1] / 1.6, 1.6)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("share of the night")
+    ax.set_ylabel("density")
+    if any(cycle.rate is not None for cycle in cycles):
+        rate = ax.twinx()
+        rate.fill_between([share for share, _ in rates], [factor for _, factor in rates], color=COLOURS["night"], lw=0)
+        rate.set_ylim(0, 1.05 * max(1.0, *(factor for _, factor in rates)))
+        rate.set_ylabel("factor of the learning rate")
+        ax.set_zorder(rate.get_zorder() + 1)
+        ax.patch.set_visible(False)
     return ax
 
 

@@ -4,7 +4,7 @@ import attrs
 import matplotlib.pyplot as plt
 import pytest
 
-from daynight import Agent, Capacity, Clock, Epochs, History, Record, UniformCycles, plots
+from daynight import Agent, Capacity, Clock, Cycle, Epochs, History, Night, Rated, Record, UniformCycles, plots, rates
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.testing import toy_network, toy_stream
 
@@ -128,3 +128,22 @@ def test_ending_that_is_no_format_is_refused_and_nothing_written(tmp_path, name)
     )
     assert not list(tmp_path.iterdir())
     plots.save(ax, tmp_path / "x.PNG")
+
+
+def test_a_plan_shows_density_and_rate():
+    night = Night(day=0, budget=Epochs(8), n_steps=80, steps_per_epoch=10, dawn_density=0.04)
+    ax = plots.plan(Rated(UniformCycles(2), rates.Linear(2.0, 0.0)).plan(night))
+    (line,) = ax.lines
+    assert list(line.get_xdata()) == [0, 0, 0, 0.5, 0.5, 1]
+    assert list(line.get_ydata()) == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.04])
+    rate = next(other for other in ax.figure.axes if other is not ax)
+    assert rate.get_ylim() == (0, pytest.approx(2.1))
+    _, own = plt.subplots()
+    assert plots.plan(UniformCycles(2).plan(night), own) is own
+    assert own.figure.axes == [own]  # the rate does not change
+
+
+@pytest.mark.parametrize("cycles", [(), (Cycle(keep="dawn", length=1.0),)])
+def test_a_plan_without_densities_is_refused(cycles):
+    with pytest.raises(DataError, match=r"draws cycles with densities as numbers, as policy.plan\(night\) gives"):
+        plots.plan(cycles)

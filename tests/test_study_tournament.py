@@ -47,7 +47,9 @@ def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "mnist")} == {0, 1}
     assert len(reports["mnist"]) == 2 * 4
     assert {row["runs"] for row in reports["pairs"]} == {2}
-    assert read.night_of("controlled")[0][0][0] == 0.0
+    night = read.night_of("controlled")
+    assert sum(cycle.length for cycle in night) == pytest.approx(1)
+    assert night[-1].keep == pytest.approx(1 - 0.6 ** (1 / 3), abs=0.02)
 
 
 class Fixed:
@@ -159,10 +161,7 @@ def test_a_night_to_draw_is_that_of_the_plan():
     contest = toy_contest(
         None, uniform=UNIFORM, designs={"falling": {"a": Rated(GradualPruning(2, 0.5), rates.Linear())}}
     )
-    prunes, factors = contest.night_of("a")
     dawn = Capacity(free_at_end=0.995, days=3).dawn_density([10**9], 0)
-    assert [begin for begin, _ in prunes] == [0.0, 0.5]
-    assert prunes[1][1] == pytest.approx(dawn, rel=1e-6)
-    assert factors[:2] == [(0.0, 1.0), (0.125, 0.75)]
-    assert factors[-1] == (1.0, 0.0)
-    assert contest.night_of("uniform 1")[0] == [(0.0, prunes[1][1])]
+    assert [cycle.length for cycle in contest.night_of("a")] == [0.5, 0.5]
+    assert contest.night_of("a")[-1].keep == pytest.approx(dawn, rel=1e-6)
+    assert [cycle.length for cycle in contest.night_of("uniform 1")] == [1.0]

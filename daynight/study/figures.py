@@ -14,13 +14,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from daynight import plots
+from daynight.schedule import Cycle
 from daynight.study.matching import Match
 from daynight.study.results import Results
 from daynight.study.statistics import Summary, summarize
 from daynight.study.tables import Rows
-
-#: Pairs of numbers to draw.
-Points = Sequence[tuple[float, float]]
 
 #: Colours and markers that stay apart in grey and for the colour-blind.
 STYLES: dict[str, dict[str, Any]] = {
@@ -135,12 +134,12 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     return axes
 
 
-def contest(rows: Rows, night_of: Callable[[str], tuple[Points, Points]], n_columns: int = 12) -> Any:
+def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: int = 12) -> Any:
     """Draw each policy's night above its errors, the best policies first.
 
     Args:
         rows: Each with ``"policy"``, ``"p"``, ``"error %"`` and maybe its ``"standard error"``.
-        night_of: Gives a policy's night by its name; see `night`.
+        night_of: Gives the cycles of a policy's night by its name.
         n_columns: Number of policies side by side.
     """
     errors = {(row["policy"], row["p"]): max(float(row["error %"]), 1e-6) for row in rows}
@@ -165,7 +164,11 @@ def contest(rows: Rows, night_of: Callable[[str], tuple[Points, Points]], n_colu
             upper.set_axis_off()
             lower.set_axis_off()
             continue
-        night(upper, *night_of(names[place]))
+        plots.plan(night_of(names[place]), upper)
+        upper.set(xticks=[], xlabel="", ylabel="")
+        for twin in upper.get_shared_x_axes().get_siblings(upper):
+            if twin is not upper:
+                twin.set_axis_off()
         upper.set_title("\n".join(textwrap.wrap(names[place], 14)), fontsize="x-small")
         for row in rows:
             if row["policy"] == names[place]:
@@ -194,34 +197,6 @@ def contest(rows: Rows, night_of: Callable[[str], tuple[Points, Points]], n_colu
             upper.set_ylabel("density", fontsize="small")
             lower.set_ylabel("error, %", fontsize="small")
     return figure
-
-
-def night(axes: Axes, prunes: Points, rates: Points) -> Axes:
-    """Draw how the density falls over a night, and in grey the learning rate's factor.
-
-    Args:
-        axes: Where to draw.
-        prunes: Of each prune the share of the night that is over before it, and the density after it.
-        rates: The learning rate's factor at shares of the night.
-    """
-    x, y = [0.0], [1.0]
-    for begin, density in prunes:
-        x += [begin, begin]
-        y += [y[-1], density]
-    axes.plot([*x, 1.0], [*y, y[-1]], color=STYLES["PackNet"]["color"], lw=1.2)
-    axes.set_yscale("log")
-    axes.set_ylim(min(y) / 1.6, 1.6)
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xticks([])
-    axes.set_xlim(-0.02, 1.02)
-    other = axes.twinx()
-    top = max(1.0, *(factor for _, factor in rates))
-    other.fill_between([share for share, _ in rates], [factor / top for _, factor in rates], color="#ececec", lw=0)
-    other.set_ylim(0, 1.05)
-    other.set_yticks([])
-    axes.set_zorder(other.get_zorder() + 1)
-    axes.patch.set_visible(False)
-    return axes
 
 
 def evaluations(axes: Axes, match: Match, method: str) -> Axes:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ import attrs
 from daynight import checks, datasets, files
 from daynight.errors import DaynightError
 from daynight.policies import SleepPolicy, UniformCycles, planned
-from daynight.schedule import Epochs, Night, Steps, kept_fraction_per_night
+from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
 from daynight.study.plans import Fetch, Plan
@@ -164,32 +163,23 @@ class Tournament:
                 scores[row["policy"]] += _error(row) / once[row["p"]]
         return sorted(scores, key=scores.__getitem__)
 
-    def night_of(self, name: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """Give the second night of a policy at the p of the screen: as planned, or of one that reacts as it was.
+    def night_of(self, name: str) -> tuple[Cycle, ...]:
+        """Give the second night of a policy at the p of the screen: as planned or, of one that reacts, as it was.
 
         Args:
             name: The policy's.
-
-        Returns:
-            The share of the night that is over before each prune, with the density after it, and the learning rate's
-            factor at shares of the night.
         """
         plan, (_, policy) = self.plans["mnist"], self._entered[name]
         dawn = kept_fraction_per_night(SCREENED, len(plan.tasks))
-        shown = Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn)
-        cycles = planned(policy, shown)
-        if cycles is None:
-            results = self._nights.select(policy=policy, day=1, seed=self.screening[0])
-            return [(begin, density) for begin, density in results.entries[0]["result"]["prunes"]], [(0, 1), (1, 1)]
-        prunes, rates = [], []
-        for cycle in cycles:
-            density = cycle.resolved(shown)
-            cut = math.sqrt(1 - density / shown.density)  # the most that it can be
-            prunes.append((shown.spent, density))
-            for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-                rates.append((shown.spent + share * cycle.length, cycle.rate(share, cut) if cycle.rate else 1.0))
-            shown = shown.after(cycle)
-        return prunes, rates
+        cycles = planned(policy, Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn))
+        if cycles is not None:
+            return cycles
+        results = self._nights.select(policy=policy, day=1, seed=self.screening[0])
+        prunes = results.entries[0]["result"]["prunes"]
+        ends = [begin for begin, _ in prunes[1:]] + [1.0]
+        return tuple(
+            Cycle(keep=density, length=end - begin) for (begin, density), end in zip(prunes, ends, strict=True)
+        )
 
     @functools.cached_property
     def _entered(self) -> dict[str, tuple[str, SleepPolicy]]:
