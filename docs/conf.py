@@ -19,8 +19,19 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tutorials"]
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "learn",
+    "filename_pattern": r"\.py$",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "capture_repr": (),
+    "remove_config_comments": True,
+    "copyfile_regex": r".*README\.rst",
+}
 html_theme = "furo"
 html_title = "daynight"
 default_role = "literal"
@@ -144,6 +155,7 @@ def write_reproduction(name, store, plan):
         try:
             figure, rows = function(plan, plans.source(plan, plans.reading(entries)))
         except DataError:
+            plt.close("all")
             for missing in (path, table):
                 missing.write_text("The runs of this section are not done yet.\n")
             continue
