@@ -68,6 +68,7 @@ FLOORS = [
         "study.plans",
         "study.figures",
         "study.unsaid",
+        "study.dips",
         "study.paper",
         "study.nights",
         "study.contestants",

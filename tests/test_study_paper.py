@@ -39,13 +39,22 @@ def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_pa
     with (tmp_path / "t.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == len(rows)
     n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES),
-              "baselines": 8}  # fmt: skip
+              "dips": 4, "baselines": 8}  # fmt: skip
     assert len(rows) == n_rows[what]
 
 
 def test_runs_that_are_not_in_a_store_are_missed(plan):
     with pytest.raises(DataError, match="the store has no runs of packnet"):
         paper_module.figure2(plan, source(plan, reading([])))
+
+
+def test_dips_share_the_runs_of_figure_2(plan, tmp_path):
+    study = Study(tmp_path)
+    results = source(plan, doing(plan.stream, study))
+    paper_module.figure2(plan, results)
+    n_runs = len(study.store)
+    paper_module.FIGURES["dips"](plan, results)
+    assert len(study.store) == 2 * n_runs
 
 
 def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):

@@ -28,6 +28,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "Multinet": {"color": "#1b1b3a", "marker": "^"},
     "Fine-tuning": {"color": "#8a8a8a", "marker": "x"},
     "From scratch": {"color": "#2f7d5b", "marker": "D"},
+    "cleared": {"color": "#3a78b5", "marker": "o"},
+    "kept": {"color": "#c8791b", "marker": "s"},
 }
 #: For several values side by side: they differ in lightness.
 _SHADES, _MARKERS = ("#9ec1e4", "#3a78b5", "#1b1b3a"), ("o", "s", "^")
@@ -75,11 +77,24 @@ def against_cycles(axes: Axes, results: Results, title: str, name: str = "mean_a
         name: The result to draw.
     """
     groups = {int(key[0]): group for key, group in results.groups("policy.n").items()}
-    order = sorted(groups)
-    for n in order:
-        values = list(groups[n].values(name).values())
+    for n, group in groups.items():
+        values = list(group.values(name).values())
         axes.plot([n] * len(values), values, ".", color="#b5b5b5", ms=3, zorder=1)
-    _line(axes, order, [groups[n].summary(name) for n in order], "PackNet")
+    line_of_cycles(axes, {n: group.summary(name) for n, group in groups.items()}, "PackNet")
+    axes.set_title(title, fontsize="medium")
+    return axes
+
+
+def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> Axes:
+    """Draw a line against N, with standard errors.
+
+    Args:
+        axes: Where to draw.
+        summaries: The accuracy, by N.
+        label: Names the line.
+    """
+    order = sorted(summaries)
+    _line(axes, order, [summaries[n] for n in order], label)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(order))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -88,7 +103,6 @@ def against_cycles(axes: Axes, results: Results, title: str, name: str = "mean_a
     axes.tick_params(axis="x", labelsize="small")
     axes.set_xlabel("cycles a night, $N$")
     axes.set_ylabel("mean accuracy")
-    axes.set_title(title, fontsize="medium")
     return axes
 
 

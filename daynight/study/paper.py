@@ -20,7 +20,7 @@ import attrs
 from daynight import checks, files
 from daynight.errors import DaynightError, SettingError
 from daynight.schedule import check_free_at_end
-from daynight.study import figures, plans, published, tables, unsaid
+from daynight.study import dips, figures, plans, published, tables, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
 from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
@@ -131,7 +131,7 @@ def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
 
 FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
     "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1,
-    "baselines": baselines, "choices": unsaid.choices,
+    "baselines": baselines, "choices": unsaid.choices, "dips": dips.dips,
 }  # fmt: skip
 _VALUES = ["mean_accuracy"]
 
@@ -144,7 +144,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("what", choices=sorted(FIGURES), help="what to make")
     add("--dataset", choices=("mnist", "cifar10"), default="mnist")
-    add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4: 10, else 5)")
+    add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4, and dips: 10, else 5)")
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
         "than that everything runs")  # fmt: skip
@@ -213,7 +213,11 @@ def _check_options(settings: argparse.Namespace) -> None:
 
 
 #: What some options are for.
-_ONLY = {"cycles": ("figure2", "figure4"), "biases": ("figure2", "figure4"), "tolerance": ("figure3", "table1")}
+_ONLY = {
+    "cycles": ("dips", "figure2", "figure4"),
+    "biases": ("dips", "figure2", "figure4"),
+    "tolerance": ("figure3", "table1"),
+}
 
 
 def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:

@@ -18,6 +18,7 @@ study() {
 study mnist figure2 --prunings 0.995
 study mnist figure1 --seeds 3
 study mnist choices --seeds 3
+study mnist dips --prunings 0.995
 study mnist table1
 study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 1
 for what in figure1 figure2 choices baselines; do study mnist "$what"; done

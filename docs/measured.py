@@ -1,0 +1,194 @@
+"""Writes the figures and tables of the site from the raw results in ``results/``."""
+
+import csv
+import json
+import math
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean
+
+HERE = Path(__file__).parent
+GENERATED = HERE / "_build" / "generated"
+#: Columns whose intervals are shown, by a word of their names.
+INTERVALS = {"gain", "fall", "rise", "less", "compression"}
+
+
+TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
+
+
+def write_mnist_nights_tables():
+    """Write the tables of the page on results from the raw results beside it."""
+    groups = defaultdict(list)
+    for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
+        result = json.loads(path.read_text())
+        groups[result["settings"]["free"], result["settings"]["biases"]].append(result)
+    accuracies = [["free", "biases", "seeds", "mean", "lowest", "highest", *TASKS]]
+    sizes = [["free", "biases", "weights owned", "private", "steps"]]
+    for (free, biases), results in sorted(groups.items()):
+        first = results[0]
+        overall = [result["mean_accuracy"] for result in results]
+        means = [mean(overall), min(overall), max(overall)]
+        means += [mean(result["accuracy"][task] for result in results) for task in TASKS]
+        accuracies.append([free, biases, len(results), *(f"{value:.4f}" for value in means)])
+        counts = [sum(first["owned"].values()), sum(first["private"].values()), first["steps"]]
+        sizes.append([free, biases, *(f"{count:,}" for count in counts)])
+    for name, rows in (("accuracies", accuracies), ("sizes", sizes)):
+        with (GENERATED / f"mnist_nights_{name}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+
+
+def write_speed_tables():
+    """Write the tables of the page on speed from the raw results beside it."""
+    import hundred_days
+    import speed
+    import tables
+    import two_processes
+
+    results = HERE / "results" / "speed"
+    measured = speed.stored(sorted(results.glob("speed-*.json")))
+    (GENERATED / "speed.rst").write_text(tables.rst(measured))
+    (GENERATED / "speed_full.rst").write_text(tables.rst(speed.stored(sorted(results.glob("full-*.json")))))
+    with (GENERATED / "hundred_days.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["kept a night", "", "days 1 to 5", "days 95 to 99", "ratio"])
+        for path in sorted(results.glob("hundred_days-*.json")):
+            result = json.loads(path.read_text())
+            for key, label in hundred_days.LABELS.items():
+                early, late = (statistics.median(day[key] for day in days) for days in (
+                    result["days"][1:6], result["days"][-5:]))  # fmt: skip
+                writer.writerow(
+                    [f"{result['settings']['keep']:.2%}", label, f"{early:.4g}", f"{late:.4g}", f"{late / early:.2f}"]
+                )
+    steps = json.loads((results / "wake_step.json").read_text())
+    medians = {name: statistics.median(values) for name, values in steps["seconds"].items()}
+    with (GENERATED / "wake_step.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["a step of a wake", "ms", "of the products"])
+        for name, median in medians.items():
+            per_step, share = median / steps["n_steps"] * 1e3, median / medians["matrix products"]
+            writer.writerow([name, f"{per_step:.2f}", f"{share:.2f}"])
+    pairs = json.loads((results / "two_processes.json").read_text())["pairs"]
+    ratios = sorted(two_processes.throughput(alone, together) for alone, together in pairs)
+    (GENERATED / "two_processes.rst").write_text(
+        f"{statistics.median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f}, of {len(ratios)})\n"
+    )
+
+
+def reproduced():
+    """Give each part of the page on reproduction: its name, the folder of its runs, and its plan."""
+    import attrs
+
+    from daynight.study import plans
+
+    cifar10 = plans.full("cifar10")
+    small = attrs.evolve(plans.full("cifar10", n_train=1000), n_seeds=3, n_cycle_seeds=3, tolerance=0.1)
+    return [
+        ("mnist", "mnist", plans.full("mnist")),
+        ("cifar10", "cifar10", attrs.evolve(cifar10, n_cycle_seeds=1, cycles=(1,))),
+        ("cifar10_small", "cifar10-1000", small),
+    ]
+
+
+def write_reproduction(name, store, plan):
+    """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
+    from daynight.study import paper, plans
+
+    entries = entries_of(store)
+    hours = sum(entry["seconds"] for entry in entries) / 3600
+    (GENERATED / f"{name}_status.rst").write_text(
+        f"{len(entries):,} runs are done; together they took {hours:.1f} hours of one core.\n"
+    )
+    source = plans.source(plan, plans.reading(entries))
+    for what, function in paper.FIGURES.items():
+        write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
+
+
+def write_tournament():
+    """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
+    from daynight.study import figures, plans, tournament
+
+    contest = tournament.Tournament(plans=tournament.streams(), fetch=lambda stage: plans.reading(entries_of(stage)))
+    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}
+    stages |= {stream: lambda stream=stream: contest.reported(stream) for stream in tournament.STREAMS}
+    for stage, rows_of in stages.items():
+
+        def drawn(rows_of=rows_of):
+            rows = rows_of()
+            return figures.contest(rows, contest.night_of), rows
+
+        write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
+
+
+def write_deadlines():
+    """Write the table of nights in seconds."""
+    import deadlines
+
+    path = HERE / "results" / "deadlines.json"
+    if not path.is_file():
+        (GENERATED / "deadlines.rst").write_text("Not measured yet.\n")
+        return
+    rows = deadlines.rows(json.loads(path.read_text())["nights"])
+    write_table(GENERATED / "deadlines.csv", rows, (), ".1f")
+    (GENERATED / "deadlines.rst").write_text(".. csv-table::\n   :file: deadlines.csv\n   :header-rows: 1\n")
+
+
+def entries_of(store):
+    """Give what is in a store; nothing if it is not there."""
+    from daynight.study import Store
+
+    folder = HERE / "results" / "study" / store
+    return list(Store(folder)) if folder.is_dir() else []
+
+
+def write_section(name, make, exact):
+    """Draw a figure and write a table, or say that their runs are not done."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from daynight.errors import DataError
+
+    path, table = GENERATED / f"{name}.rst", GENERATED / f"{name}_table.rst"
+    try:
+        figure, rows = make()
+    except DataError:
+        for missing in (path, table):
+            missing.write_text("The runs of this section are not done yet.\n")
+        return
+    finally:
+        plt.close("all")
+    figure.savefig(GENERATED / f"{name}.png", dpi=160)
+    write_table(GENERATED / f"{name}.csv", rows, exact)
+    table.write_text(f".. csv-table::\n   :file: {name}.csv\n   :header-rows: 1\n")
+    path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
+
+
+def write_table(path, rows, exact, style=".4f"):
+    """Write rows as CSV; intervals are in the figures, but for those of what is gained."""
+    columns = [name for name in rows[0] if not name.endswith((" low", " high")) or INTERVALS.intersection(name.split())]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
+        writer.writerows([shown(row[column], exact, style) for column in columns] for row in rows)
+
+
+def shown(cell, exact, style):
+    """Give what stands in a cell: a pruning as it is, another number with few digits, and nothing for NaN."""
+    if not isinstance(cell, float) or cell in exact:
+        return cell
+    return "" if math.isnan(cell) else format(cell, style)
+
+
+def write_all():
+    """Write all of it."""
+    GENERATED.mkdir(parents=True, exist_ok=True)
+    sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    write_mnist_nights_tables()
+    write_speed_tables()
+    write_deadlines()
+    for part in reproduced():
+        write_reproduction(*part)
+    write_tournament()
