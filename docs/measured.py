@@ -109,7 +109,9 @@ def write_tournament():
     """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
     from daynight.study import figures, plans, tournament
 
-    contest = tournament.Tournament(plans=tournament.streams(), fetch=lambda stage: plans.reading(entries_of(stage)))
+    contest = tournament.Tournament(
+        plans=tournament.streams(), fetch=lambda stage: plans.reading(entries_of(stage), is_whole=True)
+    )
     stages = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}
     stages |= {stream: lambda stream=stream: contest.reported(stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
@@ -119,6 +121,21 @@ def write_tournament():
             return figures.contest(rows, contest.night_of), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
+    write_section_of_choice(contest)
+
+
+def write_section_of_choice(contest):
+    """Say what the tournament chose."""
+    from daynight.errors import DataError
+
+    path = GENERATED / "tournament_chosen.rst"
+    try:
+        best, uniform = contest.ranked[0], contest.best_uniform
+    except DataError:
+        path.write_text("Its runs are not done yet.\n")
+        return
+    found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
+    path.write_text(f"It chose ``{contest.finalists[best]!r}`` ({best}), and for uniform cycles the N {found}.\n")
 
 
 def write_deadlines():

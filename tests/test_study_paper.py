@@ -10,7 +10,7 @@ import pytest
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary, tables
+from daynight.study import Study, Summary, packnet, tables
 from daynight.study import paper as paper_module
 from daynight.study.matching import match
 from daynight.study.plans import Plan, doing, full, quick, reading, source
@@ -48,6 +48,15 @@ def test_runs_that_are_not_in_a_store_are_missed(plan):
         paper_module.figure2(plan, source(plan, reading([])))
 
 
+def test_a_part_of_the_runs_is_refused_where_it_must_be_whole(plan, tmp_path):
+    study = Study(tmp_path)
+    doing(plan.stream, study)(packnet, [0], **plan.choices([0.4], [1]))
+    assert len(reading(study.store)(packnet, [0, 1], **plan.choices([0.4], [1, 2]))) == 1
+    with pytest.raises(DataError, match="the store has 1 runs of packnet"):
+        reading(study.store, is_whole=True)(packnet, [0, 1], **plan.choices([0.4], [1]))
+    assert len(reading(study.store, is_whole=True)(packnet, [0], **plan.choices([0.4], [1]))) == 1
+
+
 def test_dips_share_the_runs_of_figure_2(plan, tmp_path):
     study = Study(tmp_path)
     results = source(plan, doing(plan.stream, study))
@@ -82,7 +91,7 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
 def test_the_commands_of_the_page_on_reproduction_are_accepted():
     page = (Path(__file__).parent.parent / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command in commands:
         paper_module._plan(paper_module.parse(shlex.split(command)))
 

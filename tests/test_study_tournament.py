@@ -1,5 +1,9 @@
 """The tournament: what goes on from stage to stage, and on what data."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 
 from daynight import Capacity, GradualPruning, Rated, Training, UniformCycles, rates
@@ -139,6 +143,14 @@ def doing_runs():
 
     plan = toy_plan()
     return grid(packnet, toy_stream, seeds=[0], **plan.choices([0.4]))
+
+
+def test_the_commands_of_the_page_on_choosing_are_accepted():
+    page = (Path(__file__).parent.parent / "docs" / "choosing.rst").read_text().replace("\\\n", " ")
+    commands = re.findall(r"python -m daynight\.study\.tournament (.*)", page)
+    found = [tournament.parse(shlex.split(command)) for command in commands]
+    assert {one.stream for one in found if one.stage == "report"} == set(tournament.STREAMS)
+    assert {one.stage for one in found} == {"screen", "choose", "report"}
 
 
 def test_streams_are_learnt_alike():

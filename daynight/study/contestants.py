@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from daynight.cycles import GeometricCycles, GradualPruning, constant_share
 from daynight.policies import SleepPolicy, UniformCycles
 from daynight.rates import AdaptiveLinear, Cosine, Linear
@@ -15,6 +17,16 @@ def _gradual(n: int, last: float) -> SleepPolicy:
     return GradualPruning(n, last, density=constant_share)
 
 
+def _slowing(share: float, dawn: float) -> float:
+    """Prune less and less, even as a share of what is left."""
+    return constant_share(math.sqrt(share), dawn)
+
+
+def _held(share: float, cut: float) -> float:
+    """Hold the learning rate for four fifths of a REM, and let it fall to zero in the last."""
+    return min(1.0, (1 - share) / 0.2)
+
+
 #: The N of the study's Figure 2.
 UNIFORM: Named = {f"uniform {n}": UniformCycles(n) for n in (1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72)}
 #: The designs, kind by kind: of each kind, the one that does best in the screen goes on.
@@ -24,6 +36,8 @@ DESIGNS: dict[str, Named] = {
         "lengthening 24, 16": GeometricCycles(24, 16),
         "lengthening 72, 16": GeometricCycles(72, 16),
         "lengthening 36, 64": GeometricCycles(36, 64),
+        "lengthening 72, 4": GeometricCycles(72, 4),
+        "lengthening 200, 16": GeometricCycles(200, 16),
     },
     "shortening": {
         "shortening 12, 16": GeometricCycles(12, 1 / 16),
@@ -41,6 +55,9 @@ DESIGNS: dict[str, Named] = {
         "equal shares 72, 50 %": _gradual(72, 0.5),
         "equal shares 72, 70 %": _gradual(72, 0.7),
         "equal shares 200, 50 %": _gradual(200, 0.5),
+        "equal shares 200, 30 %": _gradual(200, 0.3),
+        "slowing 72, 30 %": GradualPruning(72, 0.3, density=_slowing),
+        "slowing 200, 30 %": GradualPruning(200, 0.3, density=_slowing),
     },
     "falling rate in each REM": {
         "uniform 1, falling": Rated(UniformCycles(1), Linear()),
@@ -52,12 +69,18 @@ DESIGNS: dict[str, Named] = {
         "equal shares 72, 50 %, falling": Rated(_gradual(72, 0.5), Linear()),
         "equal shares 72, 50 %, falling from 3": Rated(_gradual(72, 0.5), Linear(3.0)),
         "equal shares 72, 50 %, half a cosine": Rated(_gradual(72, 0.5), Cosine()),
+        "equal shares 72, 30 %, held and falling": Rated(_gradual(72, 0.3), _held),
     },
     "falling rate over the night": {
         "uniform 36, falling night": Rated(UniformCycles(36), Linear(), "night"),
         "lengthening 72, 16, falling night": Rated(GeometricCycles(72, 16), Linear(), "night"),
         "equal shares 72, 50 %, falling night": Rated(_gradual(72, 0.5), Linear(), "night"),
         "equal shares 72, 50 %, falling night from 3": Rated(_gradual(72, 0.5), Linear(3.0), "night"),
+    },
+    "higher rate": {
+        "equal shares 72, 30 %, twice the rate": Rated(_gradual(72, 0.3), Linear(2.0, 2.0)),
+        "equal shares 72, 30 %, three times the rate": Rated(_gradual(72, 0.3), Linear(3.0, 3.0)),
+        "equal shares 72, 30 %, rising night": Rated(_gradual(72, 0.3), Linear(1.0, 3.0), "night"),
     },
     "rewinding": {
         "uniform 1, rewound": Rewound(UniformCycles(1), 0.05),
@@ -70,5 +93,8 @@ DESIGNS: dict[str, Named] = {
         "controlled 0.01": Controlled(0.01),
         "controlled 0.03": Controlled(0.03),
         "controlled 0.01, 50 %": Controlled(0.01, last=0.5),
+        "controlled 0.003, 50 %": Controlled(0.003, last=0.5),
+        "controlled 0.03, 50 %": Controlled(0.03, last=0.5),
+        "controlled 0.01, 50 %, short": Controlled(0.01, 1 / 200, 0.5),
     },
 }

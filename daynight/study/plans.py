@@ -123,11 +123,12 @@ def doing(stream: Callable[[], TaskStream], study: Study) -> Fetch:
     return fetch
 
 
-def reading(entries: Iterable[Entry]) -> Fetch:
+def reading(entries: Iterable[Entry], *, is_whole: bool = False) -> Fetch:
     """Give what reads the runs that are in a store already, without the data that they were made from.
 
     Args:
         entries: Those of the store, all from the same data.
+        is_whole: Whether to refuse to give some of the runs where others are missing.
     """
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -136,12 +137,13 @@ def reading(entries: Iterable[Entry]) -> Fetch:
         found.setdefault(digest([entry["run"]["method"], settings]), []).append(entry)
 
     def fetch(method: Method, seeds: Iterable[int], **settings: Any) -> Results:
-        own, wanted = [], set(seeds)
+        own, wanted, n_wanted = [], set(seeds), 0
         for values in combinations(settings):
             name = digest([describe(method), {key: describe(value) for key, value in values.items()}])
             own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] in wanted]
-        if not own:
-            raise DataError(f"the store has no runs of {method.__name__} with {settings}.")
+            n_wanted += len(wanted)
+        if not own or (is_whole and len(own) < n_wanted):
+            raise DataError(f"the store has {len(own) or 'no'} runs of {method.__name__} with {settings}.")
         return Results(own)
 
     return fetch

@@ -36,7 +36,7 @@ from daynight.tasks import TaskStream
 #: The fractions free at the end that all of it is about, and the one of the screen.
 PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
 #: Seeds of each stage, and share of the training data that choices are made on.
-SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 104), range(100, 110), range(10), 1 / 6
+SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 103), range(100, 110), range(10), 1 / 6
 #: What a report can be of.
 STREAMS = ("mnist", "pairs", "permuted", "rotated", "cifar10-1000")
 #: What everything is compared with: the night of PackNet.
