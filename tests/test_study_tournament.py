@@ -47,10 +47,10 @@ def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     assert read.chosen_from == done.chosen_from
     assert {stream: read.reported(stream) for stream in reports} == reports
     assert len(done.screened) == 5
-    assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "choose")} == {100, 101, 102}
+    assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "nights")} == {100, 101, 102}
     assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "mnist")} == {0, 1}
     assert len(reports["mnist"]) == 2 * 4
-    assert {row["runs"] for row in reports["pairs"]} == {2}
+    assert {row["seeds"] for row in reports["pairs"]} == {2}
     night = read.night_of("controlled")
     assert sum(cycle.length for cycle in night) == pytest.approx(1)
     assert night[-1].keep == pytest.approx(1 - 0.6 ** (1 / 3), abs=0.02)
@@ -102,7 +102,7 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
     assert contest.best_uniform == {0.4: "uniform 1", 0.6: "uniform 2"}
     # Errors over those of one prune: 0.08 / 0.1 and 0.28 / 0.4, against 0.05 / 0.1 and 0.5 / 0.4.
     assert contest.ranked == ["lengthening 3", "controlled"]
-    assert {stage for stage, _ in fixed.asked} == {"screen", "choose"}
+    assert {stage for stage, _ in fixed.asked} == {"nights"}
     rows = contest.reported("pairs")
     assert [(row["p"], row["policy"], row["chosen"]) for row in rows] == [
         (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"), (0.4, "controlled", ""),
@@ -132,10 +132,9 @@ def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsy
     }
     whole = Study(tmp_path / "whole").run(doing_runs())
     data = {stage: {entry["run"]["data"] for entry in Store(tmp_path / "runs" / stage)} for stage in
-            ("screen", "choose", "rotated")}  # fmt: skip
-    assert data["screen"] == data["choose"]
+            ("nights", "rotated")}  # fmt: skip
     assert data["rotated"] == {entry["run"]["data"] for entry in whole}
-    assert data["rotated"].isdisjoint(data["screen"])
+    assert data["rotated"].isdisjoint(data["nights"])
 
 
 def doing_runs():

@@ -3,10 +3,11 @@
     python -m daynight.study.tournament screen|choose|report --jobs 2
 
 Policies are designed and chosen on a part of MNIST's training data that is held out, with seeds of their own, and
-reported on test data. The screen looks at single nights, and of each kind of policy its best goes on; these and uniform
-cycles live whole lives, which choose the best N for each p, and one policy for all p, which is the one recommended;
-the report is of test data, on MNIST and on streams that nothing was chosen on. A stage does what is missing of those
-before it. Stop it at any time: the same command goes on.
+reported on test data. To choose, each sleeps a night on each day of a life that has otherwise uniform cycles (N = 8),
+and all share that life. The screen looks at all of them, at one p: of each kind, the best goes on. These and uniform
+cycles are then looked at with more seeds and at each p, to choose an N for each, and one policy for all p, which is the
+one recommended. The report is of whole lives, on MNIST and on streams that nothing was chosen on. A stage does what is
+missing of those before it. Stop it at any time: the same command goes on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import attrs
 
 from daynight import checks, datasets, files
 from daynight.errors import DaynightError
-from daynight.policies import SleepPolicy, UniformCycles, planned
+from daynight.policies import UniformCycles, planned
 from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
@@ -71,7 +72,7 @@ class Tournament:
 
     Attributes:
         plans: How each stream is learnt, by its name.
-        fetch: Gives the runs of ``"screen"``, of ``"choose"``, or of a stream by its name: does or reads them.
+        fetch: Gives the runs of ``"nights"`` to choose on, or of a stream by its name: does or reads them.
         uniform: Uniform cycles, by name; `ONCE` is among them.
         designs: The designs, by kind and name.
         screening: Seeds of the screen.
@@ -97,25 +98,17 @@ class Tournament:
 
     @functools.cached_property
     def screened(self) -> Rows:
-        """Single nights of each policy, one on each day of a life with uniform cycles; the best first."""
-        found = self._nights
-        rows = []
-        for name, (kind, policy) in self._entered.items():
-            own = self._means(found.select(policy=policy))
-            gain = statistics.paired(own, self._means(found.select(policy=self.uniform[ONCE])))
-            error = 100 * (1 - statistics.summarize(own.values()).mean)
-            rows.append(
-                {"kind": kind, "policy": name, "p": SCREENED, "seeds": len(own), "error %": error, **_gain(gain)}
-            )
-        return sorted(rows, key=_error)
+        """Nights of all policies at the p of the screen; the best first."""
+        found = self._by_seed(self._nights(SCREENED, self.screening, self._entered))
+        return sorted(_compared(SCREENED, found, {ONCE: ONCE}), key=_error)
 
     @functools.cached_property
     def chosen_from(self) -> Rows:
-        """Whole lives, with uniform cycles and with the best design of each kind."""
-        entered, fetch = self.uniform | self.finalists, self.fetch("choose")
+        """Nights of uniform cycles and of the best design of each kind, at each p."""
         rows: Rows = []
         for p in self.plans["mnist"].prunings:
-            rows += self._compared(fetch, self.plans["mnist"], p, entered, self.choosing, {ONCE: ONCE})
+            found = self._by_seed(self._nights(p, self.choosing, self.uniform | self.finalists))
+            rows += _compared(p, found, {ONCE: ONCE})
         return rows
 
     def reported(self, stream: str) -> Rows:
@@ -124,25 +117,29 @@ class Tournament:
         Args:
             stream: Its name.
         """
-        plan, fetch, known = self.plans[stream], self.fetch(stream), self.uniform | self.finalists
+        plan, known = self.plans[stream], self.uniform | self.finalists
         rows: Rows = []
         for p in plan.prunings:
             uniform = self.best_uniform[p]
             names = list(known) if stream == "mnist" else [ONCE, uniform, *self.ranked[:N_ABROAD]]
             entered = {name: known[name] for name in dict.fromkeys(names)}
+            results = self.fetch(stream)(
+                methods.packnet, self.reporting, **plan.choices([p], policy=list(entered.values()))
+            )
+            found = {name: results.select(policy=one).values("mean_accuracy") for name, one in entered.items()}
             baselines = {ONCE: ONCE, "best uniform": uniform}
-            found = self._compared(fetch, plan, p, entered, self.reporting, baselines)
+            if stream == "mnist":
+                baselines["best uniform in hindsight"] = max(self.uniform, key=lambda name: sum(found[name].values()))
             picked = {uniform: "N", self.ranked[0]: "policy"}
-            rows += [{**row, "chosen": picked.get(row["policy"], "")} for row in found]
+            rows += [{**row, "chosen": picked.get(row["policy"], "")} for row in _compared(p, found, baselines)]
         return rows
 
     @property
     def finalists(self) -> Named:
         """The design of each kind that does best in the screen."""
-        best: dict[str, str] = {}
-        for row in self.screened:
-            best.setdefault(row["kind"], row["policy"])
-        return {best[kind]: named[best[kind]] for kind, named in self.designs.items()}
+        places = {row["policy"]: place for place, row in enumerate(self.screened)}
+        best = [min(named, key=places.__getitem__) for named in self.designs.values()]
+        return {name: self._entered[name] for name in best}
 
     @property
     def best_uniform(self) -> dict[float, str]:
@@ -169,53 +166,40 @@ class Tournament:
         Args:
             name: The policy's.
         """
-        plan, (_, policy) = self.plans["mnist"], self._entered[name]
+        plan, policy = self.plans["mnist"], self._entered[name]
         dawn = kept_fraction_per_night(SCREENED, len(plan.tasks))
         cycles = planned(policy, Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn))
         if cycles is not None:
             return cycles
-        results = self._nights.select(policy=policy, day=1, seed=self.screening[0])
-        prunes = results.entries[0]["result"]["prunes"]
+        results = self._nights(SCREENED, self.screening, self._entered)
+        prunes = results.select(policy=policy, day=1, seed=self.screening[0]).entries[0]["result"]["prunes"]
         ends = [begin for begin, _ in prunes[1:]] + [1.0]
         return tuple(
             Cycle(keep=density, length=end - begin) for (begin, density), end in zip(prunes, ends, strict=True)
         )
 
     @functools.cached_property
-    def _entered(self) -> dict[str, tuple[str, SleepPolicy]]:
-        kinds = {"uniform": self.uniform, **self.designs}
-        return {name: (kind, policy) for kind, named in kinds.items() for name, policy in named.items()}
+    def _entered(self) -> Named:
+        return {name: policy for named in (self.uniform, *self.designs.values()) for name, policy in named.items()}
 
-    @functools.cached_property
-    def _nights(self) -> Results:
+    def _nights(self, p: float, seeds: Sequence[int], entered: Named) -> Results:
+        """Give a night of each policy on each day of a life with uniform cycles."""
         plan = self.plans["mnist"]
-        return self.fetch("screen")(
-            nights.one_night, self.screening, network=plan.network, training=plan.training, wake=Epochs(plan.epochs),
-            night=Epochs(plan.budget), free_at_end=SCREENED, usual=UniformCycles(8), day=list(range(len(plan.tasks))),
-            policy=[policy for _, policy in self._entered.values()],
-            remember=tuple(sorted({share for _, policy in self._entered.values() for share in policy.rewinds})),
+        return self.fetch("nights")(
+            nights.one_night, seeds, network=plan.network, training=plan.training, wake=Epochs(plan.epochs),
+            night=Epochs(plan.budget), free_at_end=p, usual=UniformCycles(8), day=list(range(len(plan.tasks))),
+            policy=list(entered.values()),
+            remember=tuple(sorted({share for policy in self._entered.values() for share in policy.rewinds})),
         )  # fmt: skip
 
-    def _means(self, results: Results) -> dict[int, float]:
-        """Give the mean accuracy over the days, by seed."""
-        days = [day.values("accuracy") for day in results.groups("day").values()]
-        return {seed: sum(day[seed] for day in days) / len(days) for seed in days[0]}
-
-    def _compared(
-        self, fetch: Fetch, plan: Plan, p: float, entered: Named, seeds: Sequence[int], baselines: Mapping[str, str]
-    ) -> Rows:
-        """Give a row for each policy, with what it gains over others."""
-        results = fetch(methods.packnet, seeds, **plan.choices([p], policy=list(entered.values())))
-        found = {name: results.select(policy=policy) for name, policy in entered.items()}
-        rows: Rows = []
-        for name, own in found.items():
-            accuracy = own.summary("mean_accuracy")
-            row: dict[str, Any] = {"p": p, "policy": name, "runs": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
-            row["standard error"] = 100 * accuracy.standard_error
-            for label, other in baselines.items():
-                row |= _gain(own.compare(found[other], "mean_accuracy"), label)
-            rows.append(row)
-        return rows
+    def _by_seed(self, results: Results) -> dict[str, dict[int, float]]:
+        """Give the mean accuracy over the days, by policy and seed."""
+        found = {}
+        for name, policy in self._entered.items():
+            days = [day.values("accuracy") for day in results.select(policy=policy).groups("day").values()]
+            if days:
+                found[name] = {seed: sum(day[seed] for day in days) / len(days) for seed in days[0]}
+        return found
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -232,7 +216,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "more than that everything runs")  # fmt: skip
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="tournament", metavar="FOLDER", help="where figures and tables go (tournament)")
-    add("--store", metavar="FOLDER", help="where the runs are kept, in a folder for each stage and stream "
+    add("--store", metavar="FOLDER", help="where the runs are kept, in a folder for nights and one for each stream "
         "(FOLDER/runs)")  # fmt: skip
     add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day, and first dusks are "
         "put by for other runs; delete it at the end (nowhere)")  # fmt: skip
@@ -264,11 +248,8 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
     if settings.quick:
         known = {name: attrs.evolve(plans.quick(plan), prunings=(0.9, SCREENED)) for name, plan in known.items()}
     chosen_on = functools.partial(nights.held_out, known["mnist"].stream, HELD_OUT)
-    judged: dict[str, Callable[[], TaskStream]] = {
-        "screen": chosen_on,
-        "choose": chosen_on,
-        **{name: plan.stream for name, plan in known.items()},
-    }
+    judged: dict[str, Callable[[], TaskStream]] = {"nights": chosen_on}
+    judged |= {name: plan.stream for name, plan in known.items()}
 
     def fetch(stage: str) -> Fetch:
         states = None if settings.states is None else files.check_folder(settings.states) / stage
@@ -278,14 +259,23 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
     return contest.few() if settings.quick else contest
 
 
+def _compared(p: float, found: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]) -> Rows:
+    """Give a row for each policy, with what it gains over others: accuracies by policy and seed."""
+    rows: Rows = []
+    for name, own in found.items():
+        accuracy = statistics.summarize(own.values())
+        row: dict[str, Any] = {"p": p, "policy": name, "seeds": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
+        row["standard error"] = 100 * accuracy.standard_error
+        for label, other in baselines.items():
+            gain = statistics.paired(own, found[other])
+            row[f"less than {label}"] = 100 * gain.mean
+            row |= {f"less than {label} low": 100 * gain.low, f"less than {label} high": 100 * gain.high}
+        rows.append(row)
+    return rows
+
+
 def _error(row: Mapping[str, Any]) -> float:
     return float(row["error %"])
-
-
-def _gain(gain: statistics.Summary, over: str = ONCE) -> dict[str, float]:
-    """Give columns that say by how many percent points the error is less, with the confidence interval."""
-    low, high = 100 * gain.low, 100 * gain.high
-    return {f"less than {over}": 100 * gain.mean, f"less than {over} low": low, f"less than {over} high": high}
 
 
 if __name__ == "__main__":

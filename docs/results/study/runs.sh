@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does all runs of the page on reproduction, as far as they are not in the stores yet. Takes days of one core. Stop it at
-# any time: it goes on where it was.
+# Does all runs of the pages on reproduction and on choosing a policy, as far as they are not in the stores yet. Takes days
+# of one core. Stop it at any time: it goes on where it was.
 #
 #     DAYNIGHT_DATA=/data JOBS=2 docs/results/study/runs.sh
 set -euo pipefail
@@ -26,3 +26,7 @@ study mnist figure4 --seeds 5
 small=(--dataset cifar10 --images 1000 --seeds 3)
 for what in figure2 figure1 baselines figure4; do study cifar10-1000 "$what" "${small[@]}"; done
 for what in table1 figure3; do study cifar10-1000 "$what" "${small[@]}" --tolerance 0.1; done
+for stream in mnist pairs permuted rotated cifar10-1000; do
+    python -m daynight.study.tournament report --stream "$stream" --jobs "${JOBS:-1}" --store docs/results/study \
+        --states "$STATES"
+done
