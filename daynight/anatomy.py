@@ -13,7 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
-from daynight.errors import DaynightError, NetworkError, SettingError
+from daynight.errors import NetworkError, SettingError
 
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
@@ -64,7 +64,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     if not isinstance(head, str) or not head or head not in modules:
         linear = [name for name, part in modules.items() if name and isinstance(part, nn.Linear)]
         raise NetworkError(f"head={head!r} names no part of the network. Its linear layers are: {linear}.")
-    of_head = {id(tensor) for _, tensor in _tensors("", modules[head], recurse=True)}
+    of_head = {id(tensor) for _, tensor in tensors("", modules[head], recurse=True)}
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
     is_excluded = _excluder(module, exclude)
@@ -72,7 +72,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     excluded = {
         id(tensor)
         for name, part in outside
-        for short, tensor in _tensors(name, part)
+        for short, tensor in tensors(name, part)
         if is_excluded(name, part) or is_excluded(short, part)
     }
     masked: dict[str, str] = {}
@@ -82,7 +82,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     seen = set[int]()
     for name, part in outside:
         _refuse_untouchable(name, part)
-        for short, tensor in _tensors(name, part):
+        for short, tensor in tensors(name, part):
             if id(tensor) in of_head:
                 raise NetworkError(
                     f"{short} is shared with the head {head!r}, which is private to each task. Name another "
@@ -115,58 +115,6 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     )
 
 
-def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
-    """Make a head, and make sure that it is new.
-
-    Args:
-        make_head: Makes it.
-        n_outputs: Number of outputs to ask for.
-        others: Modules that it may share nothing with: the network, and the heads of other tasks.
-
-    Raises:
-        NetworkError: If `make_head` fails, or what it gives is no module, or not new.
-    """
-    try:
-        head = make_head(n_outputs)
-    except DaynightError:
-        raise
-    except Exception as error:
-        raise NetworkError(f"make_head failed for {n_outputs} outputs: {type(error).__name__}: {error}") from error
-    if not isinstance(head, nn.Module):
-        raise NetworkError(f"make_head must give a torch.nn.Module, and for {n_outputs} outputs gave {head!r}.")
-    taken = {id(tensor) for other in others for _, tensor in _tensors("", other, recurse=True)}
-    if any(id(tensor) in taken for _, tensor in _tensors("", head, recurse=True)):
-        raise NetworkError(
-            "make_head must make a new module at each call: this one holds what an earlier head or the network holds. "
-            "Build the layers within make_head."
-        )
-    return head
-
-
-def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
-    """Make a new head like `head`, drawn anew from PyTorch's global generator, with `n_outputs` outputs.
-
-    Raises:
-        NetworkError: If the head is neither a linear nor a convolution layer, or its groups do not divide the outputs.
-    """
-    bias = getattr(head, "bias", None) is not None
-    if isinstance(head, nn.Linear):
-        return nn.Linear(head.in_features, n_outputs, bias=bias)
-    if isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-        if n_outputs % head.groups:
-            raise NetworkError(
-                f"a convolution head of {head.groups} groups cannot have {n_outputs} outputs, for they must be a "
-                "multiple. Give make_head=, a function of the number of outputs, or another n_outputs."
-            )
-        same = ("in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-        settings: dict[str, Any] = {name: getattr(head, name) for name in same}
-        return type(head)(out_channels=n_outputs, bias=bias, **settings)
-    raise NetworkError(
-        f"a head of type {type(head).__name__} cannot be made anew for each task. Name a linear or "
-        "convolution layer with head=, or give make_head=, a function of the number of outputs."
-    )
-
-
 def _find_head(modules: dict[str, nn.Module]) -> str:
     linear = [name for name, part in modules.items() if isinstance(part, nn.Linear)]
     if not linear:
@@ -176,7 +124,7 @@ def _find_head(modules: dict[str, nn.Module]) -> str:
     return linear[-1]
 
 
-def _tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str, Tensor]]:
+def tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str, Tensor]]:
     """Give the parameters and buffers of a part, and their names within the network."""
     return [*part.named_parameters(name, recurse), *part.named_buffers(name, recurse)]
 

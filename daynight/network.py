@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import attrs
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight import checks, interrupts
-from daynight.anatomy import Exclude, dissect, fresh_head, new_head
+from daynight.anatomy import Exclude, dissect
 from daynight.errors import NetworkError
+from daynight.heads import Heads, MakeHead, tensors_of
 
 #: What an owner map holds for a weight that no task owns.
 FREE = -1
@@ -52,7 +53,6 @@ class MaskedNetwork:
             before's. ``"freeze-after-first"``: they are shared, trained with the first task and then frozen.
         restart: What free weights are at the next wake: ``"zero"`` as pruning left them, ``"redraw"`` drawn
             anew as the layer draws its first ones, or ``"keep"`` as they were when they were pruned.
-
         device: Where it is to live.
 
     Raises:
@@ -65,7 +65,7 @@ class MaskedNetwork:
         module: nn.Module,
         *,
         head: str | None = None,
-        make_head: Callable[[int], nn.Module] | None = None,
+        make_head: MakeHead | None = None,
         exclude: Exclude = (),
         biases: Biases = "per-task",
         restart: Restart = "zero",
@@ -83,15 +83,13 @@ class MaskedNetwork:
                 raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
         self.module = copy.deepcopy(module).to(device)
         self.biases, self.restart = biases, restart
-        self._template = self.module.get_submodule(self.anatomy.head)
-        self._make_head = make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
         parameters = dict(self.module.named_parameters())
         self.weights = {name: parameters[weight] for name, weight in self.anatomy.masked.items()}
         self.owners = {
             name: torch.full_like(weight, FREE, dtype=torch.int16, requires_grad=False)
             for name, weight in self.weights.items()
         }
-        self._heads: list[nn.Module] = []
+        self.heads = self._make_heads(make_head)
         self._private: list[dict[str, Tensor]] = []
         self._pruned: dict[str, Tensor] = {}
         self._is_day = False
@@ -125,7 +123,7 @@ class MaskedNetwork:
 
     def n_private(self, task: int) -> int:
         """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
-        head = self._head_of(task)
+        head = self.heads.of(task)
         tensors = (*head.parameters(), *head.buffers(), *self._private_of(task).values())
         return sum(tensor.numel() for tensor in tensors)
 
@@ -140,7 +138,7 @@ class MaskedNetwork:
         """
         assert not self._is_day
         first = self.n_tasks == 0
-        head = self._head_for_day(n_outputs)
+        head = self.heads.for_day(n_outputs)
         self._before = _copies(self._changeable()), dict(self._pruned)
         for name, owners in self.owners.items():
             if self.n_tasks > torch.iinfo(owners.dtype).max:
@@ -148,7 +146,7 @@ class MaskedNetwork:
             if not first:
                 self._restart(name, owners == FREE)
             owners[owners == FREE] = self.n_tasks
-        self._set_head(head)
+        self.heads.put(head)
         named = dict(self.module.named_parameters())
         if not first:
             for name in self._frozen_later():
@@ -196,7 +194,7 @@ class MaskedNetwork:
         """Seal the task of the day: what it holds it owns, and what is private to it is put away."""
         assert self._is_day
         private = _copies(self._private_of(self.n_tasks))
-        self._heads.append(self._live_head().requires_grad_(False))
+        self.heads.keep()
         self._private.append(private)
         self._is_day = False
 
@@ -205,6 +203,8 @@ class MaskedNetwork:
         """Give the day up: free what its task holds, and put back what was there before it."""
         assert self._is_day
         (before, self._pruned), self._is_day = self._before, False
+        if self.heads.kept:
+            self.heads.put(self.heads.kept[-1])
         with torch.no_grad():
             for name, owners in self.owners.items():
                 self.weights[name].masked_fill_(owners == self.n_tasks, 0)
@@ -242,34 +242,64 @@ class MaskedNetwork:
         """
         task = self.n_tasks if task is None else task
         weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        with self._lent(self._head_of(task)), torch.no_grad():
+        with self.heads.lent(self.heads.of(task)), torch.no_grad():
             private = dict(self.module.named_buffers()) | self._private_of(task)
             # New copies for each call, since a module may change its buffers even in evaluation mode.
             yield lambda inputs: functional_call(self.module, weights | _copies(private), (inputs.contiguous(),))
 
-    @contextlib.contextmanager
-    def trying(self, n_outputs: int) -> Iterator[Callable[..., Any]]:
-        """Give a function that runs the network with a new head, which changes nothing, in evaluation mode at first.
+    def seen_by(self, task: int) -> dict[str, Tensor]:
+        """Give all tensors that the outputs of a finished task are computed from, by their names in the module."""
+        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
+        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
+        return self.heads.beside() | weights | self._private_of(task) | head
 
-        Draws from PyTorch's global generator.
+    def state(self) -> dict[str, Tensor]:
+        """Give all that makes the network what it is between days, by names of its own, for `restore`."""
+        assert not self._is_day
+        found = {f"module.{name}": tensor for name, tensor in self.heads.beside().items()}
+        found |= {f"owners.{name}": owners for name, owners in self.owners.items()}
+        found |= {f"pruned.{name}": pruned for name, pruned in self._pruned.items()}
+        for task in range(self.n_tasks):
+            found |= tensors_of(self.heads.kept[task], f"heads.{task}.")
+            found |= {f"private.{task}.{name}": tensor for name, tensor in self._private[task].items()}
+        return found
+
+    @interrupts.deferred()
+    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int]) -> None:
+        """Take up what `state` gave, in a network that has had no day. Draws from PyTorch's global generator.
 
         Args:
-            n_outputs: Number of outputs to ask for.
-
-        Yields:
-            A function of inputs (batch, ...) and, if there are to be others, parameters by name.
+            state: What it gave.
+            n_outputs: Number of outputs of each finished task.
 
         Raises:
-            NetworkError: If the head cannot be made.
+            NetworkError: If a tensor is missing, left over, or of another shape or type.
         """
-
-        def run(inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
-            tensors = _copies(dict(self.module.named_buffers())) | dict(parameters or {})
-            return functional_call(self.module, tensors, (inputs,))
-
-        with self._lent(self._new_head(n_outputs)):
-            self._new_head(n_outputs)  # so that a function that makes one head for all is refused before the first day
-            yield run
+        assert not self.n_tasks
+        if any(name.startswith("pruned.") for name in state):
+            self._pruned = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        self.owners = {
+            name: owners.to(state[f"owners.{name}"].dtype) if f"owners.{name}" in state else owners
+            for name, owners in self.owners.items()
+        }
+        for n in n_outputs:
+            self.heads.put(self.heads.for_day(n))
+            self.heads.keep()
+            self._private.append(_copies(self._private_of(self.n_tasks)))
+        own = self.state()
+        for name in sorted(own.keys() ^ state.keys()):
+            lacks = "the network has" if name in own else "what was saved has"
+            other = "what was saved has not" if name in own else "the network has not"
+            raise NetworkError(f"{lacks} {name}, which {other}. Give the network that was saved.")
+        for name, tensor in own.items():
+            if (tensor.shape, tensor.dtype) != (state[name].shape, state[name].dtype):
+                raise NetworkError(
+                    f"{name} is {tuple(tensor.shape)} of {tensor.dtype} in the network, and was saved as "
+                    f"{tuple(state[name].shape)} of {state[name].dtype}. Give the network that was saved."
+                )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
 
     def visible(self, name: str, task: int) -> Tensor:
         """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
@@ -283,52 +313,23 @@ class MaskedNetwork:
         """Give what a day may change beside its head and the free weights, which on all but the first are zero."""
         names = set(self.anatomy.private + self.anatomy.biases + self.anatomy.frozen)
         names |= set() if self.n_tasks else set(self.anatomy.masked.values())
-        live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
-        return {name: live[name].detach() for name in names}
+        live = tensors_of(self.module)
+        return {name: live[name] for name in names}
 
     def _private_of(self, task: int) -> dict[str, Tensor]:
         if task < self.n_tasks:
             return self._private[task]
         assert task == self.n_tasks, task
         names = self.anatomy.private + (self.anatomy.biases if self.biases == "per-task" else ())
-        live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
-        return {name: live[name].detach() for name in names}
+        live = tensors_of(self.module)
+        return {name: live[name] for name in names}
 
     def _frozen_later(self) -> tuple[str, ...]:
         """Give the names of the parameters that are trained on the first day and then frozen."""
         return self.anatomy.frozen + (self.anatomy.biases if self.biases == "freeze-after-first" else ())
 
-    def _head_for_day(self, n_outputs: int) -> nn.Module:
-        return self._new_head(n_outputs)
-
-    def _head_of(self, task: int) -> nn.Module:
-        return self._heads[task] if task < len(self._heads) else self._live_head()
-
-    def _new_head(self, n_outputs: int) -> nn.Module:
-        weight = next(iter(self.weights.values()))
-        return new_head(self._make_head, n_outputs, {self.module, *self._heads}).to(weight.device, weight.dtype)
-
-    def _live_head(self) -> nn.Module:
-        return self.module.get_submodule(self.anatomy.head)
-
-    @contextlib.contextmanager
-    def _lent(self, head: nn.Module) -> Iterator[None]:
-        """Put another head in place, and the module in evaluation mode, for the length of a block."""
-        modes = [(part, part.training) for part in self.module.modules()]
-        live = self._live_head()
-        try:
-            self._set_head(head)
-            self.module.eval()
-            yield
-        finally:
-            self._set_head(live)
-            for part, mode in modes:
-                part.training = mode
-
-    def _set_head(self, head: nn.Module) -> None:
-        for alias in self.anatomy.heads:
-            parent, _, name = alias.rpartition(".")
-            setattr(self.module.get_submodule(parent), name, head)
+    def _make_heads(self, make_head: MakeHead | None) -> Heads:
+        return Heads(self.module, self.anatomy, make_head)
 
     def _restart(self, name: str, free: Tensor) -> None:
         """Set the free weights of a layer; pruning has left them at zero."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from daynight import checks
-from daynight.errors import NetworkError
+from daynight.heads import Heads, JoinedHeads, MakeHead
 from daynight.network import FREE, MaskedNetwork
 
 Consolidation = Literal["freeze", "rehearse", "fine-tune"]
@@ -34,8 +34,8 @@ class SharedNetwork(MaskedNetwork):
     """
 
     def __init__(self, module: nn.Module, *, joins_heads: bool, **settings: Any) -> None:
-        super().__init__(module, **settings)
         self.joins_heads = joins_heads
+        super().__init__(module, **settings)
         self._n_outputs: list[int] = []
 
     def movable(self) -> dict[str, Tensor]:
@@ -44,10 +44,10 @@ class SharedNetwork(MaskedNetwork):
 
     def n_private(self, task: int) -> int:
         """Count the parameters of the head of `task`, and for the first task what all share beside the weights."""
-        n_earlier = _numel(self._heads[task - 1]) if self.joins_heads and task else 0
+        n_earlier = _numel(self.heads.kept[task - 1]) if self.joins_heads and task else 0
         live = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         shared = () if task else self.anatomy.private + self.anatomy.biases
-        head = self._heads[task] if task < len(self._heads) else self._live_head()
+        head = self.heads.kept[task] if task < self.n_tasks else self.heads.live
         return _numel(head) - n_earlier + sum(live[name].numel() for name in shared)
 
     def visible(self, name: str, task: int) -> Tensor:
@@ -69,6 +69,11 @@ class SharedNetwork(MaskedNetwork):
         super().begin_day(n_outputs)
         self._n_outputs.append(n_outputs)
 
+    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int]) -> None:
+        """Take up what `state` gave, in a network that has had no day."""
+        super().restore(state, n_outputs)
+        self._n_outputs = list(n_outputs)
+
     def abandon_day(self) -> None:
         """Give the day up: free what its task holds, and put back what was there before it."""
         super().abandon_day()
@@ -85,35 +90,9 @@ class SharedNetwork(MaskedNetwork):
     def _private_of(self, task: int) -> dict[str, Tensor]:
         return {}
 
-    def _head_of(self, task: int) -> nn.Module:
-        if not self.joins_heads:
-            return super()._head_of(task)
-        return self._live_head() if self._is_day else self._heads[-1]
-
-    def _new_head(self, n_outputs: int) -> nn.Module:
-        head = super()._new_head(n_outputs)
-        if self.joins_heads and not isinstance(head, nn.Linear):
-            raise NetworkError(
-                f"heads of type {type(head).__name__} cannot be joined, which consolidation='rehearse' does. Name a "
-                "linear layer with head=."
-            )
-        return head
-
-    def _head_for_day(self, n_outputs: int) -> nn.Module:
-        head = self._new_head(n_outputs)
-        if not self.joins_heads or not self._heads:
-            return head
-        old, new = self._heads[-1], head
-        assert isinstance(old, nn.Linear)
-        assert isinstance(new, nn.Linear)
-        joined = nn.Linear(
-            new.in_features, old.out_features + new.out_features, bias=new.bias is not None,
-            device=new.weight.device, dtype=new.weight.dtype,
-        )  # fmt: skip
-        with torch.no_grad():
-            for name, parameter in joined.named_parameters():
-                parameter.copy_(torch.cat([getattr(old, name), getattr(new, name)]))
-        return joined
+    def _make_heads(self, make_head: MakeHead | None) -> Heads:
+        kind = JoinedHeads if self.joins_heads else Heads
+        return kind(self.module, self.anatomy, make_head)
 
 
 def network_of(consolidation: Consolidation, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:

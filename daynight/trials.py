@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from daynight import interrupts
 from daynight.errors import NetworkError
@@ -29,7 +32,7 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
     Raises:
         NetworkError: If not.
     """
-    with interrupts.deferred(), network.trying(n_outputs) as run, torch.no_grad():
+    with interrupts.deferred(), _trying(network, n_outputs) as run, torch.no_grad():
         try:
             outputs, again = (run(inputs.clone()) for _ in range(2))
         except _FAILURES as error:
@@ -63,7 +66,7 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
     Raises:
         NetworkError: If not.
     """
-    with interrupts.deferred(), network.trying(n_outputs) as run:
+    with interrupts.deferred(), _trying(network, n_outputs) as run:
         network.module.train()
         named = network.module.named_parameters()
         parameters = {name: p.detach().clone().requires_grad_(p.requires_grad) for name, p in named}
@@ -84,10 +87,36 @@ def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
         inputs: (batch, ...), as a network reads them.
         n_outputs: Number of outputs to ask for.
     """
-    with interrupts.deferred(), network.trying(n_outputs) as run, torch.no_grad():
+    with interrupts.deferred(), _trying(network, n_outputs) as run, torch.no_grad():
         network.module.train()
         try:
             run(inputs)
         except ValueError:  # batch normalisation of one value
             return False
     return True
+
+
+@contextlib.contextmanager
+def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., Any]]:
+    """Give a function that runs a network with a new head, which changes nothing, in evaluation mode at first.
+
+    Draws from PyTorch's global generator.
+
+    Args:
+        network: The network.
+        n_outputs: Number of outputs to ask for.
+
+    Yields:
+        A function of inputs (batch, ...) and, if there are to be others, parameters by name.
+
+    Raises:
+        NetworkError: If the head cannot be made.
+    """
+
+    def run(inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
+        buffers = {name: buffer.clone() for name, buffer in network.module.named_buffers()}
+        return functional_call(network.module, buffers | dict(parameters or {}), (inputs,))
+
+    with network.heads.lent(network.heads.new(n_outputs)):
+        network.heads.new(n_outputs)  # so that a function that makes one head for all is refused before the first day
+        yield run

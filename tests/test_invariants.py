@@ -56,7 +56,7 @@ def state(agent, task):
     network = agent.network
     tensors = {name: network.visible(name, task).clone() for name in network.weights}
     with network.viewing(task):
-        tensors |= {f"head {name}": value.clone() for name, value in network._heads[task].state_dict().items()}
+        tensors |= {f"head {name}": value.clone() for name, value in network.heads.kept[task].state_dict().items()}
         tensors |= {f"private {name}": value.clone() for name, value in network._private[task].items()}
     shared = network.anatomy.biases if network.biases == "freeze-after-first" else ()
     parameters = dict(network.module.named_parameters())

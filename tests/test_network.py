@@ -156,7 +156,7 @@ def test_buffers_that_change_in_evaluation_mode_are_lent_as_copies():
         assert torch.equal(outputs(network, task, inputs), first)
     assert [buffer[0].item() for buffer in network.module.buffers()] == [1, 1]
     assert network._private[0]["1.calls"].tolist() == [0, 0, 0]
-    assert not any(buffer.any() for buffer in network._heads[0].buffers())
+    assert not any(buffer.any() for buffer in network.heads.kept[0].buffers())
 
 
 def test_looking_is_undone_after_an_error_too():
@@ -257,7 +257,7 @@ def test_owner_maps_widen_before_their_integers_run_out():
     network = MaskedNetwork(mlp())
     live_a_day(network)
     network._private.extend([{}] * 40_000)
-    network._heads.extend([network._heads[0]] * 40_000)
+    network.heads.kept.extend([network.heads.kept[0]] * 40_000)
     network.begin_day(2)
     assert network.owners["0"].dtype == torch.int32
     assert network.count(40_001) == {"0": 17}

@@ -29,7 +29,7 @@ FLOORS = [
         "images",
         "datasets",
     ],
-    ["network", "sharing", "trials"],
+    ["heads", "network", "sharing", "trials"],
     [
         "training",
         "prediction",

@@ -1,0 +1,178 @@
+"""The heads of a network: the module that makes the outputs, a new one for each task."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from daynight.anatomy import Anatomy, tensors
+from daynight.errors import DaynightError, NetworkError
+
+MakeHead = Callable[[int], nn.Module]
+
+
+class Heads:
+    """The heads of the finished tasks, and the one that is in the module now.
+
+    Args:
+        module: The module that they are parts of, one at a time.
+        anatomy: Its anatomy.
+        make_head: Makes a head from a number of outputs; None makes one like that which the module has.
+
+    Attributes:
+        kept: The head of each finished task.
+    """
+
+    def __init__(self, module: nn.Module, anatomy: Anatomy, make_head: MakeHead | None) -> None:
+        self.kept: list[nn.Module] = []
+        self._module, self._names, self._make_head = module, anatomy.heads, make_head
+        self._template = self.live
+        self._like = next(value for name, value in module.named_parameters() if name in anatomy.masked.values())
+
+    @property
+    def live(self) -> nn.Module:
+        """The head that is in the module."""
+        return self._module.get_submodule(self._names[0])
+
+    def new(self, n_outputs: int) -> nn.Module:
+        """Make a head that nothing else holds. Draws from PyTorch's global generator.
+
+        Raises:
+            NetworkError: If it cannot be made.
+        """
+        make = self._make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
+        return new_head(make, n_outputs, {self._module, *self.kept}).to(self._like.device, self._like.dtype)
+
+    def for_day(self, n_outputs: int) -> nn.Module:
+        """Make the head that a day trains."""
+        return self.new(n_outputs)
+
+    def of(self, task: int) -> nn.Module:
+        """Give the head that makes the outputs of a finished task, or of the day's."""
+        return self.kept[task] if task < len(self.kept) else self.live
+
+    def keep(self) -> None:
+        """Keep the head that is in the module as that of the task of the day."""
+        self.kept.append(self.live.requires_grad_(False))
+
+    def put(self, head: nn.Module) -> None:
+        """Put a head into the module, under all names that it has there."""
+        for alias in self._names:
+            parent, _, name = alias.rpartition(".")
+            setattr(self._module.get_submodule(parent), name, head)
+
+    @contextlib.contextmanager
+    def lent(self, head: nn.Module) -> Iterator[None]:
+        """Put another head into the module, and it in evaluation mode, for the length of a block."""
+        modes = [(part, part.training) for part in self._module.modules()]
+        live = self.live
+        try:
+            self.put(head)
+            self._module.eval()
+            yield
+        finally:
+            self.put(live)
+            for part, mode in modes:
+                part.training = mode
+
+    def beside(self) -> dict[str, Tensor]:
+        """Give the module's parameters and buffers, but for those of its head, by name."""
+        within = tuple(f"{name}." for name in self._names)
+        return {name: value for name, value in tensors_of(self._module).items() if not name.startswith(within)}
+
+
+class JoinedHeads(Heads):
+    """Heads that all go on learning: a day's holds those of all days before, one beside the other."""
+
+    def new(self, n_outputs: int) -> nn.Module:
+        """Make a head, which must be a linear layer."""
+        head = super().new(n_outputs)
+        if not isinstance(head, nn.Linear):
+            raise NetworkError(
+                f"heads of type {type(head).__name__} cannot be joined, which consolidation='rehearse' does. Name a "
+                "linear layer with head=."
+            )
+        return head
+
+    def for_day(self, n_outputs: int) -> nn.Module:
+        """Make the head that a day trains, with all earlier ones in it."""
+        new = self.new(n_outputs)
+        if not self.kept:
+            return new
+        old = self.kept[-1]
+        assert isinstance(old, nn.Linear)
+        assert isinstance(new, nn.Linear)
+        joined = nn.Linear(
+            new.in_features, old.out_features + new.out_features, bias=new.bias is not None,
+            device=new.weight.device, dtype=new.weight.dtype,
+        )  # fmt: skip
+        with torch.no_grad():
+            for name, parameter in joined.named_parameters():
+                parameter.copy_(torch.cat([getattr(old, name), getattr(new, name)]))
+        return joined
+
+    def of(self, task: int) -> nn.Module:
+        """Give the head that makes the outputs of all tasks, as it is now."""
+        return self.live
+
+
+def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
+    """Make a head, and make sure that it is new.
+
+    Args:
+        make_head: Makes it.
+        n_outputs: Number of outputs to ask for.
+        others: Modules that it may share nothing with: the network, and the heads of other tasks.
+
+    Raises:
+        NetworkError: If `make_head` fails, or what it gives is no module, or not new.
+    """
+    try:
+        head = make_head(n_outputs)
+    except DaynightError:
+        raise
+    except Exception as error:
+        raise NetworkError(f"make_head failed for {n_outputs} outputs: {type(error).__name__}: {error}") from error
+    if not isinstance(head, nn.Module):
+        raise NetworkError(f"make_head must give a torch.nn.Module, and for {n_outputs} outputs gave {head!r}.")
+    taken = {id(tensor) for other in others for _, tensor in tensors("", other, recurse=True)}
+    if any(id(tensor) in taken for _, tensor in tensors("", head, recurse=True)):
+        raise NetworkError(
+            "make_head must make a new module at each call: this one holds what an earlier head or the network holds. "
+            "Build the layers within make_head."
+        )
+    return head
+
+
+def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
+    """Make a new head like `head`, drawn anew from PyTorch's global generator, with `n_outputs` outputs.
+
+    Raises:
+        NetworkError: If the head is neither a linear nor a convolution layer, or its groups do not divide the outputs.
+    """
+    bias = getattr(head, "bias", None) is not None
+    if isinstance(head, nn.Linear):
+        return nn.Linear(head.in_features, n_outputs, bias=bias)
+    if isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        if n_outputs % head.groups:
+            raise NetworkError(
+                f"a convolution head of {head.groups} groups cannot have {n_outputs} outputs, for they must be a "
+                "multiple. Give make_head=, a function of the number of outputs, or another n_outputs."
+            )
+        same = ("in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+        settings: dict[str, Any] = {name: getattr(head, name) for name in same}
+        return type(head)(out_channels=n_outputs, bias=bias, **settings)
+    raise NetworkError(
+        f"a head of type {type(head).__name__} cannot be made anew for each task. Name a linear or "
+        "convolution layer with head=, or give make_head=, a function of the number of outputs."
+    )
+
+
+def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Give a module's parameters and buffers, without their gradients, by their names behind a prefix."""
+    found = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {prefix + name: tensor.detach() for name, tensor in found.items()}
