@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import copy
-import numbers
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from daynight import checks, interrupts, seeding
+from daynight import checks, interrupts, saving, seals, seeding
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude, needs
 from daynight.day import Day, dusk_of
-from daynight.errors import DataError, StateError
-from daynight.history import Hook, Record, ignore
+from daynight.errors import StateError
+from daynight.history import Hook, ignore
+from daynight.knowledge import Knowledge
 from daynight.lesson import Lesson
-from daynight.network import FREE, Biases, Restart
+from daynight.network import Biases, Restart
 from daynight.policies import SleepPolicy
-from daynight.prediction import fitted, load, outputs_of, predict
+from daynight.prediction import load
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
@@ -29,7 +30,7 @@ from daynight.training import Training
 from daynight.unions import union
 
 
-class Agent:
+class Agent(Knowledge):
     """Learns one task a day, and owns ever more of one network without moving what it owns.
 
     Args:
@@ -77,27 +78,20 @@ class Agent:
         checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
         if training is not None:
             checks.kind("training", training, Training, "Training(batch_size=128)")
-        self.device = checks.usable_device(device)
-        with seeding.forked(seed, "network", device=self.device):
+        device = checks.usable_device(device)
+        with seeding.forked(seed, "network", device=device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
-        self.network = network_of(
+        masked = network_of(
             consolidation, module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
-            device=self.device,
+            device=device,
         )  # fmt: skip
+        super().__init__(masked, Training() if training is None else training)
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
-        self.training = Training() if training is None else training
         self.consolidation, self.criterion = consolidation, criterion
         needs(criterion)  # refuses what is none
         self._n_steps = 0
         self._kept: list[Task] = []
-        self._days: list[Record] = []
-        self._tasks: list[Form] = []
         self._today: Day | None = None
-
-    @property
-    def day(self) -> int:
-        """Index of the day that is under way or next, which is the number of finished days."""
-        return self.network.n_tasks
 
     @property
     def n_steps(self) -> int:
@@ -108,26 +102,6 @@ class Agent:
     def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
         """Where the agent is in its day."""
         return "between days" if self._today is None else self._today.phase
-
-    @property
-    def days(self) -> tuple[Record, ...]:
-        """The record of each finished day."""
-        return tuple(self._days)
-
-    @property
-    def n_weights(self) -> int:
-        """Number of maskable weights, of which the capacity is a share."""
-        return sum(self.network.sizes.values())
-
-    @property
-    def owned(self) -> tuple[int, ...]:
-        """Number of weights that each finished task owns."""
-        return tuple(sum(self.network.count(task).values()) for task in range(self.day))
-
-    @property
-    def n_free(self) -> int:
-        """Number of weights that no task owns."""
-        return sum(self.network.count(FREE).values())
 
     def check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
         """Make sure that `task` can be learnt on `day`, without training anything.
@@ -246,6 +220,8 @@ class Agent:
         with interrupts.deferred():
             record = today.dawn(on_event)
             self._days.append(record)
+            if self.consolidation == "freeze":
+                self._seals.append(seals.seal(self.network.seen_by(self.day - 1)))
             if self.consolidation == "rehearse":
                 self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
@@ -267,7 +243,8 @@ class Agent:
         twin = copy.copy(self)
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
-        twin._days, twin._tasks, twin._kept = list(self._days), list(self._tasks), list(self._kept)
+        for name in ("_days", "_tasks", "_seals", "_kept"):
+            setattr(twin, name, list(getattr(self, name)))
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
@@ -288,59 +265,65 @@ class Agent:
             self._tasks.pop()
             self._today = None
 
-    def predict(self, inputs: Any, task: int) -> Tensor:
-        """Compute a task's outputs. Changes nothing, and gives the same bits whenever it is called.
-
-        Args:
-            inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 are pixels
-                and become 0 to 1.
-            task: Index of a finished task, or of the one under way.
-
-        Returns:
-            Floating point (n, outputs of the task), on the agent's device: class scores before a softmax, or
-            regression outputs.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the agent into one file, whole or not at all; see `load`.
 
         Raises:
-            StateError: If the task has not begun.
-            DataError: If the inputs have another shape.
+            StateError: If a day is under way.
+            OutputError: If it cannot be written; what was there before stays.
         """
-        self._check_learnt(task)
-        inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
-        return predict(self.network, inputs, int(task), self.training.transform)
+        if self._today is not None:
+            raise StateError(f"save: day {self.day} is under way. Call finish_night, or abandon_day, before.")
+        saving.save(
+            path, self.network, self.training, self.criterion, self._kept, consolidation=self.consolidation,
+            capacity=self.capacity, seed=self.seed, n_steps=self.n_steps, days=self.days, tasks=tuple(self._tasks),
+            seals=tuple(self._seals),
+        )  # fmt: skip
 
-    def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
-        """Measure loss and score of task `index` on a split of it.
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        network: nn.Module | Callable[[], nn.Module] | None = None,
+        *,
+        training: Training | None = None,
+        make_head: Callable[[int], nn.Module] | None = None,
+        criterion: Criterion | None = None,
+        kept: Sequence[Task] = (),
+        device: str | torch.device = "cpu",
+    ) -> Agent:
+        """Read an agent that `save` wrote. It runs no code of the file: what is code, you give again.
 
         Args:
-            task: The task.
-            index: The day on which it was learnt, from 0.
-            split: ``"test"``, ``"validation"`` or ``"train"``.
-
-        Returns:
-            Loss, and metric (accuracy by default).
+            path: The file.
+            network: As it was given to the agent; None will do for the library's own models.
+            training: As it was given to the agent; None will do if it had no functions of its own.
+            make_head: As it was given to the agent.
+            criterion: As it was given to the agent; None will do for `daynight.criteria.magnitude`.
+            kept: With ``consolidation="rehearse"``, the tasks of all days so far.
+            device: Where the network and the tasks are to live.
 
         Raises:
-            DataError: If the task has no such split, or another number of outputs or input shape.
-            StateError: If the day has not begun.
+            DataNotFoundError: If there is no such file.
+            DamagedFileError: If it is damaged, holds something else, or was written by a newer version.
+            SettingError, NetworkError, DataError: If what is given is not what was saved.
         """
-        check_task(task)
-        if split not in task.splits():
-            raise DataError(
-                f"task {task.name!r} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
-            )
-        if 0 <= index < len(self._tasks):
-            self._tasks[index].check_outputs(task, index)
-        self._check_learnt(index)
-        examples = task.splits()[split]
-        outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
-        targets = fitted(examples.targets, self.network.dtype, self.device)
-        return self.training.judge(task, outputs, targets)
+        about, tensors = saving.read(path)
+        agent = cls(
+            saving.network_of(about, network), capacity=about.capacity, seed=about.seed,
+            training=saving.training_of(about, training), criterion=saving.criterion_of(about, criterion),
+            biases=about.biases, restart=about.restart, head=about.head, make_head=make_head, exclude=about.frozen,
+            consolidation=about.consolidation, device=device,
+        )  # fmt: skip
+        with seeding.forked(agent.seed, "load", device=agent.device):
+            agent.network.restore(tensors, [form.n_outputs for form in about.tasks])
+        agent._n_steps, agent._days, agent._tasks = about.n_steps, list(about.days), list(about.tasks)
+        agent._seals, agent._kept = list(about.seals), saving.kept_of(about, kept)
+        if agent.consolidation == "freeze":
+            agent.verify()
+        return agent
 
-    def _check_learnt(self, task: Any) -> None:
-        """Refuse a task that has not begun, and make the network ready to be asked about one that has."""
-        last = self.day if self._today is not None else self.day - 1
-        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
-            raise StateError(f"task {task!r} has not been learnt: there are {last + 1} so far, from 0.")
+    def _settle(self) -> None:
         if self._today is not None:
             self._today.lesson.flush()
 

@@ -33,6 +33,14 @@ class DataNotFoundError(DaynightError, FileNotFoundError):
     """A data set is in none of the places where it may be."""
 
 
+class DamagedFileError(DaynightError, ValueError):
+    """A file is damaged, of another kind, or by a newer version."""
+
+
+class SealError(DaynightError, RuntimeError):
+    """Something has moved that a finished task's predictions use."""
+
+
 class StateError(DaynightError, RuntimeError):
     """A call came at a time of the day when it has no meaning."""
 

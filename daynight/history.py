@@ -114,7 +114,7 @@ def ignore(event: Event) -> None:
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 _CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
-_FLOATS = {"loss", "score", "validation_loss", "validation_score", "density", "elapsed_seconds"}
+_FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
 
 
 class History:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ class MLP(nn.Module):
             raise SettingError(
                 f"MLP: give the number of inputs and at least one width, as in MLP(784, 256), not {widths}."
             )
+        self.settings = {"widths": list(widths), "n_outputs": n_outputs}
         self.body = nn.Sequential(nn.Flatten())
         for n_in, n_out in pairwise(widths):
             self.body.append(nn.Linear(n_in, n_out))
@@ -54,6 +57,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1) -> None:
         super().__init__()
+        self.settings = {"n_outputs": n_outputs, "fc8192_layer": fc8192_layer, "dropout": dropout}
         self.features = nn.Sequential(
             *_conv(3, 32), *_conv(32, 64), nn.MaxPool2d(2), *_conv(64, 128), *_conv(128, 128), nn.MaxPool2d(2)
         )
@@ -69,6 +73,31 @@ class ConvNet(nn.Module):
         """Map images (batch, 3, 32, 32) to outputs (batch, n_outputs)."""
         outputs: Tensor = self.head(self.classifier(self.features(images)))
         return outputs
+
+
+def settings_of(module: nn.Module) -> dict[str, Any] | None:
+    """Give what `made_of` makes a model of the library from again; None for any other module."""
+    if type(module) not in (MLP, ConvNet):
+        return None
+    return {"name": type(module).__name__, **cast(Any, module).settings}
+
+
+def made_of(settings: Mapping[str, Any]) -> nn.Module:
+    """Make a model of the library.
+
+    Args:
+        settings: What `settings_of` gave.
+
+    Raises:
+        SettingError: If there is no such model.
+    """
+    rest = dict(settings)
+    name = rest.pop("name", None)
+    if name == "MLP":
+        return MLP(*rest.pop("widths"), **rest)
+    if name == "ConvNet":
+        return ConvNet(**rest)
+    raise SettingError(f"there is no model {name!r}, only MLP and ConvNet.")
 
 
 def _conv(n_in: int, n_out: int) -> tuple[nn.Module, nn.Module]:

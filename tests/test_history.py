@@ -135,3 +135,13 @@ def test_history_cannot_be_changed_from_outside(history):
     assert len(history) == 7
     assert history != History()
     assert (history == 3) is False
+
+
+def test_seconds_of_timed_nights_are_read_as_they_were_written(tmp_path):
+    record = Record(kind="day", day=0, phase="dawn", step=3, night_seconds=1.25, budget_seconds=1.5,
+                    longest_step_seconds=0.001, longest_prune_seconds=0.01, elapsed_seconds=2.75)  # fmt: skip
+    history = History([record])
+    history.to_csv(tmp_path / "h.csv")
+    history.to_json(tmp_path / "h.json")
+    assert History.from_csv(tmp_path / "h.csv").records == (record,)
+    assert History.from_json(tmp_path / "h.json").records == (record,)

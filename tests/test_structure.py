@@ -14,7 +14,7 @@ ROOT = PACKAGE.parent
 
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
-    ["_version", "errors", "checks", "seeding", "files", "interrupts"],
+    ["_version", "errors", "checks", "seeding", "files", "containers", "interrupts", "seals"],
     ["rates", "schedule", "deadlines", "capacity", "history", "lazy", "splits", "tasks", "unions"],
     [
         "policies",
@@ -48,6 +48,8 @@ FLOORS = [
         "selection",
         "rehearsal",
         "day",
+        "knowledge",
+        "saving",
     ],
     ["agent"],
     ["progress", "clock"],

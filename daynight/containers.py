@@ -1,0 +1,95 @@
+"""Files that hold tensors and text, written whole or not at all, and read without running any code.
+
+A file is one of safetensors (https://huggingface.co/docs/safetensors), which any reader of that format opens. Its
+metadata hold a digest of the whole file, computed with zeros in the digest's own place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from daynight import files
+from daynight.errors import DamagedFileError, DataNotFoundError
+
+#: Grows when older versions of daynight could not read what is written any more.
+FORMAT = 1
+_ZEROS = "0" * 64
+_DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+
+
+def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, and what JSON can say about them.
+
+    Args:
+        path: The file. What was there before stays until the new one is whole.
+        kind: What it holds, such as ``"agent"``.
+        about: What else there is to say.
+        tensors: By name, on any device.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    import safetensors.torch
+
+    text = json.dumps({"kind": kind, "format": FORMAT, "about": about}, allow_nan=True)
+    held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = safetensors.torch.save(held, {"daynight": text, "sha256": _ZEROS})
+    place = content.find(f'"sha256":"{_ZEROS}"'.encode()) + len('"sha256":"')
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with files.whole(path) as temporary:
+        temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
+
+
+def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `write` wrote.
+
+    Args:
+        path: The file.
+        kind: What it must hold.
+
+    Returns:
+        What was said about the tensors, and the tensors, on the CPU.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        DamagedFileError: If it is damaged, of another kind, or by a newer version.
+    """
+    import safetensors.torch
+
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"there is no file {path}.") from error
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+    found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
+    if found is None:
+        raise DamagedFileError(f"{path} is no file of daynight's, or its beginning is damaged.")
+    begin, end = found.span(1)
+    if hashlib.sha256(content[:begin] + _ZEROS.encode() + content[end:]).hexdigest().encode() != found.group(1):
+        raise DamagedFileError(
+            f"{path} is damaged: its content does not match its digest. It was cut short or changed after it was "
+            "written. Take an older copy."
+        )
+    try:
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        text = json.loads(header["__metadata__"]["daynight"])
+        known = text["kind"], text["format"], text["about"]
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is no file of daynight's: {error}.") from error
+    if not isinstance(known[1], int) or known[1] > FORMAT:
+        raise DamagedFileError(
+            f"{path} has the format {known[1]!r}, and this version of daynight reads up to {FORMAT}. Upgrade daynight."
+        )
+    if known[0] != kind or not isinstance(known[2], dict):
+        raise DamagedFileError(f"{path} holds {known[0]!r}, and not {kind!r}.")
+    return known[2], tensors

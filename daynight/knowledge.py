@@ -1,0 +1,131 @@
+"""`Knowledge`: the tasks that have been learnt, to be asked about."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+from torch import Tensor
+
+from daynight import seals
+from daynight.errors import DataError, StateError
+from daynight.history import Record
+from daynight.network import FREE, MaskedNetwork
+from daynight.prediction import fitted, outputs_of, predict
+from daynight.rehearsal import Form, check_task
+from daynight.seals import Seal
+from daynight.tasks import Task
+from daynight.training import Training
+
+
+class Knowledge:
+    """What is known of the tasks that a network has learnt.
+
+    Args:
+        network: The network.
+        training: How they are learnt; predictions need its transform.
+    """
+
+    def __init__(self, network: MaskedNetwork, training: Training) -> None:
+        self.network, self.training = network, training
+        self.device = next(iter(network.weights.values())).device
+        self._days: list[Record] = []
+        self._tasks: list[Form] = []
+        self._seals: list[Seal] = []
+
+    @property
+    def day(self) -> int:
+        """Index of the day that is under way or next, which is the number of finished days."""
+        return self.network.n_tasks
+
+    @property
+    def days(self) -> tuple[Record, ...]:
+        """The record of each finished day."""
+        return tuple(self._days)
+
+    @property
+    def n_weights(self) -> int:
+        """Number of maskable weights, of which the capacity is a share."""
+        return sum(self.network.sizes.values())
+
+    @property
+    def owned(self) -> tuple[int, ...]:
+        """Number of weights that each finished task owns."""
+        return tuple(sum(self.network.count(task).values()) for task in range(self.day))
+
+    @property
+    def n_free(self) -> int:
+        """Number of weights that no task owns."""
+        return sum(self.network.count(FREE).values())
+
+    def predict(self, inputs: Any, task: int) -> Tensor:
+        """Compute a task's outputs. Changes nothing, and gives the same bits whenever it is called.
+
+        Args:
+            inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 are pixels
+                and become 0 to 1.
+            task: Index of a finished task, or of the one under way.
+
+        Returns:
+            Floating point (n, outputs of the task), on the agent's device: class scores before a softmax, or
+            regression outputs.
+
+        Raises:
+            StateError: If the task has not begun.
+            DataError: If the inputs have another shape.
+        """
+        self._check_learnt(task)
+        inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
+        return predict(self.network, inputs, int(task), self.training.transform)
+
+    def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
+        """Measure loss and score of task `index` on a split of it.
+
+        Args:
+            task: The task.
+            index: The day on which it was learnt, from 0.
+            split: ``"test"``, ``"validation"`` or ``"train"``.
+
+        Returns:
+            Loss, and metric (accuracy by default).
+
+        Raises:
+            DataError: If the task has no such split, or another number of outputs or input shape.
+            StateError: If the day has not begun.
+        """
+        check_task(task)
+        if split not in task.splits():
+            raise DataError(
+                f"task {task.name!r} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
+            )
+        if 0 <= index < len(self._tasks):
+            self._tasks[index].check_outputs(task, index)
+        self._check_learnt(index)
+        examples = task.splits()[split]
+        outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
+        targets = fitted(examples.targets, self.network.dtype, self.device)
+        return self.training.judge(task, outputs, targets)
+
+    def verify(self) -> None:
+        """Make sure that all that the predictions of finished tasks use is, bit for bit, what it was at their dawns.
+
+        Raises:
+            SealError: If something has moved; it names what.
+            StateError: If the tasks are not sealed, because what they own goes on learning.
+        """
+        if len(self._seals) < self.day:
+            raise StateError(
+                "verify: tasks are sealed with consolidation='freeze' alone; here what is owned goes on learning."
+            )
+        for task, sealed in enumerate(self._seals):
+            seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+
+    def _check_learnt(self, task: Any) -> None:
+        """Refuse a task that has not begun, and make the network ready to be asked about one that has."""
+        last = len(self._tasks) - 1
+        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
+            raise StateError(f"task {task!r} has not been learnt: there are {last + 1} so far, from 0.")
+        self._settle()
+
+    def _settle(self) -> None:
+        """Bring the network up to date with what has been trained."""

@@ -1,0 +1,207 @@
+"""What is written of an agent beside its network, and how it is read again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from torch import Tensor, nn
+
+from daynight import containers, models, seals
+from daynight.capacity import Capacity
+from daynight.criteria import Criterion, magnitude
+from daynight.errors import DamagedFileError, DataError, SettingError
+from daynight.history import Record
+from daynight.network import Biases, MaskedNetwork, Restart
+from daynight.rehearsal import Form
+from daynight.seals import Seal
+from daynight.sharing import Consolidation
+from daynight.tasks import Task
+from daynight.training import Training
+
+Network = nn.Module | Callable[[], nn.Module]
+#: The functions of a `Training`, of which a file tells only that they were there.
+FUNCTIONS = ("optimizer", "scheduler", "loss", "metric", "transform", "augment")
+
+
+@attrs.frozen(kw_only=True)
+class About:
+    """What a file says of an agent.
+
+    Attributes:
+        model: The library's own model that the network is, and its arguments; None for a user's.
+        head: Name of the head.
+        frozen: Names of what is trained with the first task and then frozen.
+        biases: See `daynight.Agent`.
+        restart: See `daynight.Agent`.
+        consolidation: See `daynight.Agent`.
+        capacity: The capacity.
+        seed: Names the agent's random streams.
+        criterion: Name of the pruning criterion.
+        batch_size: That of the training.
+        carry_optimizer: That of the training.
+        engine: That of the training.
+        functions: Names of the training's functions that are not the usual ones, by what they are for.
+        n_steps: Optimizer steps of its life.
+        days: The record of each finished day.
+        tasks: The form of each.
+        seals: The seal of each, where they are sealed.
+        kept: Marks of the tasks that it keeps to rehearse.
+    """
+
+    model: dict[str, Any] | None
+    head: str
+    frozen: tuple[str, ...]
+    biases: Biases
+    restart: Restart
+    consolidation: Consolidation
+    capacity: Capacity
+    seed: int
+    criterion: str
+    batch_size: int
+    carry_optimizer: bool
+    engine: Any
+    functions: dict[str, str]
+    n_steps: int
+    days: tuple[Record, ...]
+    tasks: tuple[Form, ...]
+    seals: tuple[Seal, ...]
+    kept: tuple[str, ...]
+
+
+def save(
+    path: str | os.PathLike[str],
+    network: MaskedNetwork,
+    training: Training,
+    criterion: Criterion,
+    kept: Sequence[Task],
+    **rest: Any,
+) -> None:
+    """Write an agent that is between days.
+
+    Args:
+        path: The file.
+        network: Its network.
+        training: How it learns.
+        criterion: Its pruning criterion.
+        kept: The tasks that it rehearses.
+        rest: What else `About` tells.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    usual = Training()
+    about = About(
+        model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,
+        biases=network.biases, restart=network.restart, criterion=_name(criterion), batch_size=training.batch_size,
+        carry_optimizer=training.carry_optimizer, engine=training.engine, kept=tuple(map(_mark, kept)),
+        functions={name: _name(getattr(training, name)) for name in FUNCTIONS
+                   if getattr(training, name) is not getattr(usual, name)},
+        **rest,
+    )  # fmt: skip
+    containers.write(path, "agent", attrs.asdict(about), network.state())
+
+
+def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
+    """Read what `save` wrote.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        DamagedFileError: If it is damaged, of another kind, or by a newer version.
+    """
+    found, tensors = containers.read(path, "agent")
+    try:
+        found["capacity"] = Capacity(**found["capacity"])
+        found["days"] = tuple(Record(**record) for record in found["days"])
+        found["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in found["tasks"])
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
+        about = About(**given)
+        _check(about)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+    return about, tensors
+
+
+def network_of(about: About, network: Network | None) -> Network:
+    """Give the network to take up what was saved.
+
+    Raises:
+        SettingError: If it is needed and was not given.
+    """
+    if network is not None:
+        return network
+    if about.model is None:
+        raise SettingError("the agent was saved with a network of your own code: give it with network=.")
+    return models.made_of(about.model)
+
+
+def training_of(about: About, training: Training | None) -> Training:
+    """Give the training to go on with.
+
+    Raises:
+        SettingError: If it is needed and was not given, or its transform is there and was not, or the other way round.
+    """
+    if training is None:
+        if about.functions:
+            names = ", ".join(f"{name} ({what})" for name, what in about.functions.items())
+            raise SettingError(f"the agent was saved with functions of its own, {names}: give them with training=.")
+        return Training(batch_size=about.batch_size, carry_optimizer=about.carry_optimizer, engine=about.engine)
+    if ("transform" in about.functions) != (training.transform is not None):
+        was = about.functions.get("transform", "none")
+        raise SettingError(
+            f"the agent was saved with the transform {was}, and training has {training.transform!r}: its predictions "
+            "would be others. Give the one that it learnt with."
+        )
+    return training
+
+
+def criterion_of(about: About, criterion: Criterion | None) -> Criterion:
+    """Give the pruning criterion to go on with.
+
+    Raises:
+        SettingError: If it is needed and was not given.
+    """
+    if criterion is None and about.criterion != _name(magnitude):
+        raise SettingError(f"the agent was saved with the criterion {about.criterion}: give it with criterion=.")
+    return magnitude if criterion is None else criterion
+
+
+def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
+    """Give the tasks that the agent rehearses.
+
+    Raises:
+        DataError: If they are not those that it has learnt.
+    """
+    marks = [_mark(task) for task in kept]
+    if marks != list(about.kept):
+        raise DataError(
+            f"the agent rehearses the {len(about.kept)} tasks that it has learnt, and kept= has {len(marks)}, or "
+            "others: give all of them, with the same training data and in the same order."
+        )
+    return list(kept)
+
+
+def _check(about: About) -> None:
+    """Raise ValueError if something is not what it says it is."""
+    n_days = len(about.days)
+    n_sealed = n_days if about.consolidation == "freeze" else 0
+    n_kept = n_days if about.consolidation == "rehearse" else 0
+    if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
+        raise ValueError(f"it has {n_days} days, and other numbers of tasks")
+    texts = [about.head, about.criterion, *about.frozen, *about.kept, *about.functions.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a name is no text")
+
+
+def _name(function: Any) -> str:
+    """Give the name of a function, or of what it calls."""
+    function = getattr(function, "func", function)
+    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+def _mark(task: Task) -> str:
+    """Give a digest of a task's training data."""
+    inputs, targets = task.train.load()
+    return f"{seals.digest(inputs)[:32]}{seals.digest(targets)[:32]}"

@@ -1,0 +1,41 @@
+"""Seals: digests of all that a task's predictions use, taken at its dawn, to find out later what has moved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from daynight.errors import SealError
+
+Seal = dict[str, str]
+
+
+def seal(tensors: Mapping[str, Tensor]) -> Seal:
+    """Give the SHA-256 of each tensor's type, shape and bits, by its name."""
+    return {name: digest(tensor) for name, tensor in tensors.items()}
+
+
+def digest(tensor: Tensor) -> str:
+    """Give the SHA-256 of a tensor's type, shape and bits, wherever and however it lies in memory."""
+    found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    found.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
+    return found.hexdigest()
+
+
+def check(task: int, sealed: Seal, now: Seal) -> None:
+    """Compare a task's seal with what its predictions use now.
+
+    Raises:
+        SealError: If something is not what it was.
+    """
+    moved: Sequence[str] = [name for name in sealed if now.get(name) != sealed[name]]
+    if moved:
+        raise SealError(
+            f"task {task} no longer predicts what it did at its dawn, for these have changed since: "
+            f"{', '.join(moved)}. Something other than the agent has written to its network; load the agent from a "
+            "file that was saved before."
+        )
