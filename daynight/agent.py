@@ -46,6 +46,8 @@ class Agent(Knowledge):
         head: Name of the module that is replaced per task; None finds the last linear layer.
         make_head: Makes a head from a number of outputs; None makes one of the same kind.
         exclude: Layers whose weights are not masked but frozen after the first task.
+        private: What each task is to have its own of, such as a positional embedding: names of parameters or
+            modules, or a function of (name, module).
         consolidation: What becomes of what is owned. ``"freeze"``: it never moves again. ``"rehearse"``: it goes
             on learning, with all heads, from batches drawn evenly from the training data of all days so far,
             which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: it goes on learning from
@@ -71,6 +73,7 @@ class Agent(Knowledge):
         head: str | None = None,
         make_head: Callable[[int], nn.Module] | None = None,
         exclude: Exclude = (),
+        private: Exclude = (),
         consolidation: Consolidation = "freeze",
         criterion: Criterion = magnitude,
         device: str | torch.device = "cpu",
@@ -82,8 +85,8 @@ class Agent(Knowledge):
         with seeding.forked(seed, "network", device=device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
         masked = network_of(
-            consolidation, module, head=head, make_head=make_head, exclude=exclude, biases=biases, restart=restart,
-            device=device,
+            consolidation, module, head=head, make_head=make_head, exclude=exclude, private=private, biases=biases,
+            restart=restart, device=device,
         )  # fmt: skip
         super().__init__(masked, Training() if training is None else training)
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
@@ -313,7 +316,7 @@ class Agent(Knowledge):
             saving.network_of(about, network), capacity=about.capacity, seed=about.seed,
             training=saving.training_of(about, training), criterion=saving.criterion_of(about, criterion),
             biases=about.biases, restart=about.restart, head=about.head, make_head=make_head, exclude=about.frozen,
-            consolidation=about.consolidation, device=device,
+            private=about.private, consolidation=about.consolidation, device=device,
         )  # fmt: skip
         with seeding.forked(agent.seed, "load", device=agent.device):
             agent.network.restore(tensors, [form.n_outputs for form in about.tasks])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from torch import Tensor, nn
@@ -15,11 +16,14 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 
+#: Modules of whose parameters those that are named as weights are masked, and all others are biases.
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
 )  # fmt: skip
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
+Kind = Literal["masked", "bias", "private", "frozen"]
 #: Names of modules (each with all that is in it) or of single parameters, or a function of (name, module).
 Exclude = Iterable[str] | Callable[[str, nn.Module], bool]
 
@@ -32,8 +36,8 @@ class Anatomy:
         head: Name of the module that is replaced per task.
         heads: All names under which that module is registered.
         masked: Name of each masked layer, and of its weight.
-        biases: Biases of masked layers: frozen after the first task, or private to each.
-        private: Parameters of norm layers, and all buffers: private to each task.
+        biases: What else masked layers hold: frozen after the first task, or private to each.
+        private: Parameters of norm layers, small ones of unknown modules, and all buffers: private to each task.
         frozen: What excluded layers hold: trained with the first task and then frozen.
     """
 
@@ -45,7 +49,7 @@ class Anatomy:
     frozen: tuple[str, ...]
 
 
-def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -> Anatomy:
+def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), private: Exclude = ()) -> Anatomy:
     """Find out what each tensor of `module` is.
 
     Args:
@@ -53,11 +57,12 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
         head: Name of the module that is replaced per task; None finds the last linear layer, in the
             order in which the module registers its parts.
         exclude: Layers whose weights are not masked.
+        private: What each task is to have its own of.
 
     Raises:
         NetworkError: If the head cannot be found, nothing is left to mask, or the module holds
             something that would move unseen.
-        SettingError: If `exclude` is of another form.
+        SettingError: If `exclude` or `private` is of another form.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
     head = _find_head(dict(module.named_modules())) if head is None else head
@@ -67,7 +72,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
     of_head = {id(tensor) for _, tensor in tensors("", modules[head], recurse=True)}
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
-    is_excluded = _excluder(module, exclude)
+    is_excluded, is_own = _chooser("exclude", module, exclude), _chooser("private", module, private)
     # A tensor that several layers share is excluded with any of them.
     excluded = {
         id(tensor)
@@ -75,10 +80,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
         for short, tensor in tensors(name, part)
         if is_excluded(name, part) or is_excluded(short, part)
     }
-    masked: dict[str, str] = {}
-    biases: list[str] = []
-    private: list[str] = []
-    frozen: list[str] = []
+    found: dict[Kind, list[tuple[str, str]]] = {"masked": [], "bias": [], "private": [], "frozen": []}
     seen = set[int]()
     for name, part in outside:
         _refuse_untouchable(name, part)
@@ -91,27 +93,52 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = ()) -
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
-            if isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter):
-                private.append(short)
-            elif id(tensor) in excluded or not tensor.requires_grad:
-                frozen.append(short)
-            elif isinstance(part, MASKABLE) and tensor is part.weight:
-                masked[name] = short
-            elif isinstance(part, MASKABLE) and tensor is part.bias:
-                biases.append(short)
+            if id(tensor) in excluded or (isinstance(tensor, nn.Parameter) and not tensor.requires_grad):
+                kind: Kind = "private" if _is_kept_per_task(part, tensor) else "frozen"
+            elif is_own(name, part) or is_own(short, part):
+                kind = "private"
             else:
-                raise NetworkError(
-                    f"{short} ({type(part).__name__}) is neither the weight of a linear or convolution layer "
-                    f"nor a norm's, so it would change under finished tasks. Exclude it with "
-                    f"exclude=[{short!r}]: it is then trained with the first task and frozen."
-                )
+                kind = _kind_of(part, short, tensor)
+            found[kind].append((name, short))
+    masked = {name if short == f"{name}.weight" else short: short for name, short in found["masked"]}
     if not masked:
         raise NetworkError(
-            f"there is nothing to mask: beside the head {head!r} the network has no linear or convolution "
-            "layer that is not excluded. Give it a hidden layer, or name a smaller head with head=."
+            f"there is nothing to mask: beside the head {head!r} the network has no layer with "
+            "weights that is not excluded. Give it a hidden layer, or name a smaller head with head=."
         )
+    names = {kind: tuple(short for _, short in items) for kind, items in found.items()}
     return Anatomy(
-        head=heads[0], heads=heads, masked=masked, biases=tuple(biases), private=tuple(private), frozen=tuple(frozen)
+        head=heads[0], heads=heads, masked=masked, biases=names["bias"], private=names["private"],
+        frozen=names["frozen"],
+    )  # fmt: skip
+
+
+def redrawn(module: nn.Module, name: str) -> Tensor:
+    """Draw a parameter anew from PyTorch's global generator, as the part that holds it draws its first ones."""
+    where, _, short = name.rpartition(".")
+    part: Any = copy.deepcopy(module.get_submodule(where))
+    (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
+    drawn: Tensor = getattr(part, short)
+    return drawn
+
+
+def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
+    """Tell whether a tensor is of a norm layer, or a buffer: these are private whatever is excluded."""
+    return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
+
+
+def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
+    """Say what a tensor is of which nobody has said anything."""
+    if _is_kept_per_task(part, tensor):
+        return "private"
+    if isinstance(part, MASKABLE):
+        return "masked" if "weight" in name.rpartition(".")[2] else "bias"
+    if sum(size > 1 for size in tensor.shape) <= 1:
+        return "private"
+    raise NetworkError(
+        f"{name} ({type(part).__name__}, {tuple(tensor.shape)}) is of a module that daynight does not know, and would "
+        f"change under finished tasks. Say what it is to be: private=[{name!r}] gives each task its own, and "
+        f"exclude=[{name!r}] trains it with the first task and then freezes it."
     )
 
 
@@ -129,30 +156,31 @@ def tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str
     return [*part.named_parameters(name, recurse), *part.named_buffers(name, recurse)]
 
 
-def _excluder(module: nn.Module, exclude: Exclude) -> Callable[[str, nn.Module], bool]:
-    if callable(exclude) and not isinstance(exclude, type | nn.Module):
-        return functools.partial(_ask, exclude)
-    given: Any = [exclude] if isinstance(exclude, str) or not isinstance(exclude, Iterable) else exclude
+def _chooser(what: str, module: nn.Module, choice: Exclude) -> Callable[[str, nn.Module], bool]:
+    """Give a function of (name, module) that tells whether it is chosen; `what` names the choice in errors."""
+    if callable(choice) and not isinstance(choice, type | nn.Module):
+        return functools.partial(_ask, what, choice)
+    given: Any = [choice] if isinstance(choice, str) or not isinstance(choice, Iterable) else choice
     names = list(given)
     if not all(isinstance(name, str) for name in names):
         raise SettingError(
-            "exclude must be names of modules or parameters, such as ['0'], or a function of (name, module), such as "
-            f"lambda name, part: isinstance(part, nn.Conv2d), not {exclude!r}."
+            f"{what} must be names of modules or parameters, such as ['0'], or a function of (name, module), such as "
+            f"lambda name, part: isinstance(part, nn.Conv2d), not {choice!r}."
         )
     known = {name for name, _ in module.named_modules(remove_duplicate=False)}
     known |= {name for name, _ in module.named_parameters(remove_duplicate=False)}
     unknown = [name for name in names if not name or name not in known]
     if unknown:
-        raise NetworkError(f"exclude names {unknown}, which the network does not have.")
-    return lambda name, part: any(_within(name, excluded) for excluded in names)
+        raise NetworkError(f"{what} names {unknown}, which the network does not have.")
+    return lambda name, part: any(_within(name, chosen) for chosen in names)
 
 
-def _ask(exclude: Callable[[str, nn.Module], bool], name: str, part: nn.Module) -> bool:
+def _ask(what: str, choose: Callable[[str, nn.Module], bool], name: str, part: nn.Module) -> bool:
     try:
-        return bool(exclude(name, part))
+        return bool(choose(name, part))
     except TypeError as error:
         raise SettingError(
-            f"exclude must be a function of (name, module), and this one fails for {name!r}: {error}. Give it two "
+            f"{what} must be a function of (name, module), and this one fails for {name!r}: {error}. Give it two "
             "arguments, or give names of modules."
         ) from error
 
@@ -165,6 +193,15 @@ def _refuse_untouchable(name: str, part: nn.Module) -> None:
     where = f"{name or 'the network'} ({type(part).__name__})"
     if any(is_lazy(tensor) for tensor in part.parameters(recurse=False)):
         raise NetworkError(f"{where} is lazy: run the network once on an example before you wrap it.")
+    if type(part).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+        raise NetworkError(
+            f"{where} is quantized, so that its weights cannot be trained. Wrap the network as it was before that."
+        )
+    if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in part._forward_pre_hooks.values()):
+        raise NetworkError(
+            f"{where} computes its weight from others before each forward, so single weights cannot be masked. Call "
+            "torch.nn.utils.remove_weight_norm or remove_spectral_norm first."
+        )
     if is_parametrized(part):
         raise NetworkError(
             f"{where} computes its weight from others (a parametrization), so single weights cannot be "

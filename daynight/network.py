@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight import checks, interrupts
-from daynight.anatomy import Exclude, dissect
+from daynight.anatomy import Exclude, dissect, redrawn
 from daynight.errors import NetworkError
 from daynight.heads import Heads, MakeHead, tensors_of
 
@@ -49,6 +49,7 @@ class MaskedNetwork:
         make_head: Makes a head from a number of outputs, a new one at each call; None makes one of the same kind.
         exclude: Layers whose weights are not masked but trained with the first task and then frozen:
             names (each with all that is in it), or a function of (name, module).
+        private: What each task is to have its own of; likewise.
         biases: ``"per-task"``: each task has its own biases in masked layers, which start from the day
             before's. ``"freeze-after-first"``: they are shared, trained with the first task and then frozen.
         restart: What free weights are at the next wake: ``"zero"`` as pruning left them, ``"redraw"`` drawn
@@ -57,7 +58,7 @@ class MaskedNetwork:
 
     Raises:
         NetworkError: If nothing can be masked, or something would move unseen.
-        SettingError: If `biases` or `restart` is none of these, or `exclude` of another form.
+        SettingError: If `biases` or `restart` is none of these, or `exclude` or `private` of another form.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class MaskedNetwork:
         head: str | None = None,
         make_head: MakeHead | None = None,
         exclude: Exclude = (),
+        private: Exclude = (),
         biases: Biases = "per-task",
         restart: Restart = "zero",
         device: torch.device | str = "cpu",
@@ -77,7 +79,7 @@ class MaskedNetwork:
             raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
-        self.anatomy = dissect(module, head, exclude)
+        self.anatomy = dissect(module, head, exclude, private)
         for name, value in module.named_parameters():
             if value.is_meta or not bool(torch.isfinite(value).all()):
                 raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
@@ -338,9 +340,7 @@ class MaskedNetwork:
         if self.restart == "keep":
             fresh = self._pruned.get(name, self.weights[name])
         else:
-            layer = copy.deepcopy(self.module.get_submodule(name))
-            layer.reset_parameters()  # type: ignore[operator]
-            fresh = layer.weight  # type: ignore[assignment]
+            fresh = redrawn(self.module, self.anatomy.masked[name])
         with torch.no_grad():
             self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))
 

@@ -34,6 +34,7 @@ class About:
         model: The library's own model that the network is, and its arguments; None for a user's.
         head: Name of the head.
         frozen: Names of what is trained with the first task and then frozen.
+        private: Names of what each task has its own of.
         biases: See `daynight.Agent`.
         restart: See `daynight.Agent`.
         consolidation: See `daynight.Agent`.
@@ -54,6 +55,7 @@ class About:
     model: dict[str, Any] | None
     head: str
     frozen: tuple[str, ...]
+    private: tuple[str, ...]
     biases: Biases
     restart: Restart
     consolidation: Consolidation
@@ -92,9 +94,10 @@ def save(
     Raises:
         OutputError: If it cannot be written.
     """
-    usual = Training()
+    usual, parameters = Training(), dict(network.module.named_parameters())
     about = About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,
+        private=tuple(name for name in network.anatomy.private if name in parameters),
         biases=network.biases, restart=network.restart, criterion=_name(criterion), batch_size=training.batch_size,
         carry_optimizer=training.carry_optimizer, engine=training.engine, kept=tuple(map(_mark, kept)),
         functions={name: _name(getattr(training, name)) for name in FUNCTIONS
@@ -190,7 +193,7 @@ def _check(about: About) -> None:
     n_kept = n_days if about.consolidation == "rehearse" else 0
     if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
         raise ValueError(f"it has {n_days} days, and other numbers of tasks")
-    texts = [about.head, about.criterion, *about.frozen, *about.kept, *about.functions.values()]
+    texts = [about.head, about.criterion, *about.frozen, *about.private, *about.kept, *about.functions.values()]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
 

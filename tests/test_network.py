@@ -278,13 +278,14 @@ def test_probe_tells_shapes_that_do_not_fit():
 
 
 class Raw(nn.Module):
-    def __init__(self):
+    def __init__(self, n=1):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(3))
+        self.table = nn.Parameter(torch.ones(n, 3))
         self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
 
     def forward(self, inputs):
-        return self.head(self.body(inputs) * self.scale)
+        return self.head(self.body(inputs) * self.scale + self.table[0])
 
 
 @pytest.mark.parametrize(
@@ -296,9 +297,8 @@ class Raw(nn.Module):
         (mlp(), {"head": "9"}, r"head='9' names no part of the network\. Its linear layers are: \['0', '2'\]"),
         (mlp(), {"exclude": ["9"]}, r"exclude names \['9'\], which the network does not have"),
         (mlp(), {"exclude": ["0"]}, "there is nothing to mask"),
-        (Raw(), {}, r"scale \(Raw\) is neither the weight .* Exclude it with exclude=\['scale'\]"),
-        (nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 3), nn.Linear(3, 2)), {}, r"0\.weight \(Embedding\) is nei"),
-        (nn.Sequential(nn.LSTM(5, 3), nn.Linear(3, 3), nn.Linear(3, 2)), {}, r"0\.weight_ih_l0 \(LSTM\) is neither"),
+        (Raw(3), {}, r"table \(Raw, \(3, 3\)\) is of a module that .* does not know, .* private=\['table'\] gives"),
+        (Raw(3), {"private": ["tables"]}, r"private names \['tables'\], which the network does not have"),
         (nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), {}, r"0 \(LazyLinear\) is lazy: run the network once"),
         (nn.Sequential(weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2)), {}, r"computes its weight from others"),
         (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)), {},
