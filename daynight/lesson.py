@@ -240,7 +240,7 @@ class Lesson:
     def _draw(self) -> tuple[list[Part] | None, Tensor | None]:
         """Cut the network into a chain, and find the inputs that are not zero throughout the training data."""
         training = self._training
-        if training.engine == "module":
+        if training.is_by_module:
             return None, None
         batch, targets = self._some(training.batch_size)
         functions = [function for function in (training.augment, training.transform) if function is not None]

@@ -59,7 +59,7 @@ class Optimization:
         self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
         self._step = Stepper(self._optimizer, [item.parameter for item in network.trainables()])
         is_plain = self._step.is_plain
-        self._parts = parts if parts is not None and is_plain else blueprint.whole(network)
+        self._parts = parts if parts is not None and is_plain else blueprint.whole(network, training.autocast)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)
@@ -122,6 +122,12 @@ class Optimization:
         for item in self._loose:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
+        if self._training.clip_norm is not None:
+            for arena in self._arenas:
+                if arena is not None:
+                    arena.mute()
+            moved = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(moved, self._training.clip_norm)
         try:
             self._step()
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from daynight import containers, models, seals
@@ -41,9 +42,7 @@ class About:
         capacity: The capacity.
         seed: Names the agent's random streams.
         criterion: Name of the pruning criterion.
-        batch_size: That of the training.
-        carry_optimizer: That of the training.
-        engine: That of the training.
+        training: Those settings of the training that are no functions.
         functions: Names of the training's functions that are not the usual ones, by what they are for.
         n_steps: Optimizer steps of its life.
         days: The record of each finished day.
@@ -62,9 +61,7 @@ class About:
     capacity: Capacity
     seed: int
     criterion: str
-    batch_size: int
-    carry_optimizer: bool
-    engine: Any
+    training: dict[str, Any]
     functions: dict[str, str]
     n_steps: int
     days: tuple[Record, ...]
@@ -95,11 +92,14 @@ def save(
         OutputError: If it cannot be written.
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
+    plain = {
+        field.name: getattr(training, field.name) for field in attrs.fields(Training) if field.name not in FUNCTIONS
+    }
+    plain["autocast"] = None if training.autocast is None else str(training.autocast).removeprefix("torch.")
     about = About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,
-        private=tuple(name for name in network.anatomy.private if name in parameters),
-        biases=network.biases, restart=network.restart, criterion=_name(criterion), batch_size=training.batch_size,
-        carry_optimizer=training.carry_optimizer, engine=training.engine, kept=tuple(map(_mark, kept)),
+        private=tuple(name for name in network.anatomy.private if name in parameters), biases=network.biases,
+        restart=network.restart, criterion=_name(criterion), training=plain, kept=tuple(map(_mark, kept)),
         functions={name: _name(getattr(training, name)) for name in FUNCTIONS
                    if getattr(training, name) is not getattr(usual, name)},
         **rest,
@@ -150,7 +150,10 @@ def training_of(about: About, training: Training | None) -> Training:
         if about.functions:
             names = ", ".join(f"{name} ({what})" for name, what in about.functions.items())
             raise SettingError(f"the agent was saved with functions of its own, {names}: give them with training=.")
-        return Training(batch_size=about.batch_size, carry_optimizer=about.carry_optimizer, engine=about.engine)
+        plain = dict(about.training)
+        if plain["autocast"] is not None:
+            plain["autocast"] = getattr(torch, plain["autocast"])
+        return Training(**plain)
     if ("transform" in about.functions) != (training.transform is not None):
         was = about.functions.get("transform", "none")
         raise SettingError(

@@ -47,6 +47,18 @@ def _check_flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> N
     checks.flag(f"Training: {attribute.name}", value)
 
 
+def _clip_norm(value: Any) -> float:
+    return checks.positive("Training: clip_norm", value)
+
+
+def _check_autocast(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value not in (None, torch.bfloat16):
+        raise SettingError(
+            f"Training: autocast must be torch.bfloat16 or None, not {value!r}. (Gradients of float16 would have to be "
+            "scaled.)"
+        )
+
+
 def _check_engine(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     checks.one_of("Training: engine", value, get_args(EngineName))
 
@@ -69,12 +81,15 @@ class Training:
             PyTorch's global generator is seeded.
         carry_optimizer: Whether the optimizer (and scheduler) goes on through the cycles of a night,
             with the state of pruned weights cleared, in place of a new one at each REM.
+        clip_norm: Norm to which the gradient of all that may move is cut before a step, above 0; None leaves it.
+        autocast: `torch.bfloat16`: training steps compute in it what can be, and weights stay as they are
+            (`torch.autocast`), with the engine ``"module"``. Predictions are in the weights' own type.
         engine: What computes the optimizer steps; all give the same gradients but for rounding. ``"auto"``
             chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force one
             where it can be; ``"module"`` runs the network itself by autograd, and leaves nothing out.
 
     Raises:
-        SettingError: If `batch_size` is not positive, a function cannot be called, or there is no such engine.
+        SettingError: If a number is outside its range, a function cannot be called, or there is no such engine or type.
     """
 
     batch_size: int = attrs.field(default=128, converter=_batch_size)
@@ -85,7 +100,14 @@ class Training:
     transform: Transform | None = attrs.field(default=None, validator=_check_callable)
     augment: Transform | None = attrs.field(default=None, validator=_check_callable)
     carry_optimizer: bool = attrs.field(default=False, validator=_check_flag)
+    clip_norm: float | None = attrs.field(default=None, converter=attrs.converters.optional(_clip_norm))
+    autocast: torch.dtype | None = attrs.field(default=None, validator=_check_autocast)
     engine: EngineName = attrs.field(default="auto", validator=_check_engine)
+
+    @property
+    def is_by_module(self) -> bool:
+        """Whether the network itself computes the steps, by autograd."""
+        return self.engine == "module" or self.autocast is not None
 
     def steps_per_epoch(self, task: Task) -> int:
         """Count the optimizer steps of one epoch of `task`."""

@@ -110,8 +110,8 @@ def test_what_is_code_must_be_given_again(tmp_path):
         SettingError, match=r"saved with the criterion daynight.criteria.random: give it with criterion="
     ):
         Agent.load(tmp_path / "agent.dn", training=training)
-    make(training=Training(batch_size=7, engine="dense")).save(tmp_path / "agent.dn")
-    assert Agent.load(tmp_path / "agent.dn").training == Training(batch_size=7, engine="dense")
+    make(training=Training(batch_size=7, clip_norm=1, autocast=torch.bfloat16)).save(tmp_path / "agent.dn")
+    assert Agent.load(tmp_path / "agent.dn").training == Training(batch_size=7, clip_norm=1.0, autocast=torch.bfloat16)
 
 
 @pytest.mark.parametrize(

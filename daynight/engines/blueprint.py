@@ -47,9 +47,28 @@ class Part:
     name: str = ""
 
 
-def whole(network: MaskedNetwork) -> list[Part]:
-    """Give the network as one part."""
-    return [Part("other", network.module)]
+class Autocast(nn.Module):
+    """Computes what can be in another type, and gives outputs in the type of the inputs.
+
+    Args:
+        module: What is computed.
+        dtype: The type.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, ...) to outputs (batch, n_outputs)."""
+        with torch.autocast(inputs.device.type, self.dtype):
+            outputs: Tensor = self.module(inputs)
+        return outputs.to(next(self.module.parameters()).dtype)
+
+
+def whole(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[Part]:
+    """Give the network as one part, which computes what can be in the type `autocast`."""
+    return [Part("other", network.module if autocast is None else Autocast(network.module, autocast))]
 
 
 def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
