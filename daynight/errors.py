@@ -53,6 +53,10 @@ class StudyError(DaynightError, RuntimeError):
     """Runs of a study have failed."""
 
 
+class ExportError(DaynightError, RuntimeError):
+    """What was exported does not compute what the agent does, or cannot be exported."""
+
+
 class OutputError(DaynightError, OSError):
     """A file or folder cannot be written."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -54,6 +55,14 @@ class Heads:
     def of(self, task: int) -> nn.Module:
         """Give the head that makes the outputs of a finished task, or of the day's."""
         return self.kept[task] if task < len(self.kept) else self.live
+
+    def columns(self, task: int) -> slice:
+        """Give which outputs of the head of a task are its own."""
+        return slice(None)
+
+    def alone(self, task: int) -> nn.Module:
+        """Give a copy of the head of a task, with its own outputs and no more."""
+        return copy.deepcopy(self.of(task))
 
     def keep(self) -> None:
         """Keep the head that is in the module as that of the task of the day."""
@@ -118,6 +127,26 @@ class JoinedHeads(Heads):
     def of(self, task: int) -> nn.Module:
         """Give the head that makes the outputs of all tasks, as it is now."""
         return self.live
+
+    def columns(self, task: int) -> slice:
+        """Give which outputs are those of a task."""
+        begin, end = (self._n_outputs(index) if index >= 0 else 0 for index in (task - 1, task))
+        return slice(begin, end)
+
+    def alone(self, task: int) -> nn.Module:
+        """Give a copy of what makes the outputs of a task."""
+        head, columns = super().alone(task), self.columns(task)
+        assert isinstance(head, nn.Linear)
+        head.out_features = columns.stop - columns.start
+        for name, parameter in list(head.named_parameters()):
+            setattr(head, name, nn.Parameter(parameter.detach()[columns].clone()))
+        return head
+
+    def _n_outputs(self, task: int) -> int:
+        """Count the outputs of the head that a task's day has trained."""
+        head = self.kept[task] if task < len(self.kept) else self.live
+        assert isinstance(head, nn.Linear)
+        return head.out_features
 
 
 def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:

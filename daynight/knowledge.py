@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import numbers
+import os
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from daynight import seals
+from daynight import seals, seeding, subnetworks
 from daynight.errors import DataError, StateError
+from daynight.export import export
 from daynight.history import Record
 from daynight.network import FREE, MaskedNetwork
 from daynight.prediction import fitted, outputs_of, predict
 from daynight.rehearsal import Form, check_task
 from daynight.seals import Seal
+from daynight.sizes import Size, sizes
 from daynight.tasks import Task
 from daynight.training import Training
 
@@ -119,6 +123,67 @@ class Knowledge:
             )
         for task, sealed in enumerate(self._seals):
             seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+
+    def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
+        """Give what computes a finished task's outputs, as a plain module in evaluation mode.
+
+        It reads inputs as a network does: floating point, and after the training's transform, if there is one.
+
+        Args:
+            task: Index of the task.
+            compact: Whether to leave out the units, channels and inputs that have no effect, as far as the network is a
+                chain of layers. Outputs are then equal but for rounding; it is checked that they are within 1e-6.
+
+        Returns:
+            A copy of the module, with the task's head, and what it does not use at zero; or a smaller one.
+
+        Raises:
+            StateError: If the task is not finished.
+            ExportError: If the compact form gives other outputs.
+        """
+        module = subnetworks.plain(self.network, self._finished("subnetwork", task))
+        if not compact:
+            return module
+        inputs = self._probe(task)
+        inputs = inputs if self.training.transform is None else self.training.transform(inputs)
+        return subnetworks.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
+
+    def export(self, task: int, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+        """Write what computes a finished task's outputs into a file that other programs run.
+
+        Args:
+            task: Index of the task.
+            path: Its ending names the form: ``.pt`` (a state dict) or ``.safetensors``, of `subnetwork`; ``.pt2``
+                (`torch.export`) or ``.onnx``, which predict as `predict` does, for any number of inputs.
+            compact: See `subnetwork`.
+
+        Raises:
+            StateError: If the task is not finished.
+            SettingError: If there is no such form.
+            MissingPackageError: If ONNX is not installed.
+            ExportError: If it cannot be exported, or what was written gives outputs that are not within 1e-5.
+            OutputError: If it cannot be written.
+        """
+        network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
+        export(path, network, self.training.transform, inputs, self.predict(inputs, task))
+
+    def sizes(self) -> tuple[Size, ...]:
+        """Say how large the parts of the agent are, heads, owner maps and the optimizer's state included."""
+        return sizes(self.network, self.training)
+
+    def _finished(self, call: str, task: Any) -> int:
+        self._check_learnt(task)
+        if task >= self.day:
+            raise StateError(f"{call}: task {task} is not finished. Call finish_night before.")
+        return int(task)
+
+    def _probe(self, task: int) -> Tensor:
+        """Give some inputs (batch, ...) like those of a task, as a network reads them: random numbers from 0 to 1."""
+        form, n = self._tasks[task], 64
+        generator = seeding.generator(0, "probe", task)
+        if form.is_floating_point:
+            return torch.rand(n, *form.shape, generator=generator).to(self.device, self.network.dtype)
+        return torch.randint(2, (n, *form.shape), generator=generator).to(self.device)
 
     def _check_learnt(self, task: Any) -> None:
         """Refuse a task that has not begun, and make the network ready to be asked about one that has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import torch
@@ -36,7 +36,6 @@ class SharedNetwork(MaskedNetwork):
     def __init__(self, module: nn.Module, *, joins_heads: bool, **settings: Any) -> None:
         self.joins_heads = joins_heads
         super().__init__(module, **settings)
-        self._n_outputs: list[int] = []
 
     def movable(self) -> dict[str, Tensor]:
         """Give per layer which weights the task of the day may move: all but the free ones."""
@@ -58,26 +57,11 @@ class SharedNetwork(MaskedNetwork):
     def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
         """Give the function that computes the outputs of `task`, as the network is now, in evaluation mode."""
         with super().viewing(task) as compute:
-            if task is None or not self.joins_heads:
+            if task is None:
                 yield compute
             else:
-                columns = slice(sum(self._n_outputs[:task]), sum(self._n_outputs[: task + 1]))
+                columns = self.heads.columns(task)
                 yield lambda inputs: compute(inputs)[:, columns]
-
-    def begin_day(self, n_outputs: int) -> None:
-        """Give all free weights to a new task, restart them, and make its head."""
-        super().begin_day(n_outputs)
-        self._n_outputs.append(n_outputs)
-
-    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int]) -> None:
-        """Take up what `state` gave, in a network that has had no day."""
-        super().restore(state, n_outputs)
-        self._n_outputs = list(n_outputs)
-
-    def abandon_day(self) -> None:
-        """Give the day up: free what its task holds, and put back what was there before it."""
-        super().abandon_day()
-        self._n_outputs.pop()
 
     def _changeable(self) -> dict[str, Tensor]:
         return super()._changeable() | {

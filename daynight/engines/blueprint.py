@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal
 
 import attrs
@@ -72,19 +72,31 @@ def whole(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[P
 
 
 def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
-    """Cut the network, as it trains today, into a chain of parts.
-
-    The chain is traced, and then compared with the network on `inputs`, with equal random numbers. A
-    network that cannot be traced, or whose chain gives other outputs, stays whole. Both are left as
-    they were, and so is PyTorch's global generator.
+    """Cut the network, as it trains today, into a chain of parts; one that cannot be cut stays whole.
 
     Args:
         network: The network, in a day.
         inputs: A batch, as the network reads it.
     """
-    with borrowed(network.module) as module, seeding.shielded(inputs.device):
-        parts = _cut(network)
-        return (None if parts is None else _checked(module, parts, inputs)) or whole(network)
+    head = {network.anatomy.head} if isinstance(network.heads.live, nn.Linear) else set()
+    return chain(network.module, {*network.weights} | head, inputs) or whole(network)
+
+
+def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:
+    """Cut a module into a chain of parts; None if it cannot be cut.
+
+    The chain is traced, and then compared with the module on `inputs`, with equal random numbers. A module that cannot
+    be traced, or whose chain gives other outputs, is not cut. Both are left as they were, and so is PyTorch's global
+    generator.
+
+    Args:
+        module: The module.
+        layers: Names of the layers that may be parts of their own.
+        inputs: A batch, as the module reads it.
+    """
+    with borrowed(module), seeding.shielded(inputs.device):
+        parts = _cut(module, layers)
+        return None if parts is None else _checked(module, parts, inputs)
 
 
 @contextlib.contextmanager
@@ -111,14 +123,14 @@ def borrowed(module: nn.Module) -> Iterator[nn.Module]:
                 buffer.detach().copy_(value)
 
 
-def _cut(network: MaskedNetwork) -> list[Part] | None:
-    tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(network.module)
+def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
+    tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(module)
     try:
-        traced = fx.GraphModule(network.module, tracer.trace(network.module))
+        traced = fx.GraphModule(module, tracer.trace(module))
     except Exception:  # Tracing runs the user's own code on stand-ins, which can fail in any way.
         return None
     # What was drawn or written while tracing would not be in later batches.
-    if not torch.equal(torch.get_rng_state(), state) or _versions(network.module) != versions:
+    if not torch.equal(torch.get_rng_state(), state) or _versions(module) != versions:
         return None
     entry, *nodes, end = traced.graph.nodes
     # Only a chain of one input and one output is cut. A tensor made while tracing would be the same in every batch.
@@ -127,14 +139,14 @@ def _cut(network: MaskedNetwork) -> list[Part] | None:
     if any("_tensor_constant" in str(node.target) for node in nodes if node.op == "get_attr"):
         return None
     called = {str(node.target) for node in nodes if node.op == "call_module"}
-    if any(_has_hooks(part) for name, part in network.module.named_modules() if not _within_any(name, called)):
+    if any(_has_hooks(part) for name, part in module.named_modules() if not _within_any(name, called)):
         return None
-    kinds = _kinds(network, entry, nodes)
+    kinds = _kinds(module, layers, entry, nodes)
     parts, start = [], 0
     for index, kind in enumerate(kinds):
         closes = kind != "other" or index + 1 == len(nodes) or kinds[index + 1] != "other"
         if closes:
-            parts.append(_part(network, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1]))
+            parts.append(_part(module, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1]))
             start = index + 1
     return parts
 
@@ -144,10 +156,10 @@ def _versions(module: nn.Module) -> list[tuple[int, int]]:
     return [(id(tensor), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
 
 
-def _part(network: MaskedNetwork, traced: fx.GraphModule, kind: Kind, entry: fx.Node, nodes: list[fx.Node]) -> Part:
+def _part(module: nn.Module, traced: fx.GraphModule, kind: Kind, entry: fx.Node, nodes: list[fx.Node]) -> Part:
     if kind != "other" and nodes[0].op == "call_module":
         name = str(nodes[0].target)
-        return Part(kind, network.module.get_submodule(name), name)
+        return Part(kind, module.get_submodule(name), name)
     graph = fx.Graph()
     copies = {entry: graph.placeholder("inputs")}
     for node in nodes:
@@ -156,10 +168,10 @@ def _part(network: MaskedNetwork, traced: fx.GraphModule, kind: Kind, entry: fx.
     return Part(kind, fx.GraphModule(traced, graph))
 
 
-def _kinds(network: MaskedNetwork, entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
+def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
     """Say what each node is. One that is not the only way from what is before it to what is after it is ``"other"``."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    owners = Counter(id(p) for part in network.module.modules() for p in part.parameters(recurse=False))
+    owners = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
     # After node i there is a cut if it alone is read from there on.
@@ -170,9 +182,9 @@ def _kinds(network: MaskedNetwork, entry: fx.Node, nodes: list[fx.Node]) -> list
         kind: Kind = "other"
         if is_cut[index - 1] and is_cut[index]:
             if node.op == "call_module":
-                part = network.module.get_submodule(str(node.target))
+                part = module.get_submodule(str(node.target))
                 shared = calls[str(node.target)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
-                kind = "other" if shared or _has_hooks(part) else _kind(network, str(node.target), part)
+                kind = "other" if shared or _has_hooks(part) else _kind(part, str(node.target) in layers)
             elif node.op == "call_function" and node.target in RELUS and set(node.kwargs) <= {"inplace"}:
                 kind = "relu"
             elif _flattens(node):
@@ -181,11 +193,10 @@ def _kinds(network: MaskedNetwork, entry: fx.Node, nodes: list[fx.Node]) -> list
     return kinds
 
 
-def _kind(network: MaskedNetwork, name: str, part: nn.Module) -> Kind:
-    trained = name in network.weights or name == network.anatomy.head
-    if type(part) is nn.Linear and trained:
+def _kind(part: nn.Module, is_layer: bool) -> Kind:
+    if type(part) is nn.Linear and is_layer:
         return "linear"
-    if type(part) in CONVOLUTIONS and name in network.weights and part.groups == 1 and part.padding_mode == "zeros":
+    if type(part) in CONVOLUTIONS and is_layer and part.groups == 1 and part.padding_mode == "zeros":
         return "convolution"
     if type(part) is nn.ReLU:
         return "relu"

@@ -1,0 +1,127 @@
+"""Files that other programs run: what is written is read again and compared, before it takes its place."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from daynight import files
+from daynight.errors import ExportError, MissingPackageError, SettingError
+from daynight.subnetworks import check_equal
+
+#: How far outputs of what was exported may be from the agent's, in units of the largest (or 1).
+TOLERANCE = 1e-5
+
+
+class Whole(nn.Module):
+    """A task's network behind the transform that its inputs pass through.
+
+    Args:
+        network: Computes the outputs.
+        transform: Applied to the inputs; None is nothing.
+    """
+
+    def __init__(self, network: nn.Module, transform: Callable[[Tensor], Tensor] | None) -> None:
+        super().__init__()
+        self.network, self.transform = network, transform
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, ...) to outputs (batch, n_outputs)."""
+        outputs: Tensor = self.network(inputs if self.transform is None else self.transform(inputs))
+        return outputs
+
+
+def export(
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    transform: Callable[[Tensor], Tensor] | None,
+    inputs: Tensor,
+    expected: Tensor,
+) -> None:
+    """Write a task's network, in the form that the ending of the path names.
+
+    Args:
+        path: Ends in ``.pt`` (a state dict), ``.safetensors``, ``.pt2`` (`torch.export`) or ``.onnx``. The latter two
+            take any number of inputs, and apply the transform.
+        network: In evaluation mode.
+        transform: Applied to inputs.
+        inputs: Two inputs or more (batch, ...), before the transform.
+        expected: What the agent predicts for them.
+
+    Raises:
+        SettingError: If there is no such form.
+        MissingPackageError: If ONNX is not installed.
+        ExportError: If it cannot be exported, or gives other outputs when it is read again.
+        OutputError: If it cannot be written.
+    """
+    forms = {".pt": _state_dict, ".safetensors": _safetensors, ".pt2": _program, ".onnx": _onnx}
+    form = Path(path).suffix.lower()
+    if form not in forms:
+        raise SettingError(f"path must end in {', '.join(forms)}, which name the form of the file, not {str(path)!r}.")
+    whole = Whole(network, transform).eval()
+    with files.whole(path) as temporary, torch.no_grad():
+        check_equal(form, forms[form](temporary, whole, inputs), expected, TOLERANCE)
+
+
+def _state_dict(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+    torch.save(whole.network.state_dict(), path)
+    return _loaded(whole, torch.load(path, weights_only=True), inputs)
+
+
+def _safetensors(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+    import safetensors.torch
+
+    state = {name: tensor.contiguous().clone() for name, tensor in whole.network.state_dict().items()}
+    safetensors.torch.save_file(state, path)
+    return _loaded(whole, safetensors.torch.load_file(path), inputs)
+
+
+def _loaded(whole: Whole, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """Compute with what was read again."""
+    other = copy.deepcopy(whole)
+    for tensor in other.network.state_dict().values():
+        tensor.zero_()
+    other.network.load_state_dict(state)
+    outputs: Tensor = other(inputs)
+    return outputs
+
+
+def _program(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+    torch.export.save(_exported(whole, inputs), path)
+    outputs: Tensor = torch.export.load(path).module()(inputs)
+    return outputs
+
+
+def _onnx(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError("ONNX needs two packages. Install them with: pip install 'daynight[onnx]'") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        program: Any = torch.onnx.export(
+            _exported(whole, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
+        )
+    program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs.cpu().numpy()})
+    return torch.from_numpy(outputs).to(inputs.device)
+
+
+def _exported(whole: Whole, inputs: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(whole, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # tracing runs the user's own code, which can fail in any way
+        reason = next(iter(str(error).splitlines()), "")
+        raise ExportError(
+            f"torch.export cannot follow the network, or its transform: {type(error).__name__}: {reason} A state dict "
+            "(.pt or .safetensors) can be written of any."
+        ) from error

@@ -1,0 +1,78 @@
+"""How large an agent is: in numbers, in bits each, and in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from daynight.network import MaskedNetwork
+from daynight.training import Training
+
+
+@attrs.frozen(kw_only=True)
+class Size:
+    """How large a part of an agent is.
+
+    Attributes:
+        part: What it is.
+        n: How many numbers it holds.
+        n_bytes: Bytes that they take in memory.
+        n_least_bits: Bits that each needs at least, as far as that is less.
+    """
+
+    part: str
+    n: int
+    n_bytes: int
+    n_least_bits: int
+
+    @property
+    def n_least_bytes(self) -> int:
+        """Bytes that it would take with no more bits than needed."""
+        return -(-self.n * self.n_least_bits // 8)
+
+
+def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
+    """Say how large the parts of an agent are: each number counts once, also where several layers share it.
+
+    An owner needs as many bits as tell the tasks and "nobody" apart. The optimizer's part is what it holds in the midst
+    of a wake, while all weights are free.
+
+    Args:
+        network: Its network, between days.
+        training: How it learns.
+    """
+    weights, owners = list(network.weights.values()), list(network.owners.values())
+    n_owner_bits = max(1, network.n_tasks.bit_length())
+    beside = network.heads.beside()
+    rest = [beside[name] for name in network.anatomy.biases + network.anatomy.private + network.anatomy.frozen]
+    heads = [tensor for head in network.heads.kept for tensor in (*head.parameters(), *head.buffers())]
+    private = [tensor for own in network._private for tensor in own.values()]
+    of_head = {id(parameter) for parameter in network.heads.live.parameters()}
+    trained = [p for p in network.module.parameters() if p.requires_grad or id(p) in of_head]
+    return (
+        _size("maskable weights", weights),
+        _size("owner maps", owners, n_owner_bits),
+        _size("biases, norms and buffers as they are now", rest),
+        _size("those of finished tasks", private),
+        _size("heads of finished tasks", heads),
+        _size("optimizer, while it trains", _states(training, trained)),
+    )
+
+
+def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None) -> Size:
+    held = list(tensors)
+    n, n_bytes = sum(t.numel() for t in held), sum(t.numel() * t.element_size() for t in held)
+    return Size(part=part, n=n, n_bytes=n_bytes, n_least_bits=n_least_bits or (8 * n_bytes // n if n else 0))
+
+
+def _states(training: Training, trained: list[nn.Parameter]) -> list[Tensor]:
+    """Give what an optimizer holds beside the parameters, once it has taken a step."""
+    copies = [nn.Parameter(torch.zeros_like(parameter)) for parameter in trained]
+    optimizer = training.make_optimizer(copies)
+    for parameter in copies:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]

@@ -1,0 +1,234 @@
+"""What a task's predictions are computed by, as a module of its own: plain, or without what has no effect."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from daynight.engines import blueprint
+from daynight.engines.blueprint import Part
+from daynight.errors import ExportError
+from daynight.network import MaskedNetwork
+
+#: How far the outputs of a compact module may be from those of the whole, in units of the largest output (or 1).
+TOLERANCE = 1e-6
+
+
+def plain(network: MaskedNetwork, task: int) -> nn.Module:
+    """Give a copy of the module that computes what a task does, and no more; in evaluation mode.
+
+    Args:
+        network: The network, between days.
+        task: Index of a finished task.
+    """
+    with network.heads.lent(network.heads.alone(task)):
+        module = copy.deepcopy(network.module)
+    own = dict(module.named_parameters()) | dict(module.named_buffers())
+    heads = tuple(f"{alias}." for alias in network.anatomy.heads)
+    with torch.no_grad():
+        for name, tensor in network.seen_by(task).items():
+            if not name.startswith(heads):
+                own[name].copy_(tensor)
+    return module.eval().requires_grad_(False)
+
+
+def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Module:
+    """Leave out the units, channels and inputs of a module that have no effect on its outputs.
+
+    A unit whose inputs are all left out gives the same for every input: that goes into the biases of what reads it. A
+    module is made smaller as far as it is a chain of linear and convolution layers and of what computes unit by unit;
+    what is not remains.
+
+    Args:
+        module: In evaluation mode, and without gradients.
+        layers: Names of its linear and convolution layers.
+        inputs: Some inputs (batch, ...), as it reads them.
+
+    Returns:
+        A module with the same outputs but for rounding.
+
+    Raises:
+        ExportError: If its outputs for `inputs` are others.
+    """
+    parts = blueprint.chain(module, layers, inputs)
+    if parts is None:
+        return module
+    found = nn.Sequential(*_Compaction(parts, inputs).parts).eval().requires_grad_(False)
+    check_equal("the compact form", found(inputs), module(inputs), TOLERANCE)
+    return found
+
+
+def check_equal(what: str, outputs: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Compare outputs with those that are expected.
+
+    Args:
+        what: Names it in the error.
+        outputs: (batch, n_outputs).
+        expected: (batch, n_outputs).
+        tolerance: How far they may be apart, in units of the largest that is expected, or of 1 if that is less.
+
+    Raises:
+        ExportError: If they are further apart, or of other shapes.
+    """
+    if outputs.shape != expected.shape:
+        raise ExportError(f"{what} gives outputs of the shape {tuple(outputs.shape)}, not {tuple(expected.shape)}.")
+    error = float((outputs - expected).abs().max())
+    allowed = tolerance * max(1.0, float(expected.abs().max()))
+    if not error <= allowed:
+        raise ExportError(
+            f"{what} gives outputs that are up to {error:.2g} from those of the agent, above {allowed:.2g}."
+        )
+
+
+class Pick(nn.Module):
+    """Gives some of the units, or channels, of its inputs.
+
+    Args:
+        index: int64, which.
+    """
+
+    index: Tensor
+
+    def __init__(self, index: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("index", index)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, units, ...) to those picked (batch, n, ...)."""
+        return torch.index_select(inputs, 1, self.index)
+
+
+class _Compaction:
+    """Goes through a chain: backward for what is read, and forward for what is the same for every input.
+
+    Args:
+        parts: The chain.
+        inputs: Some inputs (batch, ...), which tell how many units there are between the parts.
+
+    Attributes:
+        parts: What is left of it.
+    """
+
+    def __init__(self, parts: Sequence[Part], inputs: Tensor) -> None:
+        self._chain, self.parts = parts, list[nn.Module]()
+        sizes = [inputs.shape[1]]
+        for part in parts:
+            inputs = part.module(inputs)
+            sizes.append(inputs.shape[1])
+        self._sizes, self._read = sizes, _read(parts, sizes)
+        given, constant = torch.arange(sizes[0]), torch.zeros(sizes[0])
+        for index, part in enumerate(parts):
+            if _is_layer(part):
+                given, constant = self._layer(index, part.module, given, constant)
+            elif part.kind == "flatten":
+                per = sizes[index + 1] // sizes[index]
+                given = (given[:, None] * per + torch.arange(per)).reshape(-1)
+                constant = constant.repeat_interleave(per)
+                self.parts.append(nn.Flatten())
+            elif part.kind == "other":
+                given, constant = torch.arange(sizes[index + 1]), torch.zeros(sizes[index + 1])
+                self.parts.append(part.module)
+            else:
+                constant = _passed(part, constant)
+                if part.kind != "dropout":
+                    self.parts.append(nn.ReLU() if part.kind == "relu" else part.module)
+
+    def _layer(self, index: int, layer: Any, given: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+        """Make a layer smaller.
+
+        Args:
+            index: Its place in the chain.
+            layer: A linear layer or a convolution.
+            given: int64, the units before it that are there.
+            constant: (units before it), what those always are that are not there.
+
+        Returns:
+            The same for the units after it.
+        """
+        weight = layer.weight
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
+        is_absent = torch.ones(weight.shape[1], dtype=torch.bool)
+        is_absent[given] = False
+        of_absent = weight[:, is_absent].flatten(2).sum(2) if weight.dim() > 2 else weight[:, is_absent]
+        bias = bias + of_absent @ constant[is_absent].to(weight)
+        reads = weight[:, given].flatten(2).any(2) if weight.dim() > 2 else weight[:, given] != 0
+        is_constant = ~reads.any(1) & self._folds(index, bias)
+        kept = torch.nonzero(self._read[index + 1] & ~is_constant)[:, 0]
+        kept = torch.arange(1) if not len(kept) else kept
+        used = torch.nonzero(reads[kept].any(0))[:, 0]
+        used = torch.arange(1) if not len(used) else used
+        if len(used) < len(given):
+            self.parts.append(Pick(used))
+        self.parts.append(_smaller(layer, weight[kept][:, given[used]], bias[kept]))
+        return kept, torch.where(self._read[index + 1], bias, 0)
+
+    def _folds(self, index: int, values: Tensor) -> Tensor:
+        """Tell of which units after a layer, if they always have these values, what reads them can do without.
+
+        A padded convolution sees zeros beyond the border, so that only a unit that is zero has the same effect
+        everywhere.
+        """
+        only_zero = False
+        for part in self._chain[index + 1 :]:
+            if part.kind == "other":
+                break
+            only_zero |= bool(_padding(part.module))
+            if _is_layer(part):
+                return (values == 0) if only_zero else torch.ones_like(values, dtype=torch.bool)
+            if part.kind == "flatten":
+                continue
+            values = _passed(part, values)
+        return torch.zeros_like(values, dtype=torch.bool)
+
+
+def _is_layer(part: Part) -> bool:
+    return part.kind in ("linear", "convolution")
+
+
+def _read(parts: Sequence[Part], sizes: Sequence[int]) -> list[Tensor]:
+    """Tell before each part, and at the end, which units are read."""
+    read = [torch.ones(sizes[-1], dtype=torch.bool)]
+    for index in range(len(parts) - 1, -1, -1):
+        part, after = parts[index], read[0]
+        if _is_layer(part):
+            weight: Any = part.module.weight
+            before = (weight[after] != 0).flatten(2).any(2).any(0) if weight.dim() > 2 else weight[after].any(0)
+        elif part.kind == "flatten":
+            before = after.view(sizes[index], -1).any(1)
+        else:
+            before = torch.ones(sizes[index], dtype=torch.bool) if part.kind == "other" else after
+        read.insert(0, before)
+    return read
+
+
+def _passed(part: Part, values: Tensor) -> Tensor:
+    """Give what comes of units that always have these values; a pool leaves them as they are."""
+    if part.kind == "relu":
+        return values.relu()
+    return part.module(values) if type(part.module) in blueprint.UNITWISE else values
+
+
+def _padding(module: nn.Module) -> Any:
+    """Give what a module adds at the borders, if anything."""
+    padding = getattr(module, "padding", 0)
+    if isinstance(padding, str):
+        return padding != "valid"
+    return any(padding) if isinstance(padding, tuple) else padding
+
+
+def _smaller(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
+    """Make a layer like another one, with other weights (outputs, inputs, ...) and biases (outputs,)."""
+    n_outputs, n_inputs = weight.shape[:2]
+    if isinstance(layer, nn.Linear):
+        made: Any = nn.Linear(n_inputs, n_outputs, dtype=weight.dtype)
+    else:
+        same = {name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+        made = type(layer)(n_inputs, n_outputs, **same, dtype=weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        made.bias.copy_(bias)
+    return made  # type: ignore[no-any-return]
