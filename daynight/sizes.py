@@ -18,20 +18,20 @@ class Size:
 
     Attributes:
         part: What it is.
-        n: How many numbers it holds.
+        n_numbers: How many numbers it holds.
         n_bytes: Bytes that they take in memory.
         n_least_bits: Bits that each needs at least, as far as that is less.
     """
 
     part: str
-    n: int
+    n_numbers: int
     n_bytes: int
     n_least_bits: int
 
     @property
     def n_least_bytes(self) -> int:
         """Bytes that it would take with no more bits than needed."""
-        return -(-self.n * self.n_least_bits // 8)
+        return -(-self.n_numbers * self.n_least_bits // 8)
 
 
 def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
@@ -65,7 +65,7 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
 def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None) -> Size:
     held = list(tensors)
     n, n_bytes = sum(t.numel() for t in held), sum(t.numel() * t.element_size() for t in held)
-    return Size(part=part, n=n, n_bytes=n_bytes, n_least_bits=n_least_bits or (8 * n_bytes // n if n else 0))
+    return Size(part=part, n_numbers=n, n_bytes=n_bytes, n_least_bits=n_least_bits or (8 * n_bytes // n if n else 0))
 
 
 def _states(training: Training, trained: list[nn.Parameter]) -> list[Tensor]:

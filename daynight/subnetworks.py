@@ -76,7 +76,7 @@ def check_equal(what: str, outputs: Tensor, expected: Tensor, tolerance: float) 
     """
     if outputs.shape != expected.shape:
         raise ExportError(f"{what} gives outputs of the shape {tuple(outputs.shape)}, not {tuple(expected.shape)}.")
-    error = float((outputs - expected).abs().max())
+    error = float((outputs - expected).detach().abs().max())
     allowed = tolerance * max(1.0, float(expected.abs().max()))
     if not error <= allowed:
         raise ExportError(

@@ -19,16 +19,16 @@ def test_sizes_are_counted_by_hand(optimizer, n_states):
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=training)
     Clock(agent, toy_stream(3), policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run(until=2)
     weights, owners, now, private, heads, states = agent.sizes()
-    assert (weights.n, weights.n_bytes, weights.n_least_bits) == (6 * 8 + 8 * 8, 4 * 112, 32)
-    assert (owners.n, owners.n_bytes, owners.n_least_bits, owners.n_least_bytes) == (112, 2 * 112, 2, 28)
-    assert (now.n, private.n) == (16, 2 * 16)
-    assert heads.n == 2 * (8 + 1) * 2
-    assert states.n == n_states  # of 112 weights, 16 biases and 18 numbers of the head
+    assert (weights.n_numbers, weights.n_bytes, weights.n_least_bits) == (6 * 8 + 8 * 8, 4 * 112, 32)
+    assert (owners.n_numbers, owners.n_bytes, owners.n_least_bits, owners.n_least_bytes) == (112, 2 * 112, 2, 28)
+    assert (now.n_numbers, private.n_numbers) == (16, 2 * 16)
+    assert heads.n_numbers == 2 * (8 + 1) * 2
+    assert states.n_numbers == n_states  # of 112 weights, 16 biases and 18 numbers of the head
 
 
 def test_sizes_before_the_first_day():
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3))
     sizes = {size.part: size for size in agent.sizes()}
-    assert sizes["heads of finished tasks"].n == 0
+    assert sizes["heads of finished tasks"].n_numbers == 0
     assert sizes["heads of finished tasks"].n_least_bytes == 0
     assert sizes["owner maps"].n_least_bits == 1
