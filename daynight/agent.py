@@ -187,9 +187,9 @@ class Agent(Knowledge):
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
 
-        A night that was interrupted, or whose policy broke a rule on the way, stays open at its last
-        finished cycle. Call this again to sleep on within what is left of the night's budget, or call
-        `finish_night`.
+        A night that was interrupted, in which something went wrong, or whose policy broke a rule on the way, is as it
+        was at the end of its last finished cycle, or at dusk, and stays open. Call this again to sleep on within what
+        is left of the night's budget, or call `finish_night`.
 
         Args:
             policy: Lays the night out.

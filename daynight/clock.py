@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from daynight import checks
+from daynight import checks, interrupts
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.errors import SettingError
@@ -148,7 +148,7 @@ class Clock:
         return twin
 
     def run(self, until: int | None = None) -> History:
-        """Live day after day.
+        """Live day after day. A request to terminate (SIGTERM) ends it as Ctrl-C does, with SystemExit.
 
         Args:
             until: Stop before this day, counted from 0; None is the stream's end.
@@ -162,9 +162,10 @@ class Clock:
         hooks = list(self._hooks)
         try:
             self._hooks += [bar] if bar else []
-            while self.agent.day < end:
-                self.step()
-            self._catch_up()
+            with interrupts.terminable():
+                while self.agent.day < end:
+                    self.step()
+                self._catch_up()
         finally:
             self._hooks = hooks
             if bar:

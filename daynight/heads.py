@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -205,3 +205,20 @@ def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Give a module's parameters and buffers, without their gradients, by their names behind a prefix."""
     found = dict(module.named_parameters()) | dict(module.named_buffers())
     return {prefix + name: tensor.detach() for name, tensor in found.items()}
+
+
+def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Compare a network's tensors with those that were saved of one.
+
+    Raises:
+        NetworkError: If one is missing, left over, or of another shape or type.
+    """
+    for name in sorted(own.keys() ^ saved.keys()):
+        has, lacks = ("the network", "what was saved") if name in own else ("what was saved", "the network")
+        raise NetworkError(f"{has} has {name}, which {lacks} has not. Give the network that was saved.")
+    for name, tensor in own.items():
+        if (tensor.shape, tensor.dtype) != (saved[name].shape, saved[name].dtype):
+            raise NetworkError(
+                f"{name} is {tuple(tensor.shape)} of {tensor.dtype} in the network, and was saved as "
+                f"{tuple(saved[name].shape)} of {saved[name].dtype}. Give the network that was saved."
+            )

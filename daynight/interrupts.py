@@ -1,30 +1,54 @@
-"""Ctrl-C, put off where half of something would be worse than none."""
+"""Ctrl-C and the request to terminate: put off where half of something would be worse than none."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
+
+#: What asks a program to stop, and lets it.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Let a block end before an interrupt (SIGINT) that comes in it is heard.
+    """Let a block end before an interrupt (SIGINT, SIGTERM) that comes in it is heard.
 
     For short blocks that write what belongs together. Signals are heard by the main thread alone, so in another
     there is nothing to put off; nor is there where somebody else hears them outside of Python.
     """
-    handler = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
-    if not callable(handler):
-        yield
-        return
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        found = {number: signal.getsignal(number) for number in SIGNALS}
+        handlers = {number: handler for number, handler in found.items() if callable(handler)}
     came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append((number, frame)))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if came:
-            handler(*came[0])
+            handlers[came[0][0]](*came[0])
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Turn a request to terminate (SIGTERM) that comes in a block into SystemExit, where nobody else hears it.
+
+    By default Python ends at once, without a chance to leave things in order.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

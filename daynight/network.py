@@ -15,7 +15,7 @@ from torch.func import functional_call
 from daynight import checks, interrupts
 from daynight.anatomy import Exclude, dissect, redrawn
 from daynight.errors import NetworkError
-from daynight.heads import Heads, MakeHead, tensors_of
+from daynight.heads import Heads, MakeHead, check_alike, tensors_of
 
 #: What an owner map holds for a weight that no task owns.
 FREE = -1
@@ -125,9 +125,8 @@ class MaskedNetwork:
 
     def n_private(self, task: int) -> int:
         """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
-        head = self.heads.of(task)
-        tensors = (*head.parameters(), *head.buffers(), *self._private_of(task).values())
-        return sum(tensor.numel() for tensor in tensors)
+        own = [*tensors_of(self.heads.of(task)).values(), *self._private_of(task).values()]
+        return sum(tensor.numel() for tensor in own)
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int) -> None:
@@ -171,6 +170,22 @@ class MaskedNetwork:
                     self._pruned[name] = torch.where(dropped, self.weights[name], before)
                 self.weights[name].masked_fill_(dropped, 0)
             self.owners[name][dropped] = FREE
+
+    def mark(self) -> Callable[[], None]:
+        """Give a function that puts back what a night may change, as it is now."""
+        assert self._is_day
+        kept = {name for name, parameter in self.module.named_parameters() if not parameter.requires_grad}
+        then = _copies({name: tensor for name, tensor in tensors_of(self.module).items() if name not in kept})
+        owners, pruned = _copies(self.owners), dict(self._pruned)
+
+        @interrupts.deferred()
+        def put_back() -> None:
+            now = tensors_of(self.module)
+            for name, tensor in then.items():
+                now[name].copy_(tensor)
+            self.owners, self._pruned = owners, pruned
+
+        return put_back
 
     def learnt(self) -> dict[str, Tensor]:
         """Give copies of all that the day trains, by name."""
@@ -218,15 +233,12 @@ class MaskedNetwork:
     def trainables(self) -> list[Trainable]:
         """Give the parameters that the task of the day may move."""
         assert self._is_day
-        by_id = {id(weight): name for name, weight in self.weights.items()}
-        movable = self.movable()
-        found = []
+        movable, found = self.movable(), []
+        masks = {id(weight): movable[name] for name, weight in self.weights.items()}
         for parameter in self.module.parameters():
-            if not parameter.requires_grad:
-                continue
-            name = by_id.get(id(parameter))
-            mask = None if name is None else movable[name]
-            found.append(Trainable(parameter, None if mask is None or bool(mask.all()) else mask))
+            mask = masks.get(id(parameter))
+            if parameter.requires_grad:
+                found.append(Trainable(parameter, None if mask is None or bool(mask.all()) else mask))
         return found
 
     @contextlib.contextmanager
@@ -280,28 +292,16 @@ class MaskedNetwork:
         assert not self.n_tasks
         if any(name.startswith("pruned.") for name in state):
             self._pruned = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        self.owners = {
-            name: owners.to(state[f"owners.{name}"].dtype) if f"owners.{name}" in state else owners
-            for name, owners in self.owners.items()
-        }
+        for name, owners in self.owners.items():
+            self.owners[name] = owners.to(state.get(f"owners.{name}", owners).dtype)
         for n in n_outputs:
             self.heads.put(self.heads.for_day(n))
             self.heads.keep()
             self._private.append(_copies(self._private_of(self.n_tasks)))
         own = self.state()
-        for name in sorted(own.keys() ^ state.keys()):
-            lacks = "the network has" if name in own else "what was saved has"
-            other = "what was saved has not" if name in own else "the network has not"
-            raise NetworkError(f"{lacks} {name}, which {other}. Give the network that was saved.")
+        check_alike(own, state)
         for name, tensor in own.items():
-            if (tensor.shape, tensor.dtype) != (state[name].shape, state[name].dtype):
-                raise NetworkError(
-                    f"{name} is {tuple(tensor.shape)} of {tensor.dtype} in the network, and was saved as "
-                    f"{tuple(state[name].shape)} of {state[name].dtype}. Give the network that was saved."
-                )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+            tensor.copy_(state[name])
 
     def visible(self, name: str, task: int) -> Tensor:
         """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.

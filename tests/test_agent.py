@@ -209,7 +209,8 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
     def look(event):
         if event.phase in ("wake", "rem"):
             day = agent._today
-            parts = (day, day.lesson, day.lesson._held[0], day.lesson._optimization, day._batches, day._ledger)
+            night = () if day._sleep is None else (day._sleep, day._sleep._batches, day._sleep.ledger)
+            parts = (day, day.lesson, day.lesson._held[0], day.lesson._optimization, day._batches, *night)
             known.extend(weakref.ref(item) for item in parts if item is not None)
 
     try:

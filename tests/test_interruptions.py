@@ -137,13 +137,11 @@ def test_day_that_has_gone_wrong_is_abandoned_and_lived_again(day, settings):
         assert torch.equal(agent.predict(inputs, index), stays.predict(inputs, index))
 
 
-def test_night_that_has_gone_wrong_is_not_sealed():
-    agent = make_agent()
-    agent.wake(toy_stream(1)[0], Epochs(1))
-    agent.training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37))
-    agent._today.lesson._training = agent.training
-    with pytest.raises(TrainingError, match=r"day 0, rem, cycle 0: .*Call abandon_day"):
-        agent.sleep(OneShot(), Steps(1))
+def test_wake_that_has_gone_wrong_is_not_sealed():
+    agent = make_agent(training=Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37)))
+    with pytest.raises(TrainingError, match=r"day 0, wake: .*Call abandon_day"):
+        agent.wake(toy_stream(1)[0], Epochs(1))
+    agent._today.is_woken = True
     with pytest.raises(TrainingError, match="not finite"):
         agent.finish_night()
     agent.abandon_day()

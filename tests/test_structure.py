@@ -47,6 +47,7 @@ FLOORS = [
         "lesson",
         "selection",
         "rehearsal",
+        "sleep",
         "day",
         "sizes",
         "subnetworks",
