@@ -153,6 +153,8 @@ class Agent(Knowledge):
             DataError, NetworkError, CapacityError: See `check`.
         """
         checks.function("on_event", on_event)
+        checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
+        shares = [share_of_wake(share) for share in remember]
         if self.phase in ("dusk", "night"):
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
@@ -169,7 +171,7 @@ class Agent(Knowledge):
             raise StateError(
                 f"the wake of day {self.day} was interrupted and goes on only with its task, {self._today.task.name!r}."
             )
-        self._today.wake(budget, on_event, [share_of_wake(share) for share in remember])
+        self._today.wake(budget, on_event, shares)
 
     def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
         """Give the snapshot at dusk of the night after `task`, for `SleepPolicy.plan`.

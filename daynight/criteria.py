@@ -6,6 +6,7 @@ Write your own as one function of a `Layer`, and hand it to ``Agent(criterion=..
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class Layer:
 
     Args:
         name: Of the layer.
-        weight: Its weights: floating point, any shape. What is pruned already is zero.
+        weight: Its weights, a copy: floating point, any shape. What is pruned already is zero.
         start: Gives the weights as they were when the day began, same shape.
         gradient: Gives the gradient of the mean training loss, same shape.
         generator: Draws random numbers, on the CPU; named by seed, day and cycle.
@@ -100,7 +101,29 @@ def needs(criterion: Criterion) -> frozenset[str]:
         scores = criterion(layer)
     except Exception as error:
         raise SettingError(f"criterion failed on a layer of 2 x 3 weights: {error!r}") from error
+    checked(criterion, scores, torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]]), "a layer of 2 x 3 weights")
+    return frozenset(asked)
+
+
+def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Tensor:
+    """Give the scores of a layer, if they are such.
+
+    Args:
+        criterion: Gave them.
+        scores: What it gave.
+        weight: The layer's weights.
+        where: Names the layer.
+
+    Raises:
+        SettingError: If it is not a floating-point number for each weight, or one is not finite although weights are.
+    """
+    name = getattr(criterion, "__name__", repr(criterion))
     if not isinstance(scores, Tensor) or scores.shape != weight.shape or not scores.is_floating_point():
         what = f"{scores.dtype} {tuple(scores.shape)}" if isinstance(scores, Tensor) else repr(scores)
-        raise SettingError(f"criterion must give a floating-point score for each weight, and gave {what} for (2, 3).")
-    return frozenset(asked)
+        raise SettingError(
+            f"criterion {name} must give a floating-point score for each weight, and for {where}, of the shape "
+            f"{tuple(weight.shape)}, gave {what}."
+        )
+    if not bool(torch.isfinite(scores).all()) and bool(torch.isfinite(weight).all()):
+        raise SettingError(f"criterion {name} gives scores that are not finite for {where}, whose weights are.")
+    return scores

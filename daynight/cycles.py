@@ -105,7 +105,7 @@ class GradualPruning(_Laid):
 
     Args:
         n: Number of prunes, 1 or more. The first is at dusk, and the others follow at equal distances.
-        last: Share of the night that the last REM takes, 0 to 1.
+        last: Share of the night that the last REM takes, 0 to 1; with one prune it takes all.
         density: How the density falls from prune to prune: `cubic`, `constant_share`, `equal_number` or one of your
             own.
         rate: How the learning rate goes over each REM; see `daynight.Cycle`, and `daynight.Rated` for one over the

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from daynight.capacity import Capacity
@@ -168,10 +169,11 @@ class Day:
 
     @contextlib.contextmanager
     def _timed(self, ledger: Ledger) -> Iterator[None]:
-        began = time.perf_counter()
+        began, has_gradients = time.perf_counter(), torch.is_grad_enabled()
         try:
             ledger.resume()
             yield
         finally:
+            torch.set_grad_enabled(has_gradients)  # which Ctrl-C within PyTorch's own code may have left off
             ledger.pause()
             self._seconds += time.perf_counter() - began

@@ -12,8 +12,10 @@ import attrs
 
 from daynight import checks
 from daynight.errors import SettingError
-from daynight.schedule import MAX_BUDGET, Budget, Ledger, price_of
+from daynight.schedule import MAX_BUDGET, TOLERANCE, Budget, Ledger, price_of
 
+#: Times closer than this many seconds are the same: the wall clock tells microseconds.
+_SAME = 2e-6
 #: Weight of the last step in the running mean of their durations.
 _NEWEST = 0.1
 
@@ -58,7 +60,7 @@ class TimeLedger(Ledger):
         self.price = price_seconds / seconds if seconds else (math.inf if price_seconds else 0.0)
         self.spent_steps = self.n_prunes = 0
         self.longest = {"step": 0.0, "prune": 0.0, "other": 0.0}
-        self._timer = timer
+        self._timer, self._latest = timer, -math.inf
         self._step_seconds: float | None = None  # a running mean
         self._preparing_seconds = 0.0  # the most that a first step after a prune has taken
         self._is_prepared = False
@@ -70,7 +72,7 @@ class TimeLedger(Ledger):
     @property
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
-        running = 0.0 if self._since is None else self._timer.now() - self._since
+        running = 0.0 if self._since is None else self._now() - self._since
         return self._before + running + self.n_prunes * self.price_seconds
 
     @property
@@ -80,13 +82,13 @@ class TimeLedger(Ledger):
 
     def resume(self) -> None:
         """Let time pass."""
-        self._since = self._mark = self._timer.now()
+        self._since = self._mark = self._now()
         self._is_prepared = False
 
     def pause(self) -> None:
         """Stop the time."""
         if self._since is not None:
-            self._before += self._timer.now() - self._since
+            self._before += self._now() - self._since
             self._since = None
 
     def note_step(self) -> None:
@@ -119,7 +121,7 @@ class TimeLedger(Ledger):
 
     def allows(self, what: str) -> bool:
         """Tell whether there is time left for one more piece of work, as long as the longest of its kind."""
-        return self.seconds - self.elapsed_seconds >= self.longest[what]
+        return self.seconds - self.elapsed_seconds >= self.longest[what] - _SAME
 
     def reached(self, share: float) -> bool:
         """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
@@ -127,7 +129,7 @@ class TimeLedger(Ledger):
         ahead = step if self._is_prepared else max(step, self._preparing_seconds)
         left = share * self.seconds - self.elapsed_seconds
         # A share within the night ends at the step that is nearest to it, and the night before it is over.
-        return left <= 0 or left < (ahead if share >= 1 else ahead / 2)
+        return left <= _SAME or left < (ahead if share >= 1 - TOLERANCE else ahead / 2) - _SAME
 
     def steps_until(self, share: float) -> int | None:
         """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
@@ -136,8 +138,18 @@ class TimeLedger(Ledger):
         left = share * self.seconds - self.elapsed_seconds
         return max(0, int(min(left / self._step_seconds, MAX_BUDGET))) if self._step_seconds else MAX_BUDGET
 
-    def _lap(self, what: str, more: float = 0.0) -> float:
+    def _now(self) -> float:
         now = self._timer.now()
+        if isinstance(now, bool) or not isinstance(now, int | float) or not self._latest <= now < math.inf:
+            raise SettingError(
+                f"{self._timer!r}: now() must give seconds that never run backward, and gave {now!r} after "
+                f"{self._latest!r}."
+            )
+        self._latest = float(now)
+        return self._latest
+
+    def _lap(self, what: str, more: float = 0.0) -> float:
+        now = self._now()
         seconds, self._mark = now - self._mark + more, now
         self.longest[what] = max(self.longest[what], seconds)
         if what != "other":
@@ -155,14 +167,15 @@ class DeadlineLedger(TimeLedger):
     """
 
     def __init__(self, deadline: datetime.datetime, price_seconds: float, timer: Timer) -> None:
-        super().__init__(max(0.0, (deadline - timer.wall()).total_seconds()), price_seconds, timer)
-        self.deadline = deadline
+        left = (deadline - timer.wall()).total_seconds()
+        super().__init__(max(0.0, left), price_seconds, timer)
+        self.deadline, self._missed_by = deadline, max(0.0, -left)
 
     @property
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
         left = (self.deadline - self._timer.wall()).total_seconds()
-        return self.seconds - left + self.n_prunes * self.price_seconds
+        return self.seconds - left - self._missed_by + self.n_prunes * self.price_seconds
 
 
 def _seconds(n: Any) -> float:
@@ -237,6 +250,8 @@ class Until(Budget):
 
     def _next(self) -> datetime.datetime:
         now = self.timer.wall()
+        if not isinstance(now, datetime.datetime) or now.tzinfo is None:
+            raise SettingError(f"{self.timer!r}: wall() must give date and time with a time zone, not {now!r}.")
         hour, minute = map(int, self.when.split(":"))
         due = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
         if due <= now:

@@ -149,7 +149,8 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     Raises:
         DataError: If there are no cycles, or one's density is no number.
     """
-    if not cycles or not all(isinstance(cycle.keep, float) for cycle in cycles):
+    given = list(cycles) if isinstance(cycles, Sequence) and not isinstance(cycles, str) else []
+    if not given or not all(isinstance(cycle, Cycle) and isinstance(cycle.keep, float) for cycle in given):
         raise DataError(
             f"plots.plan draws cycles with densities as numbers, as policy.plan(night) gives, not {cycles!r}."
         )

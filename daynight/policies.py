@@ -11,11 +11,13 @@ import attrs
 
 from daynight import checks
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
-from daynight.rates import Rate
+from daynight.rates import Rate, factor_of
 from daynight.schedule import TOLERANCE, Cycle, Density, Night, share_of_wake
 
 #: More cycles than this in one night are taken for a policy that never ends.
 MAX_CYCLES = 100_000
+#: Cycles on end that do nothing, of which more are taken for a loop that does not end.
+MAX_IDLE = 100
 
 
 class SleepPolicy(abc.ABC):
@@ -123,7 +125,10 @@ class ExplicitCycles(SleepPolicy):
                 "ExplicitCycles: cycles must be several, such as [1, 2, 4] or [(0.2, 0.3), ('dawn', 0.7)], not "
                 f"{cycles!r}."
             )
-        given = list(cycles)
+        try:
+            given = list(cycles)
+        except TypeError as error:
+            raise SettingError(f"ExplicitCycles: cycles cannot be gone through: {error}. Give a list.") from error
         if not given:
             raise SettingError("ExplicitCycles: give at least one cycle.")
         self.relative_lengths: tuple[float, ...] = ()
@@ -209,6 +214,7 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         PolicyError: At the first cycle that breaks a rule of the night, or that the policy fails to yield.
     """
     script: Generator[Cycle, Night, None] | None = None
+    n_idle = 0
     while True:
         try:
             if script is None:
@@ -223,7 +229,13 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         except Exception as error:
             reason = str(error) if isinstance(error, DaynightError) else f"{type(error).__name__}: {error}"
             raise PolicyError(f"{_where(policy, night)}: {reason}") from error
-        night = yield _checked(policy, cycle, night)
+        checked = _checked(policy, cycle, night)
+        n_idle = n_idle + 1 if checked.length == 0 and checked.keep == night.density else 0
+        if n_idle > MAX_IDLE:
+            raise PolicyError(
+                f"{_where(policy, night)}: {n_idle:,} cycles on end neither prune nor last. Does its loop end?"
+            )
+        night = yield checked
 
 
 def advance(script: Generator[Cycle, Night, None], night: Night) -> Cycle | None:
@@ -290,21 +302,16 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
     if total > 1 + TOLERANCE:
         raise PolicyError(
             f"{where}: overspends: its cycles would take {total:.6g} of the night's budget. Lengths are "
-            "shares of the whole night and sum to at most 1."
+            "shares of the whole night and sum to at most 1"
+            + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
         )
     return attrs.evolve(cycle, keep=keep)
 
 
 def _check_rate(rate: Rate, where: str) -> None:
-    """Refuse a learning-rate shape that gives no factor somewhere."""
-    for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.5, 0.5), (1.0, 1.0)):
-        try:
-            checks.finite("a factor of the learning rate", rate(share, cut), least=0)
-        except Exception as error:
-            raise PolicyError(
-                f"{where}: its rate must give a number from 0 up for a share of the REM and for how much the prune has "
-                f"cut, and for {share:g} and {cut:g} it fails: {error}"
-            ) from error
+    """Refuse a learning-rate shape that gives no factor in some places; elsewhere it is when it comes to that."""
+    for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.25, 0.5), (0.5, 0.5), (0.75, 0.5), (1.0, 1.0)):
+        factor_of(rate, share, cut, where)
 
 
 def _listens(script: Generator[Cycle, Night, None]) -> bool:

@@ -14,12 +14,36 @@ from typing import Any
 import attrs
 
 from daynight import checks
+from daynight.errors import PolicyError
 
 Rate = Callable[[float, float], float]
 
 
+def factor_of(rate: Rate, share: float, cut: float, where: str) -> float:
+    """Give the factor of the learning rate at a share of a REM.
+
+    Raises:
+        PolicyError: If it is no number from 0 up.
+    """
+    try:
+        return checks.finite("a factor of the learning rate", rate(share, cut), least=0)
+    except Exception as error:
+        raise PolicyError(
+            f"{where}: its rate must give a number from 0 up for a share of the REM and for how much the prune has "
+            f"cut, and for {share:g} and {cut:g} it fails: {error}"
+        ) from error
+
+
 def _factor(value: Any) -> float:
     return checks.finite("a factor of the learning rate", value, least=0)
+
+
+def _pruned(value: Any) -> float:
+    return checks.share("AdaptiveLinear: pruned", checks.positive("AdaptiveLinear: pruned", value))
+
+
+def _least(value: Any) -> float:
+    return checks.share("AdaptiveLinear: least", value)
 
 
 @attrs.frozen
@@ -74,10 +98,10 @@ class AdaptiveLinear:
             before.
     """
 
-    pruned: float = attrs.field(converter=_factor)
-    least: float = attrs.field(default=0.0, converter=_factor)
+    pruned: float = attrs.field(converter=_pruned)
+    least: float = attrs.field(default=0.0, converter=_least)
 
     def __call__(self, share: float, cut: float) -> float:
         """Give the factor at a share of the REM, after a prune that has cut so much."""
-        start = max(cut / math.sqrt(self.pruned) if self.pruned else 0.0, self.least)
+        start = max(cut / math.sqrt(self.pruned), self.least)
         return min(1.0, start) * (1 - share)

@@ -210,9 +210,9 @@ class Cycle:
         rate: How the learning rate goes over the REM: a function of the share of it that is over and of how much the
             NREM has cut, both from 0 to 1, to a factor for the optimizer's learning rate (see `daynight.rates`). None
             leaves it as `Training` has it; with one, ``Training(scheduler=...)`` is not asked.
-        rewind: Share of the wake, 0 to 1, to whose weights those that survive the NREM return before the REM, with all
-            else that the day trains; 1 is dusk. None leaves them. A policy that reacts says so beforehand, in
-            `SleepPolicy.rewinds`.
+        rewind: Share of the wake, 0 to 1, to whose weights those that survive the NREM return before the REM (if there
+            is one), with all else that the day trains; 1 is dusk. None leaves them. A policy that reacts says so
+            beforehand, in `SleepPolicy.rewinds`.
     """
 
     keep: Density = attrs.field(converter=_density)
@@ -242,7 +242,7 @@ class Night:
 
     Attributes:
         day: Index of the day, from 0.
-        budget: What the night may spend.
+        budget: What the night may spend; its kind and settings differ, so read `left`, `n_steps` and `price` instead.
         n_steps: The budget in optimizer steps; None in a budget of time.
         steps_per_epoch: Optimizer steps in one epoch of the day's task.
         density: Fraction of the weights available at dusk that is kept now; 1 at dusk.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import attrs
 from torch import Tensor
 
-from daynight import pruning
+from daynight import criteria, pruning
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, Layer
 from daynight.lesson import Lesson
@@ -41,9 +41,11 @@ class Selection:
     def _scores(self) -> dict[str, Tensor]:
         gradients, scores = functools.cache(self.lesson.gradients), {}
         for name, weight in self.network.weights.items():
+            # Copies, which a criterion may write to.
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
             generator = self.lesson.generator("prune", self.cycle, name)
-            scores[name] = self.criterion(Layer(name, weight.detach(), start, gradient, generator))
+            layer = Layer(name, weight.detach().clone(), start, gradient, generator)
+            scores[name] = criteria.checked(self.criterion, self.criterion(layer), weight, f"layer {name!r}")
         return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,8 +66,8 @@ class Selection:
 
 
 def _at(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    return tensors[name]
+    return tensors[name].clone()
 
 
 def _from(tensors: Callable[[], Mapping[str, Tensor]], name: str) -> Tensor:
-    return tensors()[name]
+    return tensors()[name].clone()

@@ -19,8 +19,8 @@ from daynight.history import Hook, Progress, Record
 from daynight.lesson import Lesson
 from daynight.network import FREE, MaskedNetwork
 from daynight.policies import SleepPolicy, advance, check_end, follow, paced, planned, remembered
-from daynight.rates import Rate
-from daynight.schedule import Cycle, Ledger, Night
+from daynight.rates import Rate, factor_of
+from daynight.schedule import TOLERANCE, Cycle, Ledger, Night
 from daynight.selection import Selection
 from daynight.training import Training
 
@@ -85,9 +85,10 @@ class Sleep:
         self._lesson.rest()
         is_live = plan is None or self._timed is None
         script = follow(policy, self.night) if is_live else paced(plan or (), self.night, planned_left)
-        cycle, has_to_end = next(script, None), False
+        cycle, has_to_end, takes_all = next(script, None), False, False
         while cycle is not None:
             has_to_end = has_to_end or self._is_late(cycle)
+            takes_all = cycle.length >= self.night.left - TOLERANCE
             if has_to_end:
                 cycle = Cycle(keep="dawn", length=self.night.left)
             has_to_end |= self._tried(cycle, None if plan is None else len(plan), on_event)
@@ -101,7 +102,7 @@ class Sleep:
                 if plan is None:
                     self._measure()
                 cycle = advance(script, self.night)
-        if not has_to_end and (self.night.left > 0 or self.night.cycle == 0):
+        if not has_to_end and (self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0))):
             check_end(policy, self.night)
 
     def end(self, on_event: Hook) -> None:
@@ -166,7 +167,7 @@ class Sleep:
         if cycle.rewind is not None:
             self._check_remembered([cycle.rewind])
             self._network.rewind(self._learnt[cycle.rewind])
-        rate = None if cycle.rate is None else functools.partial(_factor, cycle.rate, cut)
+        rate = None if cycle.rate is None else functools.partial(self._factor, cycle.rate, cut)
         n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
             self._lesson.optimize(n_steps, n_steps)
@@ -226,6 +227,10 @@ class Sleep:
             start=self._start, cycle=night.cycle,
         )  # fmt: skip
 
+    def _factor(self, rate: Rate, cut: float, share: float) -> float:
+        """Give the factor of the learning rate at a share of a REM."""
+        return factor_of(rate, share, cut, f"day {self.night.day}, cycle {self.night.cycle}")
+
     def _measure(self) -> None:
         """Measure the task within the night, which takes its time."""
         self.night = attrs.evolve(self.night, measured=self._lesson.measure())
@@ -244,7 +249,3 @@ class Sleep:
                 f"its weights there. Call wake(..., remember={missing!r}); a Clock does so for a plan, and for what a "
                 "policy that reacts has in rewinds."
             )
-
-
-def _factor(rate: Rate, cut: float, share: float) -> float:
-    return rate(share, cut)

@@ -15,11 +15,12 @@ from daynight import checks, seeding
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
-from daynight.deadlines import Seconds, Timer
-from daynight.errors import DaynightError, PolicyError, ReactivePolicyError
+from daynight.deadlines import Seconds, Timer, Until
+from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
 from daynight.history import History, Record
 from daynight.models import MLP
 from daynight.policies import SleepPolicy, advance, check_end, follow, require_policy
+from daynight.rates import factor_of
 from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
 from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
@@ -35,6 +36,8 @@ _DAWNS = (0.01, 0.5, 1e-4, 1.0)
 _COURSES: dict[str, Callable[[int], Measured]] = {
     "recovers": lambda cycle: Measured(0.1 + 0.5 * 0.5**cycle, 1 - 0.3 * 0.5**cycle, "validation"),
     "never recovers": lambda cycle: Measured(0.1 + 0.2 * cycle, 1 / (1 + 0.1 * cycle), "train"),
+    "is zero": lambda cycle: Measured(0.0, 1.0, "train"),
+    "is negative": lambda cycle: Measured(-0.5 - 0.1 * cycle, -2.0 + 0.1 * cycle, "validation"),
     "comes and goes": lambda cycle: Measured(
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
@@ -89,9 +92,12 @@ class FakeTimer(Timer):
     """Tells a simulated time, in which only optimizer steps and prunes take any: nights in seconds then repeat.
 
     Args:
-        step_seconds: What an optimizer step takes, 0 or more: a number, or a function of how many there were before.
-        prune_seconds: What a prune takes, likewise.
+        step_seconds: What an optimizer step takes, above 0: a number, or a function of how many there were before.
+        prune_seconds: What a prune takes, 0 or more, likewise.
         start: When it begins, in the machine's time zone.
+
+    Raises:
+        SettingError: If one of them is outside its range; a function, when it is asked.
     """
 
     def __init__(
@@ -100,7 +106,10 @@ class FakeTimer(Timer):
         prune_seconds: float | Callable[[int], float] = 0.0,
         start: datetime.datetime = datetime.datetime(2001, 1, 1, 22, 0),
     ) -> None:
+        checks.kind("FakeTimer: start", start, datetime.datetime, "datetime.datetime(2001, 1, 1, 22, 0)")
         self._seconds = {"step": step_seconds, "prune": prune_seconds}
+        for what in self._seconds:
+            self._takes(what, 0)
         self._n = {"step": 0, "prune": 0}
         self._start = start.astimezone()
         self._passed = 0.0
@@ -119,9 +128,17 @@ class FakeTimer(Timer):
 
     def worked(self, what: str) -> None:
         """Let the time pass that this piece of work takes."""
-        seconds = self._seconds[what]
-        self.advance(seconds(self._n[what]) if callable(seconds) else seconds)
+        self.advance(self._takes(what, self._n[what]))
         self._n[what] += 1
+
+    def _takes(self, what: str, n: int) -> float:
+        """Give what a piece of work takes, of which there were n before."""
+        given, name = self._seconds[what], f"FakeTimer: {what}_seconds"
+        try:
+            seconds = given(n) if callable(given) else given
+        except Exception as error:
+            raise SettingError(f"{name} must be a number, or a function of one, and fails for {n}: {error}") from error
+        return checks.positive(name, seconds) if what == "step" else checks.finite(name, seconds, least=0)
 
 
 def check_policy(policy: SleepPolicy) -> None:
@@ -162,6 +179,7 @@ def check_policy(policy: SleepPolicy) -> None:
         _sleep(policy, budget)
     for slow in (FakeTimer(0.01, 0.3), FakeTimer(0.4, 0.1), FakeTimer(lambda n: 0.02 * (1 + n % 5), lambda n: 0.1 * n)):
         _sleep(policy, Seconds(2, timer=slow))
+    _sleep(policy, Until("06:00", timer=FakeTimer(900, 100)))
     _check_kept(policy, before)
 
 
@@ -172,8 +190,8 @@ def _check_settings(policy: SleepPolicy) -> None:
         name, value = held.pop()
         if isinstance(value, _DATA):
             raise PolicyError(
-                f"check_policy: {policy!r} holds data: {name} is a {type(value).__name__}. A policy holds settings, "
-                "and finds in night.loss and night.score what it may know; never test data."
+                f"check_policy: {type(policy).__name__} holds data: {name} is a {type(value).__name__}. A policy holds "
+                "settings, and finds in night.loss and night.score what it may know; never test data."
             )
         if id(value) in seen:
             continue
@@ -248,7 +266,8 @@ def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
     """Give what can be compared of a cycle."""
     rate = cycle.rate
     assert not isinstance(cycle.keep, str)
-    return cycle.keep, cycle.length, () if rate is None else tuple(rate(share, 0.5) for share in (0.0, 0.3, 0.9))
+    shares = () if rate is None else tuple(index / 40 for index in range(41))
+    return cycle.keep, cycle.length, tuple(factor_of(rate, share, 0.5, "a REM") for share in shares if rate is not None)
 
 
 def _sleep(policy: SleepPolicy, budget: Budget) -> None:

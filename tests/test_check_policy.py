@@ -144,7 +144,7 @@ BROKEN = {
     "night.dawn_density.",
     Random: "Random() is not repeatable: it gives other cycles for an equal night. Draw random numbers from a "
     "generator that is made in cycles() from a setting and night.day.",
-    Remembers: "Remembers(n_nights=84) keeps state between nights: n_nights has changed. Keep what belongs to a night "
+    Remembers: "Remembers(n_nights=140) keeps state between nights: n_nights has changed. Keep what belongs to a night "
     "in variables of cycles().",
     Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds settings, and finds in night.loss and "
     "night.score what it may know; never test data.",
@@ -155,7 +155,7 @@ BROKEN = {
     Stubborn: f"{LONG} and a loss that comes and goes: Stubborn() on day 0, cycle 1: ValueError: the loss is above 1",
     NoGenerator: f"{LONG}: NoGenerator() on day 0, cycle 0: cycles() must be a generator method that yields "
     "Cycle(keep=..., length=...), but it returned list.",
-    Endless: f"{LONG}: Endless() on day 0, cycle 100000: more than 100,000 cycles in one night. Does its loop end?",
+    Endless: f"{LONG}: Endless() on day 0, cycle 100: 101 cycles on end neither prune nor last. Does its loop end?",
 }
 
 

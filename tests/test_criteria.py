@@ -106,9 +106,9 @@ def test_counts_are_exact_by_every_criterion_and_ranking(criterion, ranking):
 @pytest.mark.parametrize(
     ("criterion", "message"),
     [
-        (lambda layer: layer.weight.sum(), r"gave torch.float32 \(\) for \(2, 3\)"),
+        (lambda layer: layer.weight.sum(), r"of the shape \(2, 3\), gave torch.float32 \(\)"),
         (lambda layer: layer.weight > 0, r"gave torch.bool \(2, 3\)"),
-        (lambda layer: 1, "gave 1 for"),
+        (lambda layer: 1, r"\(2, 3\), gave 1\."),
         (lambda layer: layer.bias, "criterion failed on a layer of 2 x 3 weights: AttributeError"),
         (3, "criterion failed"),
     ],
@@ -131,3 +131,36 @@ def test_random_pruning_is_worse_than_magnitude():
 
     assert accuracy(criteria.magnitude) < accuracy(criteria.random)
     assert math.isfinite(accuracy(criteria.random))
+
+
+def test_a_criterion_may_write_to_what_it_looks_at():
+    def normed(layer):
+        weight, start, gradient = layer.weight, layer.start, layer.gradient
+        for tensor in (weight, start, gradient):
+            tensor /= 1 + tensor.abs().max()
+        return weight.abs_() + 0 * (start + gradient)
+
+    stream = toy_stream(3)
+    agents = [
+        dn.Agent(
+            toy_network,
+            capacity=dn.Capacity(free_at_end=0.5, days=3),
+            training=dn.Training(batch_size=10),
+            criterion=one,
+        )
+        for one in (normed, criteria.magnitude)
+    ]
+    for agent in agents:
+        dn.Clock(agent, stream, policy=dn.UniformCycles(3), wake=dn.Epochs(2), night=dn.Epochs(2)).run()
+        agent.verify()
+    inputs = stream[0].test.load()[0]
+    assert torch.equal(agents[0].predict(inputs, 2), agents[1].predict(inputs, 2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_criterion_that_gives_no_finite_scores_is_refused_by_name(value):
+    def spoiled(layer):
+        return layer.weight * value
+
+    with pytest.raises(SettingError, match="criterion spoiled gives scores that are not finite for a layer of 2 x 3"):
+        dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=3), criterion=spoiled)

@@ -23,6 +23,7 @@ from daynight import (
     Seconds,
     SleepPolicy,
     Steps,
+    Timer,
     Training,
     UniformCycles,
     Until,
@@ -242,3 +243,87 @@ def test_schedulers_need_a_number_of_steps():
 def test_budgets_of_time_refuse(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 12])
+@pytest.mark.parametrize(("step", "prune", "seconds"), [(0.02, 0.05, 1.0), (0.7, 0.3, 5.2), (0.1, 0.0, 3.0)])
+def test_a_steady_machine_is_never_late_and_its_nights_repeat(n, step, prune, seconds):
+    timer, taken = FakeTimer(step, prune), []
+    for _ in range(4):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
+        agent.wake(toy_stream(3)[0], Steps(3))
+        agent.sleep(UniformCycles(n), Seconds(seconds, timer=timer))
+        taken.append(agent.days[0].night_steps)
+        assert agent.days[0].night_seconds <= seconds + 1e-5
+        n_prunes = round((agent.days[0].night_seconds - taken[-1] * step) / prune) if prune else 0
+        assert taken[-1] == math.floor((seconds - n_prunes * prune) / step + 1e-6)
+    assert len(set(taken)) == 1
+
+
+def test_a_night_whose_deadline_has_passed_begins_at_zero():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
+    agent.wake(toy_stream(3)[0], Steps(3))
+    agent.sleep(OneShot(), Until("22:01", reserve=70, timer=FakeTimer(1, 1)))
+    assert (agent.days[0].night_seconds, agent.days[0].budget_seconds) == (1.0, 0.0)
+
+
+def test_a_budget_that_runs_out_above_the_dawn_density_prunes_the_rest():
+    class Spends(SleepPolicy):
+        def cycles(self, night):
+            assert night.loss > 0
+            night = yield Cycle(keep=0.5, length=night.left)
+
+    for budget in (
+        Steps(10),
+        Epochs(3),
+        Seconds(1, timer=FakeTimer(0.02, 0.05)),
+        Until("22:01", timer=FakeTimer(0.7, 0.2)),
+    ):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
+        agent.wake(toy_stream(3)[0], Steps(3))
+        agent.sleep(Spends(), budget)
+        assert agent.owned == (sum(agent.capacity.owned_after((48, 64), 1)),)
+
+
+class Odd(Timer):
+    """Tells what it is told to."""
+
+    def __init__(self, times, wall=None):
+        self.times, self.date = iter(times), wall
+
+    def now(self):
+        return next(self.times)
+
+    def wall(self):
+        return self.date
+
+
+@pytest.mark.parametrize("times", [[1.0, float("nan")], [1.0, 0.5], ["x"], [None], [True], [float("inf")]])
+def test_a_timer_that_does_not_go_forward_is_refused(times):
+    ledger = Seconds(5, timer=Odd(times)).open(1)
+    for _ in times[1:]:
+        ledger.resume()
+    with pytest.raises(SettingError, match=r"now\(\) must give seconds that never run backward, and gave"):
+        ledger.resume()
+
+
+@pytest.mark.parametrize("wall", [None, "22:00", datetime.datetime(2001, 1, 1)])
+def test_a_wall_clock_without_a_time_zone_is_refused(wall):
+    with pytest.raises(SettingError, match=r"wall\(\) must give date and time with a time zone, not"):
+        Until("06:30", timer=Odd([], wall)).open(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"step_seconds": 0}, "FakeTimer: step_seconds must be above 0, not 0"),
+        ({"step_seconds": -1}, "FakeTimer: step_seconds must be above 0"),
+        ({"step_seconds": "x"}, "FakeTimer: step_seconds must be a finite number"),
+        ({"step_seconds": lambda: 1}, "step_seconds must be a number, or a function of one, and fails for 0"),
+        ({"prune_seconds": float("nan")}, "FakeTimer: prune_seconds must be a finite number"),
+        ({"start": "22:00"}, "FakeTimer: start must be"),
+    ],
+)
+def test_fake_timers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(SettingError, match=message):
+        FakeTimer(**arguments)

@@ -293,3 +293,28 @@ def test_rates_that_give_no_factor_are_refused_before_training(rate):
 def test_parts_of_a_rate_join():
     whole = rates.Linear()
     assert Part(whole, 0.25, 0.5)(1.0, 0) == Part(whole, 0.75, 0.25)(0.0, 0) == 0.25
+
+
+def dips(share, cut):
+    """Is below zero only between the places where it is tried beforehand."""
+    return -0.5 if 0.1 < share < 0.2 else 1.0
+
+
+def fails(share, cut):
+    return 1 / 0 if 0.6 < share < 0.7 else 1.0
+
+
+@pytest.mark.parametrize("rate", [dips, fails])
+def test_a_rate_that_fails_on_the_way_is_named_and_the_night_goes_back(rate):
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=3), training=dn.Training(batch_size=10))
+    agent.wake(toy_stream(3)[0], Epochs(1))
+    with pytest.raises(PolicyError, match=r"day 0, cycle 0: its rate must give a number from 0 up .* it fails"):
+        agent.sleep(dn.Rated(dn.OneShot(), rate), Epochs(20))
+    assert agent.phase == "night"
+    agent.finish_night()
+
+
+@pytest.mark.parametrize(("pruned", "least"), [(0, 0.0), (1.5, 0.0), (0.5, 1.5), (float("nan"), 0.0)])
+def test_adaptive_rates_outside_their_range_are_refused(pruned, least):
+    with pytest.raises(SettingError, match="AdaptiveLinear: "):
+        rates.AdaptiveLinear(pruned, least)

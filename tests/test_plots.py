@@ -130,6 +130,11 @@ def test_ending_that_is_no_format_is_refused_and_nothing_written(tmp_path, name)
     plots.save(ax, tmp_path / "x.PNG")
 
 
+NO_PLANS = [
+    (), (Cycle(keep="dawn", length=1.0),), [1], [None], "x", UniformCycles(3), Cycle(keep=0.5, length=0.5),
+]  # fmt: skip
+
+
 def test_a_plan_shows_density_and_rate():
     night = Night(day=0, budget=Epochs(8), n_steps=80, steps_per_epoch=10, dawn_density=0.04)
     ax = plots.plan(Rated(UniformCycles(2), rates.Linear(2.0, 0.0)).plan(night))
@@ -143,7 +148,7 @@ def test_a_plan_shows_density_and_rate():
     assert own.figure.axes == [own]  # the rate does not change
 
 
-@pytest.mark.parametrize("cycles", [(), (Cycle(keep="dawn", length=1.0),)])
+@pytest.mark.parametrize("cycles", NO_PLANS)
 def test_a_plan_without_densities_is_refused(cycles):
     with pytest.raises(DataError, match=r"draws cycles with densities as numbers, as policy.plan\(night\) gives"):
         plots.plan(cycles)

@@ -1,3 +1,4 @@
+import itertools
 import math
 import pickle
 import re
@@ -216,8 +217,16 @@ def test_policy_that_never_ends_is_stopped():
             while True:
                 yield Cycle(keep="dawn", length=0.0)
 
-    with pytest.raises(PolicyError, match=r"more than 100,000 cycles in one night\. Does its loop end\?"):
+    with pytest.raises(PolicyError, match=r"101 cycles on end neither prune nor last\. Does its loop end\?"):
         Endless().plan(dusk())
+
+    class Unending(SleepPolicy):
+        def cycles(self, night):
+            for n in itertools.count(2):
+                yield Cycle(keep=night.dawn_density + (1 - night.dawn_density) / n, length=0.0)
+
+    with pytest.raises(PolicyError, match=r"more than 100,000 cycles in one night\. Does its loop end\?"):
+        Unending().plan(dusk())
 
 
 class Halves(SleepPolicy):
