@@ -118,7 +118,7 @@ def write_tournament():
 
         def drawn(rows_of=rows_of):
             rows = rows_of()
-            return figures.contest(rows, contest.night_of), rows
+            return figures.contest(rows, contest.night_of, n_columns=8), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
     write_section_of_choice(contest)
@@ -149,6 +149,19 @@ def write_deadlines():
     rows = deadlines.rows(json.loads(path.read_text())["nights"])
     write_table(GENERATED / "deadlines.csv", rows, (), ".1f")
     (GENERATED / "deadlines.rst").write_text(".. csv-table::\n   :file: deadlines.csv\n   :header-rows: 1\n")
+
+
+def write_networks():
+    """Write the table of networks that have learnt three tasks."""
+    path = HERE / "results" / "networks.json"
+    if not path.is_file():
+        (GENERATED / "networks.rst").write_text("Not measured yet.\n")
+        return
+    result = json.loads(path.read_text())
+    rows = [{**row, "weights": f"{row['weights']:,}", "scores": ", ".join(f"{score:.3g}" for score in row["scores"])}
+            for row in result["networks"]]  # fmt: skip
+    write_table(GENERATED / "networks.csv", rows, (), ".4g")
+    (GENERATED / "networks.rst").write_text(".. csv-table::\n   :file: networks.csv\n   :header-rows: 1\n")
 
 
 def entries_of(store):
@@ -206,6 +219,7 @@ def write_all():
     write_mnist_nights_tables()
     write_speed_tables()
     write_deadlines()
+    write_networks()
     for part in reproduced():
         write_reproduction(*part)
     write_tournament()
