@@ -1,3 +1,5 @@
+import sys
+
 import hypothesis
 import matplotlib
 import pytest
@@ -19,3 +21,10 @@ def _nowhere(tmp_path, monkeypatch):
     """No test may see, or write into, the user's own data or cache."""
     monkeypatch.delenv("DAYNIGHT_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

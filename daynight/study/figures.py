@@ -7,6 +7,7 @@ import math
 import statistics
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from daynight import plots
+from daynight import files, plots
 from daynight.schedule import Cycle
 from daynight.study.matching import Match
 from daynight.study.results import Results
@@ -40,6 +41,23 @@ def panels(n: int, n_rows: int = 1) -> tuple[Any, list[Axes]]:
     size = 3.4 * n + 0.6, 3.0 * n_rows
     figure, axes = plt.subplots(n_rows, n, figsize=size, layout="constrained", squeeze=False)
     return figure, list(axes.flat)
+
+
+def save(figure: Any, folder: Path, name: str) -> None:
+    """Write a figure as PDF and PNG, and close it.
+
+    Args:
+        figure: The figure.
+        folder: Where to.
+        name: Of the files, without an ending.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    for ending in ("pdf", "png"):
+        with files.whole(folder / f"{name}.{ending}") as path:
+            figure.savefig(path, dpi=200)
+    plt.close(figure)
 
 
 def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mean_accuracy") -> Axes:

@@ -172,9 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states)
     figure, rows = FIGURES[settings.what](plan, plans.source(plan, plans.doing(plan.stream, study)))
     name = f"{settings.what}_{settings.dataset}" + ("_quick" if settings.quick else "")
-    for ending in ("pdf", "png"):
-        with files.whole(out / f"{name}.{ending}") as path:
-            figure.savefig(path, dpi=200)
+    figures.save(figure, out, name)
     tables.write(out / f"{name}.csv", rows)
     print(tables.text(rows))
     print(f"Written: {out / name}.pdf, .png and .csv; {len(study.store)} runs in {study.store.folder}.")

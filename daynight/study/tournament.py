@@ -234,10 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}.get(
         settings.stage, lambda: contest.reported(settings.stream)
     )()
-    figure = figures.contest(rows, contest.night_of)
-    for ending in ("pdf", "png"):
-        with files.whole(out / f"{stage}.{ending}") as path:
-            figure.savefig(path, dpi=200)
+    figures.save(figures.contest(rows, contest.night_of), out, stage)
     tables.write(out / f"{stage}.csv", rows)
     print(tables.text(rows))
     print(f"Written: {out / stage}.pdf, .png and .csv; the runs are in {store}.")
