@@ -5,7 +5,7 @@ loss and a metric of its own on how far digits are turned.
 
     DAYNIGHT_DATA=/data python benchmarks/networks.py --out networks.json
 
-Takes about a quarter of an hour of one core, most of it for VGG's 129 million weights.
+Most of the time goes to VGG's 129 million weights; the table says how much each takes.
 """
 
 from __future__ import annotations

@@ -74,7 +74,10 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     if found is None:
         raise DamagedFileError(f"{path} is no file of daynight's, or its beginning is damaged.")
     begin, end = found.span(1)
-    if hashlib.sha256(content[:begin] + _ZEROS.encode() + content[end:]).hexdigest().encode() != found.group(1):
+    digest = hashlib.sha256(memoryview(content)[:begin])
+    digest.update(_ZEROS.encode())
+    digest.update(memoryview(content)[end:])
+    if digest.hexdigest().encode() != found.group(1):
         raise DamagedFileError(
             f"{path} is damaged: its content does not match its digest. It was cut short or changed after it was "
             "written. Take an older copy."

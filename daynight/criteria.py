@@ -96,12 +96,12 @@ def needs(criterion: Criterion) -> frozenset[str]:
         return torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
 
     weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
-    layer = Layer("probe", weight, lambda: give("start"), lambda: give("gradient"), torch.Generator())
+    layer = Layer("probe", weight.clone(), lambda: give("start"), lambda: give("gradient"), torch.Generator())
     try:
         scores = criterion(layer)
     except Exception as error:
         raise SettingError(f"criterion failed on a layer of 2 x 3 weights: {error!r}") from error
-    checked(criterion, scores, torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]]), "a layer of 2 x 3 weights")
+    checked(criterion, scores, weight, "a layer of 2 x 3 weights")
     return frozenset(asked)
 
 
@@ -125,5 +125,8 @@ def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Te
             f"{tuple(weight.shape)}, gave {what}."
         )
     if not bool(torch.isfinite(scores).all()) and bool(torch.isfinite(weight).all()):
-        raise SettingError(f"criterion {name} gives scores that are not finite for {where}, whose weights are.")
+        raise SettingError(
+            f"criterion {name} gives scores that are not finite for {where}, whose weights are. A prune ranks them: "
+            "give each weight a finite number."
+        )
     return scores

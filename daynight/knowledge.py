@@ -168,7 +168,13 @@ class Knowledge:
         export(path, network, self.training.transform, inputs, self.predict(inputs, task))
 
     def sizes(self) -> tuple[Size, ...]:
-        """Say how large the parts of the agent are, heads, owner maps and the optimizer's state included."""
+        """Say how large the parts of the agent are, heads, owner maps and the optimizer's state included.
+
+        Raises:
+            StateError: If a day is under way.
+        """
+        if len(self._tasks) > self.day:
+            raise StateError(f"sizes: day {self.day} is under way. Call finish_night, or abandon_day, before.")
         return sizes(self.network, self.training)
 
     def _finished(self, call: str, task: Any) -> int:

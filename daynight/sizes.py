@@ -44,20 +44,19 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
         network: Its network, between days.
         training: How it learns.
     """
-    weights, owners = list(network.weights.values()), list(network.owners.values())
-    n_owner_bits = max(1, network.n_tasks.bit_length())
-    beside = network.heads.beside()
-    rest = [beside[name] for name in network.anatomy.biases + network.anatomy.private + network.anatomy.frozen]
-    heads = [tensor for head in network.heads.kept for tensor in (*head.parameters(), *head.buffers())]
-    private = [tensor for own in network._private for tensor in own.values()]
+    masked = {f"module.{name}" for name in network.anatomy.masked.values()}
+    held: dict[str, list[Tensor]] = {"masked": []}
+    for name, tensor in network.state().items():
+        held.setdefault("masked" if name in masked else name.partition(".")[0], []).append(tensor)
     of_head = {id(parameter) for parameter in network.heads.live.parameters()}
     trained = [p for p in network.module.parameters() if p.requires_grad or id(p) in of_head]
     return (
-        _size("maskable weights", weights),
-        _size("owner maps", owners, n_owner_bits),
-        _size("biases, norms and buffers as they are now", rest),
-        _size("those of finished tasks", private),
-        _size("heads of finished tasks", heads),
+        _size("maskable weights", held["masked"]),
+        _size("what they were when they were pruned", held.get("pruned", ())),
+        _size("owner maps", held["owners"], n_least_bits=max(1, network.n_tasks.bit_length())),
+        _size("biases, norms and buffers as they are now", held.get("module", ())),
+        _size("those of finished tasks", held.get("private", ())),
+        _size("heads of finished tasks", held.get("heads", ())),
         _size("optimizer, while it trains", _states(training, trained)),
     )
 

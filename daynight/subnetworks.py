@@ -44,7 +44,7 @@ def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Mo
     what is not remains.
 
     Args:
-        module: In evaluation mode, and without gradients.
+        module: In evaluation mode, and without gradients; it is used up.
         layers: Names of its linear and convolution layers.
         inputs: Some inputs (batch, ...), as it reads them.
 
@@ -54,12 +54,14 @@ def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Mo
     Raises:
         ExportError: If its outputs for `inputs` are others.
     """
+    device = inputs.device
+    module, inputs = module.cpu(), inputs.cpu()
     parts = blueprint.chain(module, layers, inputs)
     if parts is None:
-        return module
+        return module.to(device)
     found = nn.Sequential(*_Compaction(parts, inputs).parts).eval().requires_grad_(False)
     check_equal("the compact form", found(inputs), module(inputs), TOLERANCE)
-    return found
+    return found.to(device)
 
 
 def check_equal(what: str, outputs: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -119,7 +121,7 @@ class _Compaction:
         for part in parts:
             inputs = part.module(inputs)
             sizes.append(inputs.shape[1])
-        self._sizes, self._read = sizes, _read(parts, sizes)
+        self._read = _read(parts, sizes)
         given, constant = torch.arange(sizes[0]), torch.zeros(sizes[0])
         for index, part in enumerate(parts):
             if _is_layer(part):
@@ -150,12 +152,12 @@ class _Compaction:
             The same for the units after it.
         """
         weight = layer.weight
+        places = weight.flatten(2) if weight.dim() > 2 else weight[:, :, None]  # (outputs, inputs, places of a kernel)
         bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias
         is_absent = torch.ones(weight.shape[1], dtype=torch.bool)
         is_absent[given] = False
-        of_absent = weight[:, is_absent].flatten(2).sum(2) if weight.dim() > 2 else weight[:, is_absent]
-        bias = bias + of_absent @ constant[is_absent].to(weight)
-        reads = weight[:, given].flatten(2).any(2) if weight.dim() > 2 else weight[:, given] != 0
+        bias = bias + places[:, is_absent].sum(2) @ constant[is_absent].to(weight)
+        reads = places[:, given].any(2)
         is_constant = ~reads.any(1) & self._folds(index, bias)
         kept = torch.nonzero(self._read[index + 1] & ~is_constant)[:, 0]
         kept = torch.arange(1) if not len(kept) else kept
@@ -196,7 +198,7 @@ def _read(parts: Sequence[Part], sizes: Sequence[int]) -> list[Tensor]:
         part, after = parts[index], read[0]
         if _is_layer(part):
             weight: Any = part.module.weight
-            before = (weight[after] != 0).flatten(2).any(2).any(0) if weight.dim() > 2 else weight[after].any(0)
+            before = weight[after].any(0).reshape(sizes[index], -1).any(1)
         elif part.kind == "flatten":
             before = after.view(sizes[index], -1).any(1)
         else:

@@ -266,8 +266,8 @@ def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
     """Give what can be compared of a cycle."""
     rate = cycle.rate
     assert not isinstance(cycle.keep, str)
-    shares = () if rate is None else tuple(index / 40 for index in range(41))
-    return cycle.keep, cycle.length, tuple(factor_of(rate, share, 0.5, "a REM") for share in shares if rate is not None)
+    factors = () if rate is None else tuple(factor_of(rate, index / 40, 0.5, "a REM") for index in range(41))
+    return cycle.keep, cycle.length, factors
 
 
 def _sleep(policy: SleepPolicy, budget: Budget) -> None:

@@ -231,9 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     store = files.check_folder(settings.store or out / "runs")
     contest = _contest(settings, store)
     stage = settings.stream if settings.stage == "report" else settings.stage
-    rows = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}.get(
-        settings.stage, lambda: contest.reported(settings.stream)
-    )()
+    if settings.stage == "report":
+        rows = contest.reported(settings.stream)
+    else:
+        rows = contest.screened if settings.stage == "screen" else contest.chosen_from
     figures.save(figures.contest(rows, contest.night_of), out, stage)
     tables.write(out / f"{stage}.csv", rows)
     print(tables.text(rows))
