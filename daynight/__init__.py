@@ -20,19 +20,11 @@ from daynight.datasets import (
 from daynight.deadlines import Seconds, Timer, Until
 from daynight.history import History, Progress, Record
 from daynight.lazy import LazyDataset
+from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
 from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
 from daynight.reactive import Controlled
-from daynight.schedule import (
-    Budget,
-    Cycle,
-    Epochs,
-    Ledger,
-    Night,
-    Steps,
-    kept_fraction_per_night,
-    pruned_fraction_per_round,
-)
+from daynight.schedule import Budget, Cycle, Epochs, Night, Steps, kept_fraction_per_night, pruned_fraction_per_round
 from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
 from daynight.training import Training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -17,9 +18,8 @@ from daynight.criteria import Criterion, magnitude, needs
 from daynight.day import Day, dusk_of
 from daynight.errors import StateError
 from daynight.history import Hook, ignore
-from daynight.knowledge import Knowledge
-from daynight.lesson import Lesson
 from daynight.network import Biases, Restart
+from daynight.persistent import Persistent
 from daynight.policies import SleepPolicy
 from daynight.prediction import load
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
@@ -27,10 +27,9 @@ from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
 from daynight.tasks import Task
 from daynight.training import Training
-from daynight.unions import union
 
 
-class Agent(Knowledge):
+class Agent(Persistent):
     """Learns one task a day, and owns ever more of one network without moving what it owns.
 
     Args:
@@ -92,9 +91,7 @@ class Agent(Knowledge):
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
         self.consolidation, self.criterion = consolidation, criterion
         needs(criterion)  # refuses what is none
-        self._n_steps = 0
-        self._kept: list[Task] = []
-        self._today: Day | None = None
+        self._n_steps, self._kept, self._today = 0, [], None
 
     @property
     def n_steps(self) -> int:
@@ -105,6 +102,11 @@ class Agent(Knowledge):
     def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
         """Where the agent is in its day."""
         return "between days" if self._today is None else self._today.phase
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""
+        return math.inf if self._today is None else self._today.seconds_left
 
     def check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
         """Make sure that `task` can be learnt on `day`, without training anything.
@@ -160,12 +162,10 @@ class Agent(Knowledge):
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
-            trained = union([*self._kept, task], task.name) if self._kept else task
-            form = Form.of(task)
-            lesson = Lesson(trained, self.network, self.training, self.seed, self.device, self._n_steps)
+            form, lesson = Form.of(task), self._lesson_of(task)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
-                self._today = Day(task, lesson, self.network, self.capacity, self.training, criterion=self.criterion)
+                self._today = self._day_of(task, lesson)
                 self._tasks.append(form)
         elif task is not self._today.task:
             raise StateError(
@@ -270,21 +270,6 @@ class Agent(Knowledge):
             self._tasks.pop()
             self._today = None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the agent into one file, whole or not at all; see `load`.
-
-        Raises:
-            StateError: If a day is under way.
-            OutputError: If it cannot be written; what was there before stays.
-        """
-        if self._today is not None:
-            raise StateError(f"save: day {self.day} is under way. Call finish_night, or abandon_day, before.")
-        saving.save(
-            path, self.network, self.training, self.criterion, self._kept, consolidation=self.consolidation,
-            capacity=self.capacity, seed=self.seed, n_steps=self.n_steps, days=self.days, tasks=tuple(self._tasks),
-            seals=tuple(self._seals),
-        )  # fmt: skip
-
     @classmethod
     def load(
         cls,
@@ -320,12 +305,7 @@ class Agent(Knowledge):
             biases=about.biases, restart=about.restart, head=about.head, make_head=make_head, exclude=about.frozen,
             private=about.private, consolidation=about.consolidation, device=device,
         )  # fmt: skip
-        with seeding.forked(agent.seed, "load", device=agent.device):
-            agent.network.restore(tensors, [form.n_outputs for form in about.tasks])
-        agent._n_steps, agent._days, agent._tasks = about.n_steps, list(about.days), list(about.tasks)
-        agent._seals, agent._kept = list(about.seals), saving.kept_of(about, kept)
-        if agent.consolidation == "freeze":
-            agent.verify()
+        agent._restore(about, tensors, saving.kept_of(about, kept))
         return agent
 
     def _settle(self) -> None:

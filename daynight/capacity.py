@@ -9,7 +9,8 @@ import attrs
 
 from daynight import checks
 from daynight.errors import CapacityError, SettingError
-from daynight.schedule import check_free_at_end, round_half_up
+from daynight.ledgers import round_half_up
+from daynight.schedule import check_free_at_end
 
 
 def _days(days: Any) -> int:

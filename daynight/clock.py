@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
+from typing import Any
 
-from daynight import checks, interrupts
+import attrs
+
+from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
+from daynight.checkpoints import Checkpoint, check_packs, mark, named
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
@@ -29,10 +34,19 @@ class Clock:
         on_event: Called with each `Record` as it is made, and with `Progress` in between; one function
             or several.
         progress: Whether `run` shows a progress bar.
+        checkpoint: A folder for all that is needed to go on, written as time passes. If it holds the checkpoint of a
+            run with these settings, the clock goes on where that was, in whatever phase; its agent, which must have no
+            more days than that, takes up all that it was. A run with budgets in epochs or steps then ends, bit for
+            bit, as if it had never stopped.
+        every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
+            one, so that it is less than 2 % of the time.
 
     Raises:
-        SettingError: If a budget, the policy or the agent is of another kind.
-        DataError: If a task breaks a rule.
+        SettingError: If a budget, the policy or the agent is of another kind; or the checkpoint is of a run with other
+            settings.
+        DataError: If a task breaks a rule, or is not the one that the checkpoint was made with.
+        DamagedFileError: If the checkpoint is damaged, or by a newer version of daynight.
+        OutputError: If the folder cannot be made or written to.
     """
 
     def __init__(
@@ -45,6 +59,8 @@ class Clock:
         night: Budget,
         on_event: Hook | Iterable[Hook] = (),
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
     ) -> None:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
@@ -63,6 +79,11 @@ class Clock:
             raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
         checks.flag("progress", progress)
         self._progress = progress
+        self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
+        if self._checkpoint is not None:
+            self._settings = self._named()
+            self._marks = list[str]()
+            self._take_up(self._checkpoint)
 
     @property
     def is_over(self) -> bool:
@@ -90,8 +111,14 @@ class Clock:
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
         self.to_dusk()
-        self.agent.sleep(self.policy, self.night, self._note)
+        self._save(is_needed=False)
+        try:
+            self.agent.sleep(self.policy, self.night, self._note)
+        except Exception:
+            self._save()  # as it is after the last cycle that went well
+            raise
         self._catch_up()
+        self._save(is_needed=self.is_over)
 
     def to_dusk(self) -> None:
         """Live up to the end of the next wake, or of the one under way, and evaluate there.
@@ -133,7 +160,7 @@ class Clock:
             policy: Its policy; None is this one's.
             night: Its budget of each night; None is this one's.
             capacity: Its agent's, which can be another until the first night; None is this one's.
-            on_event: Its hooks; none are taken over.
+            on_event: Its hooks; none are taken over, and no checkpoint.
 
         Raises:
             StateError: In the midst of a wake or a night, or if a night has gone by another capacity.
@@ -166,6 +193,8 @@ class Clock:
                 while self.agent.day < end:
                     self.step()
                 self._catch_up()
+            if not self.is_over:
+                self._save()
         finally:
             self._hooks = hooks
             if bar:
@@ -216,5 +245,57 @@ class Clock:
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
             self.history._append(event)
+        else:
+            self._save(is_needed=False)
         for hook in self._hooks:
             hook(event)
+
+    def _named(self) -> dict[str, str]:
+        """Give what is to stay as it is for a run that goes on."""
+        about, agent = self.agent._about(()), self.agent
+        same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
+        return named(
+            network=about.model, **{name: getattr(about, name) for name in same}, criterion=agent.criterion,
+            training=agent.training, policy=self.policy, wake=_compared(self.wake), night=_compared(self.night),
+        )  # fmt: skip
+
+    def _save(self, is_needed: bool = True) -> None:
+        """Write a checkpoint, if it is due or needed."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or not (is_needed or checkpoint.is_due(self.agent.seconds_left)):
+            return
+        about, tensors, today = self.agent._state()
+        self._marks += [mark(self.stream[day]) for day in range(len(self._marks), len(about.tasks))]
+        said = {
+            "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
+            "records": self.history._rows(), "n_noted": self._n_noted,
+        }  # fmt: skip
+        checkpoint.write(said, tensors, today)
+
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint was written, if there is one."""
+        check_packs(self.agent.training, self.agent.network)
+        found = checkpoint.read()
+        if found is None:
+            return
+        said, tensors, today = found
+        checkpoint.check_settings(said["settings"], self._settings)
+        checkpoint.check_tasks(said["marks"], self.stream)
+        about = saving.heard(checkpoint.path, said["agent"])
+        if self.agent.phase != "between days" or self.agent.days != about.days[: self.agent.day]:
+            raise SettingError(
+                f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
+                "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
+            )
+        tasks = list(self.stream[: len(about.tasks)])
+        kept = tasks[: len(about.days)] if about.consolidation == "rehearse" else ()
+        self.agent._restore(about, tensors, kept, None if today is None else (tasks[-1], self.wake, self.night, today))
+        self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]
+
+
+def _compared(budget: Budget) -> Any:
+    """Give what makes a budget equal to another one, if it says so."""
+    if not attrs.has(type(budget)):
+        return budget
+    kind: Any = type(budget)
+    return kind, {field.name: getattr(budget, field.name) for field in attrs.fields(kind) if field.eq}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ from torch import Tensor
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, needs
 from daynight.history import Hook, Progress, Record
+from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 from daynight.policies import SleepPolicy
-from daynight.schedule import Budget, Ledger, Night, Steps
+from daynight.schedule import Budget, Night, Steps
 from daynight.sleep import Sleep
 from daynight.tasks import Task
 from daynight.training import Batches, Training
@@ -67,6 +70,7 @@ class Day:
         needs_start = "start" in needs(criterion)
         self._start = {name: w.detach().clone() for name, w in network.weights.items()} if needs_start else {}
         self._seconds = 0.0
+        self._began: float | None = None  # when the phase under way did
         self._wake: Ledger | None = None
         self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, what cycles may rewind to
         self._batches: Batches | None = None  # of the wake, while it is under way
@@ -111,7 +115,7 @@ class Day:
                 self._learnt[due.pop(0)] = self._network.learnt()
 
         with self._timed(ledger):
-            if not ledger.reached(1.0):
+            if self.lesson.is_under_way or not ledger.reached(1.0):
                 assert self._batches is not None
                 if not self.lesson.is_begun:
                     self.lesson.optimize(ledger.n_steps, ledger.n_steps)
@@ -121,6 +125,49 @@ class Day:
         self.lesson.rest()
         self._batches = None
         self.is_woken = True
+
+    def state(self) -> dict[str, Any]:
+        """Give all that makes the day what it is beside the network, for `restore`.
+
+        In the midst of a phase it may be called by what is told of its progress, and not elsewhere.
+        """
+        parts = {"wake": self._wake, "batches": self._batches, "sleep": self._sleep, "lesson": self.lesson}
+        running = 0.0 if self._began is None else time.perf_counter() - self._began
+        return {
+            "is_woken": self.is_woken, "seconds": self._seconds + running, "start": self._start, "learnt": self._learnt,
+            **{name: None if part is None else part.state() for name, part in parts.items()},
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any], wake: Budget, night: Budget) -> None:
+        """Take up what `state` gave, in the same day as it begins, with the network as it was then.
+
+        Args:
+            state: What it gave.
+            wake: The budget of its wake.
+            night: The budget of its night.
+        """
+        self.is_woken, self._seconds = state["is_woken"], state["seconds"]
+        self._start = self._network.placed(state["start"])
+        self._learnt = {share: self._network.placed(learnt) for share, learnt in state["learnt"].items()}
+        ledgers = list[Ledger]()
+        if state["wake"] is not None:
+            self._wake = wake.open(self._training.steps_per_epoch(self.task))
+            self._wake.restore(state["wake"])
+            ledgers.append(self._wake)
+        if state["batches"] is not None:
+            self._batches = self.lesson.new_batches("wake")
+            self._batches.restore(state["batches"])
+        if state["sleep"] is not None:
+            self._sleep = self._at_dusk(night)
+            self._sleep.restore(state["sleep"])
+            ledgers.append(self._sleep.ledger)
+        self.lesson.restore(state["lesson"], ledgers)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""
+        ledger = self._wake if self._sleep is None else self._sleep.ledger
+        return math.inf if ledger is None else ledger.seconds_left
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook) -> None:
         """Run the cycles of the night, or of what is left of it (see `daynight.Agent.sleep`)."""
@@ -169,7 +216,8 @@ class Day:
 
     @contextlib.contextmanager
     def _timed(self, ledger: Ledger) -> Iterator[None]:
-        began, has_gradients = time.perf_counter(), torch.is_grad_enabled()
+        self._began = began = time.perf_counter()
+        has_gradients = torch.is_grad_enabled()
         try:
             ledger.resume()
             yield
@@ -177,3 +225,4 @@ class Day:
             torch.set_grad_enabled(has_gradients)  # which Ctrl-C within PyTorch's own code may have left off
             ledger.pause()
             self._seconds += time.perf_counter() - began
+            self._began = None

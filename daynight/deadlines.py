@@ -6,16 +6,20 @@ import datetime
 import math
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from daynight import checks
 from daynight.errors import SettingError
-from daynight.schedule import MAX_BUDGET, TOLERANCE, Budget, Ledger, price_of
+from daynight.ledgers import Ledger
+from daynight.schedule import MAX_BUDGET, TOLERANCE, Budget, price_of
 
 #: Times closer than this many seconds are the same: the wall clock tells microseconds.
 _SAME = 2e-6
+#: What a ledger knows of the clock of its process alone.
+_PASSING = ("_timer", "_latest", "_since", "_mark", "_is_prepared")
 #: Weight of the last step in the running mean of their durations.
 _NEWEST = 0.1
 
@@ -114,6 +118,21 @@ class TimeLedger(Ledger):
         """Enter what has been done since the last step or prune, and is neither."""
         self._lap("other")
 
+    def note_outside(self) -> None:
+        """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
+        self._mark = self._now()
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget is spent."""
+        return max(0.0, self.seconds - self.elapsed_seconds)
+
+    def state(self) -> dict[str, Any]:
+        """Give what has been spent, in plain values, for `restore`; what is under way counts as over."""
+        running = 0.0 if self._since is None else self._now() - self._since
+        own = {name: value for name, value in vars(self).items() if name not in _PASSING}
+        return {**own, "longest": dict(self.longest), "_before": self._before + running}
+
     @property
     def worked_seconds(self) -> float:
         """What was spent when the last step or prune was over."""
@@ -176,6 +195,14 @@ class DeadlineLedger(TimeLedger):
         """What is spent, prices included; more than the budget once that is over."""
         left = (self.deadline - self._timer.wall()).total_seconds()
         return self.seconds - left - self._missed_by + self.n_prunes * self.price_seconds
+
+    def state(self) -> dict[str, Any]:
+        """Give what has been spent, in plain values, for `restore`."""
+        return {**super().state(), "deadline": self.deadline.isoformat()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` gave, the deadline included."""
+        super().restore({**state, "deadline": datetime.datetime.fromisoformat(state["deadline"])})
 
 
 def _seconds(n: Any) -> float:

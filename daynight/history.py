@@ -188,9 +188,8 @@ class History:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON: ``{"records": [{...}, ...]}``."""
-        rows = [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
         with files.whole(path) as temporary:
-            temporary.write_text(json.dumps({"records": rows}, indent=1) + "\n")
+            temporary.write_text(json.dumps({"records": self._rows()}, indent=1) + "\n")
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
@@ -222,6 +221,9 @@ class History:
         return isinstance(other, History) and self.records == other.records
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
 
     def _append(self, record: Record) -> None:
         self._records.append(record)

@@ -13,7 +13,8 @@ from daynight import seals, seeding, subnetworks
 from daynight.errors import DataError, StateError
 from daynight.export import export
 from daynight.history import Record
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 from daynight.prediction import fitted, outputs_of, predict
 from daynight.rehearsal import Form, check_task
 from daynight.seals import Seal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -18,10 +18,11 @@ from daynight.engines.blueprint import Part
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.lazy import LazyInputs
+from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
-from daynight.optimization import Optimization, train
+from daynight.optimization import Optimization, Stretch
 from daynight.prediction import CHUNK, fitted, load, outputs_of, predict
-from daynight.schedule import Ledger, Measured
+from daynight.schedule import Measured
 from daynight.tasks import Task
 from daynight.training import Batches, HeldBatches, LazyBatches, Training
 
@@ -51,6 +52,10 @@ class Lesson:
         self._day = network.n_tasks
         self._network, self._training, self._seed, self._device = network, training, seed, device
         self._optimization: Optimization | None = None
+        self._n_steps: int | None = None
+        self._stretch: Stretch | None = None  # while steps are taken, or to go on with
+        self._began = 0.0  # when it did
+        self._random: dict[str, Any] | None = None  # what to go on with
         self._is_training = False
         self._chain: tuple[list[Part] | None, Tensor | None] | None = None
         self._held = self._load()
@@ -72,6 +77,11 @@ class Lesson:
     def is_begun(self) -> bool:
         """Whether there is an optimizer that can go on."""
         return self._optimization is not None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is in the midst of a phase, to be gone on with."""
+        return self._stretch is not None
 
     def fork(self, network: MaskedNetwork) -> Lesson:
         """Give the same lesson on a copy of the network, without an optimizer."""
@@ -95,11 +105,7 @@ class Lesson:
             n_steps: Number of steps that it will take; None if nobody knows.
             n_steps_now: Number of these until the next prune.
         """
-        if self._chain is None:
-            self._chain = self._draw()
-        parts, live = self._chain
-        loss, narrows = self._training.loss_of(self.task), self._narrows(n_steps_now)
-        self._optimization = Optimization(self._network, self._training, loss, n_steps, parts, live, narrows)
+        self._make_optimization(n_steps, self._narrows(n_steps_now))
 
     def carry_on(self, n_steps_now: int | None) -> None:
         """Let the last optimizer go on after a prune, for a number of steps until the next."""
@@ -107,8 +113,42 @@ class Lesson:
         self._optimization.forget_pruned(self._narrows(n_steps_now))
 
     def rest(self) -> None:
-        """Let the optimizer go."""
-        self._optimization = None
+        """Let the optimizer go, and what was to be gone on with."""
+        self._optimization = self._stretch = self._random = None
+
+    def state(self) -> dict[str, Any]:
+        """Give all that makes the lesson what it is beside the network, for `restore`.
+
+        In the midst of a phase it may be called by what is told of its progress, and not elsewhere.
+        """
+        self.flush()
+        running: dict[str, Any] | None = None
+        if self._is_training:
+            assert self._optimization is not None
+            assert self._stretch is not None
+            running = {
+                "n_steps": self._n_steps, "optimization": self._optimization.state(), "stretch": self._stretch.state(),
+                "seconds": time.perf_counter() - self._began, "random": seeding.state(self._device),
+            }  # fmt: skip
+        is_whole = None if self._chain is None else self._is_whole
+        return {"n_before": self._n_before, "is_whole": is_whole, "running": running}
+
+    def restore(self, state: dict[str, Any], ledgers: Sequence[Ledger]) -> None:
+        """Take up what `state` gave, with the network as it was then.
+
+        Args:
+            state: What it gave.
+            ledgers: Those of the phases so far.
+        """
+        self._n_before, self._ledgers, running = state["n_before"], list(ledgers), state["running"]
+        if state["is_whole"] is not None:
+            self._chain = self._draw(state["is_whole"])
+        if running is not None:
+            self._make_optimization(running["n_steps"], running["optimization"]["narrows"])
+            assert self._optimization is not None
+            self._optimization.restore(running["optimization"])
+            self._stretch = Stretch.restore(running["stretch"], self._device)
+            self._began, self._random = time.perf_counter() - running["seconds"], running["random"]
 
     def train(
         self,
@@ -135,7 +175,8 @@ class Lesson:
             TrainingError: If loss or weights are not finite.
         """
         assert self._optimization is not None
-        began = time.perf_counter()
+        if self._stretch is None:
+            self._stretch, self._began = Stretch(ledger.spent, end), time.perf_counter()
         if all(known is not ledger for known in self._ledgers):
             self._ledgers.append(ledger)
 
@@ -143,6 +184,7 @@ class Lesson:
             # Hooks may draw random numbers; those of the training do not depend on it.
             with seeding.shielded(self._device):
                 on_event(event)
+            ledger.note_outside()
 
         def on_step(loss: Tensor) -> None:
             if after_step is not None:
@@ -154,19 +196,21 @@ class Lesson:
         self._is_training = True
         try:
             with seeding.forked(self._seed, sign.phase, self._day, sign.cycle or 0, device=self._device):
+                if self._random is not None:
+                    seeding.restore(self._random, self._device)
                 tell(attrs.evolve(sign, step=self.step))
-                for loss in train(self._optimization, batches, ledger, end, on_step, rate):
-                    seconds = time.perf_counter() - began
+                for loss in self._stretch.run(self._optimization, batches, ledger, on_step, rate):
+                    seconds = time.perf_counter() - self._began
                     record = Record(kind="epoch", day=self._day, phase=sign.phase, step=self.step, cycle=sign.cycle,
                                     loss=loss, **self.validated(ledger), elapsed_seconds=seconds)  # fmt: skip
-                    tell(record)
                     ledger.note_other()
+                    tell(record)
             self.check_finite()
         except TrainingError as error:
             where = f"day {self._day}, {sign.phase}" + ("" if sign.cycle is None else f", cycle {sign.cycle}")
             raise TrainingError(f"{where}: {error}") from error
         finally:
-            self._is_training = False
+            self._is_training, self._stretch, self._random = False, None, None
 
     def flush(self) -> None:
         """Bring the network up to date with what has been trained, in the midst of a phase."""
@@ -236,10 +280,21 @@ class Lesson:
         # To leave inputs out of all examples takes about as long as to read them in two epochs.
         return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task)
 
+    def _make_optimization(self, n_steps: int | None, narrows: bool) -> None:
+        if self._chain is None:
+            self._chain = self._draw()
+        (parts, live), loss = self._chain, self._training.loss_of(self.task)
+        self._n_steps = n_steps
+        self._optimization = Optimization(self._network, self._training, loss, n_steps, parts, live, narrows)
+
     @interrupts.deferred()
-    def _draw(self) -> tuple[list[Part] | None, Tensor | None]:
-        """Cut the network into a chain, and find the inputs that are not zero throughout the training data."""
-        training = self._training
+    def _draw(self, is_whole: bool | None = None) -> tuple[list[Part] | None, Tensor | None]:
+        """Cut the network into a chain, and find the inputs that are not zero throughout the training data.
+
+        Args:
+            is_whole: Whether it is left whole; None tries whether the chain computes what the network does.
+        """
+        training, self._is_whole = self._training, bool(is_whole)
         if training.is_by_module:
             return None, None
         batch, targets = self._some(training.batch_size)
@@ -248,7 +303,9 @@ class Lesson:
             for function in functions:
                 batch = function(batch)
             parts = blueprint.draw(self._network, batch)
-            if not proof.holds(parts, self._network, batch, targets, training.loss_of(self.task)):
+            if is_whole is None:
+                self._is_whole = not proof.holds(parts, self._network, batch, targets, training.loss_of(self.task))
+            if self._is_whole:
                 parts = blueprint.whole(self._network)
         return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from daynight import checks, interrupts
 from daynight.anatomy import Exclude, dissect, redrawn
 from daynight.errors import NetworkError
-from daynight.heads import Heads, MakeHead, check_alike, tensors_of
-
-#: What an owner map holds for a weight that no task owns.
-FREE = -1
+from daynight.heads import MakeHead, check_alike, tensors_of
+from daynight.ownership import FREE, Ownership, copies
 
 Biases = Literal["freeze-after-first", "per-task"]
 Restart = Literal["zero", "redraw", "keep"]
+#: What a night may change, as it was: the module's tensors, owner maps, and what pruned weights were.
+Mark = dict[str, dict[str, Tensor]]
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +30,7 @@ class Trainable:
     mask: Tensor | None
 
 
-class MaskedNetwork:
+class MaskedNetwork(Ownership):
     """Wraps a module, unmodified, and says of each maskable weight which task owns it.
 
     An owner map per masked layer holds `FREE`, or the index of the owning task. During a day its task
@@ -79,54 +77,14 @@ class MaskedNetwork:
             raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
-        self.anatomy = dissect(module, head, exclude, private)
+        anatomy = dissect(module, head, exclude, private)
         for name, value in module.named_parameters():
             if value.is_meta or not bool(torch.isfinite(value).all()):
                 raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
-        self.module = copy.deepcopy(module).to(device)
+        super().__init__(copy.deepcopy(module).to(device), anatomy, make_head, has_biases=biases == "per-task")
         self.biases, self.restart = biases, restart
-        parameters = dict(self.module.named_parameters())
-        self.weights = {name: parameters[weight] for name, weight in self.anatomy.masked.items()}
-        self.owners = {
-            name: torch.full_like(weight, FREE, dtype=torch.int16, requires_grad=False)
-            for name, weight in self.weights.items()
-        }
-        self.heads = self._make_heads(make_head)
-        self._private: list[dict[str, Tensor]] = []
         self._pruned: dict[str, Tensor] = {}
         self._is_day = False
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of maskable weights of each layer."""
-        return {name: owner.numel() for name, owner in self.owners.items()}
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks that are finished."""
-        return len(self._private)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of its weights, to which floating-point inputs are converted."""
-        return next(iter(self.weights.values())).dtype
-
-    def count(self, owner: int) -> dict[str, int]:
-        """Count the weights of each layer that belong to task `owner`, or to nobody (`FREE`)."""
-        return {name: int((owners == owner).sum()) for name, owners in self.owners.items()}
-
-    def held(self) -> dict[str, Tensor]:
-        """Give per layer which weights the task of the day holds: bool, of the weight's shape."""
-        return {name: owners == self.n_tasks for name, owners in self.owners.items()}
-
-    def movable(self) -> dict[str, Tensor]:
-        """Give per layer which weights the task of the day may move: bool, of the weight's shape."""
-        return self.held()
-
-    def n_private(self, task: int) -> int:
-        """Count the parameters and buffers that are private to `task`: head, norms, biases if per task."""
-        own = [*tensors_of(self.heads.of(task)).values(), *self._private_of(task).values()]
-        return sum(tensor.numel() for tensor in own)
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int) -> None:
@@ -140,7 +98,7 @@ class MaskedNetwork:
         assert not self._is_day
         first = self.n_tasks == 0
         head = self.heads.for_day(n_outputs)
-        self._before = _copies(self._changeable()), dict(self._pruned)
+        self._before = copies(self._changeable()), dict(self._pruned)
         for name, owners in self.owners.items():
             if self.n_tasks > torch.iinfo(owners.dtype).max:
                 owners = self.owners[name] = owners.to(torch.int32)
@@ -171,21 +129,20 @@ class MaskedNetwork:
                 self.weights[name].masked_fill_(dropped, 0)
             self.owners[name][dropped] = FREE
 
-    def mark(self) -> Callable[[], None]:
-        """Give a function that puts back what a night may change, as it is now."""
+    def mark(self) -> Mark:
+        """Give what a night may change, as it is now, for `put_back`."""
         assert self._is_day
         kept = {name for name, parameter in self.module.named_parameters() if not parameter.requires_grad}
-        then = _copies({name: tensor for name, tensor in tensors_of(self.module).items() if name not in kept})
-        owners, pruned = _copies(self.owners), dict(self._pruned)
+        tensors = {name: tensor for name, tensor in tensors_of(self.module).items() if name not in kept}
+        return {"tensors": copies(tensors), "owners": copies(self.owners), "pruned": dict(self._pruned)}
 
-        @interrupts.deferred()
-        def put_back() -> None:
-            now = tensors_of(self.module)
-            for name, tensor in then.items():
-                now[name].copy_(tensor)
-            self.owners, self._pruned = owners, pruned
-
-        return put_back
+    @interrupts.deferred()
+    def put_back(self, mark: Mark) -> None:
+        """Put back what a night has changed since a mark was made."""
+        now = tensors_of(self.module)
+        for name, tensor in mark["tensors"].items():
+            now[name].copy_(tensor)
+        self.owners, self._pruned = self.placed(mark["owners"]), self.placed(mark["pruned"])
 
     def learnt(self) -> dict[str, Tensor]:
         """Give copies of all that the day trains, by name."""
@@ -210,7 +167,7 @@ class MaskedNetwork:
     def end_day(self) -> None:
         """Seal the task of the day: what it holds it owns, and what is private to it is put away."""
         assert self._is_day
-        private = _copies(self._private_of(self.n_tasks))
+        private = copies(self._private_of(self.n_tasks))
         self.heads.keep()
         self._private.append(private)
         self._is_day = False
@@ -241,75 +198,50 @@ class MaskedNetwork:
                 found.append(Trainable(parameter, None if mask is None or bool(mask.all()) else mask))
         return found
 
-    @contextlib.contextmanager
-    def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
-        """Give the function that computes the outputs of `task` in evaluation mode.
-
-        It sees the weights of `task` and of earlier tasks. Nothing is changed once the block has ended,
-        and equal inputs of equal shape give equal bits whatever happened since `task`'s dawn.
-
-        Args:
-            task: Index of a finished task, or of the day's; None is what the day trains.
-
-        Yields:
-            A function of inputs (batch, ...), as a network reads them, to outputs (batch, n_outputs).
-        """
-        task = self.n_tasks if task is None else task
-        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        with self.heads.lent(self.heads.of(task)), torch.no_grad():
-            private = dict(self.module.named_buffers()) | self._private_of(task)
-            # New copies for each call, since a module may change its buffers even in evaluation mode.
-            yield lambda inputs: functional_call(self.module, weights | _copies(private), (inputs.contiguous(),))
-
-    def seen_by(self, task: int) -> dict[str, Tensor]:
-        """Give all tensors that the outputs of a finished task are computed from, by their names in the module."""
-        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
-        return self.heads.beside() | weights | self._private_of(task) | head
-
     def state(self) -> dict[str, Tensor]:
-        """Give all that makes the network what it is between days, by names of its own, for `restore`."""
-        assert not self._is_day
+        """Give all that makes the network what it is, between days or in one, by names of its own, for `restore`."""
         found = {f"module.{name}": tensor for name, tensor in self.heads.beside().items()}
         found |= {f"owners.{name}": owners for name, owners in self.owners.items()}
         found |= {f"pruned.{name}": pruned for name, pruned in self._pruned.items()}
         for task in range(self.n_tasks):
             found |= tensors_of(self.heads.kept[task], f"heads.{task}.")
             found |= {f"private.{task}.{name}": tensor for name, tensor in self._private[task].items()}
+        if self._is_day:
+            before, pruned = self._before
+            found |= tensors_of(self.heads.live, "today.head.")
+            found |= {f"today.before.{name}": tensor for name, tensor in before.items()}
+            found |= {f"today.pruned.{name}": tensor for name, tensor in pruned.items()}
         return found
 
     @interrupts.deferred()
-    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int]) -> None:
-        """Take up what `state` gave, in a network that has had no day. Draws from PyTorch's global generator.
+    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int], today: int | None = None) -> None:
+        """Take up what `state` gave, in a network with no or fewer days. Draws from PyTorch's global generator.
 
         Args:
             state: What it gave.
             n_outputs: Number of outputs of each finished task.
+            today: Number of outputs of the task of the day, if it was in one.
 
         Raises:
             NetworkError: If a tensor is missing, left over, or of another shape or type.
         """
-        assert not self.n_tasks
-        if any(name.startswith("pruned.") for name in state):
-            self._pruned = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        assert not self._is_day
+        zeros = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
         for name, owners in self.owners.items():
             self.owners[name] = owners.to(state.get(f"owners.{name}", owners).dtype)
-        for n in n_outputs:
+        for n in n_outputs[self.n_tasks :]:
             self.heads.put(self.heads.for_day(n))
             self.heads.keep()
-            self._private.append(_copies(self._private_of(self.n_tasks)))
+            self._private.append(copies(self._private_of(self.n_tasks)))
+        if today is not None:
+            self.begin_day(today)
+            pruned = {name: zero.clone() for name, zero in zeros.items() if f"today.pruned.{name}" in state}
+            self._before = self._before[0], pruned
+        self._pruned = {name: zero for name, zero in zeros.items() if f"pruned.{name}" in state}
         own = self.state()
         check_alike(own, state)
         for name, tensor in own.items():
             tensor.copy_(state[name])
-
-    def visible(self, name: str, task: int) -> Tensor:
-        """Give the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
-
-        Always in contiguous memory, so that one kernel computes it whatever the module's own format.
-        """
-        owners, weight = self.owners[name], self.weights[name].detach()
-        return torch.where((owners >= 0) & (owners <= task), weight, 0).contiguous()
 
     def _changeable(self) -> dict[str, Tensor]:
         """Give what a day may change beside its head and the free weights, which on all but the first are zero."""
@@ -318,20 +250,9 @@ class MaskedNetwork:
         live = tensors_of(self.module)
         return {name: live[name] for name in names}
 
-    def _private_of(self, task: int) -> dict[str, Tensor]:
-        if task < self.n_tasks:
-            return self._private[task]
-        assert task == self.n_tasks, task
-        names = self.anatomy.private + (self.anatomy.biases if self.biases == "per-task" else ())
-        live = tensors_of(self.module)
-        return {name: live[name] for name in names}
-
     def _frozen_later(self) -> tuple[str, ...]:
         """Give the names of the parameters that are trained on the first day and then frozen."""
         return self.anatomy.frozen + (self.anatomy.biases if self.biases == "freeze-after-first" else ())
-
-    def _make_heads(self, make_head: MakeHead | None) -> Heads:
-        return Heads(self.module, self.anatomy, make_head)
 
     def _restart(self, name: str, free: Tensor) -> None:
         """Set the free weights of a layer; pruning has left them at zero."""
@@ -343,7 +264,3 @@ class MaskedNetwork:
             fresh = redrawn(self.module, self.anatomy.masked[name])
         with torch.no_grad():
             self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in tensors.items()}

@@ -16,8 +16,8 @@ from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
 from daynight.engines.stages import Units
 from daynight.errors import SettingError, TrainingError
+from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
-from daynight.schedule import Ledger
 from daynight.stepping import Stepper
 from daynight.training import Batches, Training
 
@@ -87,6 +87,26 @@ class Optimization:
             for key, value in states.get(id(item.parameter), {}).items():
                 masked = item.mask is not None and isinstance(value, Tensor) and value.shape == item.mask.shape
                 self._optimizer.state[item.parameter][key] = value.mul_(item.mask) if masked else value
+        self._step.begin(is_steady=not self._loose)
+
+    def state(self) -> State:
+        """Give all that makes it what it is beside the network, after `flush`, for `restore`."""
+        return {
+            "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled,
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
+        }  # fmt: skip
+
+    def restore(self, state: State) -> None:
+        """Take up what `state` gave, with the network as it was then, in one made by the same settings."""
+        groups = state["optimizer"]["param_groups"]
+        for group, saved in zip(self._optimizer.param_groups, groups, strict=True):
+            group.update({name: value for name, value in saved.items() if name != "params"})
+        self._engage(state["narrows"], state["carries"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._scheduler is not None:
+            self._scheduler.load_state_dict(state["scheduler"])
+        self._decays, self._is_scaled = self._found_decays(), state["is_scaled"]
         self._step.begin(is_steady=not self._loose)
 
     def scale_rate(self, factor: float | None) -> None:
@@ -161,7 +181,8 @@ class Optimization:
 
     def _engage(self, narrows: bool, carries: bool = False) -> None:
         """Choose the engine for the masks as they are now, and hand the optimizer what it trains."""
-        training, network, self._narrows = self._training, self._network, narrows
+        training, network = self._training, self._network
+        self._narrows, self._carries = narrows, carries
         self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
         slots: dict[int, list[Slot]] = {}
         for slot in self._engine.slots():
@@ -235,56 +256,83 @@ def _rest_of(parameter: nn.Parameter, mask: Tensor | None, slots: Sequence[Slot]
     return Slot(parameter, torch.nonzero(left)[:, 0]) if bool(left.any()) else None
 
 
-def train(
-    optimization: Optimization,
-    batches: Batches,
-    ledger: Ledger,
-    end: float,
-    on_step: Callable[[Tensor], None],
-    rate: Callable[[float], float] | None = None,
-) -> Iterator[float]:
-    """Take optimizer steps until a share of a budget is spent.
+class Stretch:
+    """Optimizer steps on end, until a share of a budget is spent.
 
     Args:
-        optimization: Takes the steps.
-        batches: Gives them their examples.
-        ledger: Where they are entered.
+        begin: Share of the budget that is spent before them, 0 to 1.
         end: Share of the budget to stop at, 0 to 1.
-        on_step: Called with the loss of each step.
-        rate: Gives a factor for the learning rate at a share of these steps, 0 to 1; None is 1.
-
-    Yields:
-        The mean loss, at the end of each epoch and of the phase, over the examples since the last.
-
-    Raises:
-        TrainingError: If that mean is not finite.
     """
-    losses, sizes = list[Tensor](), list[int]()
-    begin = ledger.spent
-    optimization.scale_rate(None)
-    batches.give(optimization.features)
-    try:
-        is_over = ledger.reached(end)
-        while not is_over:
-            inputs, targets = batches.next()
-            if rate is not None:
-                optimization.scale_rate(rate(min(1.0, max(0.0, (ledger.spent - begin) / (end - begin)))))
-            loss = optimization.step(inputs, targets)
-            ledger.note_step()
-            on_step(loss)
-            losses.append(loss)
-            sizes.append(len(inputs))
-            is_over = ledger.reached(end)
-            if is_over or batches.epoch_ends:
-                weights = torch.tensor(sizes, dtype=torch.float64)
-                mean = float(torch.stack(losses).double().cpu() @ weights / weights.sum())
-                if not math.isfinite(mean):
-                    raise TrainingError(
-                        "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs "
-                        "far outside their usual range."
-                    )
-                optimization.flush()
-                yield mean
-                losses, sizes = [], []
-    finally:
-        optimization.flush()
+
+    def __init__(self, begin: float, end: float) -> None:
+        self._begin, self._end = begin, end
+        self._losses, self._sizes = list[Tensor](), list[int]()
+
+    def state(self) -> State:
+        """Give its place, after a step, for `restore`."""
+        losses = torch.stack(self._losses).cpu() if self._losses else torch.empty(0)
+        return {"begin": self._begin, "end": self._end, "losses": losses, "sizes": list(self._sizes)}
+
+    @classmethod
+    def restore(cls, state: State, device: torch.device) -> Stretch:
+        """Make one of what `state` gave, to go on on a device."""
+        stretch = cls(state["begin"], state["end"])
+        stretch._losses, stretch._sizes = list(state["losses"].to(device).unbind()), list(state["sizes"])
+        return stretch
+
+    def run(
+        self,
+        optimization: Optimization,
+        batches: Batches,
+        ledger: Ledger,
+        on_step: Callable[[Tensor], None],
+        rate: Callable[[float], float] | None = None,
+    ) -> Iterator[float]:
+        """Take the steps, or those that are left.
+
+        Args:
+            optimization: Takes them.
+            batches: Gives them their examples.
+            ledger: Where they are entered.
+            on_step: Called with the loss of each step.
+            rate: Gives a factor for the learning rate at a share of the stretch, 0 to 1; None is 1.
+
+        Yields:
+            The mean loss, at the end of each epoch and of the stretch, over the examples since the last.
+
+        Raises:
+            TrainingError: If that mean is not finite.
+        """
+        optimization.scale_rate(None)
+        batches.give(optimization.features)
+        try:
+            while True:
+                is_over = ledger.reached(self._end)
+                if self._losses and (is_over or batches.epoch_ends):
+                    mean = self._mean_loss()
+                    optimization.flush()
+                    yield mean
+                    self._losses, self._sizes = [], []
+                if is_over:
+                    return
+                inputs, targets = batches.next()
+                if rate is not None:
+                    share = (ledger.spent - self._begin) / (self._end - self._begin)
+                    optimization.scale_rate(rate(min(1.0, max(0.0, share))))
+                loss = optimization.step(inputs, targets)
+                ledger.note_step()
+                self._losses.append(loss)
+                self._sizes.append(len(inputs))
+                on_step(loss)
+        finally:
+            optimization.flush()
+
+    def _mean_loss(self) -> float:
+        weights = torch.tensor(self._sizes, dtype=torch.float64)
+        mean = float(torch.stack(self._losses).double().cpu() @ weights / weights.sum())
+        if not math.isfinite(mean):
+            raise TrainingError(
+                "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs far outside their "
+                "usual range."
+            )
+        return mean

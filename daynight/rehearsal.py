@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -128,7 +128,7 @@ def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Ten
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.new_zeros(len(task.test), task.n_outputs)
     number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
-    _check_optimizer(training, [p for p in network.module.parameters() if p.requires_grad])
+    tried(training, [p for p in network.module.parameters() if p.requires_grad])
     try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets))
 
 
@@ -176,7 +176,12 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
         )
 
 
-def _check_optimizer(training: Training, parameters: list[nn.Parameter]) -> None:
+def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
+    """Make an optimizer and a scheduler, if there is to be one, and let them take a step.
+
+    Raises:
+        SettingError: If they cannot.
+    """
     # On copies, for an optimizer may move what has no gradient, too.
     copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
     optimizer = training.make_optimizer(copies)
@@ -195,3 +200,4 @@ def _check_optimizer(training: Training, parameters: list[nn.Parameter]) -> None
             f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
             f"failed: {error!r}"
         ) from error
+    return optimizer, scheduler

@@ -70,61 +70,60 @@ class About:
     kept: tuple[str, ...]
 
 
-def save(
-    path: str | os.PathLike[str],
-    network: MaskedNetwork,
-    training: Training,
-    criterion: Criterion,
-    kept: Sequence[Task],
-    **rest: Any,
-) -> None:
-    """Write an agent that is between days.
+def about(network: MaskedNetwork, training: Training, criterion: Criterion, **rest: Any) -> About:
+    """Say what an agent is, beside the numbers of its network.
 
     Args:
-        path: The file.
         network: Its network.
         training: How it learns.
         criterion: Its pruning criterion.
-        kept: The tasks that it rehearses.
         rest: What else `About` tells.
-
-    Raises:
-        OutputError: If it cannot be written.
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
     plain = {
         field.name: getattr(training, field.name) for field in attrs.fields(Training) if field.name not in FUNCTIONS
     }
     plain["autocast"] = None if training.autocast is None else str(training.autocast).removeprefix("torch.")
-    about = About(
+    return About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,
         private=tuple(name for name in network.anatomy.private if name in parameters), biases=network.biases,
-        restart=network.restart, criterion=_name(criterion), training=plain, kept=tuple(map(_mark, kept)),
+        restart=network.restart, criterion=_name(criterion), training=plain,
         functions={name: _name(getattr(training, name)) for name in FUNCTIONS
                    if getattr(training, name) is not getattr(usual, name)},
         **rest,
     )  # fmt: skip
-    containers.write(path, "agent", attrs.asdict(about), network.state())
 
 
 def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
-    """Read what `save` wrote.
+    """Read the file of an agent.
 
     Raises:
         DataNotFoundError: If there is no such file.
         DamagedFileError: If it is damaged, of another kind, or by a newer version.
     """
     found, tensors = containers.read(path, "agent")
+    about = heard(path, found)
+    try:
+        _check(about)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+    return about, tensors
+
+
+def heard(path: str | os.PathLike[str], found: dict[str, Any]) -> About:
+    """Make what a file says of an agent of the JSON in it.
+
+    Raises:
+        DamagedFileError: If it is of another form.
+    """
     try:
         found["capacity"] = Capacity(**found["capacity"])
         found["days"] = tuple(Record(**record) for record in found["days"])
         found["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in found["tasks"])
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-        about = About(**given)
-        _check(about)
+        return About(**given)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
-    return about, tensors
 
 
 def network_of(about: About, network: Network | None) -> Network:
@@ -180,7 +179,7 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
     Raises:
         DataError: If they are not those that it has learnt.
     """
-    marks = [_mark(task) for task in kept]
+    marks = [mark(task) for task in kept]
     if marks != list(about.kept):
         raise DataError(
             f"the agent rehearses the {len(about.kept)} tasks that it has learnt, and kept= has {len(marks)}, or "
@@ -207,7 +206,7 @@ def _name(function: Any) -> str:
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
-def _mark(task: Task) -> str:
+def mark(task: Task) -> str:
     """Give a digest of a task's training data."""
     inputs, targets = task.train.load()
     return f"{seals.digest(inputs)[:32]}{seals.digest(targets)[:32]}"

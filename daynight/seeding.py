@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
 import torch
 
 from daynight import checks
@@ -38,21 +41,49 @@ def generator(seed: int, *names: Name) -> torch.Generator:
 
 @contextlib.contextmanager
 def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block under its own stream of PyTorch's global generators, and restore them after it.
+    """Run a block under its own stream of the global generators, and restore them after it.
 
-    For what PyTorch draws from the global generator alone: initial weights and dropout.
+    For what draws from them alone: initial weights and dropout from PyTorch's, and users' functions from NumPy's or
+    Python's own, too.
     """
+    number = derive(seed, *names)
+    python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with shielded(device):
         # What torch.manual_seed puts by for a GPU until it is first used takes milliseconds, and is never let go.
         is_alone = torch.device(device).type == "cpu" and not torch.cuda.is_initialized()
         seeds = torch.default_generator.manual_seed if is_alone else torch.manual_seed
-        seeds(derive(seed, *names))
-        yield
+        seeds(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 @contextlib.contextmanager
 def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Restore PyTorch's global generators after a block, whatever it draws."""
+    """Restore PyTorch's global generators after a block, whatever it draws from them."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+def state(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Give the state of the global generators: PyTorch's, NumPy's and Python's own, for `restore`."""
+    device = torch.device(device)
+    found: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    found["numpy"] = (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def restore(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+    """Put the global generators into the state that `state` gave."""
+    torch.set_rng_state(state["cpu"])
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    if "cuda" in state and torch.device(device).type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

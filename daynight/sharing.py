@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from daynight import checks
 from daynight.heads import Heads, JoinedHeads, MakeHead
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 
 Consolidation = Literal["freeze", "rehearse", "fine-tune"]
 

@@ -16,13 +16,71 @@ from daynight.criteria import Criterion
 from daynight.deadlines import TimeLedger
 from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
+from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
-from daynight.network import FREE, MaskedNetwork
-from daynight.policies import SleepPolicy, advance, check_end, follow, paced, planned, remembered
+from daynight.network import Mark, MaskedNetwork
+from daynight.ownership import FREE
+from daynight.policies import SleepPolicy, check_end, remembered
 from daynight.rates import Rate, factor_of
-from daynight.schedule import TOLERANCE, Cycle, Ledger, Night
+from daynight.schedule import TOLERANCE, Budget, Cycle, Night
+from daynight.scripts import Script, heard, same, told
 from daynight.selection import Selection
 from daynight.training import Training
+
+
+@attrs.define(eq=False)
+class Turn:
+    """A cycle whose turn it is.
+
+    Attributes:
+        cycle: The cycle.
+        is_last: Whether it is the night's last, for want of time.
+        takes_all: Whether it is to take all that is left of the budget.
+        is_given: Whether the policy has given it.
+    """
+
+    cycle: Cycle
+    is_last: bool = False
+    takes_all: bool = True
+    is_given: bool = True
+
+
+@attrs.define(eq=False, kw_only=True)
+class Rem:
+    """A REM that is under way.
+
+    Attributes:
+        turn: Its cycle.
+        cut: How much its NREM has cut, 0 to 1.
+        end: Share of the budget that is spent when it is over, 0 to 1.
+        before: The snapshot before the cycle.
+        mark: The network, likewise.
+    """
+
+    turn: Turn
+    cut: float
+    end: float
+    before: Night
+    mark: Mark
+
+    def state(self) -> dict[str, Any]:
+        """Give what it is, in plain values and tensors, for `restore`."""
+        turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
+        cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
+        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": told(self.before), "mark": self.mark}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], cycle: Cycle | None, budget: Budget) -> Rem:
+        """Make one of what `state` gave, with the cycle that a policy lays out for it.
+
+        Raises:
+            PolicyError: If that is another.
+        """
+        before, made = heard(state["before"], budget), Cycle(keep=state["keep"], length=state["length"])
+        if state["is_given"]:
+            made = same(made, cycle, before)
+        turn = Turn(made, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
+        return cls(turn=turn, cut=state["cut"], end=state["end"], before=before, mark=state["mark"])
 
 
 class Sleep:
@@ -62,6 +120,9 @@ class Sleep:
         self._start, self._learnt = start, learnt
         self._timed = ledger if isinstance(ledger, TimeLedger) else None
         self._batches = lesson.new_batches("night")
+        self._script: Script
+        self._rem: Rem | None = None  # while it is under way
+        self._taken: dict[str, Any] | None = None  # a REM to go on with
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
         """Run the cycles of a policy, as far as there is time for them.
@@ -75,34 +136,15 @@ class Sleep:
             PolicyError: If the policy breaks a rule.
             TrainingError: If the loss is not finite.
         """
-        plan, planned_left = planned(policy, self.night), self.night.left
-        # A night that was interrupted within a REM has spent more than its last finished cycle tells.
-        self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
-        if plan is None:
-            self._measure()
-        self._check_remembered(remembered(policy, plan))
-        on_begin()
-        self._lesson.rest()
-        is_live = plan is None or self._timed is None
-        script = follow(policy, self.night) if is_live else paced(plan or (), self.night, planned_left)
-        cycle, has_to_end, takes_all = next(script, None), False, False
-        while cycle is not None:
-            has_to_end = has_to_end or self._is_late(cycle)
-            takes_all = cycle.length >= self.night.left - TOLERANCE
-            if has_to_end:
-                cycle = Cycle(keep="dawn", length=self.night.left)
-            has_to_end |= self._tried(cycle, None if plan is None else len(plan), on_event)
-            spent = self.night.after(cycle).spent if self._timed is None else self._timed.spent
-            self.night = attrs.evolve(self.night.after(cycle), density=self.night.density, spent=spent)
-            if has_to_end:
-                break
-            # Where there is no time to measure what the policy would like to know, its next cycle is the last.
-            has_to_end = plan is None and not self.ledger.allows("other")
-            if not has_to_end:
-                if plan is None:
-                    self._measure()
-                cycle = advance(script, self.night)
-        if not has_to_end and (self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0))):
+        turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
+        while turn is not None:
+            self._tried(turn, on_event)
+            spent = self.night.after(turn.cycle).spent if self._timed is None else self._timed.spent
+            self.night = attrs.evolve(self.night.after(turn.cycle), density=self.night.density, spent=spent)
+            if turn.is_last:
+                return
+            takes_all, turn = turn.takes_all, self._following()
+        if self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0)):
             check_end(policy, self.night)
 
     def end(self, on_event: Hook) -> None:
@@ -120,21 +162,77 @@ class Sleep:
             "longest_step_seconds": ledger.longest["step"], "longest_prune_seconds": ledger.longest["prune"],
         }  # fmt: skip
 
-    def _is_late(self, cycle: Cycle) -> bool:
-        """Tell whether a night that does not reach its dawn density with a cycle has no time for it."""
-        if self._timed is None:
-            return False
-        is_last = cycle.resolved(self.night) <= self.night.dawn_density
-        return self._timed.reached(1.0) or not (is_last or self._timed.allows("prune"))
+    def state(self) -> dict[str, Any]:
+        """Give all that makes the night what it is beside the network and the lesson, for `restore`.
 
-    def _tried(self, cycle: Cycle, n_cycles: int | None, on_event: Hook) -> bool:
+        In the midst of a REM it may be called by what is told of its progress, and not elsewhere.
+        """
+        found = {"night": told(self.night), "ledger": self.ledger.state(), "batches": self._batches.state()}
+        if self._rem is not None:
+            found |= {"script": self._script.state(), "rem": self._rem.state()}
+        return found
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave, in the same night at its dusk."""
+        self.night = heard(state["night"], self.night.budget)
+        self.ledger.restore(state["ledger"])
+        self._batches.restore(state["batches"])
+        self._taken = state if "rem" in state else None
+
+    def _begun(self, policy: SleepPolicy, on_begin: Callable[[], None]) -> Turn | None:
+        """Ask a policy for what is left of the night, and give its first cycle."""
+        script = Script(policy, self.night)
+        # A night that was interrupted within a REM has spent more than its last finished cycle tells.
+        self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
+        if script.plan is None:
+            self._measure()
+        self._check_remembered(remembered(policy, script.plan))
+        on_begin()
+        self._lesson.rest()
+        self._script = script
+        return self._turn(script.next(self.night))
+
+    def _taken_up(self, policy: SleepPolicy, state: dict[str, Any]) -> Turn:
+        """Go on in the midst of a REM, with a policy that is asked once more for what it was asked before that."""
+        self._script = Script.restore(state["script"], policy, self.night.budget)
+        self._rem = Rem.restore(state["rem"], self._script.last, self.night.budget)
+        self._taken = None
+        return self._rem.turn
+
+    def _following(self) -> Turn | None:
+        """Give the next cycle."""
+        if self._script.plan is None:
+            if not self.ledger.allows("other"):
+                # Where there is no time to measure what the policy would like to know, its next cycle is the last.
+                return self._dawn()
+            self._measure()
+        return self._turn(self._script.next(self.night))
+
+    def _turn(self, cycle: Cycle | None) -> Turn | None:
+        if cycle is None:
+            return None
+        if self._timed is not None:
+            goes_to_dawn = cycle.resolved(self.night) <= self.night.dawn_density
+            if self._timed.reached(1.0) or not (goes_to_dawn or self._timed.allows("prune")):
+                return self._dawn()
+        return Turn(cycle, takes_all=cycle.length >= self.night.left - TOLERANCE)
+
+    def _dawn(self) -> Turn:
+        """Give the cycle that ends a night for which there is no time as it was laid out."""
+        return Turn(Cycle(keep="dawn", length=self.night.left), is_last=True, is_given=False)
+
+    def _tried(self, turn: Turn, on_event: Hook) -> None:
         """Run a cycle; whatever goes wrong in it, all is put back as it was before it, but for what it has spent."""
-        night, put_back = self.night, self._network.mark()
+        rem = self._rem
+        night, mark = (rem.before, rem.mark) if rem else (self.night, self._network.mark())
         try:
-            return self._cycle(cycle, n_cycles, on_event)
+            rem = rem or self._nrem(turn, mark, on_event)
+            if rem is not None:
+                self._rem = rem
+                self._retrain(rem, on_event)
         except BaseException as error:
             self._lesson.rest()
-            put_back()
+            self._network.put_back(mark)
             self.night = night
             back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
             note = (
@@ -147,27 +245,23 @@ class Sleep:
             if hasattr(error, "add_note"):  # from Python 3.11 on
                 error.add_note(note)
             raise
+        finally:
+            self._rem = None
 
-    def _cycle(self, cycle: Cycle, n_cycles: int | None, on_event: Hook) -> bool:
-        """Prune, and retrain until the cycle's share of the budget is spent.
-
-        Returns:
-            Whether it had to be the last, for want of time.
-        """
-        night, keep, ledger = self.night, cycle.resolved(self.night), self.ledger
-        end = night.spent + cycle.length
+    def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> Rem | None:
+        """Prune, and make ready to retrain until the cycle's share of the budget is spent; None if it is already."""
+        night, cycle, ledger = self.night, turn.cycle, self.ledger
+        keep, end = cycle.resolved(night), night.spent + cycle.length
         cut = self._prune(night, keep, on_event, weighs=cycle.rate is not None)
-        is_last = self.night.density < keep
-        if is_last:
-            end = 1.0
+        if self.night.density < keep:
+            turn.is_last, end = True, 1.0
         elif self._timed is not None and keep > night.dawn_density:
             end = min(end, 1 - self._timed.longest["prune"] / self._timed.seconds)
         if ledger.reached(end):
-            return is_last
+            return None
         if cycle.rewind is not None:
             self._check_remembered([cycle.rewind])
             self._network.rewind(self._learnt[cycle.rewind])
-        rate = None if cycle.rate is None else functools.partial(self._factor, cycle.rate, cut)
         n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
             self._lesson.optimize(n_steps, n_steps)
@@ -175,9 +269,12 @@ class Sleep:
             self._lesson.carry_on(n_steps)
         else:
             self._lesson.optimize(ledger.steps_until(1.0), n_steps)
-        sign = Progress(day=night.day, phase="rem", cycle=night.cycle, n_cycles=n_cycles)
-        self._lesson.train(sign, self._batches, ledger, end, on_event, rate)
-        return is_last
+        return Rem(turn=turn, cut=cut, end=end, before=night, mark=mark)
+
+    def _retrain(self, rem: Rem, on_event: Hook) -> None:
+        rate = None if rem.turn.cycle.rate is None else functools.partial(self._factor, rem.turn.cycle.rate, rem.cut)
+        sign = Progress(day=self.night.day, phase="rem", cycle=self.night.cycle, n_cycles=self._script.n_cycles)
+        self._lesson.train(sign, self._batches, self.ledger, rem.end, on_event, rate)
 
     def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False) -> float:
         """Keep exactly as many of the day's weights as the density `keep` means.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -78,7 +78,7 @@ class Training:
             class labels and the coefficient of determination for regression.
         transform: Applied to each batch of inputs, in training and prediction, such as a normalisation.
         augment: Applied to each batch of inputs in training, before `transform`. What it draws from
-            PyTorch's global generator is seeded.
+            the global generators of PyTorch, NumPy or Python is seeded.
         carry_optimizer: Whether the optimizer (and scheduler) goes on through the cycles of a night,
             with the state of pruned weights cleared, in place of a new one at each REM.
         clip_norm: Norm to which the gradient of all that may move is cut before a step, above 0; None leaves it.
@@ -238,6 +238,16 @@ class Batches(abc.ABC):
     def epoch_ends(self) -> bool:
         """Whether the last batch given was the last of its epoch."""
         return not self._left
+
+    def state(self) -> dict[str, Any]:
+        """Give its place in the order, and how this goes on, for `restore`."""
+        left = torch.cat(list(self._left)) if self._left else torch.empty(0, dtype=torch.int64)
+        return {"left": left, "generator": self._generator.get_state()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up what `state` gave of batches of the same examples."""
+        self._left, self._epoch = state["left"].split(self._batch_size) if len(state["left"]) else (), None
+        self._generator.set_state(state["generator"])
 
     def give(self, features: Tensor | None) -> None:
         """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""

@@ -16,7 +16,7 @@ import torch
 import daynight as dn
 from daynight.errors import DaynightError, SettingError
 from daynight.files import check_folder, whole
-from daynight.network import FREE
+from daynight.ownership import FREE
 
 HIDDEN = (256, 256)  # units
 BATCH_SIZE = 128  # examples

@@ -28,3 +28,10 @@ def _close_figures():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def at_every_step(monkeypatch):
+    """Let a clock give a sign of life at every step, and write a checkpoint at each."""
+    monkeypatch.setattr("daynight.lesson.PROGRESS_STEPS", 1)
+    monkeypatch.setattr("daynight.checkpoints._APART", 0)

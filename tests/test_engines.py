@@ -12,7 +12,8 @@ from torch.nn import functional
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training, models
 from daynight.engines import blueprint
 from daynight.engines.engine import Engine, loss_and_gradient
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 
 ENGINES = ("dense", "sparse", "auto")
 OPTIMIZERS = {

@@ -10,7 +10,8 @@ from torchvision import models as vision
 from daynight import Agent, Capacity, Clock, Epochs, Task, TaskStream, Training, UniformCycles
 from daynight.anatomy import dissect
 from daynight.errors import NetworkError
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 
 N, LENGTH = 24, 5
 

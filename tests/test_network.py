@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from daynight.errors import NetworkError, SettingError
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 from daynight.trials import probe
 
 

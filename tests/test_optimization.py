@@ -7,9 +7,9 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from daynight.errors import SettingError, TrainingError
+from daynight.ledgers import StepLedger
 from daynight.network import MaskedNetwork
-from daynight.optimization import Optimization, train
-from daynight.schedule import StepLedger
+from daynight.optimization import Optimization, Stretch
 from daynight.training import HeldBatches, Training
 
 
@@ -132,19 +132,19 @@ def test_train_stops_at_the_share_and_reports_means_by_hand():
     steps = []
     optimization = Optimization(network_at_night(), Training(), functional.cross_entropy, 8)
     ledger, source = StepLedger(8), batches()
-    means = list(train(optimization, source, ledger, 0.5, steps.append))
+    means = list(Stretch(0.0, 0.5).run(optimization, source, ledger, steps.append))
     # Half of eight steps is one epoch of three (of 4, 4 and 2 examples) and one more.
     assert (ledger.spent_steps, len(steps), len(means)) == (4, 4, 2)
     first = sum(float(loss) * n for loss, n in zip(steps[:3], (4, 4, 2), strict=True)) / 10
     assert means == [pytest.approx(first), pytest.approx(float(steps[3]))]
-    assert len(list(train(optimization, source, ledger, 1.0, steps.append))) == 2
+    assert len(list(Stretch(0.5, 1.0).run(optimization, source, ledger, steps.append))) == 2
     assert ledger.spent_steps == 8
 
 
 def test_train_refuses_a_loss_that_is_not_finite():
     optimization = Optimization(network_at_night(), Training(), lambda out, y: out.sum() * torch.nan, 1)
     with pytest.raises(TrainingError, match=r"the loss is not finite\. Lower the learning rate"):
-        list(train(optimization, batches(), StepLedger(1), 1.0, lambda loss: None))
+        list(Stretch(0.0, 1.0).run(optimization, batches(), StepLedger(1), lambda loss: None))
 
 
 def test_weights_stay_frozen_when_a_step_is_interrupted():

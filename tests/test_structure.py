@@ -14,10 +14,23 @@ ROOT = PACKAGE.parent
 
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
-    ["_version", "errors", "checks", "seeding", "files", "containers", "interrupts", "seals"],
-    ["rates", "schedule", "deadlines", "capacity", "history", "lazy", "splits", "tasks", "unions"],
+    ["_version", "errors", "checks", "seeding", "files", "containers", "interrupts", "seals", "packing", "code"],
+    [
+        "rates",
+        "ledgers",
+        "schedule",
+        "deadlines",
+        "capacity",
+        "history",
+        "lazy",
+        "splits",
+        "tasks",
+        "unions",
+        "identity",
+    ],
     [
         "policies",
+        "scripts",
         "cycles",
         "wrappers",
         "reactive",
@@ -29,7 +42,7 @@ FLOORS = [
         "images",
         "datasets",
     ],
-    ["heads", "network", "sharing", "trials"],
+    ["heads", "ownership", "network", "sharing", "trials"],
     [
         "training",
         "prediction",
@@ -54,13 +67,12 @@ FLOORS = [
         "export",
         "knowledge",
         "saving",
+        "persistent",
     ],
     ["agent"],
-    ["progress", "clock"],
+    ["progress", "checkpoints", "clock"],
     ["plots", "testing"],
     [
-        "study.code",
-        "study.identity",
         "study.store",
         "study.statistics",
         "study.measures",

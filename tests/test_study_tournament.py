@@ -80,7 +80,7 @@ class Fixed:
 
 
 def described(policy):
-    from daynight.study.identity import describe
+    from daynight.identity import describe
 
     return describe(policy)
 

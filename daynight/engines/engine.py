@@ -16,7 +16,8 @@ from daynight.engines.dense import DenseLinear
 from daynight.engines.sparse import SparseLinear
 from daynight.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
 from daynight.metrics import WithinGroups
-from daynight.network import FREE, MaskedNetwork
+from daynight.network import MaskedNetwork
+from daynight.ownership import FREE
 from daynight.training import EngineName
 
 Loss = Callable[[Tensor, Tensor], Tensor]

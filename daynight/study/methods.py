@@ -22,11 +22,11 @@ from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.errors import MissingPackageError, SettingError
+from daynight.identity import describe, digest
 from daynight.policies import OneShot, SleepPolicy
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
 from daynight.study import measures
-from daynight.study.identity import describe, digest
 from daynight.tasks import TaskStream
 from daynight.training import Training
 from daynight.unions import union, within_union

@@ -10,9 +10,9 @@ from torch import nn
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.identity import describe, digest
 from daynight.policies import SleepPolicy
 from daynight.schedule import Budget, Cycle, Night
-from daynight.study.identity import describe, digest
 from daynight.study.methods import Outcome
 from daynight.tasks import TaskStream
 from daynight.training import Training

@@ -11,10 +11,10 @@ import torch
 
 from daynight import datasets, models
 from daynight.errors import DataError
+from daynight.identity import describe, digest
 from daynight.policies import UniformCycles
 from daynight.schedule import Epochs
 from daynight.study import methods
-from daynight.study.identity import describe, digest
 from daynight.study.results import Entry, Results
 from daynight.study.runner import Study, combinations, grid
 from daynight.study.worker import Method

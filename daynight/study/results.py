@@ -9,8 +9,8 @@ from typing import Any
 
 from daynight import files
 from daynight.errors import SettingError
+from daynight.identity import describe, digest
 from daynight.study import statistics
-from daynight.study.identity import describe, digest
 from daynight.study.statistics import CONFIDENCE, Summary
 
 Entry = Mapping[str, Any]

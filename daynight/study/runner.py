@@ -13,7 +13,7 @@ import torch
 
 from daynight import checks, files
 from daynight.errors import MissingPackageError, SettingError, StudyError
-from daynight.study.identity import describe_views, digest, digest_of_data
+from daynight.identity import describe_views, digest, digest_of_data
 from daynight.study.results import Results
 from daynight.study.store import Store
 from daynight.study.worker import Done, Method, Run, Stream, about, do, given

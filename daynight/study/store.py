@@ -10,7 +10,7 @@ from typing import Any
 
 from daynight import files
 from daynight.errors import DataError
-from daynight.study.identity import digest
+from daynight.identity import digest
 
 
 class Store:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from daynight._version import __version__
 from daynight.errors import DataError, DaynightError, SettingError, StudyError
-from daynight.study.identity import describe, describe_views, digest, digest_of_data
+from daynight.identity import describe, describe_views, digest, digest_of_data
 from daynight.tasks import TaskStream
 
 Method = Callable[..., Mapping[str, Any]]

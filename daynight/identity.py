@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import datetime
 import enum
 import functools
 import hashlib
@@ -20,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from daynight.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 from daynight.errors import SettingError
 from daynight.lazy import LazyInputs
 from daynight.splits import Split
-from daynight.study.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 from daynight.tasks import TaskStream
 
 #: What is larger than memory is read so many examples at a time.
@@ -102,7 +103,17 @@ def _of_set(value: set | frozenset) -> Any:  # type: ignore[type-arg]
 
 
 @_described.register
-def _of_name(value: PurePath | torch.dtype | torch.device | enum.Enum | types.BuiltinFunctionType) -> Any:
+def _of_name(
+    value: PurePath
+    | datetime.date
+    | datetime.time
+    | datetime.timedelta
+    | datetime.tzinfo
+    | torch.dtype
+    | torch.device
+    | enum.Enum
+    | types.BuiltinFunctionType,
+) -> Any:
     if isinstance(value, types.BuiltinFunctionType):
         return {"function": name_of_builtin(value)}
     return {type(value).__name__: str(value)}
@@ -214,7 +225,7 @@ def _state(value: Any) -> dict[str, Any]:
         found = {name: getattr(value, name) for name in slots} | dict(getattr(value, "__dict__", {}))
         return {name: describe(item) for name, item in sorted(found.items())}
     raise SettingError(
-        f"a study cannot tell what {value!r} is, for it has no attributes to look at. Give numbers, text, functions, "
+        f"daynight cannot tell what {value!r} is, for it has no attributes to look at. Give numbers, text, functions, "
         "or objects of classes with attributes."
     )
 

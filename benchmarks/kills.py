@@ -1,0 +1,172 @@
+"""Whether a run that is killed at any moment, and goes on in a new process, ends as if it had not been.
+
+Three days of split MNIST, with dropout, batch normalisation, noise on the inputs and a learning-rate schedule. Each
+trial starts them with a checkpoint folder, kills the process (SIGKILL) at a random moment, and starts it again. What
+the agent is at the end, and all that is in its history but seconds, must be that of a run without a checkpoint, bit for
+bit. A trial takes about fifteen seconds of a core; the exit status is 1 if one of them ends otherwise.
+
+    DAYNIGHT_DATA=/data python benchmarks/kills.py --kills 100 --jobs 2 --out kills.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import functools
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import attrs
+import machine
+import torch
+from torch import Tensor, nn
+
+import daynight as dn
+from daynight.files import whole
+
+N_DAYS, EVERY = 3, 0.05
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--kills", type=int, default=100, metavar="N", help="how many runs are killed (100)")
+    add("--jobs", type=int, default=1, metavar="J", help="how many at a time (1)")
+    add("--seed", type=int, default=0, metavar="S", help="names the moments (0)")
+    add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
+    add("--epochs", type=float, default=6.0, metavar="E", help="epochs of each wake and each night (6)")
+    add("--out", metavar="FILE", help="write the raw numbers as JSON")
+    add("--folder", help=argparse.SUPPRESS)
+    add("--work", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+class Network(nn.Module):
+    """A network that draws random numbers as it trains, and keeps running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(784, 100), nn.BatchNorm1d(100), nn.ReLU(), nn.Dropout(0.2))
+        self.head = nn.Linear(100, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the outputs."""
+        outputs: Tensor = self.head(self.body(inputs.flatten(1)))
+        return outputs
+
+
+def noisy(inputs: Tensor) -> Tensor:
+    """Add noise."""
+    return inputs + 0.1 * torch.randn_like(inputs)
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, n_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Make a schedule of learning rate and momentum."""
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=n_steps + 1)
+
+
+def work(settings: argparse.Namespace) -> None:
+    """Live the days, or what is left of them, and print what has come out."""
+    torch.set_num_threads(1)
+    stream = dn.split_mnist(data=settings.data)[:N_DAYS]
+    training = dn.Training(batch_size=64, augment=noisy, scheduler=one_cycle, carry_optimizer=True)
+    agent = dn.Agent(Network, capacity=dn.Capacity(free_at_end=0.9, days=N_DAYS), training=training)
+    clock = dn.Clock(
+        agent, stream, policy=dn.GradualPruning(12, 0.4), wake=dn.Epochs(settings.epochs),
+        night=dn.Epochs(settings.epochs), checkpoint=settings.folder, every=EVERY,
+    )  # fmt: skip
+    print(json.dumps({"day": agent.day, "phase": agent.phase, "step": agent.n_steps}), flush=True)
+    began = time.perf_counter()
+    clock.run()
+    seconds = time.perf_counter() - began
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps({"outcome": outcome(clock, f"{folder}/agent.dn"), "seconds": seconds}), flush=True)
+
+
+def outcome(clock: dn.Clock, path: str) -> str:
+    """Give a digest of all that a run has made, but for the seconds that it took."""
+    import safetensors.torch
+
+    clock.agent.verify()
+    clock.agent.save(path)
+    found = hashlib.sha256()
+    for name, tensor in sorted(safetensors.torch.load_file(path).items()):
+        found.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    timeless = functools.partial(attrs.evolve, elapsed_seconds=None)
+    found.update(repr([timeless(record) for record in (*clock.history, *clock.agent.days)]).encode())
+    return found.hexdigest()
+
+
+def started(settings: argparse.Namespace, folder: str | None) -> subprocess.Popen[str]:
+    """Start a process that lives the days."""
+    command = [sys.executable, __file__, "--work", "--epochs", str(settings.epochs)]
+    command += ["--data", settings.data] if settings.data else []
+    command += ["--folder", folder] if folder else []
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Read the next thing that a process says."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"a process ended with the status {process.wait()} before it was done.")
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def trial(moment: float, settings: argparse.Namespace) -> dict[str, Any]:
+    """Kill a run after some seconds, and let it go on to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = started(settings, folder)
+        said(first)
+        time.sleep(moment)
+        first.kill()
+        first.wait()
+        second = started(settings, folder)
+        return {"moment": moment, "goes_on_at": said(second), **said(second)}
+
+
+def main() -> None:
+    """Run all trials, and compare."""
+    settings = parse()
+    if settings.work:
+        work(settings)
+        return
+    about = machine.describe()
+    print(machine.line(about), flush=True)
+    plain = started(settings, None)
+    said(plain)
+    expected = said(plain)
+    print(f"Without a kill: {expected['seconds']:.1f} s.", flush=True)
+    draw = random.Random(settings.seed)
+    moments = [draw.uniform(0, expected["seconds"]) for _ in range(settings.kills)]
+    trials = []
+    with concurrent.futures.ThreadPoolExecutor(settings.jobs) as pool:
+        for found in pool.map(functools.partial(trial, settings=settings), moments):
+            found["is_equal"] = found.pop("outcome") == expected["outcome"]
+            trials.append(found)
+            where = found["goes_on_at"]
+            print(
+                f"{len(trials)}: killed after {found['moment']:.2f} s, went on from day {where['day']}, "
+                f"{where['phase']}, step {where['step']}: {'equal' if found['is_equal'] else 'NOT equal'}",
+                flush=True,
+            )
+    n_equal = sum(found["is_equal"] for found in trials)
+    print(f"{n_equal} of {len(trials)} ended bit for bit as the run that was not killed.")
+    if settings.out:
+        with whole(settings.out) as temporary:
+            result = {"machine": about, "seconds": expected["seconds"], "every": EVERY, "trials": trials}
+            temporary.write_text(json.dumps(result, indent=1) + "\n")
+    sys.exit(0 if n_equal == len(trials) and trials else 1)
+
+
+if __name__ == "__main__":
+    main()

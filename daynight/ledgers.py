@@ -1,0 +1,116 @@
+"""What a phase may spend and has spent."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def round_half_up(value: float) -> int:
+    """Round to the nearest whole number, halves up, so that equal shares round alike."""
+    return math.floor(value + 0.5)
+
+
+class Ledger(abc.ABC):
+    """What one phase may spend and has spent; a `Budget` opens one for each phase."""
+
+    #: The optimizer steps that the phase will take; None where nobody knows, in budgets of time.
+    n_steps: int | None
+    #: The optimizer steps that it has taken.
+    spent_steps: int
+    #: Share of the budget that a prune costs, 0 or more.
+    price: float = 0.0
+
+    @property
+    @abc.abstractmethod
+    def spent(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+
+    @abc.abstractmethod
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+
+    @abc.abstractmethod
+    def reached(self, share: float) -> bool:
+        """Tell whether `share` (0 to 1) of the budget is spent."""
+
+    @abc.abstractmethod
+    def steps_until(self, share: float) -> int | None:
+        """Tell how many optimizer steps are left until `share` (0 to 1) of the budget is spent; None if unknown."""
+
+    def note_prune(self) -> None:  # noqa: B027
+        """Enter one prune, at the budget's price."""
+
+    def note_other(self) -> None:  # noqa: B027
+        """Enter what has been done since the last step or prune, and is neither: it takes time and no steps."""
+
+    def allows(self, what: str) -> bool:
+        """Tell whether there is time for a ``"prune"``, or for something ``"other"`` such as a measurement."""
+        return True
+
+    def note_outside(self) -> None:  # noqa: B027
+        """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget is spent; infinite, if it is not of time."""
+        return math.inf
+
+    def state(self) -> dict[str, Any]:
+        """Give what has been spent, in plain values, for `restore`."""
+        return dict(vars(self))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state` gave of a ledger of the same kind."""
+        vars(self).update(state)
+
+    def resume(self) -> None:  # noqa: B027
+        """Let time pass, if the budget is of time."""
+
+    def pause(self) -> None:  # noqa: B027
+        """Stop the time."""
+
+
+class StepLedger(Ledger):
+    """A ledger in optimizer steps. Shares and prices become whole steps by rounding cumulative totals.
+
+    Args:
+        n_steps: What may be spent.
+        price_steps: What a prune costs.
+    """
+
+    n_steps: int
+
+    def __init__(self, n_steps: int, price_steps: float = 0.0) -> None:
+        self.n_steps, self.price_steps = n_steps, price_steps
+        self.price = price_steps / n_steps if n_steps else (math.inf if price_steps else 0.0)
+        self.spent_steps = 0
+        self.n_prunes = 0
+
+    @property
+    def spent(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        return min(1.0, self._total / self.n_steps) if self.n_steps else 0.0
+
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+        self.spent_steps += 1
+
+    def note_prune(self) -> None:
+        """Enter one prune."""
+        self.n_prunes += 1
+
+    def reached(self, share: float) -> bool:
+        """Tell whether `share` (0 to 1) of the budget is spent."""
+        return self.steps_until(share) == 0
+
+    def steps_until(self, share: float) -> int:
+        """Tell how many optimizer steps are left until `share` (0 to 1) is spent."""
+        boundary = min(self.n_steps, round_half_up(share * self.n_steps))
+        return max(0, boundary - self._total)
+
+    @property
+    def _total(self) -> int:
+        return self.spent_steps + (round_half_up(self.n_prunes * self.price_steps) if self.price_steps else 0)

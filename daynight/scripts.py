@@ -1,0 +1,98 @@
+"""`Script`: the cycles of a night as its policy lays them out, which can be read again."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import attrs
+
+from daynight.errors import PolicyError
+from daynight.policies import SleepPolicy, advance, follow, paced, planned
+from daynight.schedule import Budget, Cycle, Measured, Night
+
+
+class Script:
+    """The cycles of a night, one after another, each laid out on what the snapshot before it tells.
+
+    Args:
+        policy: Lays them out.
+        asked: The snapshot that it is asked for a plan with.
+
+    Attributes:
+        plan: Its plan; None if it reacts.
+        last: The cycle that was given last.
+
+    Raises:
+        PolicyError: If the policy breaks a rule.
+    """
+
+    def __init__(self, policy: SleepPolicy, asked: Night) -> None:
+        self.plan = planned(policy, asked)
+        self.last: Cycle | None = None
+        self._cycles: Generator[Cycle, Night, None]
+        self._policy, self._asked, self._heard = policy, asked, list[Night]()
+
+    @property
+    def n_cycles(self) -> int | None:
+        """Number of cycles; None where nobody knows."""
+        return None if self.plan is None else len(self.plan)
+
+    def next(self, night: Night) -> Cycle | None:
+        """Give the next cycle, on the snapshot before it; None if there is none."""
+        if self._heard:
+            self.last = advance(self._cycles, night)
+        else:
+            # What a night in seconds takes is more or less than planned.
+            is_live = self.plan is None or night.n_steps is not None
+            self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._asked.left)
+            self.last = next(self._cycles, None)
+        self._heard.append(night)
+        return self.last
+
+    def state(self) -> dict[str, Any]:
+        """Give what was heard, in plain values, for `restore`."""
+        return {"asked": told(self._asked), "heard": [told(night) for night in self._heard]}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], policy: SleepPolicy, budget: Budget) -> Script:
+        """Read the cycles of a policy again, up to where `state` was given.
+
+        Args:
+            state: What it gave.
+            policy: The policy.
+            budget: The night's.
+
+        Raises:
+            PolicyError: If the policy breaks a rule.
+        """
+        script = cls(policy, heard(state["asked"], budget))
+        for night in state["heard"]:
+            script.next(heard(night, budget))
+        return script
+
+
+def same(begun: Cycle, cycle: Cycle | None, night: Night) -> Cycle:
+    """Give a cycle that was read again, which must be the one that was begun.
+
+    Raises:
+        PolicyError: If it is another.
+    """
+    if cycle is None or (cycle.keep, cycle.length) != (begun.keep, begun.length):
+        raise PolicyError(
+            f"day {night.day}, cycle {night.cycle} was begun as {begun!r}, and the policy now gives {cycle!r}. Go on "
+            "with the policy that the night was begun with, which must give equal nights equal cycles; or call "
+            "finish_night to end the night without it."
+        )
+    return cycle
+
+
+def told(night: Night) -> dict[str, Any]:
+    """Give a snapshot in plain values, but for the budget."""
+    return attrs.asdict(night, filter=lambda field, _: field.name != "budget")
+
+
+def heard(told: dict[str, Any], budget: Budget) -> Night:
+    """Make a snapshot of what `told` gave."""
+    measured = told["measured"]
+    return Night(**{**told, "measured": None if measured is None else Measured(**measured)}, budget=budget)

@@ -1,0 +1,74 @@
+"""Runs that can be killed at anything their hook hears, and what comes out of them."""
+
+import functools
+
+import attrs
+import pytest
+import torch
+from torch import nn
+
+from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles
+from daynight.testing import toy_network, toy_stream
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nobody catches it."""
+
+
+class Killer:
+    """A hook that kills at the n-th thing it hears."""
+
+    def __init__(self, n):
+        self.left = n
+
+    def __call__(self, event):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+
+class Dropping(nn.Module):
+    """Draws random numbers as it trains, and keeps running statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.3))
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, inputs):
+        return self.head(self.layers(inputs))
+
+
+def clock(
+    folder=None, hook=(), policy=None, network=toy_network, night=None, days=2, make_stream=toy_stream, **settings
+):
+    training = Training(batch_size=16, **settings.pop("training", {}))
+    agent = Agent(network, capacity=Capacity(free_at_end=0.6, days=days), training=training, seed=3, **settings)
+    stream = make_stream(days).hold_out(0.2)
+    return Clock(
+        agent, stream, policy=policy or UniformCycles(2), wake=Epochs(2), night=night or Epochs(2), on_event=hook,
+        checkpoint=folder, every=0,
+    )  # fmt: skip
+
+
+def outcome(clock):
+    """Give all that a run has made, but for the seconds that it took."""
+    about, tensors, today = clock.agent._state()
+    assert today is None
+    timeless = functools.partial(attrs.evolve, elapsed_seconds=None)
+    return (
+        attrs.evolve(about, days=tuple(map(timeless, about.days))),
+        {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
+        [timeless(record) for record in clock.history],
+    )
+
+
+def killed(folder, n, **settings):
+    """Give the folder of a run that was killed at the n-th thing that its hook heard."""
+    with pytest.raises(Killed):
+        clock(folder, Killer(n), **settings).run()
+    return folder
