@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
     add("--kills", type=int, default=100, metavar="N", help="how many runs are killed (100)")
     add("--jobs", type=int, default=1, metavar="J", help="how many at a time (1)")
     add("--seed", type=int, default=0, metavar="S", help="names the moments (0)")
-    add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
+    add("--data", default="auto", choices=("full", "sample", "auto"), help="which images; see daynight.split_mnist")
     add("--epochs", type=float, default=6.0, metavar="E", help="epochs of each wake and each night (6)")
     add("--out", metavar="FILE", help="write the raw numbers as JSON")
     add("--folder", help=argparse.SUPPRESS)
@@ -106,8 +106,7 @@ def outcome(clock: dn.Clock, path: str) -> str:
 
 def started(settings: argparse.Namespace, folder: str | None) -> subprocess.Popen[str]:
     """Start a process that lives the days."""
-    command = [sys.executable, __file__, "--work", "--epochs", str(settings.epochs)]
-    command += ["--data", settings.data] if settings.data else []
+    command = [sys.executable, __file__, "--work", "--epochs", str(settings.epochs), "--data", settings.data]
     command += ["--folder", folder] if folder else []
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

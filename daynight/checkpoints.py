@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,12 +21,15 @@ from daynight.rehearsal import tried
 from daynight.tasks import Task
 from daynight.training import Training
 
-#: Two checkpoints are so many times as long apart as it took to write the first: less than 2 % of the time.
-_APART = 50
+#: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
+_APART = 100
 #: In a phase with a deadline one is written if there is so many times as long left as the last one took.
 _MARGIN = 4
 #: A task is known again by its targets and so many of its inputs.
 _N_GLIMPSED = 16
+
+
+State = tuple[dict[str, Any], dict[str, Tensor], Any]
 
 
 class Checkpoint:
@@ -59,15 +62,14 @@ class Checkpoint:
         has_time = seconds_left > (_MARGIN * self._took or torch.inf) or seconds_left == torch.inf
         return has_time and passed >= max(self._every, _APART * self._took)
 
-    def write(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor], state: Any) -> None:
+    def write(self, state_of: Callable[[], State]) -> None:
         """Write; if that cannot be done, warn, and leave what was written before.
 
         Args:
-            about: What JSON can say.
-            tensors: Tensors, by name.
-            state: Nested values and tensors; see `daynight.packing`.
+            state_of: Gives what JSON can say, tensors by name, and nested values and tensors (see `daynight.packing`).
         """
         began = time.monotonic()
+        about, tensors, state = state_of()
         packed, more = pack(state)
         try:
             containers.write(self.path, "clock", {**about, "state": packed}, {**tensors, **more})
@@ -76,7 +78,7 @@ class Checkpoint:
         self._written = time.monotonic()
         self._took = self._written - began
 
-    def read(self) -> tuple[dict[str, Any], dict[str, Tensor], Any] | None:
+    def read(self) -> State | None:
         """Read what `write` wrote; None if nothing has been written.
 
         Raises:

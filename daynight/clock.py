@@ -12,7 +12,7 @@ import attrs
 from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
-from daynight.checkpoints import Checkpoint, check_packs, mark, named
+from daynight.checkpoints import Checkpoint, State, check_packs, mark, named
 from daynight.errors import SettingError
 from daynight.history import Event, History, Hook, Record
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
@@ -262,15 +262,18 @@ class Clock:
     def _save(self, is_needed: bool = True) -> None:
         """Write a checkpoint, if it is due or needed."""
         checkpoint = self._checkpoint
-        if checkpoint is None or not (is_needed or checkpoint.is_due(self.agent.seconds_left)):
-            return
+        if checkpoint is not None and (is_needed or checkpoint.is_due(self.agent.seconds_left)):
+            checkpoint.write(self._state)
+
+    def _state(self) -> State:
+        """Give all that the clock and its agent are, for `_take_up`."""
         about, tensors, today = self.agent._state()
         self._marks += [mark(self.stream[day]) for day in range(len(self._marks), len(about.tasks))]
         said = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
             "records": self.history._rows(), "n_noted": self._n_noted,
         }  # fmt: skip
-        checkpoint.write(said, tensors, today)
+        return said, tensors, today
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written, if there is one."""

@@ -1,5 +1,6 @@
 """Writes the figures and tables of the site from the raw results in ``results/``."""
 
+import collections
 import csv
 import json
 import math
@@ -151,6 +152,33 @@ def write_deadlines():
     (GENERATED / "deadlines.rst").write_text(".. csv-table::\n   :file: deadlines.csv\n   :header-rows: 1\n")
 
 
+def write_kills():
+    """Write how many of the runs that were killed have ended as they should."""
+    path = HERE / "results" / "kills.json"
+    if not path.is_file():
+        (GENERATED / "kills.rst").write_text("Not measured yet.\n")
+        return
+    trials = json.loads(path.read_text())["trials"]
+    phases = collections.Counter(trial["goes_on_at"]["phase"] for trial in trials)
+    n_equal = sum(trial["is_equal"] for trial in trials)
+    places = ", ".join(f"{n} in a {phase}" if phase in ("wake", "night") else f"{n} {phase}" for phase, n in
+                       phases.most_common()).replace("in a dusk", "at dusk")  # fmt: skip
+    text = f"{n_equal} of {len(trials)} ended bit for bit as the run that was not killed. They went on {places}.\n"
+    (GENERATED / "kills.rst").write_text(text)
+
+
+def write_checkpoints():
+    """Write the table of what checkpoints cost."""
+    import checkpoints
+
+    path = HERE / "results" / "checkpoints.json"
+    if not path.is_file():
+        (GENERATED / "checkpoints.rst").write_text("Not measured yet.\n")
+        return
+    write_table(GENERATED / "checkpoints.csv", checkpoints.rows(json.loads(path.read_text())["pairs"]), (), ".3g")
+    (GENERATED / "checkpoints.rst").write_text(".. csv-table::\n   :file: checkpoints.csv\n   :header-rows: 1\n")
+
+
 def write_networks():
     """Write the table of networks that have learnt three tasks."""
     path = HERE / "results" / "networks.json"
@@ -220,6 +248,8 @@ def write_all():
     write_speed_tables()
     write_deadlines()
     write_networks()
+    write_kills()
+    write_checkpoints()
     for part in reproduced():
         write_reproduction(*part)
     write_tournament()
