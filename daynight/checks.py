@@ -7,6 +7,7 @@ import numbers
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from daynight.errors import SettingError
 
@@ -138,3 +139,8 @@ def usable_device(device: Any) -> torch.device:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingError(f"device={device!r} cannot be used here: {reason} Use device='cpu'.") from error
     return found.device
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Tell whether all numbers of a tensor are finite. What is not shows in the smallest or the largest."""
+    return not tensor.numel() or all(bool(torch.isfinite(value)) for value in torch.aminmax(tensor.detach()))

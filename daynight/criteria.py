@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daynight import checks
 from daynight.errors import SettingError
 
 Criterion = Callable[["Layer"], Tensor]
@@ -124,7 +125,7 @@ def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Te
             f"criterion {name} must give a floating-point score for each weight, and for {where}, of the shape "
             f"{tuple(weight.shape)}, gave {what}."
         )
-    if not bool(torch.isfinite(scores).all()) and bool(torch.isfinite(weight).all()):
+    if not checks.all_finite(scores) and checks.all_finite(weight):
         raise SettingError(
             f"criterion {name} gives scores that are not finite for {where}, whose weights are. A prune ranks them: "
             "give each weight a finite number."

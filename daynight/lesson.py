@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight import interrupts, seeding
+from daynight import checks, interrupts, seeding
 from daynight.engines import blueprint, proof
 from daynight.engines.arena import ALIGNMENT
 from daynight.engines.blueprint import Part
@@ -225,7 +225,7 @@ class Lesson:
         """
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
         tensors.append(predict(self._network, self._some(CHUNK)[0], None, self._training.transform))
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        if not all(map(checks.all_finite, tensors)):
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "
                 "learning rate, clip gradients, or look for inputs far outside their usual range."

@@ -79,7 +79,7 @@ class MaskedNetwork(Ownership):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
         anatomy = dissect(module, head, exclude, private)
         for name, value in module.named_parameters():
-            if value.is_meta or not bool(torch.isfinite(value).all()):
+            if value.is_meta or not checks.all_finite(value):
                 raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
         super().__init__(copy.deepcopy(module).to(device), anatomy, make_head, has_biases=biases == "per-task")
         self.biases, self.restart = biases, restart

@@ -60,7 +60,7 @@ class Ownership:
 
     def count(self, owner: int) -> dict[str, int]:
         """Count the weights of each layer that belong to task `owner`, or to nobody (`FREE`)."""
-        return {name: int((owners == owner).sum()) for name, owners in self.owners.items()}
+        return {name: int(torch.count_nonzero(owners == owner)) for name, owners in self.owners.items()}
 
     def held(self) -> dict[str, Tensor]:
         """Give per layer which weights the task of the day holds: bool, of the weight's shape."""

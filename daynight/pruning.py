@@ -37,7 +37,7 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
         # kthvalue counts from the smallest; everything above the threshold stays, and ties fill up.
         threshold = values.kthvalue(n - k + 1).values
         above, equal = values > threshold, torch.nonzero(values == threshold)[:, 0]
-        room = k - int(above.sum())
+        room = k - int(torch.count_nonzero(above))
         kept = torch.cat([index[above], index[equal[:room]]])
     mask = torch.zeros(candidates.numel(), dtype=torch.bool, device=candidates.device)
     mask[kept] = True
@@ -66,11 +66,12 @@ def keep_top_globally(
         Per layer, bool of the same shape; exactly k set in total.
     """
     floors = {
-        name: keep_top(scores[name], mask, min(min_per_layer, int(mask.sum()))) for name, mask in candidates.items()
+        name: keep_top(scores[name], mask, min(min_per_layer, int(torch.count_nonzero(mask))))
+        for name, mask in candidates.items()
     }
     rest = torch.cat([(mask & ~floors[name]).reshape(-1) for name, mask in candidates.items()])
     flat = torch.cat([scores[name].reshape(-1) for name in candidates])
-    chosen = keep_top(flat, rest, k - sum(int(floor.sum()) for floor in floors.values()))
+    chosen = keep_top(flat, rest, k - sum(int(torch.count_nonzero(floor)) for floor in floors.values()))
     parts = chosen.split([mask.numel() for mask in candidates.values()])
     return {
         name: floors[name] | part.reshape(mask.shape)

@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from daynight import checks
 from daynight.capacity import Capacity
 from daynight.errors import DataError, SettingError
 from daynight.network import MaskedNetwork
@@ -156,7 +157,7 @@ def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Te
         raise SettingError(
             f"Training: {name} must give a batch of as many inputs, and gave {what} for {tuple(inputs.shape)}."
         )
-    if changed.is_floating_point() and not bool(torch.isfinite(changed).all()):
+    if changed.is_floating_point() and not checks.all_finite(changed):
         raise SettingError(f"Training: {name} gives values that are not finite.")
     return changed
 

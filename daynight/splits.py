@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from daynight import checks
 from daynight.errors import DataError
 from daynight.lazy import LazyDataset, LazyInputs, read_example
 
@@ -48,7 +49,7 @@ def _examples(what: str, values: Any) -> Tensor:
         raise DataError(f"the {what} are a single number, and need a first dimension that counts the examples.")
     # Networks compute with 32 bits, in which a large number of 64 bits is infinite.
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
-    if tensor.is_floating_point() and not bool(torch.isfinite(narrow).all()):
+    if tensor.is_floating_point() and not checks.all_finite(narrow):
         raise DataError(
             f"the {what} hold values that are not finite as 32-bit numbers. Clean, fill or scale them first."
         )

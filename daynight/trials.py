@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from daynight import interrupts
+from daynight import checks, interrupts
 from daynight.errors import NetworkError
 from daynight.network import MaskedNetwork
 
@@ -46,7 +46,7 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
             f"with {n_outputs} outputs asked of the head {network.anatomy.head!r}, the network gives {shape} "
             f"for a batch of {len(inputs)}. Name the module that makes the outputs with head=."
         )
-    if not torch.equal(outputs, again) and bool(torch.isfinite(outputs).all()):
+    if not torch.equal(outputs, again) and checks.all_finite(outputs):
         raise NetworkError(
             "the network gives other outputs for equal inputs in evaluation mode, so that no prediction could be kept. "
             "Let it draw in training only, as in functional.dropout(x, training=self.training)."

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from daynight import Capacity, Cycle, Epochs, ExplicitCycles, Steps, Task, Training, UniformCycles, checks, seeding
 from daynight.errors import SettingError
@@ -56,3 +57,17 @@ def test_task_refuses_numbers_of_outputs_that_are_none(n_outputs):
     pair = (np.zeros((2, 3)), np.array([0, 1]))
     with pytest.raises(SettingError, match="Task: n_outputs must be a whole number from 1 up, not"):
         Task(train=pair, test=pair, n_outputs=n_outputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_found_among_many(dtype, bad):
+    numbers = torch.randn(7, 300).to(dtype)
+    assert checks.all_finite(numbers)
+    for place in (0, 1, 1000, 2099):
+        spoilt = numbers.clone()
+        spoilt.view(-1)[place] = bad
+        assert not checks.all_finite(spoilt)
+        assert not checks.all_finite(spoilt.T)
+    assert checks.all_finite(torch.empty(0))
+    assert checks.all_finite(torch.tensor([1, 2]))

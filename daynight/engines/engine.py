@@ -167,7 +167,7 @@ class Engine:
             layer.in_features if given is None else len(given),
         )
         needs_inputs = self._first < len(self._stages)
-        is_faster = cost.sparse_is_faster(int(visible.sum()), shape, self._batch_size, needs_inputs)
+        is_faster = cost.sparse_is_faster(int(torch.count_nonzero(visible)), shape, self._batch_size, needs_inputs)
         is_chosen = self._name == "sparse" or (self._name == "auto" and is_faster)
         if is_chosen and cost.can_be_sparse(layer.weight):
             return SparseLinear(layer, given, outputs, visible, movable)
