@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import math
 import os
@@ -190,6 +191,20 @@ class History:
         """Write the records as JSON: ``{"records": [{...}, ...]}``."""
         with files.whole(path) as temporary:
             temporary.write_text(json.dumps({"records": self._rows()}, indent=1) + "\n")
+
+    def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
+        """Write figures and tables into one self-contained HTML file, to be opened in any browser.
+
+        Args:
+            path: Where to, such as ``"run.html"``.
+            title: Its title.
+
+        Raises:
+            DataError: If no day is finished.
+            OutputError: If it cannot be written.
+        """
+        # Figures know histories, and not the other way round; they come, with Matplotlib, when they are asked for.
+        importlib.import_module("daynight.reports").of_run(self, path, title)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:

@@ -71,7 +71,7 @@ FLOORS = [
     ],
     ["agent"],
     ["progress", "checkpoints", "clock"],
-    ["plots", "testing"],
+    ["plots.style", "plots.nights", "plots.lives", "reports", "testing"],
     [
         "study.store",
         "study.statistics",
@@ -113,10 +113,12 @@ def imported(path):
             continue
         for name in names:
             if name.startswith("daynight."):
-                yield next(
-                    known
-                    for known in sorted(ORDER, key=len, reverse=True)
-                    if f"{name}.".startswith(f"daynight.{known}.")
+                within = [known for known in ORDER if f"{name}.".startswith(f"daynight.{known}.")]
+                # A package is as high as the highest of its modules.
+                yield (
+                    max(within, key=len)
+                    if within
+                    else [known for known in ORDER if f"daynight.{known}".startswith(f"{name}.")][-1]
                 )
 
 

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from daynight import files
+from matplotlib.axes import Axes
+
+from daynight import files, plots, reports
 from daynight.errors import SettingError
 from daynight.identity import describe, digest
 from daynight.study import statistics
@@ -126,6 +128,45 @@ class Results:
             writer.writeheader()
             writer.writerows(rows)
 
+    def report(
+        self, path: str | os.PathLike[str], by: Sequence[str], values: Sequence[str], title: str = "A study"
+    ) -> None:
+        """Write `table`, and a figure of each value, into one self-contained HTML file.
+
+        The figures have the last of `by` that is a number from left to right, and a line for each combination of the
+        others, with standard errors.
+
+        Args:
+            path: Where to, such as ``"study.html"``.
+            by: The settings.
+            values: The results, such as ``"mean_accuracy"``.
+            title: Its title.
+
+        Raises:
+            SettingError: If no run has such a setting, or one has no such result.
+            OutputError: If it cannot be written.
+        """
+        rows = self.table(by, values)
+        numeric = [name for name in by if all(_is_number(row[name]) for row in rows)]
+        pictures = [(self._drawn(numeric[-1], by, name), f"{name} by {numeric[-1]}") for name in values if numeric]
+        facts = [f"{len(self)} runs", f"{len(rows)} combinations of {', '.join(by)}"]
+        reports.of_rows(rows, pictures, path, title, facts)
+
+    def _drawn(self, across: str, by: Sequence[str], value: str) -> Axes:
+        """Draw the means of a value against a setting, a line for each combination of the others."""
+        others, ax = [name for name in by if name != across], None
+        lines = self.groups(*others) if others else {(): self}
+        for (key, group), colour in zip(lines.items(), plots.shades(len(lines)), strict=True):
+            samples = {key[0]: list(own.values(value).values()) for key, own in group.groups(across).items()}
+            label = ", ".join(f"{name}={item}" for name, item in zip(others, key, strict=True))
+            ax = plots.means(samples, label, ax, colour)
+        assert ax is not None
+        ax.set_xlabel(across)
+        ax.set_ylabel(value)
+        if others:
+            ax.legend(frameon=False, fontsize="small")
+        return ax
+
 
 def setting(entry: Entry, name: str) -> Any:
     """Give a described setting of a run, its ``"method"``, ``"data"`` or ``"version"``, or ``"policy.n"`` of a setting.
@@ -138,6 +179,10 @@ def setting(entry: Entry, name: str) -> Any:
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _hashable(value: Any) -> Any:

@@ -1,24 +1,22 @@
-"""Figures of what happened. Each takes the axes to draw in, or makes a figure, and returns the axes."""
+"""Figures of nights: the course of one, and its plan."""
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
-from daynight import files
-from daynight.errors import DataError, SettingError
+from daynight import checks
+from daynight.errors import DataError
 from daynight.history import History, Record
+from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare
 from daynight.schedule import Cycle
 
-#: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
-COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
@@ -47,17 +45,15 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
         )
     else:
         upper, lower = axes
-    steps = [(record.step, _LEVELS[record.phase]) for record in history if record.kind in ("epoch", "prune")]
     width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
     begin = _beginning(history)
-    ends = [begin, *(step for step, _ in steps)]
-    for (step, level), start in zip(steps, ends, strict=False):
-        phase = {value: key for key, value in _LEVELS.items()}[level]
+    for phase, start, end in _stretches(history, begin):
         if phase == "nrem":
-            upper.plot([step, step], [-0.28, 1.28], color=COLOURS["nrem"], lw=min(1.0, width), solid_capstyle="butt")
-            upper.plot([step, step], [-0.28, 0.28], color=COLOURS["nrem"], lw=width, solid_capstyle="butt")
+            upper.plot([end, end], [-0.28, 1.28], color=COLOURS["nrem"], lw=min(1.0, width), solid_capstyle="butt")
+            upper.plot([end, end], [-0.28, 0.28], color=COLOURS["nrem"], lw=width, solid_capstyle="butt")
         else:
-            upper.fill_between([start, step], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
+            level = _LEVELS[phase]
+            upper.fill_between([start, end], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
     upper.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
     upper.set_ylim(-0.4, 2.75)
     days = sorted({record.day for record in epochs})
@@ -74,65 +70,61 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
         lower.set_ylabel("training loss")
         lower.set_yscale("log")
     lower.set_xlabel("optimizer steps")
-    lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    lower.xaxis.set_major_formatter(WHOLE)
     lower.set_xlim(begin, max(begin + 1, *(record.step for record in epochs)))
     for ax in (upper, lower):
-        ax.spines[["top", "right"]].set_visible(False)
+        bare(ax)
     lower.grid(axis="y", alpha=0.3)
     return upper, lower
 
 
-def capacity(history: History, ax: Axes | None = None) -> Axes:
-    """Draw which task owns how many weights at each dawn, and what is free.
+def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
+    """Draw a night as a path of loss against density: each NREM goes to the right, and each REM down again.
 
-    What tasks of days before the history's first own stands below, in grey.
+    The loss is that on the validation split or, without one, the training loss, which no prune measures: the path then
+    goes straight to the first epoch after it. What the wake reached is where it begins.
 
     Args:
-        history: A history with at least one finished day.
+        history: A history with that night.
+        day: Index of the day, from 0.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If no day is finished, or the history does not tell the capacity.
+        DataError: If the history holds no prune of that night.
     """
-    days = history.select(kind="day")
-    if not days:
-        raise DataError("the history holds no finished day yet, so there is nothing to draw.")
-    total = days[0].capacity
-    if total is None:
-        raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
-    owned = np.array([record.owned or 0 for record in days])
-    earlier = total - (days[0].free or 0) - int(owned[0])
-    tops = earlier + owned.cumsum()
-    names = [record.day for record in days]
-    few = len(days) <= 12  # more labels would run into each other
-    if earlier:
-        ax.bar(names, earlier, width=0.8, color=COLOURS["earlier"], edgecolor="white", lw=0.6)
-        ax.annotate("earlier", (names[-1] + 0.45, earlier / 2), va="center", fontsize="small")
-    shades = plt.get_cmap("viridis")(np.linspace(0.05, 0.9, len(days)))
-    for index, (name, top) in enumerate(zip(names, tops, strict=True)):
-        bottom = top - owned[index]
-        ax.bar(names[index:], owned[index], bottom=bottom, width=0.8, color=shades[index], edgecolor="white", lw=0.6)
-        if few:
-            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
-        if few or index == len(days) - 1:
-            ax.annotate(
-                f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
-                ha="center" if few else "right", fontsize="small",
-            )  # fmt: skip
-    if few:
-        ax.set_xticks(names)
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("dawn of day")
-    ax.set_ylabel(f"owned weights, of {total:,}")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.set_xlim(names[0] - 0.6, names[-1] + 1.2)
-    ax.set_ylim(0, tops[-1] * 1.1)
-    share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
-    share.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.spines[["top"]].set_visible(False)
+    day = checks.whole("day", day, least=0)
+    prunes = history.select(kind="prune", day=day)
+    if not prunes:
+        raise DataError(f"the history holds no night of day {day}, so there is nothing to draw.")
+    ax = axes_or_new(ax, 5.0, 3.6)
+    has_validation = any(record.validation_loss is not None for record in prunes)
+    points: list[tuple[str, float, float]] = []
+    density = 1.0
+    for record in history.select(day=day):
+        if record.kind not in ("epoch", "prune"):
+            continue
+        loss = record.validation_loss if has_validation else record.loss
+        density = record.density or density
+        if loss is not None and math.isfinite(loss):
+            if record.phase == "wake":
+                points.clear()  # the last of them is where the night begins
+            points.append((record.phase, density, loss))
+    for before, after in itertools.pairwise(points):
+        colour = COLOURS["nrem"] if after[1] < before[1] else COLOURS["rem"]
+        ax.plot([before[1], after[1]], [before[2], after[2]], color=colour, lw=1.4, solid_capstyle="round")
+    for (name, colour), label in zip(
+        [("wake", COLOURS["wake"]), ("rem", COLOURS["rem"])], ("dusk", "dawn"), strict=True
+    ):
+        place = points[0 if name == "wake" else -1]
+        ax.plot(*place[1:], "o", color=colour, markeredgecolor="white", zorder=3)
+        ax.annotate(label, place[1:], xytext=(5, 5), textcoords="offset points", fontsize="small")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.invert_xaxis()
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{density:g}"))
+    ax.set_xlabel("density")
+    ax.set_ylabel("validation loss" if has_validation else "training loss")
+    bare(ax)
     return ax
 
 
@@ -154,8 +146,7 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
         raise DataError(
             f"plots.plan draws cycles with densities as numbers, as policy.plan(night) gives, not {cycles!r}."
         )
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5.0, 3.2), layout="constrained")
+    ax = axes_or_new(ax, 5.0, 3.2)
     shares, densities, begin = [0.0], [1.0], 0.0
     rates: list[tuple[float, float]] = []
     for cycle in cycles:
@@ -182,34 +173,25 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     return ax
 
 
-def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float = 150.0) -> None:
-    """Write the figure that axes are in to a file, whole or not at all.
-
-    Args:
-        axes: The axes, or one of several in the figure.
-        path: Where to; its ending chooses the format, such as ``.png`` or ``.pdf``.
-        dpi: Dots an inch, for formats of dots.
-
-    Raises:
-        SettingError: If the ending is that of no format.
-        OutputError: If it cannot be written.
-    """
-    figure = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
-    assert figure is not None
-    formats = sorted(figure.canvas.get_supported_filetypes())
-    if Path(path).suffix.lower().removeprefix(".") not in formats:
-        endings = ", ".join(f".{name}" for name in formats)
-        raise SettingError(f"path must end in the name of a format, one of {endings}, not {str(path)!r}.")
-    with files.whole(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
-
-
 def _beginning(history: History) -> int:
     """Give the step at which the history's first day begins; the earliest known where a day still lasts."""
     first = min(record.day for record in history)
     for record in history.select(kind="day", day=first):
         return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
     return 0 if first == 0 else min(record.step for record in history)
+
+
+def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
+    """Give phases with the steps at which they begin and end, the epochs of one in one."""
+    found: list[tuple[str, int, int]] = []
+    for record in history:
+        if record.kind not in ("epoch", "prune"):
+            continue
+        phase, start = record.phase, found[-1][2] if found else begin
+        if found and phase == found[-1][0] != "nrem":
+            _, start, _ = found.pop()
+        found.append((phase, start, record.step))
+    return found
 
 
 def _span(history: History, day: int) -> tuple[int, int]:

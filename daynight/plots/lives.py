@@ -1,0 +1,172 @@
+"""Figures of lives: what is owned, and how well it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from daynight.errors import DataError
+from daynight.history import History
+from daynight.knowledge import Knowledge
+from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, shades
+
+
+def capacity(history: History, ax: Axes | None = None) -> Axes:
+    """Draw which task owns how many weights at each dawn, and what is free.
+
+    What tasks of days before the history's first own stands below, in grey.
+
+    Args:
+        history: A history with at least one finished day.
+        ax: Axes to draw in; None makes a figure.
+
+    Raises:
+        DataError: If no day is finished, or the history does not tell the capacity.
+    """
+    days = history.select(kind="day")
+    if not days:
+        raise DataError("the history holds no finished day yet, so there is nothing to draw.")
+    total = days[0].capacity
+    if total is None:
+        raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
+    ax = axes_or_new(ax, 6.0, 4.0)
+    owned = np.array([record.owned or 0 for record in days])
+    earlier = total - (days[0].free or 0) - int(owned[0])
+    tops = earlier + owned.cumsum()
+    names = [record.day for record in days]
+    few = len(days) <= 12  # more labels would run into each other
+    if earlier:
+        ax.bar(names, earlier, width=0.8, color=COLOURS["earlier"], edgecolor="white", lw=0.6)
+        ax.annotate("earlier", (names[-1] + 0.45, earlier / 2), va="center", fontsize="small")
+    colours = shades(len(days))
+    for index, (name, top) in enumerate(zip(names, tops, strict=True)):
+        bottom = top - owned[index]
+        ax.bar(names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6)
+        if few:
+            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
+        if few or index == len(days) - 1:
+            ax.annotate(
+                f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
+                ha="center" if few else "right", fontsize="small",
+            )  # fmt: skip
+    if few:
+        ax.set_xticks(names)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("dawn of day")
+    ax.set_ylabel(f"owned weights, of {total:,}")
+    ax.yaxis.set_major_formatter(WHOLE)
+    ax.set_xlim(names[0] - 0.6, names[-1] + 1.2)
+    ax.set_ylim(0, tops[-1] * 1.1)
+    share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
+    share.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.spines[["top"]].set_visible(False)
+    return ax
+
+
+def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> Axes:
+    """Draw the score of each task at each dawn or dusk, as a matrix.
+
+    Args:
+        history: A history with an evaluation.
+        phase: ``"dawn"`` or ``"dusk"``.
+        ax: Axes to draw in; None makes a figure.
+
+    Raises:
+        DataError: If the history holds no evaluation of that phase.
+        SettingError: If `phase` is neither.
+    """
+    scores = history.scores(phase)
+    if not np.isfinite(scores).any():
+        raise DataError(f"the history holds no evaluation at {phase} yet, so there is nothing to draw.")
+    n = len(scores)
+    side = 0.62 * min(max(n, 3), 12)
+    ax = axes_or_new(ax, 1.6 + side, 1.0 + side)
+    low, high = np.nanmin(scores), np.nanmax(scores)
+    picture = ax.imshow(scores, cmap="viridis", vmin=low - 0.05 * (high - low) - 1e-9, vmax=high + 1e-9)
+    if n <= 12:  # more numbers would run into each other
+        for (day, task), score in np.ndenumerate(scores):
+            if np.isfinite(score):
+                is_light = score > low + 0.6 * (high - low)
+                ax.annotate(
+                    f"{score:.3f}".removeprefix("0"), (task, day), ha="center", va="center", fontsize="small",
+                    color="black" if is_light else "white",
+                )  # fmt: skip
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("task")
+    ax.set_ylabel(f"{phase} of day")
+    ax.spines[:].set_visible(False)
+    assert ax.figure is not None
+    ax.figure.colorbar(picture, ax=ax, label="score on test data", shrink=0.8)
+    return ax
+
+
+def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:
+    """Draw which share of each layer's weights each task owns; what is left of a bar's row is free.
+
+    Args:
+        agent: An agent with at least one finished task.
+        ax: Axes to draw in; None makes a figure.
+
+    Raises:
+        DataError: If no task is finished.
+    """
+    if not agent.day:
+        raise DataError("the agent has finished no task yet, so nothing is owned.")
+    sizes = agent.network.sizes
+    ax = axes_or_new(ax, 6.5, 1.2 + 0.42 * len(sizes))
+    left = np.zeros(len(sizes))
+    for task, colour in enumerate(shades(agent.day)):
+        owned = agent.network.count(task)
+        widths = np.array([owned[name] / size for name, size in sizes.items()])
+        ax.barh(range(len(sizes)), widths, left=left, height=0.7, color=colour, edgecolor="white", lw=0.6,
+                label=f"task {task}")  # fmt: skip
+        left += widths
+    for row, (name, share) in enumerate(zip(sizes, left, strict=True)):
+        ax.annotate(
+            f"{1 - share:.2%} of {sizes[name]:,} free", (share, row), xytext=(4, 0), textcoords="offset points",
+            va="center", fontsize="small",
+        )  # fmt: skip
+    ax.set_yticks(range(len(sizes)), list(sizes))
+    ax.invert_yaxis()
+    ax.set_xlim(0, min(1.45, max(1e-6, 1.45 * float(left.max()))))
+    ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_xlabel("owned share of the layer's weights")
+    if agent.day <= 12:
+        ax.legend(
+            fontsize="small", frameon=False, ncols=min(agent.day, 6), loc="upper center", bbox_to_anchor=(0.5, -0.3)
+        )
+    bare(ax)
+    return ax
+
+
+def means(
+    samples: Mapping[float, Sequence[float]], label: str = "", ax: Axes | None = None, colour: Colour | None = None
+) -> Axes:
+    """Draw means with their standard errors against a number, such as accuracies against N; call it once a line.
+
+    Args:
+        samples: By that number, one or more values, such as one a seed.
+        label: Names the line in a legend.
+        ax: Axes to draw in; None makes a figure.
+        colour: Of the line; None is that of REM.
+
+    Raises:
+        DataError: If there are no samples, or some that are not finite.
+    """
+    values = {x: np.asarray(samples[x], dtype=float) for x in sorted(samples)}
+    if not values or not all(value.size and np.isfinite(value).all() for value in values.values()):
+        raise DataError("plots.means draws one or more finite values for each number, such as {1: [0.97, 0.98]}.")
+    ax = axes_or_new(ax, 5.0, 3.6)
+    errors = [value.std(ddof=1) / len(value) ** 0.5 if len(value) > 1 else 0.0 for value in values.values()]
+    ax.errorbar(
+        list(values), [value.mean() for value in values.values()], yerr=errors, label=label or None, marker="o",
+        markersize=4, lw=1.4, capsize=2.5, color=colour or COLOURS["rem"],
+    )  # fmt: skip
+    bare(ax)
+    ax.grid(axis="y", alpha=0.3)
+    return ax

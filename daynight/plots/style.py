@@ -1,0 +1,58 @@
+"""What the figures have in common: colours, axes, and how they are written to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from daynight import files
+from daynight.errors import SettingError
+
+#: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
+COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
+#: Whole numbers with commas.
+WHOLE = FuncFormatter(lambda value, _: f"{value:,.0f}")
+Colour = str | tuple[float, ...]
+
+
+def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
+    """Give the axes to draw in, of a new figure of that many inches if there are none."""
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def shades(n: int) -> list[Colour]:
+    """Give colours for n things in their order, which grow lighter."""
+    return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.9, n))]
+
+
+def bare(ax: Axes) -> None:
+    """Take away the lines above and to the right of axes."""
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float = 150.0) -> None:
+    """Write the figure that axes are in to a file, whole or not at all.
+
+    Args:
+        axes: The axes, or one of several in the figure.
+        path: Where to; its ending chooses the format, such as ``.png`` or ``.pdf``.
+        dpi: Dots an inch, for formats of dots.
+
+    Raises:
+        SettingError: If the ending is that of no format.
+        OutputError: If it cannot be written.
+    """
+    figure = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
+    assert figure is not None
+    formats = sorted(figure.canvas.get_supported_filetypes())
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
+        endings = ", ".join(f".{name}" for name in formats)
+        raise SettingError(f"path must end in the name of a format, one of {endings}, not {str(path)!r}.")
+    with files.whole(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)

@@ -1,0 +1,181 @@
+"""Reports: what happened, as one self-contained HTML file with figures and tables, which fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from daynight import files, plots
+from daynight._version import __version__
+from daynight.errors import DataError
+from daynight.history import History
+
+#: Nights of more days than this are not drawn one by one.
+N_NIGHTS = 12
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --ink: #1b1b3a; --page: #fff; --line: #d5d8e2; --soft: #5b6072; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #e9ecf3; --page: #15161d; --line: #3a3d4c; --soft: #a3a8b8; }} }}
+body {{ margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 3rem; color: var(--ink); background: var(--page);
+  font: 1rem/1.5 system-ui, sans-serif; }}
+h1 {{ font-size: 1.6rem; margin: 0 0 .3rem; }} h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .6rem; }}
+p {{ color: var(--soft); margin: .2rem 0; }}
+figure {{ margin: 0; }}
+figure img {{ max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }}
+.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }}
+th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
+th {{ font-weight: 600; white-space: normal; vertical-align: bottom; }}
+th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
+footer {{ margin-top: 3rem; color: var(--soft); font-size: .85rem; }}
+</style>
+</head>
+<body>
+{body}
+<footer>daynight {version}</footer>
+</body>
+</html>
+"""
+
+
+def of_run(history: History, path: str | os.PathLike[str], title: str = "A run") -> None:
+    """Write a report of a run.
+
+    Args:
+        history: A history with at least one finished day.
+        path: Where to, such as ``"run.html"``.
+        title: Its title.
+
+    Raises:
+        DataError: If no day is finished.
+        OutputError: If it cannot be written.
+    """
+    days = history.select(kind="day")
+    if not days:
+        raise DataError("the history holds no finished day yet, so there is nothing to report.")
+    last = history.accuracy[-1] if len(history.accuracy) else np.array([np.nan])
+    seconds = sum(record.elapsed_seconds or 0.0 for record in days)
+    facts = [
+        _count(len(days), "day"), _count(days[-1].step, "optimizer step"), f"{seconds:,.1f} s of wakes and nights",
+        f"mean score at the last dawn {np.nanmean(last):.4f}" if np.isfinite(last).any() else "not evaluated",
+        f"{days[-1].free:,} of {days[-1].capacity:,} weights free",
+    ]  # fmt: skip
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
+    if history.select(kind="epoch"):
+        parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]
+    if np.isfinite(last).any():
+        parts += ["<h2>Scores</h2>", _side([
+            _picture(plots.accuracy(history), "score of each task at each dawn"),
+            _picture(plots.capacity(history), "owned and free weights at each dawn"),
+        ])]  # fmt: skip
+    parts += ["<h2>Days</h2>", _table(_days(history))]
+    nights = [record.day for record in days if history.select(kind="prune", day=record.day)]
+    if 0 < len(nights) <= N_NIGHTS:
+        pictures = [_descent(history, day) for day in nights]
+        parts += ["<h2>Nights</h2>", "<p>Each night as a path of loss against density.</p>", _side(pictures)]
+    _write(path, title, parts)
+
+
+def of_rows(
+    rows: Sequence[Mapping[str, Any]],
+    pictures: Iterable[tuple[Axes, str]],
+    path: str | os.PathLike[str],
+    title: str,
+    facts: Sequence[str] = (),
+) -> None:
+    """Write a report of a table and figures.
+
+    Args:
+        rows: Of the table, all with the same columns.
+        pictures: Axes, and what is to be seen in each; their figures are closed.
+        path: Where to.
+        title: Its title.
+        facts: Stand below the title.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
+    parts += [f"<h2>{html.escape(what)}</h2>{_picture(ax, what)}" for ax, what in pictures]
+    _write(path, title, [*parts, "<h2>All values</h2>", _table(rows)])
+
+
+def _days(history: History) -> list[dict[str, Any]]:
+    rows = []
+    for record in history.select(kind="day"):
+        day = record.day
+        scores = {
+            phase: [found.score for found in history.select(kind="evaluation", day=day, task=day, phase=phase)]
+            for phase in ("dusk", "dawn")
+        }
+        rows.append({
+            "day": day, "training examples": record.n_train, "wake steps": record.wake_steps,
+            "night steps": record.night_steps, "unspent": record.unspent_steps,
+            "cycles": len({found.cycle for found in history.select(kind="prune", day=day)}),
+            "owned weights": record.owned, "free weights": record.free, "private numbers": record.private,
+            "score at dusk": scores["dusk"][-1] if scores["dusk"] else None,
+            "score at dawn": scores["dawn"][-1] if scores["dawn"] else None, "seconds": record.elapsed_seconds,
+        })  # fmt: skip
+    return rows
+
+
+def _descent(history: History, day: int) -> str:
+    ax = plots.descent(history, day)
+    ax.set_title(f"night {day}", fontsize="medium")
+    return _picture(ax, f"loss against density in night {day}")
+
+
+def _picture(ax: Axes, what: str) -> str:
+    """Give a figure as an image that stands in the page itself, and close it."""
+    figure, content = ax.get_figure(root=True), io.BytesIO()
+    assert figure is not None
+    with mpl.rc_context({"svg.hashsalt": "daynight"}):  # equal figures are equal files
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<figure><img alt="{html.escape(what)}" src="data:image/svg+xml;base64,{data}"></figure>'
+
+
+def _side(figures: Iterable[str]) -> str:
+    return f'<div class="side">{"".join(figures)}</div>'
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "<p>There are none.</p>"
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{_shown(value)}</td>' for value in row.values())}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "&ndash;"
+    if isinstance(value, float):
+        return "&ndash;" if np.isnan(value) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else html.escape(str(value))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _write(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
+    content = _PAGE.format(title=html.escape(title), body="\n".join(parts), version=__version__)
+    with files.whole(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")

@@ -1,0 +1,122 @@
+"""Figures of lives and nights that are drawn from what happened."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from daynight import Agent, Capacity, Clock, Epochs, History, NoSleep, Record, UniformCycles, plots
+from daynight.errors import DataError, SettingError
+from daynight.testing import toy_network, toy_stream
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def lived(days=3, fraction=0.25, policy=None):
+    stream = toy_stream(days)
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=days))
+    stream = stream.hold_out(fraction) if fraction else stream
+    clock = Clock(agent, stream, policy=policy or UniformCycles(3), wake=Epochs(2), night=Epochs(4))
+    return clock.run(), agent
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_accuracy_matrix_shows_every_score_once():
+    history, _ = lived()
+    ax = plots.accuracy(history)
+    shown = np.asarray(ax.images[0].get_array().filled(np.nan))
+    np.testing.assert_array_equal(shown, history.accuracy)
+    assert len(ax.texts) == 6
+    assert texts(ax)[0] == f"{history.accuracy[0, 0]:.3f}".removeprefix("0")
+    assert ax.get_ylabel() == "dawn of day"
+    assert plots.accuracy(history, "dusk").get_ylabel() == "dusk of day"
+
+
+def test_the_accuracy_matrix_takes_any_score_and_many_days():
+    def history(n, score):
+        return History(
+            Record(kind="evaluation", day=day, phase="dawn", step=day, task=task, score=score)
+            for day in range(n) for task in range(day + 1)
+        )  # fmt: skip
+
+    assert texts(plots.accuracy(history(2, -0.25))) == ["-0.250"] * 3
+    assert not plots.accuracy(history(13, 1.0)).texts
+
+
+def test_ownership_shows_the_share_of_each_layer():
+    _, agent = lived()
+    ax = plots.ownership(agent)
+    sizes = agent.network.sizes
+    widths = [bar.get_width() for bar in ax.patches]
+    expected = [agent.network.count(task)[name] / size for task in range(3) for name, size in sizes.items()]
+    assert widths == pytest.approx(expected)
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(sizes)
+    free = agent.network.count(-1)
+    assert texts(ax) == [f"{free[name] / size:.2%} of {size:,} free" for name, size in sizes.items()]
+
+
+def test_a_descent_begins_at_dusk_and_goes_through_every_prune():
+    history, _ = lived()
+    ax = plots.descent(history, 1)
+    course = [record for record in history.select(day=1) if record.kind in ("epoch", "prune")]
+    dusk = max(index for index, record in enumerate(course) if record.phase == "wake")
+    losses = [record.validation_loss for record in course[dusk:]]
+    segments = [line for line in ax.lines if len(line.get_xdata()) == 2]
+    assert [line.get_ydata()[0] for line in segments] == losses[:-1]
+    assert segments[-1].get_ydata()[1] == losses[-1]
+    densities = [record.density for record in history.select(kind="prune", day=1)]
+    assert sorted({x for line in segments for x in line.get_xdata()}) == pytest.approx(sorted({1.0, *densities}))
+    assert ax.get_ylabel() == "validation loss"
+    assert texts(ax) == ["dusk", "dawn"]
+
+
+@pytest.mark.parametrize("policy", [UniformCycles(3), NoSleep()], ids=repr)
+def test_a_descent_without_validation_shows_training_losses(policy):
+    history, _ = lived(fraction=0, policy=policy)
+    ax = plots.descent(history)
+    assert ax.get_ylabel() == "training loss"
+    assert len([line for line in ax.lines if len(line.get_xdata()) == 2]) == len(
+        history.select(kind="epoch", day=0, phase="rem")
+    )
+
+
+def test_means_have_standard_errors():
+    ax = plots.means({8: [0.5], 1: [0.1, 0.3], 2: [0.2, 0.2, 0.2]}, "one")
+    line = ax.lines[0]
+    assert list(line.get_xdata()) == [1, 2, 8]
+    assert list(line.get_ydata()) == pytest.approx([0.2, 0.2, 0.5])
+    low, high = np.array([segment[:, 1] for segment in ax.collections[0].get_segments()]).T
+    assert (high - low) / 2 == pytest.approx([0.1, 0, 0])
+    assert plots.means({1: [0.3]}, "two", ax) is ax
+    assert len(ax.lines) == 6  # each with its caps
+
+
+@pytest.mark.parametrize("draw", [plots.accuracy, plots.descent, plots.ownership, plots.means])
+def test_axes_are_taken(draw):
+    history, agent = lived(days=1)
+    given = {plots.ownership: agent, plots.means: {1: [0.5]}}.get(draw, history)
+    ax = plt.figure().subplots()
+    assert draw(given, ax=ax) is ax
+
+
+def test_what_is_not_there_cannot_be_drawn():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2))
+    with pytest.raises(DataError, match="no evaluation at dawn yet"):
+        plots.accuracy(History())
+    with pytest.raises(SettingError, match="phase must be one of 'dusk', 'dawn'"):
+        plots.accuracy(History(), "noon")
+    with pytest.raises(DataError, match="no night of day 1"):
+        plots.descent(lived(days=1)[0], 1)
+    with pytest.raises(SettingError, match="day must be"):
+        plots.descent(History(), -1)
+    with pytest.raises(DataError, match="finished no task yet"):
+        plots.ownership(agent)
+    for nothing in ({}, {1: []}, {1: [float("nan")]}):
+        with pytest.raises(DataError, match="one or more finite values"):
+            plots.means(nothing)

@@ -1,0 +1,119 @@
+"""Reports in one HTML file."""
+
+import html.parser
+import re
+
+import pytest
+
+from daynight import Agent, Capacity, Clock, Epochs, History, Record, UniformCycles
+from daynight.errors import DataError, OutputError, SettingError
+from daynight.study import Results
+from daynight.testing import toy_network, toy_stream
+
+
+class Page(html.parser.HTMLParser):
+    """What is in a page: tags, their attributes, text; and whether all that was opened is closed."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open = [], [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.open += [] if tag in self.VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data.strip())
+
+    @property
+    def pictures(self):
+        return [value for name, value in self.attributes if name == "alt"]
+
+
+def lived(days=3):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=days))
+    stream = toy_stream(days).hold_out(0.25)
+    return Clock(agent, stream, policy=UniformCycles(3), wake=Epochs(2), night=Epochs(4)).run()
+
+
+def test_a_report_of_a_run_stands_by_itself(tmp_path):
+    history, path = lived(), tmp_path / "run.html"
+    history.report(path, title="Mine & <b>yours</b>")
+    page = Page(path)
+    assert not page.open
+    assert "Mine & <b>yours</b>" in page.words
+    assert page.tags.count("b") == 0
+    assert page.pictures == [
+        "phases and course of the days", "score of each task at each dawn", "owned and free weights at each dawn",
+        *(f"loss against density in night {day}" for day in range(3)),
+    ]  # fmt: skip
+    sources = [value for name, value in page.attributes if name in ("src", "href")]
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert not re.search(r"(src|href|url)\W*https?:", path.read_text())
+    facts = next(words for words in page.words if "optimizer steps" in words)
+    assert facts.startswith("3 days · ")
+    assert f"mean score at the last dawn {history.accuracy[-1].mean():.4f}" in facts
+    assert page.tags.count("tr") == 4
+
+
+def test_equal_histories_give_equal_files(tmp_path):
+    history = lived()
+    for name in ("a.html", "b.html"):
+        History(history).report(tmp_path / name)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_history_with_little_in_it_can_be_reported(tmp_path):
+    History([Record(kind="day", day=0, phase="dawn", step=3, free=5, capacity=9, owned=4)]).report(tmp_path / "r.html")
+    page = Page(tmp_path / "r.html")
+    assert "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not evaluated · 5 of 9 weights free" in page.words
+    assert not page.pictures
+
+
+def test_a_run_of_many_days_is_reported_without_its_single_nights(tmp_path):
+    lived(13).report(tmp_path / "run.html")
+    assert len(Page(tmp_path / "run.html").pictures) == 3
+
+
+def test_what_cannot_be_reported_is_said(tmp_path):
+    with pytest.raises(DataError, match="no finished day yet, so there is nothing to report"):
+        History().report(tmp_path / "run.html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        lived(1).report(tmp_path / "file" / "run.html")
+
+
+def results():
+    return Results(
+        {
+            "run": {"method": "m", "data": "d", "version": "v", "settings": {"seed": seed, "n": n, "way": way}},
+            "result": {"score": n + seed / 10, "loss": 1.0},
+        }
+        for seed in range(3) for n in (1, 8) for way in ("a<", "b")
+    )  # fmt: skip
+
+
+def test_a_report_of_a_study_has_a_figure_of_each_value(tmp_path):
+    results().report(tmp_path / "study.html", by=["way", "n"], values=["score", "loss"], title="Ways")
+    page = Page(tmp_path / "study.html")
+    assert not page.open
+    assert page.pictures == ["score by n", "loss by n"]
+    assert "12 runs · 4 combinations of way, n" in page.words
+    assert "a<" in page.words
+    assert page.tags.count("tr") == 5
+
+
+def test_a_report_of_a_study_without_numbers_is_a_table(tmp_path):
+    results().select(n=8).report(tmp_path / "study.html", by=["way"], values=["score"])
+    page = Page(tmp_path / "study.html")
+    assert not page.pictures
+    assert page.tags.count("tr") == 3
+    with pytest.raises(SettingError, match="no run has a setting 'who'"):
+        results().report(tmp_path / "study.html", by=["who"], values=["score"])
