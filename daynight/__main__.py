@@ -1,0 +1,8 @@
+"""``python -m daynight`` is the command ``daynight``."""
+
+import sys
+
+from daynight.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The command line: ``daynight run|study|report|verify``, over the same functions that programs call."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from daynight import checks, reports
+from daynight._version import __version__
+from daynight.agent import Agent
+from daynight.capacity import Capacity
+from daynight.clock import Clock
+from daynight.errors import DaynightError, SettingError
+from daynight.expressions import made_of
+from daynight.files import check_folder
+from daynight.history import History
+from daynight.policies import require_policy
+from daynight.schedule import Budget, Epochs
+from daynight.tasks import TaskStream
+from daynight.training import Training
+
+_RUN = """examples:
+  daynight run --out first
+  daynight run --stream "split_cifar10()" --network "ConvNet()" --policy "OneShot()" --wake 72 --night 72 --out cifar
+  daynight run --policy "GradualPruning(72, 0.3)" --night "Seconds(30)" --free-at-end 0.995 --out sparse
+  daynight run --stream "mine:stream()" --network "mine:Network(64)" --policy "mine:Policy(3)" --out mine
+
+What is in quotes is Python: a call of a name of daynight, or of your own as module:name(...), with plain values or
+such calls. Stop it whenever you like: the same command goes on.
+"""
+_REPORT = """examples:
+  daynight report first/history.json --out first.html
+  daynight report runs --by policy.n free_at_end --values mean_accuracy --out study.html
+"""
+_VERIFY = """examples:
+  daynight verify first/agent.dn
+  daynight verify mine/agent.dn --network "mine:Network(64)" --training "mine:training()"
+
+The exit status is 0 if every task predicts what it did at its dawn, and 1 if not, or if the file is damaged.
+"""
+_STUDY = """examples:
+  daynight study figure2 --quick
+  daynight study figure2 --dataset mnist --seeds 10 --jobs 8
+  daynight study tournament screen --quick
+
+It is "python -m daynight.study.paper" with the same arguments, or "python -m daynight.study.tournament".
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says, and give the exit status: 0, or 1 if something is wrong, after a line on it."""
+    os.environ.setdefault("MPLBACKEND", "agg")
+    settings, rest = _parser().parse_known_args(arguments)
+    if rest and settings.command != "study":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
+        settings.do(settings, rest)
+    except DaynightError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def run(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+    """Live the days of a stream, and keep agent, history and report."""
+    # What takes time to be had comes last.
+    training = made_of(settings.training, "--training", "Training(batch_size=128)")
+    checks.kind("--training", training, Training, "Training(batch_size=128)")
+    policy = made_of(settings.policy, "--policy", "UniformCycles(4)")
+    require_policy(policy)
+    wake, night = _budget("--wake", settings.wake), _budget("--night", settings.night)
+    out = check_folder(settings.out)
+    stream = made_of(settings.stream, "--stream", "split_mnist()")
+    checks.kind("--stream", stream, TaskStream, "split_mnist()")
+    stream = stream.hold_out(settings.hold_out, settings.seed) if settings.hold_out else stream
+    agent = Agent(
+        lambda: made_of(settings.network, "--network", "MLP(784, 256, 256)"),
+        capacity=Capacity(free_at_end=settings.free_at_end, days=len(stream)),
+        training=training,
+        seed=settings.seed,
+        biases=settings.biases,
+    )
+    clock = Clock(
+        agent, stream, policy=policy, wake=wake, night=night, progress=not settings.quiet, checkpoint=out / "checkpoint"
+    )
+    print(f"Data: {stream.source}.", flush=True)
+    if clock.is_over:
+        print("All days are over already.")
+    elif agent.n_steps:
+        print(f"Goes on in day {agent.day} after {agent.n_steps:,} steps.", flush=True)
+    history = clock.run()
+    dawn, end = history.accuracy.diagonal(), history.accuracy[-1]
+    print(f"{'task':>12} {'at its dawn':>12} {'at the end':>11} {'weights owned':>14} {'private':>8}")
+    for task, day in zip(stream, history.select(kind="day"), strict=True):
+        print(f"{task.name:>12} {dawn[day.day]:>12.4f} {end[day.day]:>11.4f} {day.owned:>14,} {day.private:>8,}")
+    print(f"{'mean':>12} {dawn.mean():>12.4f} {end.mean():>11.4f}")
+    agent.verify()
+    agent.save(out / "agent.dn")
+    history.to_json(out / "history.json")
+    history.report(out / "report.html", settings.title or Path(settings.out).name)
+    print(f"Wrote agent.dn, history.json and report.html into {out}/.")
+
+
+def study(settings: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Make a figure or table of the paper, or hold the tournament."""
+    from daynight.study import paper, tournament
+
+    if settings.what == "tournament":
+        tournament.main(rest)
+    else:
+        paper.main([settings.what, *rest])
+
+
+def report(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+    """Write a report of a run or of a study."""
+    path = Path(settings.path)
+    title = settings.title or path.stem
+    if not path.is_dir():
+        history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
+        reports.of_run(history, settings.out, title)
+    elif not settings.by or not settings.values:
+        raise SettingError(f"{path} is a folder, a study's store: name settings with --by, and results with --values.")
+    else:
+        from daynight.study import Results, Store
+
+        results = Results(Store(path))
+        if not len(results):
+            raise SettingError(f"there are no runs in {path}. Name the folder of a study's store.")
+        results.report(settings.out, settings.by, settings.values, title)
+    print(f"Wrote {settings.out}.")
+
+
+def verify(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+    """Read an agent's file, and say what is in it and whether all is as it was."""
+    agent = Agent.load(
+        settings.path,
+        None if settings.network is None else made_of(settings.network, "--network", "mine:Network(64)"),
+        training=None if settings.training is None else made_of(settings.training, "--training", "mine:training()"),
+    )
+    for task, owned in enumerate(agent.owned):
+        print(f"task {task}: {owned:,} weights, as at its dawn")
+    print(f"{agent.n_free:,} of {agent.n_weights:,} weights free, after {agent.day} days and {agent.n_steps:,} steps.")
+
+
+def _budget(name: str, text: str) -> Budget:
+    try:
+        n = float(text)
+    except ValueError:
+        budget: Budget = made_of(text, f"{name} (a number of epochs, or a budget)", "Seconds(30)")
+        return budget
+    return Epochs(n)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="daynight", description="Agents that learn by day and consolidate by night.",
+        epilog="'daynight COMMAND --help' has examples.",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"daynight {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, do: Callable[[argparse.Namespace, Sequence[str]], None], examples: str) -> Any:
+        about = (do.__doc__ or "").strip()
+        own = commands.add_parser(
+            name, help=about[0].lower() + about[1:].rstrip("."), description=about, epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        own.set_defaults(do=do)
+        return own.add_argument
+
+    add = command("run", run, _RUN)
+    add("--stream", default="split_mnist()", metavar="CALL", help="gives the tasks (%(default)s)")
+    add("--network", default="MLP(784, 256, 256)", metavar="CALL", help="makes the network (%(default)s)")
+    add("--policy", default="UniformCycles(4)", metavar="CALL", help="lays out the nights (%(default)s)")
+    add("--training", default="Training(batch_size=128)", metavar="CALL", help="how it is learnt (%(default)s)")
+    add("--wake", default="6", metavar="BUDGET", help="epochs of each wake, or a budget (%(default)s)")
+    add("--night", default="12", metavar="BUDGET", help="epochs of each night, or a budget (%(default)s)")
+    add("--free-at-end", type=float, default=0.95, metavar="P", help="fraction free after the last day (%(default)s)")
+    add("--biases", choices=("per-task", "freeze-after-first"), default="per-task", help="(%(default)s)")
+    add("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of training data for validation (none)")
+    add("--seed", type=int, default=0, help="(%(default)s)")
+    add("--out", default="daynight_run", metavar="FOLDER", help="where results and checkpoints go (%(default)s)")
+    add("--title", help="of the report")
+    add("--quiet", action="store_true", help="no progress bar")
+    add = command("study", study, _STUDY)
+    add("what", help="figure1 to figure4, table1, choices, dips, baselines, or tournament")
+    add = command("report", report, _REPORT)
+    add("path", help="a history, .json or .csv, or the folder of a study's store")
+    add("--out", default="report.html", metavar="FILE", help="(%(default)s)")
+    add("--by", nargs="+", metavar="SETTING", help="of a study: the settings")
+    add("--values", nargs="+", metavar="RESULT", help="of a study: the results")
+    add("--title", help="of the report")
+    add = command("verify", verify, _VERIFY)
+    add("path", help="an agent's file")
+    add("--network", metavar="CALL", help="makes the network, if it is of your own code")
+    add("--training", metavar="CALL", help="gives the training, if it has functions of its own")
+    return parser

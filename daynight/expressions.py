@@ -1,0 +1,73 @@
+"""Objects from text, such as ``UniformCycles(8)``, for a command line: calls with plain values, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from typing import Any
+
+import daynight
+from daynight import models, rates
+from daynight.errors import DaynightError, SettingError
+
+
+def made_of(text: str, what: str, example: str) -> Any:
+    """Make what an expression says.
+
+    Args:
+        text: A call of a name of daynight, or of ``module:name``, whose arguments are plain values or such calls.
+        what: Names it in the error.
+        example: Shown there.
+
+    Raises:
+        SettingError: If it is no such expression, there is no such name, or the call fails.
+    """
+    module, colon, call = text.partition(":")
+    if not colon or "(" in module:
+        module, call = "", text
+    try:
+        tree = ast.parse(call.strip(), mode="eval").body
+    except SyntaxError:
+        tree = None
+    if not isinstance(tree, ast.Call):
+        raise SettingError(f"{what} must be a call, such as {example!r}, not {text!r}.")
+    try:
+        return _called(tree, _Names(module))
+    except DaynightError:
+        raise
+    except Exception as error:
+        raise SettingError(f"{what}, {text!r}: {type(error).__name__}: {error}") from error
+
+
+class _Names:
+    """Where the names of an expression come from: a module of the user's, daynight, and its models and rates."""
+
+    def __init__(self, module: str) -> None:
+        self._places: list[Any] = [daynight, models, rates]
+        if module:
+            try:
+                self._places.insert(0, importlib.import_module(module))
+            except ImportError as error:
+                raise SettingError(f"there is no module {module!r} to be imported from here: {error}.") from error
+
+    def get(self, name: str) -> Any:
+        for place in self._places:
+            if not name.startswith("_") and hasattr(place, name):
+                return getattr(place, name)
+        where = " or ".join(place.__name__ for place in self._places[:-2])
+        near = difflib.get_close_matches(name, [known for place in self._places for known in dir(place)], n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise SettingError(
+            f"{where} has no {name!r}.{meant} Name a class or function of it, or your own as module:name(...)."
+        )
+
+
+def _called(tree: ast.expr, names: _Names) -> Any:
+    if not isinstance(tree, ast.Call):
+        return ast.literal_eval(tree)
+    if not isinstance(tree.func, ast.Name) or any(keyword.arg is None for keyword in tree.keywords):
+        raise SettingError("an expression may only call names, such as Rated(UniformCycles(4), Linear()).")
+    arguments = [_called(argument, names) for argument in tree.args]
+    settings = {str(keyword.arg): _called(keyword.value, names) for keyword in tree.keywords}
+    return names.get(tree.func.id)(*arguments, **settings)

@@ -1,0 +1,212 @@
+"""The command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daynight import Agent, GradualPruning, History, Rated, UniformCycles, rates
+from daynight.command import main
+from daynight.errors import SettingError
+from daynight.expressions import made_of
+
+MINE = """
+import torch
+import daynight as dn
+from daynight.testing import toy_stream
+
+class Network(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.body = torch.nn.Linear(6, width)
+        self.head = torch.nn.Linear(width, 2)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs).relu())
+
+class Policy(dn.SleepPolicy):
+    def __init__(self, n):
+        self.n = n
+
+    def cycles(self, night):
+        yield from dn.UniformCycles(self.n).cycles(night)
+
+def stream(days=2):
+    return toy_stream(days)
+
+def training():
+    return dn.Training(loss=lambda outputs, targets: torch.nn.functional.cross_entropy(outputs, targets))
+
+def broken():
+    raise ValueError("no luck")
+"""
+RUN = [
+    "run",
+    "--stream",
+    "mine:stream()",
+    "--network",
+    "mine:Network(8)",
+    "--wake",
+    "2",
+    "--night",
+    "Steps(6)",
+    "--quiet",
+]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    Path("mine.py").write_text(MINE)
+
+
+def test_a_run_leaves_an_agent_a_history_and_a_report(capsys):
+    assert main([*RUN, "--policy", "mine:Policy(3)", "--out", "out", "--hold-out", "0.2"]) == 0
+    shown = capsys.readouterr().out
+    assert "Data: 2 toy tasks" in shown
+    assert "Wrote agent.dn, history.json and report.html into out/." in shown
+    history = History.from_json("out/history.json")
+    assert len(history.select(kind="prune")) == 6
+    assert history.select(kind="epoch")[0].validation_loss is not None
+    assert f"{history.accuracy[-1].mean():.4f}" in shown
+    assert "<h1>out</h1>" in Path("out/report.html").read_text()
+    assert main([*RUN, "--policy", "mine:Policy(3)", "--out", "out", "--hold-out", "0.2"]) == 0
+    assert "All days are over already." in capsys.readouterr().out
+    assert History.from_json("out/history.json") == history
+    assert main(["verify", "out/agent.dn", "--network", "mine:Network(8)"]) == 0
+    assert "task 1: " in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
+    from daynight.clock import Clock
+
+    step = Clock.step
+
+    def stopped(clock):
+        if clock.agent.day == 1:
+            raise KeyboardInterrupt
+        step(clock)
+
+    monkeypatch.setattr("daynight.checkpoints.Checkpoint.is_due", lambda *_: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "step", stopped)
+        assert main(RUN) == 130
+    assert "stopped." in capsys.readouterr().err
+    assert main(RUN) == 0
+    assert "Goes on in day 1 after" in capsys.readouterr().out
+    assert Agent.load("daynight_run/agent.dn", made_of("mine:Network(8)", "network", "")).day == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--policy", "UniformCycle(3)"], "daynight has no 'UniformCycle'. Did you mean UniformCycles?"),
+        (["--policy", "UniformCycles(0)"], "n must be a whole number from 1 up"),
+        (["--policy", "UniformCycles"], "--policy must be a call, such as 'UniformCycles(4)', not 'UniformCycles'."),
+        (["--policy", "Epochs(3)"], "policy"),
+        (["--policy", "nowhere:Policy()"], "there is no module 'nowhere' to be imported from here"),
+        (["--policy", "mine:Nothing()"], "mine or daynight has no 'Nothing'"),
+        (["--policy", "__import__('os')"], "has no '__import__'"),
+        (["--policy", "open('x').read()"], "an expression may only call names"),
+        (["--policy", "UniformCycles(*[3])"], "--policy, 'UniformCycles(*[3])':"),
+        (["--policy", "UniformCycles(1 + x)"], "--policy, 'UniformCycles(1 + x)': ValueError"),
+        (["--stream", "mine:broken()"], "--stream, 'mine:broken()': ValueError: no luck"),
+        (["--stream", "UniformCycles(3)"], "--stream must be"),
+        (["--training", "UniformCycles(3)"], "--training must be"),
+        (["--network", "MLP(7, 8)"], "the network cannot read inputs of shape (6,)"),
+        (["--wake", "soon"], "--wake (a number of epochs, or a budget) must be a call"),
+        (["--night", "-1"], "Epochs: n must be"),
+        (["--free-at-end", "1"], "free_at_end must be above 0 and below 1"),
+        (["--out", "mine.py"], "mine.py"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_what_is_wrong_is_said_in_one_line(options, message, capsys):
+    assert main([*RUN, *options]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert not Path("daynight_run", "agent.dn").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], [*RUN, "--altitude", "3"], ["report"]])
+def test_wrong_usage_has_the_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: daynight" in capsys.readouterr().err
+
+
+def test_a_damaged_agent_has_the_status_1(capsys):
+    main(RUN)
+    path = Path("daynight_run/agent.dn")
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    assert main(["verify", str(path), "--network", "mine:Network(8)"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+    assert main(["verify", "nothing.dn"]) == 1
+    assert "there is no file nothing.dn" in capsys.readouterr().err
+
+
+def test_an_agent_with_functions_of_its_own_is_verified_with_them(capsys):
+    assert main([*RUN, "--training", "mine:training()"]) == 0
+    verify = ["verify", "daynight_run/agent.dn", "--network", "mine:Network(8)"]
+    assert main(verify) == 1
+    assert "give them with training=" in capsys.readouterr().err
+    assert main([*verify, "--training", "mine:training()"]) == 0
+
+
+def test_runs_and_studies_are_reported(capsys):
+    main(RUN)
+    assert main(["report", "daynight_run/history.json", "--out", "run.html", "--title", "Mine"]) == 0
+    assert "<h1>Mine</h1>" in Path("run.html").read_text()
+    from daynight.study import Study, grid
+    from daynight.testing import toy_stream
+
+    Study("runs").run(grid(scored, toy_stream, seeds=range(2), n=[1, 2]))
+    assert main(["report", "runs", "--by", "n", "--values", "score", "--out", "study.html"]) == 0
+    assert "score by n" in Path("study.html").read_text()
+    Path("empty").mkdir()
+    for wrong, message in (
+        ("runs", "name settings with --by"),
+        ("empty --by n --values x", "there are no runs in empty"),
+    ):
+        assert main(["report", *wrong.split()]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["report", "nothing.json"]) == 1
+
+
+def scored(stream, *, seed, n):
+    return {"score": n + seed / 10}
+
+
+def test_a_study_is_that_of_the_module(monkeypatch):
+    heard = []
+    monkeypatch.setattr("daynight.study.paper.main", heard.append)
+    monkeypatch.setattr("daynight.study.tournament.main", heard.append)
+    assert main(["study", "figure2", "--quick", "--seeds", "3"]) == 0
+    assert main(["study", "tournament", "screen", "--quick"]) == 0
+    assert heard == [["figure2", "--quick", "--seeds", "3"], ["screen", "--quick"]]
+
+
+def test_expressions_are_calls_within_calls():
+    rated = made_of("Rated(GradualPruning(4, 0.5), Linear(start=1.0))", "it", "")
+    assert isinstance(rated, Rated)
+    assert repr(rated) == repr(Rated(GradualPruning(4, 0.5), rates.Linear(start=1.0)))
+    assert repr(made_of(" UniformCycles(n=3) ", "it", "")) == repr(UniformCycles(3))
+    with pytest.raises(SettingError, match="must be a call"):
+        made_of("UniformCycles(3", "it", "OneShot()")
+
+
+def test_the_command_is_installed_and_a_module():
+    found = subprocess.run([sys.executable, "-m", "daynight", "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("daynight ")
+    import importlib.metadata
+
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="daynight")
+    assert command.load() is main
