@@ -1,10 +1,14 @@
 import sys
 from pathlib import Path
 
+import torch
+
 import daynight
 
 sys.path.insert(0, str(Path(__file__).parent))
 import measured
+
+torch.set_num_threads(1)  # which is the fastest for networks as small as those of the tutorials
 
 project = "daynight"
 author = copyright = "The daynight developers"
@@ -19,10 +23,23 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "tutorials"]
+#: Tutorials in the order in which they are best read.
+TUTORIALS = (
+    "first_nights", "read_a_hypnogram", "bring_your_own", "write_a_policy", "deadline_and_restart", "study_with_seeds",
+    "nightly_forecaster",
+)  # fmt: skip
+
+
+def in_order(name):
+    """Give the key by which a tutorial is sorted."""
+    return TUTORIALS.index(Path(name).stem)
+
+
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "learn",
     "filename_pattern": r"\.py$",
+    "within_subsection_order": "conf.in_order",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "capture_repr": (),

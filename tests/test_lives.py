@@ -74,6 +74,8 @@ def test_a_descent_begins_at_dusk_and_goes_through_every_prune():
     assert sorted({x for line in segments for x in line.get_xdata()}) == pytest.approx(sorted({1.0, *densities}))
     assert ax.get_ylabel() == "validation loss"
     assert texts(ax) == ["dusk", "dawn"]
+    assert ax.xaxis_inverted()
+    assert plots.descent(history, 2, ax).xaxis_inverted()
 
 
 @pytest.mark.parametrize("policy", [UniformCycles(3), NoSleep()], ids=repr)

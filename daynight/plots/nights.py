@@ -120,7 +120,8 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
         ax.annotate(label, place[1:], xytext=(5, 5), textcoords="offset points", fontsize="small")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.invert_xaxis()
+    if not ax.xaxis_inverted():  # axes may be shared
+        ax.invert_xaxis()
     ax.xaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{density:g}"))
     ax.set_xlabel("density")
     ax.set_ylabel("validation loss" if has_validation else "training loss")
