@@ -2,7 +2,7 @@
 
 Five tasks of split MNIST, MLP 784:256:256:2, p = 0.99, uniform cycles. Beside the ratio of whole runs, which other
 programs on the machine disturb, the time within the writing of checkpoints is measured as a share of the run's. Takes
-about ten minutes with all of the images.
+about ten minutes with all of the images and as many epochs as usual.
 
     DAYNIGHT_DATA=/data python benchmarks/checkpoints.py --out checkpoints.json
 """
