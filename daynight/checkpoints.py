@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from daynight import checks, containers, files, seals
-from daynight.errors import DataError, OutputError, SettingError
+from daynight import checks, containers, files, locks, seals
+from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.lazy import LazyInputs
 from daynight.network import MaskedNetwork
@@ -24,7 +24,9 @@ from daynight.training import Training
 #: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
 _APART = 100
 #: In a phase with a deadline one is written if there is so many times as long left as the last one took.
-_MARGIN = 4
+_MARGIN = 10
+#: Where something is in the memory of a process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 #: A task is known again by its targets and so many of its inputs.
 _N_GLIMPSED = 16
 
@@ -41,12 +43,15 @@ class Checkpoint:
 
     Raises:
         OutputError: If the folder cannot be made or written to.
-        SettingError: If `every` is no such number.
+        SettingError: If `every` is no such number, `folder` names none, or another process works in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
         self._every = checks.finite("every: seconds between checkpoints", every, least=0)
+        if not str(folder):
+            raise SettingError("checkpoint must name a folder, not ''.")
         self.path = files.check_folder(folder) / "clock.dn"
+        self._lock = locks.of_folder(self.path.parent)
         for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
             left.unlink(missing_ok=True)  # of a process that was killed as it wrote
         self._written, self._took = time.monotonic(), 0.0
@@ -58,25 +63,25 @@ class Checkpoint:
             seconds_left: Seconds that the phase under way still has; infinite if it has no deadline.
         """
         passed = time.monotonic() - self._written
-        # How long it takes is not known before the first time, which then is not within a phase with a deadline.
-        has_time = seconds_left > (_MARGIN * self._took or torch.inf) or seconds_left == torch.inf
-        return has_time and passed >= max(self._every, _APART * self._took)
+        return seconds_left > _MARGIN * self._took and passed >= max(self._every, _APART * self._took)
 
     def write(self, state_of: Callable[[], State]) -> None:
-        """Write; if that cannot be done, warn, and leave what was written before.
+        """Write; what was written before stays until the new file is whole.
 
         Args:
             state_of: Gives what JSON can say, tensors by name, and nested values and tensors (see `daynight.packing`).
+
+        Raises:
+            OutputError: If it cannot be written.
         """
         began = time.monotonic()
         about, tensors, state = state_of()
         packed, more = pack(state)
         try:
             containers.write(self.path, "clock", {**about, "state": packed}, {**tensors, **more})
-        except OutputError as error:
-            warnings.warn(f"no checkpoint: {error} What was written before stays, and the run goes on.", stacklevel=2)
-        self._written = time.monotonic()
-        self._took = self._written - began
+        finally:
+            self._written = time.monotonic()
+            self._took = self._written - began
 
     def read(self) -> State | None:
         """Read what `write` wrote; None if nothing has been written.
@@ -86,7 +91,10 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        about, tensors = containers.read(self.path, "clock")
+        try:
+            about, tensors = containers.read(self.path, "clock")
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error} To begin anew, delete it or name another folder.") from error
         network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
         return about, network, unpack(about["state"], tensors)
 
@@ -117,11 +125,13 @@ class Checkpoint:
         Raises:
             DataError: If there are fewer, or one is another.
         """
+        way_on = "Give the tasks that it was begun with, to go on; or another folder, to begin anew."
+        if len(found) > len(stream):
+            raise DataError(f"{self.path} is of a run that has had {len(found)} tasks; the stream has fewer. {way_on}")
         for day, known in enumerate(found):
-            if day >= len(stream) or mark(stream[day]) != known:
+            if mark(stream[day]) != known:
                 raise DataError(
-                    f"{self.path} is of a run whose task of day {day} was not the one that the stream has there. Give "
-                    "the tasks that it was begun with, to go on; or another folder, to begin anew."
+                    f"{self.path} is of a run whose task of day {day} was not the one that the stream has. {way_on}"
                 )
 
 
@@ -129,10 +139,16 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
     """Make sure that optimizer and scheduler can be kept in a file, on a trial of them.
 
     Raises:
-        SettingError: If they cannot.
+        SettingError: If they cannot, or have a state beside that which they tell.
     """
-    made = tried(training, [parameter for parameter in network.module.parameters() if parameter.requires_grad])
-    for name, part in zip(("optimizer", "scheduler"), made, strict=True):
+    parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
+    optimizer, scheduler, changed = tried(training, parameters)
+    if changed:
+        raise SettingError(
+            f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(changed)}, which "
+            "state_dict() does not tell. Keep what changes in its state or its parameter groups."
+        )
+    for name, part in (("optimizer", optimizer), ("scheduler", scheduler)):
         try:
             pack(None if part is None else part.state_dict())
         except SettingError as error:
@@ -145,7 +161,19 @@ def named(**settings: Any) -> dict[str, str]:
     Raises:
         SettingError: If there is something whose value cannot be told.
     """
-    return {name: digest(describe(value)) for name, value in settings.items()}
+    found = {}
+    for name, value in settings.items():
+        try:
+            about = describe(value)
+        except SettingError as error:
+            raise SettingError(f"no checkpoint can be made with this {name}: {error}") from error
+        if _ADDRESS.search(repr(about)):
+            raise SettingError(
+                f"no checkpoint can be made with this {name}: it is or holds {value!r}, of which another process could "
+                "not tell whether it has the same. Give functions and objects that are told by code and values."
+            )
+        found[name] = digest(about)
+    return found
 
 
 def mark(task: Task) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,13 +14,15 @@ from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.checkpoints import Checkpoint, State, check_packs, mark, named
-from daynight.errors import SettingError
+from daynight.errors import OutputError, SettingError
 from daynight.history import Event, History, Hook, Record
+from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar
 from daynight.schedule import Budget
 from daynight.splits import Pair
 from daynight.tasks import Task, TaskStream
+from daynight.training import Training
 
 
 class Clock:
@@ -32,14 +35,14 @@ class Clock:
         wake: Budget of each wake.
         night: Budget of each night.
         on_event: Called with each `Record` as it is made, and with `Progress` in between; one function
-            or several.
+            or several. One with a method ``begin`` is called there with the history so far, as the clock is made.
         progress: Whether `run` shows a progress bar.
         checkpoint: A folder for all that is needed to go on, written as time passes. If it holds the checkpoint of a
             run with these settings, the clock goes on where that was, in whatever phase; its agent, which must have no
             more days than that, takes up all that it was. A run with budgets in epochs or steps then ends, bit for
             bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
-            one, so that it is less than 2 % of the time.
+            one, so that it is less than 2 % of the time; there is one more at each dawn.
 
     Raises:
         SettingError: If a budget, the policy or the agent is of another kind; or the checkpoint is of a run with other
@@ -72,18 +75,21 @@ class Clock:
         self.policy, self.wake, self.night = policy, wake, night
         self.history = History()
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
-        self._hooks: list[Hook] = (
-            [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
-        )
-        if not all(callable(hook) for hook in self._hooks):
+        hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
+        if not all(callable(hook) for hook in hooks):
             raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+        self._hooks: list[Hook] = []
         checks.flag("progress", progress)
         self._progress = progress
+        checks.finite("every: seconds between checkpoints", every, least=0)
         self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
         if self._checkpoint is not None:
             self._settings = self._named()
             self._marks = list[str]()
             self._take_up(self._checkpoint)
+            # What cannot be written is found out now, and how long it takes.
+            self._checkpoint.write(self._state)
+        self._listen(hooks)
 
     @property
     def is_over(self) -> bool:
@@ -111,14 +117,13 @@ class Clock:
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
         self.to_dusk()
-        self._save(is_needed=False)
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
             self._save()  # as it is after the last cycle that went well
             raise
         self._catch_up()
-        self._save(is_needed=self.is_over)
+        self._save()
 
     def to_dusk(self) -> None:
         """Live up to the end of the next wake, or of the one under way, and evaluate there.
@@ -137,6 +142,7 @@ class Clock:
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
             self.agent.wake(self.stream[day], self.wake, self._note, remember=self.remembered())
         self._evaluate(day, "dusk")
+        self._save(is_needed=False)
 
     def remembered(self) -> tuple[float, ...]:
         """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
@@ -168,10 +174,10 @@ class Clock:
         agent = self.agent.fork(capacity)
         twin = Clock(
             agent, self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
-            night=self.night if night is None else night,
-            on_event=on_event, progress=self._progress,
+            night=self.night if night is None else night, progress=self._progress,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted
+        twin._listen([on_event] if callable(on_event) else list(on_event))
         return twin
 
     def run(self, until: int | None = None) -> History:
@@ -193,8 +199,6 @@ class Clock:
                 while self.agent.day < end:
                     self.step()
                 self._catch_up()
-            if not self.is_over:
-                self._save()
         finally:
             self._hooks = hooks
             if bar:
@@ -242,6 +246,14 @@ class Clock:
                        score=score, elapsed_seconds=seconds)
             )  # fmt: skip
 
+    def _listen(self, hooks: Iterable[Hook]) -> None:
+        """Let hooks hear what is to come, and tell what has been to those that ask for it."""
+        for hook in hooks:
+            begin = getattr(hook, "begin", None)
+            if callable(begin):
+                begin(self.history)
+            self._hooks.append(hook)
+
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
             self.history._append(event)
@@ -254,16 +266,21 @@ class Clock:
         """Give what is to stay as it is for a run that goes on."""
         about, agent = self.agent._about(()), self.agent
         same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
+        training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
         return named(
-            network=about.model, **{name: getattr(about, name) for name in same}, criterion=agent.criterion,
-            training=agent.training, policy=self.policy, wake=_compared(self.wake), night=_compared(self.night),
+            network=describe_structure(agent.network.module, about.head),
+            **{name: getattr(about, name) for name in same}, criterion=agent.criterion, **training,
+            policy=self.policy, wake=_compared(self.wake), night=_compared(self.night),
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:
         """Write a checkpoint, if it is due or needed."""
         checkpoint = self._checkpoint
         if checkpoint is not None and (is_needed or checkpoint.is_due(self.agent.seconds_left)):
-            checkpoint.write(self._state)
+            try:
+                checkpoint.write(self._state)
+            except OutputError as error:
+                warnings.warn(f"no checkpoint: {error} The last one stays, and the run goes on.", stacklevel=2)
 
     def _state(self) -> State:
         """Give all that the clock and its agent are, for `_take_up`."""
@@ -285,12 +302,16 @@ class Clock:
         checkpoint.check_settings(said["settings"], self._settings)
         checkpoint.check_tasks(said["marks"], self.stream)
         about = saving.heard(checkpoint.path, said["agent"])
-        if self.agent.phase != "between days" or self.agent.days != about.days[: self.agent.day]:
+        if self.agent.phase != "between days":
+            raise SettingError(
+                "an agent that takes up a checkpoint must be new, and this one is in the midst of a day."
+            )
+        if self.agent.days != about.days[: self.agent.day]:
             raise SettingError(
                 f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
             )
-        tasks = list(self.stream[: len(about.tasks)])
+        tasks = [self.stream[day] for day in range(len(about.tasks))]
         kept = tasks[: len(about.days)] if about.consolidation == "rehearse" else ()
         self.agent._restore(about, tensors, kept, None if today is None else (tasks[-1], self.wake, self.night, today))
         self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]

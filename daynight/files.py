@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from daynight.errors import OutputError, SettingError
+
+#: A disk, a quota or a file that can hold no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -76,4 +80,5 @@ def _refused(path: Path, error: OSError, temporary: Path | None = None) -> Outpu
     reason = error.strerror or str(error)
     if temporary is not None:
         reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
-    return OutputError(f"cannot write to {path}: {reason}. Name a folder that you may write to.")
+    advice = "Make room, or name another folder." if error.errno in _FULL else "Name a folder that you may write to."
+    return OutputError(f"cannot write to {path}: {reason}. {advice}")

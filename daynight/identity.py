@@ -88,7 +88,7 @@ def _of_number(value: numbers.Real) -> Any:
 
 @_described.register
 def _of_mapping(value: Mapping) -> Any:  # type: ignore[type-arg]
-    named = {key if isinstance(key, str) else f"{type(key).__name__} {key!r}": item for key, item in value.items()}
+    named = {_key(key): item for key, item in value.items()}
     return _own(value, {name: describe(named[name]) for name in sorted(named)})
 
 
@@ -120,6 +120,11 @@ def _of_name(
 
 
 @_described.register
+def _of_method_of_a_type(value: types.MethodDescriptorType | types.WrapperDescriptorType) -> Any:
+    return {"function": f"{value.__objclass__.__module__}.{value.__qualname__}"}
+
+
+@_described.register
 def _of_stream(value: TaskStream) -> Any:
     return {"data": digest_of_data(value), "views": describe_views(value)}
 
@@ -137,7 +142,6 @@ def _of_module(value: nn.Module) -> Any:
     own = {
         name: {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
         for name, part in value.named_modules()
-        if not is_known(type(part))
     }
     return about | {"attributes": own} if any(own.values()) else about
 
@@ -164,6 +168,21 @@ def _of_function(value: types.FunctionType) -> Any:
 
 #: Digests of streams that are in use, by their `id`.
 _digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary()
+
+
+def describe_structure(module: nn.Module, apart: str = "") -> Any:
+    """Describe what a module is made of and by which code, but not its numbers.
+
+    Args:
+        module: The module.
+        apart: Name of a part that is left out.
+    """
+    found = {}
+    for name, part in module.named_modules():
+        if not apart or not f"{name}.".startswith(f"{apart}."):
+            own = {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
+            found[name] = [describe(type(part)), own]
+    return found
 
 
 def digest_of_data(stream: TaskStream) -> str:
@@ -233,6 +252,14 @@ def _state(value: Any) -> dict[str, Any]:
 def _slots_of(kind: type) -> list[str]:
     slots = vars(kind).get("__slots__", ())
     return [name for name in ([slots] if isinstance(slots, str) else slots) if not name.startswith("__")]
+
+
+def _key(key: Any) -> str:
+    """Give the key of a mapping as text that is the same in each process."""
+    if isinstance(key, str):
+        return key
+    is_plain = key is None or isinstance(key, numbers.Number | enum.Enum | tuple | frozenset)
+    return f"{type(key).__name__} {key!r}" if is_plain else digest(describe(key))
 
 
 def _own(value: Any, items: Any) -> Any:

@@ -107,9 +107,10 @@ class Knowledge:
             self._tasks[index].check_outputs(task, index)
         self._check_learnt(index)
         examples = task.splits()[split]
-        outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
-        targets = fitted(examples.targets, self.network.dtype, self.device)
-        return self.training.judge(task, outputs, targets)
+        with seeding.forked(0, "evaluate", int(index), device=self.device):  # for metrics that draw random numbers
+            outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
+            targets = fitted(examples.targets, self.network.dtype, self.device)
+            return self.training.judge(task, outputs, targets)
 
     def verify(self) -> None:
         """Make sure that all that the predictions of finished tasks use is, bit for bit, what it was at their dawns.

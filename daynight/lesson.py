@@ -26,8 +26,8 @@ from daynight.schedule import Measured
 from daynight.tasks import Task
 from daynight.training import Batches, HeldBatches, LazyBatches, Training
 
-#: A sign of life is given every so many optimizer steps.
-PROGRESS_STEPS = 25
+#: A sign of life is given every so many optimizer steps, and after so many seconds.
+PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
 #: The gradients that a criterion looks at are means over so many training examples, or all if there are fewer.
 N_FOR_GRADIENTS = 1024
 
@@ -123,12 +123,13 @@ class Lesson:
         """
         self.flush()
         running: dict[str, Any] | None = None
-        if self._is_training:
+        if self._stretch is not None:
             assert self._optimization is not None
-            assert self._stretch is not None
+            # What was taken up and has not gone on yet is as it was.
+            random = seeding.state(self._device) if self._is_training else self._random
             running = {
                 "n_steps": self._n_steps, "optimization": self._optimization.state(), "stretch": self._stretch.state(),
-                "seconds": time.perf_counter() - self._began, "random": seeding.state(self._device),
+                "seconds": time.perf_counter() - self._began, "random": random,
             }  # fmt: skip
         is_whole = None if self._chain is None else self._is_whole
         return {"n_before": self._n_before, "is_whole": is_whole, "running": running}
@@ -186,10 +187,14 @@ class Lesson:
                 on_event(event)
             ledger.note_outside()
 
+        told = time.monotonic()
+
         def on_step(loss: Tensor) -> None:
+            nonlocal told
             if after_step is not None:
                 after_step()
-            if self.step % PROGRESS_STEPS == 0:
+            if self.step % PROGRESS_STEPS == 0 or time.monotonic() > told + PROGRESS_SECONDS:
+                told = time.monotonic()
                 tell(attrs.evolve(sign, step=self.step, loss=float(loss)))
 
         self._network.module.train()
@@ -235,8 +240,9 @@ class Lesson:
         """Measure the task as it is now, on validation data if there are any, else on training data."""
         which: Literal["train", "validation"] = "train" if self.task.validation is None else "validation"
         split, fit = self.task.splits()[which], (self._network.dtype, self._device)
-        outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
-        return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
+        with seeding.forked(self._seed, "measure", self._day, self.step, device=self._device):
+            outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
+            return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Make a generator of random numbers for something of this day."""

@@ -58,8 +58,9 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
 
 def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
     if isinstance(value, Tensor):
-        tensors[where] = value.detach()
-        return {"tensor": where}
+        name = where if where not in tensors else f"{where}#{len(tensors)}"
+        tensors[name] = value.detach()
+        return {"tensor": name}
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -70,4 +71,7 @@ def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return {kind: [_packed(item, tensors, f"{where}.{index}") for index, item in enumerate(value)]}
-    raise SettingError(f"{where} is a {type(value).__name__}, which cannot be kept in a file without running code.")
+    raise SettingError(
+        f"{where} is of type {type(value).__name__}, which cannot be kept in a file without running code. Give numbers "
+        "of Python's own, as with float(...), or text, lists, dicts and tensors."
+    )

@@ -177,8 +177,11 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
         )
 
 
-def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any]:
+def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any, list[str]]:
     """Make an optimizer and a scheduler, if there is to be one, and let them take a step.
+
+    Returns:
+        Both, and the names of the optimizer's attributes that its step has changed, beside its state and groups.
 
     Raises:
         SettingError: If they cannot.
@@ -187,6 +190,7 @@ def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch
     copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
     optimizer = training.make_optimizer(copies)
     scheduler = training.make_scheduler(optimizer, 100)
+    before = _attributes(optimizer)
     try:
         for copy in copies:
             copy.grad = torch.zeros_like(copy)
@@ -201,4 +205,11 @@ def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch
             f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
             f"failed: {error!r}"
         ) from error
-    return optimizer, scheduler
+    after = _attributes(optimizer)
+    return optimizer, scheduler, [name for name in after if after[name] != before.get(name)]
+
+
+def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    """Show an optimizer's attributes, but for its state and groups, and what PyTorch notes by itself."""
+    known = {"state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured"}
+    return {name: repr(value) for name, value in vars(optimizer).items() if name not in known}

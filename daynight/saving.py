@@ -203,7 +203,8 @@ def _check(about: About) -> None:
 def _name(function: Any) -> str:
     """Give the name of a function, or of what it calls."""
     function = getattr(function, "func", function)
-    return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    owner = getattr(function, "__objclass__", function)  # of a method that is written in C
+    return f"{owner.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 def mark(task: Task) -> str:

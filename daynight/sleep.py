@@ -168,7 +168,9 @@ class Sleep:
         In the midst of a REM it may be called by what is told of its progress, and not elsewhere.
         """
         found = {"night": told(self.night), "ledger": self.ledger.state(), "batches": self._batches.state()}
-        if self._rem is not None:
+        if self._taken is not None:  # and has not gone on yet
+            found |= {"script": self._taken["script"], "rem": self._taken["rem"]}
+        elif self._rem is not None:
             found |= {"script": self._script.state(), "rem": self._rem.state()}
         return found
 

@@ -44,14 +44,22 @@ class Dropping(nn.Module):
 
 
 def clock(
-    folder=None, hook=(), policy=None, network=toy_network, night=None, days=2, make_stream=toy_stream, **settings
+    folder=None,
+    hook=(),
+    policy=None,
+    network=toy_network,
+    night=None,
+    wake=None,
+    days=2,
+    make_stream=toy_stream,
+    **settings,
 ):
     training = Training(batch_size=16, **settings.pop("training", {}))
     agent = Agent(network, capacity=Capacity(free_at_end=0.6, days=days), training=training, seed=3, **settings)
     stream = make_stream(days).hold_out(0.2)
     return Clock(
-        agent, stream, policy=policy or UniformCycles(2), wake=Epochs(2), night=night or Epochs(2), on_event=hook,
-        checkpoint=folder, every=0,
+        agent, stream, policy=policy or UniformCycles(2), wake=wake or Epochs(2), night=night or Epochs(2),
+        on_event=hook, checkpoint=folder, every=0,
     )  # fmt: skip
 
 

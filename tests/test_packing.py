@@ -55,7 +55,7 @@ def test_numbers_that_json_has_no_word_for_come_back():
 
 
 def test_what_is_no_value_is_named():
-    with pytest.raises(SettingError, match=r"state\.a\.1 is a object, which cannot be kept in a file"):
+    with pytest.raises(SettingError, match=r"state\.a\.1 is of type object, which cannot be kept in a file"):
         pack({"a": [1, object()]})
 
 
@@ -63,3 +63,9 @@ def test_what_is_no_value_is_named():
 def test_what_is_of_no_known_form_is_refused(packed):
     with pytest.raises(ValueError, match="a packed value is of"):
         unpack(packed, {})
+
+
+def test_names_of_tensors_do_not_collide():
+    one, two, three = torch.tensor(1), torch.tensor(2), torch.tensor(3)
+    packed, tensors = pack({"m": [one], "m.0": two, "m.0#1": three})
+    assert unpack(packed, tensors) == {"m": [one], "m.0": two, "m.0#1": three}

@@ -14,7 +14,19 @@ ROOT = PACKAGE.parent
 
 #: Floors, from the ground up. A module imports from lower floors, and from its own only what stands before it.
 FLOORS = [
-    ["_version", "errors", "checks", "seeding", "files", "containers", "interrupts", "seals", "packing", "code"],
+    [
+        "_version",
+        "errors",
+        "checks",
+        "seeding",
+        "files",
+        "locks",
+        "containers",
+        "interrupts",
+        "seals",
+        "packing",
+        "code",
+    ],
     [
         "rates",
         "ledgers",
@@ -71,7 +83,7 @@ FLOORS = [
     ],
     ["agent"],
     ["progress", "checkpoints", "clock"],
-    ["plots.style", "plots.nights", "plots.lives", "reports", "testing"],
+    ["plots.style", "plots.nights", "plots.lives", "reports", "loggers", "testing"],
     [
         "study.store",
         "study.statistics",

@@ -1,0 +1,117 @@
+"""Loggers write down what happens as it happens."""
+
+import sys
+
+import pytest
+import torch
+from resumable import Killed, Killer, clock
+
+from daynight import History, Progress, Record
+from daynight.errors import MissingPackageError, OutputError
+from daynight.loggers import CSVLogger, TensorBoardLogger, scalars
+
+pytestmark = pytest.mark.usefixtures("at_every_step")
+
+
+def test_a_csv_file_grows_line_by_line(tmp_path):
+    path = tmp_path / "run.csv"
+    lengths = []
+
+    def looks(event):
+        lengths.append(len(History.from_csv(path)))
+
+    run = clock(hook=[CSVLogger(path), looks])
+    assert len(History.from_csv(path)) == 0
+    history = run.run()
+    assert History.from_csv(path) == history
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) > 10
+
+
+def test_a_run_that_goes_on_leaves_every_line_once(tmp_path):
+    path = tmp_path / "run.csv"
+    with pytest.raises(Killed):
+        clock(tmp_path / "run", [CSVLogger(path), Killer(21)]).run()
+    before = History.from_csv(path)
+    history = clock(tmp_path / "run", CSVLogger(path)).run()
+    assert History.from_csv(path) == history
+    assert 0 < len(before) < len(history)
+
+
+def test_a_fork_logs_the_history_that_it_has(tmp_path):
+    run = clock()
+    run.to_dusk()
+    fork = run.fork(on_event=CSVLogger(tmp_path / "fork.csv"))
+    history = fork.run()
+    assert History.from_csv(tmp_path / "fork.csv") == history
+
+
+def test_an_agent_without_a_clock_can_be_logged(tmp_path):
+    run, logger = clock(), CSVLogger(tmp_path / "run.csv")
+    run.agent.wake(run.stream[0], run.wake, logger)
+    assert [record.kind for record in History.from_csv(tmp_path / "run.csv")] == ["epoch", "epoch"]
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        CSVLogger(tmp_path / "file" / "run.csv")(Record(kind="day", day=0, phase="dawn", step=3))
+    logger = CSVLogger(tmp_path / "run.csv")
+    logger.begin(History())
+    (tmp_path / "run.csv").unlink()
+    (tmp_path / "run.csv").mkdir()
+    with pytest.raises(OutputError, match="cannot write to"):
+        logger(Record(kind="day", day=0, phase="dawn", step=3))
+
+
+def shown(folder):
+    """Give what TensorBoard shows of a folder: (step, value) by name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder)).Reload()
+    return {name: [(one.step, one.value) for one in found.Scalars(name)] for name in found.Tags()["scalars"]}
+
+
+def expected(history):
+    found = {}
+    for record in history:
+        for name, value in scalars(record).items():
+            found.setdefault(name, []).append((record.step, float(torch.tensor(value, dtype=torch.float32))))
+    return found
+
+
+def test_tensorboard_shows_what_happened(tmp_path):
+    logger = TensorBoardLogger(tmp_path / "board")
+    history = clock(hook=logger).run()
+    logger.close()
+    found = shown(tmp_path / "board")
+    assert found == expected(history)
+    assert {"loss/wake", "loss/rem", "validation score/nrem", "night/density", "weights/free"} <= set(found)
+    assert len(found["test score/task 0"]) == 4
+
+
+def test_tensorboard_shows_a_run_that_went_on_once(tmp_path):
+    board = tmp_path / "board"
+    first = TensorBoardLogger(board)
+    with pytest.raises(Killed):
+        clock(tmp_path / "run", [first, Killer(21)]).run()
+    first.close()
+    second = TensorBoardLogger(board)
+    history = clock(tmp_path / "run", second).run()
+    second.close()
+    found, wanted = shown(board), expected(history)
+    assert found.keys() == wanted.keys()
+    for name, points in wanted.items():
+        assert [point for point in found[name] if point in points], name
+        assert set(points) <= set(found[name])
+
+
+def test_a_sign_of_life_is_not_logged(tmp_path):
+    CSVLogger(tmp_path / "run.csv")(Progress(day=0, phase="wake"))
+    assert not (tmp_path / "run.csv").exists()
+
+
+def test_tensorboard_is_asked_for_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'daynight\[tensorboard\]'"):
+        TensorBoardLogger(tmp_path)

@@ -1,0 +1,184 @@
+"""What no checkpoint can be made of, or be gone on with."""
+
+import functools
+import gc
+import subprocess
+import sys
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from resumable import Dropping, clock, killed, sgd
+
+from daynight import Agent, Clock, Epochs, UniformCycles, criteria
+from daynight.errors import (
+    DamagedFileError,
+    DataError,
+    PolicyError,
+    SettingError,
+)
+from daynight.testing import toy_network, toy_stream
+
+pytestmark = pytest.mark.usefixtures("at_every_step")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"policy": UniformCycles(3)}, "another policy"),
+        ({"night": Epochs(3)}, "another night"),
+        ({"training": {"clip_norm": 1.0}}, "another training.clip_norm"),
+        ({"training": {"optimizer": sgd}}, "another training.optimizer"),
+        ({"restart": "keep", "biases": "freeze-after-first"}, "another biases, another restart"),
+        ({"consolidation": "fine-tune"}, "another consolidation"),
+        ({"days": 3}, "another capacity"),
+        ({"criterion": criteria.random}, "another criterion"),
+        ({"network": lambda: toy_network(8)}, "another network"),
+    ],
+)
+def test_another_run_is_refused(change, what, tmp_path):
+    killed(tmp_path, 13)
+    with pytest.raises(SettingError, match=rf"clock\.dn is of a run with {what}\. Give what it was begun with"):
+        clock(tmp_path, **change)
+
+
+class Busier(Dropping):
+    """The same layers, and other code."""
+
+    def forward(self, inputs):
+        return super().forward(inputs) * 2
+
+
+class Drier(Dropping):
+    """The same code and layers, and another setting."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers[3].p = 0.1
+
+
+def test_another_network_of_ones_own_is_refused(tmp_path):
+    killed(tmp_path, 13, network=Dropping)
+    for other in (toy_network, Busier, Drier):
+        with pytest.raises(SettingError, match=r"is of a run with another network"):
+            clock(tmp_path, network=other)
+    clock(tmp_path, network=Dropping)
+
+
+def test_other_tasks_are_refused(tmp_path):
+    killed(tmp_path, 13)
+    with pytest.raises(DataError, match=r"is of a run whose task of day 0 was not the one"):
+        clock(tmp_path, make_stream=lambda days: toy_stream(days, seed=7))
+
+
+def test_an_agent_with_other_days_is_refused(tmp_path):
+    killed(tmp_path, 13)
+    run = clock()
+    run.run(until=1)
+    with pytest.raises(SettingError, match="is of an agent with 0 days behind it, and this one has others"):
+        Clock(run.agent, run.stream, policy=run.policy, wake=run.wake, night=run.night, checkpoint=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = killed(tmp_path, 13) / "clock.dn"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"clock\.dn is damaged"):
+        clock(tmp_path)
+    first = clock()
+    first.run()
+    first.agent.save(path)
+    with pytest.raises(DamagedFileError, match="holds 'agent', and not 'clock'"):
+        clock(tmp_path)
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path):
+    code = (
+        "import pathlib, sys; from daynight import locks; lock = locks.of_folder(pathlib.Path(sys.argv[1])); print(1)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    run = clock(tmp_path)
+    clock(tmp_path)  # in one process it is the same work
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"another process is at work in {tmp_path}. Wait for it or stop it" in found.stderr
+    del run
+    gc.collect()
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
+
+
+def test_a_policy_that_changes_its_mind_is_found_out(tmp_path):
+    class Moody(UniformCycles):
+        mood = 0.7
+
+        def cycles(self, night):
+            for cycle in super().cycles(night):
+                yield attrs.evolve(cycle, length=cycle.length * type(self).mood)
+
+    killed(tmp_path, 15, policy=Moody(2))
+    again = clock(tmp_path, policy=Moody(2))
+    Moody.mood = 0.8
+    with pytest.raises(PolicyError, match=r"was begun as .* and the policy now gives"):
+        again.run()
+    again.agent.finish_night()
+
+
+def test_every_must_be_a_time(tmp_path):
+    whole = clock()
+    for every in (-1, float("nan"), "often"):
+        with pytest.raises(SettingError, match="every: seconds between checkpoints"):
+            Clock(whole.agent, whole.stream, policy=whole.policy, wake=whole.wake, night=whole.night,
+                  checkpoint=tmp_path, every=every)  # fmt: skip
+
+
+class Pointed:
+    """Holds the address of something."""
+
+    def __init__(self):
+        self.name = repr(object())
+
+    def __call__(self, inputs):
+        return inputs
+
+
+class Counting(torch.optim.SGD):
+    """Has a state that it does not tell."""
+
+    n = 0
+
+    def step(self, closure=None):
+        self.n += 1
+        return super().step(closure)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"optimizer": lambda parameters: Counting(parameters, lr=0.1)}, "a step changes its n, which state_dict"),
+        ({"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=np.float32(0.1))}, "as with float"),
+        ({"augment": functools.partial(torch.add, other=object())}, "with this training.augment"),
+        ({"transform": Pointed()}, r"with this training.transform: it is or holds .* 0x"),
+    ],
+    ids=["counts", "float32", "object", "address"],
+)
+def test_what_cannot_be_kept_or_known_again_is_said_at_once(training, message, tmp_path):
+    with pytest.raises(SettingError, match=message):
+        clock(tmp_path, training=training)
+
+
+def test_methods_written_in_c_are_functions_like_any(tmp_path):
+    training = {"transform": torch.Tensor.float}
+    run = clock(killed(tmp_path, 13, training=training), training=training)
+    run.run()
+    run.agent.save(tmp_path / "agent.dn")
+    Agent.load(tmp_path / "agent.dn", training=run.agent.training)
+
+
+def test_an_optimizer_that_no_file_can_keep_is_refused_before_anything_is_trained(tmp_path):
+    class Odd(torch.optim.SGD):
+        def state_dict(self):
+            return {**super().state_dict(), "function": print}
+
+    with pytest.raises(SettingError, match=r"Training: with this optimizer no checkpoint can be made: state\.function"):
+        clock(tmp_path, training={"optimizer": lambda parameters: Odd(parameters, lr=0.1)})
