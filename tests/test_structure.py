@@ -53,6 +53,7 @@ FLOORS = [
         "anatomy",
         "images",
         "datasets",
+        "adapters",
     ],
     ["heads", "ownership", "network", "sharing", "trials"],
     [

@@ -1,0 +1,172 @@
+"""Streams from other libraries' data, told by what they offer."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from daynight import Agent, Capacity, Clock, Epochs, OneShot
+from daynight.adapters import by_class, from_avalanche, from_continuum, from_hugging_face
+from daynight.errors import DataError, SettingError
+from daynight.testing import toy_network
+
+GENERATOR = torch.Generator().manual_seed(0)
+INPUTS = torch.randn(60, 6, generator=GENERATOR)
+LABELS = torch.arange(60) % 6
+
+
+class Labelled(TensorDataset):
+    """A dataset as torchvision has them, with the label of each."""
+
+    def __init__(self, inputs, labels):
+        super().__init__(inputs, labels)
+        self.targets = labels.tolist()
+
+
+class Experience:
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+
+class Benchmark:
+    """What Avalanche's benchmarks offer: streams of experiences with datasets of (input, label, task)."""
+
+    def __init__(self, groups, test_groups=None):
+        self.train_stream = [Experience(self.of(group, slice(0, 40))) for group in groups]
+        self.test_stream = [Experience(self.of(group, slice(40, 60))) for group in test_groups or groups]
+
+    def of(self, group, part):
+        chosen = torch.isin(LABELS[part], torch.tensor(group))
+        labels = LABELS[part][chosen]
+        dataset = TensorDataset(INPUTS[part][chosen], labels, torch.zeros(len(labels)))
+        dataset.targets = labels
+        return dataset
+
+
+class Taskset:
+    """What Continuum's tasksets offer."""
+
+    def __init__(self, dataset):
+        self._y, self.pairs = dataset.targets.numpy(), dataset
+
+    def __len__(self):
+        return len(self._y)
+
+    def __getitem__(self, index):
+        return (self.pairs[index][0], np.int64(self._y[index]), np.float64(0))
+
+
+class Columns:
+    """What Hugging Face's datasets offer: rows as dicts, and columns by name."""
+
+    def __init__(self, **columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, key):
+        return self.columns[key] if isinstance(key, str) else {name: item[key] for name, item in self.columns.items()}
+
+
+GROUPS = [[4, 1], [0, 5], [2, 3]]
+
+
+def check(stream, groups=GROUPS):
+    assert len(stream) == len(groups)
+    for task, group in zip(stream, groups, strict=True):
+        for split, part in ((task.train, slice(0, 40)), (task.test, slice(40, 60))):
+            inputs, targets = split.load()
+            chosen = torch.isin(LABELS[part], torch.tensor(group))
+            assert torch.equal(inputs, INPUTS[part][chosen])
+            assert torch.equal(torch.tensor(group)[targets], LABELS[part][chosen])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_experiences_of_avalanche_are_tasks(lazy):
+    stream = from_avalanche(Benchmark(GROUPS), lazy=lazy)
+    check(stream, [sorted(group) for group in GROUPS])
+    assert [task.name for task in stream] == ["1/4", "0/5", "2/3"]
+    assert stream.source == "3 tasks from Avalanche"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_tasks_of_continuum_are_tasks(lazy):
+    benchmark = Benchmark(GROUPS)
+    train, test = (
+        [Taskset(experience.dataset) for experience in stream]
+        for stream in (benchmark.train_stream, benchmark.test_stream)
+    )
+    check(from_continuum(train, test, lazy=lazy), [sorted(group) for group in GROUPS])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_columns_are_read(lazy):
+    def columns(dataset):
+        return Columns(features=list(dataset.tensors[0].numpy()), label=dataset.targets.tolist())
+
+    benchmark = Benchmark(GROUPS)
+    pairs = [
+        (columns(train.dataset), columns(test.dataset))
+        for train, test in zip(benchmark.train_stream, benchmark.test_stream, strict=True)
+    ]
+    check(from_hugging_face(pairs, inputs="features", lazy=lazy), [sorted(group) for group in GROUPS])
+
+
+def test_pictures_are_read_as_pixels():
+    grey = [Image.fromarray(np.full((3, 4), value, np.uint8)) for value in (0, 255)]
+    colour = [Image.fromarray(np.full((3, 4, 3), value, np.uint8)) for value in (0, 51)]
+    for pictures, shape, last in ((grey, (1, 3, 4), 1.0), (colour, (3, 3, 4), 0.2)):
+        data = Columns(image=pictures, label=[0, 1])
+        inputs, _ = from_hugging_face([(data, data)])[0].train.load()
+        assert tuple(inputs.shape[1:]) == shape
+        assert inputs[0].max() == 0
+        torch.testing.assert_close(inputs[1], torch.full(shape, last))
+
+
+def test_columns_of_numbers_are_regression_and_may_be_read_by_ones_own_function():
+    data = Columns(x=["1 2", "3 4"], y=[0.5, 1.5])
+    (task,) = from_hugging_face([(data, data)], inputs="x", targets="y", read=lambda text: [*map(float, text.split())])
+    inputs, targets = task.train.load()
+    assert inputs.tolist() == [[1, 2], [3, 4]]
+    assert targets.tolist() == [[0.5], [1.5]]
+    assert task.n_outputs == 1
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", [Labelled, TensorDataset])
+def test_a_dataset_is_split_by_class(kind, lazy):
+    stream = by_class(kind(INPUTS[:40], LABELS[:40]), kind(INPUTS[40:], LABELS[40:]), GROUPS, lazy=lazy)
+    check(stream)
+    assert [task.name for task in stream] == ["4/1", "0/5", "2/3"]
+
+
+def test_such_a_stream_is_lived():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3))
+    history = Clock(agent, from_avalanche(Benchmark(GROUPS)), policy=OneShot(), wake=Epochs(1), night=Epochs(1)).run()
+    assert history.n_days == 3
+
+
+def test_one_class_has_two_outputs():
+    assert from_avalanche(Benchmark([[3]]))[0].n_outputs == 2
+
+
+def test_what_is_something_else_is_refused():
+    with pytest.raises(DataError, match="must have a train_stream and a test_stream, and dict has not"):
+        from_avalanche({})
+    with pytest.raises(DataError, match="there are 3 to learn from and 2 to test on"):
+        from_avalanche(Benchmark(GROUPS, GROUPS[:2]))
+    with pytest.raises(DataError, match="task 1: test data have the class 2, which is not among those to learn"):
+        from_avalanche(Benchmark(GROUPS, [GROUPS[0], [0, 2], GROUPS[2]]))
+    with pytest.raises(DataError, match="from_continuum: tasks must be sequences"):
+        from_continuum(3, 4)
+    with pytest.raises(DataError, match="there are no columns 'image' and 'label': KeyError"):
+        from_hugging_face([(Columns(x=[1], label=[0]), Columns(x=[1], label=[0]))])
+    data = Labelled(INPUTS, LABELS)
+    with pytest.raises(DataError, match="there are no examples of class 9"):
+        by_class(data, data, [[0, 9]])
+    with pytest.raises(DataError, match="a task has no classes"):
+        by_class(data, data, [[]])
+    with pytest.raises(SettingError, match="lazy"):
+        by_class(data, data, [[0]], lazy=2)
