@@ -48,6 +48,8 @@ sphinx_gallery_conf = {
 }
 html_theme = "furo"
 html_title = "daynight"
+html_static_path = ["_static"]
+html_css_files = ["side.css"]
 default_role = "literal"
 nitpicky = False
 autodoc_member_order = "bysource"

@@ -14,8 +14,9 @@ def blocks(path):
     text = path.read_text()
     if path.suffix == ".md":
         return re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
-    found = re.findall(r"^\.\. code-block:: python\n((?:   :.*\n)*)\n((?:   .*\n|\n)+)", text + "\n", flags=re.M)
-    return [re.sub(r"^   ", "", body, flags=re.M) for _, body in found]
+    pattern = r"^( *)\.\. code-block:: python\n((?:\1   :.*\n)*)\n((?:\1   .*\n|\n)+)"
+    found = re.findall(pattern, text + "\n", flags=re.M)
+    return [re.sub(f"^{indent}   ", "", body, flags=re.M) for indent, _, body in found]
 
 
 WITH_CODE = [path for path in PAGES if blocks(path)]
