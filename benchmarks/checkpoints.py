@@ -99,7 +99,7 @@ def main() -> None:
         )
     if settings.out:
         with whole(settings.out) as temporary:
-            result = {"settings": vars(settings), "machine": about, "source": stream.source, "pairs": pairs}
+            result = {"settings": vars(settings), "machine": about, "pairs": pairs}
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
