@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from daynight import checks
 from daynight.errors import DataError
-from daynight.lazy import LazyDataset, read_example
+from daynight.lazy import LazyDataset
 from daynight.tasks import Task, TaskStream
 
 
@@ -96,9 +96,10 @@ def by_class(train: Any, test: Any, classes: Sequence[Sequence[int]], *, lazy: b
     labels = [_labels_of(dataset) for dataset in (train, test)]
     for group in groups:
         missing = [label for label in group for known in labels if not bool((known == label).any())]
-        if missing or not group:
-            raise DataError(f"by_class: there are no examples of class {missing[0]!r}." if missing else
-                            "by_class: a task has no classes.")  # fmt: skip
+        if not group:
+            raise DataError("by_class: a task has no classes. Leave it out, or name some.")
+        if missing:
+            raise DataError(f"by_class: there are no examples of class {missing[0]!r}. Leave it out.")
     parts = [
         tuple(
             _Chosen(dataset, torch.nonzero(torch.isin(known, torch.tensor(group)))[:, 0], known)
@@ -198,10 +199,7 @@ def _numbered(labels: Tensor, classes: Tensor, task: int) -> Tensor:
 
 
 def _labels_of(dataset: Any) -> Tensor:
-    targets = getattr(dataset, "targets", None)
-    if targets is None:
-        targets = [read_example(dataset, index)[1] for index in range(len(dataset))]
-    return torch.as_tensor(np.asarray(targets))
+    return torch.as_tensor(np.asarray(LazyDataset(dataset).targets))
 
 
 def _tensor_of(value: Any) -> Tensor:

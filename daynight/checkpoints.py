@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daynight import checks, containers, files, locks, seals
+from daynight import containers, files, locks, seals
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.lazy import LazyInputs
@@ -43,11 +43,11 @@ class Checkpoint:
 
     Raises:
         OutputError: If the folder cannot be made or written to.
-        SettingError: If `every` is no such number, `folder` names none, or another process works in it.
+        SettingError: If `folder` names none, or another process works in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
-        self._every = checks.finite("every: seconds between checkpoints", every, least=0)
+        self._every = every
         if not str(folder):
             raise SettingError("checkpoint must name a folder, not ''.")
         self.path = files.check_folder(folder) / "clock.dn"

@@ -75,9 +75,7 @@ class Clock:
         self.policy, self.wake, self.night = policy, wake, night
         self.history = History()
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
-        hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
-        if not all(callable(hook) for hook in hooks):
-            raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+        hooks = _hooks_of(on_event)
         self._hooks: list[Hook] = []
         checks.flag("progress", progress)
         self._progress = progress
@@ -177,7 +175,7 @@ class Clock:
             night=self.night if night is None else night, progress=self._progress,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted
-        twin._listen([on_event] if callable(on_event) else list(on_event))
+        twin._listen(_hooks_of(on_event))
         return twin
 
     def run(self, until: int | None = None) -> History:
@@ -315,6 +313,14 @@ class Clock:
         kept = tasks[: len(about.days)] if about.consolidation == "rehearse" else ()
         self.agent._restore(about, tensors, kept, None if today is None else (tasks[-1], self.wake, self.night, today))
         self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]
+
+
+def _hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
+    """Give one function, or several, as a list."""
+    hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
+    if not all(callable(hook) for hook in hooks):
+        raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+    return hooks
 
 
 def _compared(budget: Budget) -> Any:

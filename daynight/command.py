@@ -133,10 +133,7 @@ def report(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
     else:
         from daynight.study import Results, Store
 
-        results = Results(Store(path))
-        if not len(results):
-            raise SettingError(f"there are no runs in {path}. Name the folder of a study's store.")
-        results.report(settings.out, settings.by, settings.values, title)
+        Results(Store(path)).report(settings.out, settings.by, settings.values, title)
     print(f"Wrote {settings.out}.")
 
 

@@ -167,9 +167,7 @@ class Day:
     def seconds_left(self) -> float:
         """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""
         ledger = self._wake if self._sleep is None else self._sleep.ledger
-        if self.phase == "dusk":
-            return math.inf
-        return math.inf if ledger is None else ledger.seconds_left
+        return math.inf if ledger is None or self.phase == "dusk" else ledger.seconds_left
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook) -> None:
         """Run the cycles of the night, or of what is left of it (see `daynight.Agent.sleep`)."""

@@ -139,10 +139,7 @@ def _of_module(value: nn.Module) -> Any:
     tensors = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
     parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *_bytes(tensor))]
     about = {"module": describe(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
-    own = {
-        name: {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
-        for name, part in value.named_modules()
-    }
+    own = {name: _attributes_of(part) for name, part in value.named_modules()}
     return about | {"attributes": own} if any(own.values()) else about
 
 
@@ -180,8 +177,7 @@ def describe_structure(module: nn.Module, apart: str = "") -> Any:
     found = {}
     for name, part in module.named_modules():
         if not apart or not f"{name}.".startswith(f"{apart}."):
-            own = {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
-            found[name] = [describe(type(part)), own]
+            found[name] = [describe(type(part)), _attributes_of(part)]
     return found
 
 
@@ -267,6 +263,11 @@ def _own(value: Any, items: Any) -> Any:
     if is_known(type(value)):
         return items
     return {"class": describe(type(value)), "items": items, **describe(getattr(value, "__dict__", {}))}
+
+
+def _attributes_of(part: nn.Module) -> dict[str, Any]:
+    """Describe what a module holds beside its tensors and parts."""
+    return {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
 
 
 def _is_inner(name: str) -> bool:

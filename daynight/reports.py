@@ -73,8 +73,9 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run")
     facts = [
         _count(len(days), "day"), _count(days[-1].step, "optimizer step"), f"{seconds:,.1f} s of wakes and nights",
         f"mean score at the last dawn {np.nanmean(last):.4f}" if np.isfinite(last).any() else "not evaluated",
-        f"{days[-1].free:,} of {days[-1].capacity:,} weights free",
     ]  # fmt: skip
+    if days[-1].free is not None and days[-1].capacity is not None:
+        facts.append(f"{days[-1].free:,} of {days[-1].capacity:,} weights free")
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
     if history.select(kind="epoch"):
         parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]

@@ -245,3 +245,10 @@ def test_step_alone_refuses_a_bad_night_before_its_wake():
     with pytest.raises(PolicyError, match="the density goes up"):
         clock.step()
     assert clock.agent.n_steps == 0
+
+
+def test_a_fork_refuses_what_is_no_hook():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
+    clock = Clock(agent, toy_stream(1), policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
+    with pytest.raises(SettingError, match="on_event must be a function or several, not 3"):
+        clock.fork(on_event=3)

@@ -174,7 +174,7 @@ def test_runs_and_studies_are_reported(capsys):
     Path("empty").mkdir()
     for wrong, message in (
         ("runs", "name settings with --by"),
-        ("empty --by n --values x", "there are no runs in empty"),
+        ("empty --by n --values x", "there are no runs. Name the folder"),
     ):
         assert main(["report", *wrong.split()]) == 1
         assert message in capsys.readouterr().err

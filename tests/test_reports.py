@@ -117,3 +117,10 @@ def test_a_report_of_a_study_without_numbers_is_a_table(tmp_path):
     assert page.tags.count("tr") == 3
     with pytest.raises(SettingError, match="no run has a setting 'who'"):
         results().report(tmp_path / "study.html", by=["who"], values=["score"])
+
+
+def test_what_is_not_known_is_left_out_or_said(tmp_path):
+    History([Record(kind="day", day=0, phase="dawn", step=3)]).report(tmp_path / "r.html")
+    assert "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not evaluated" in Page(tmp_path / "r.html").words
+    with pytest.raises(SettingError, match="there are no runs"):
+        Results([]).report(tmp_path / "study.html", by=["n"], values=["score"])

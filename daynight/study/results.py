@@ -143,9 +143,11 @@ class Results:
             title: Its title.
 
         Raises:
-            SettingError: If no run has such a setting, or one has no such result.
+            SettingError: If there are no runs, none has such a setting, or one has no such result.
             OutputError: If it cannot be written.
         """
+        if not self.entries:
+            raise SettingError("report: there are no runs. Name the folder of a study's store that has some.")
         rows = self.table(by, values)
         numeric = [name for name in by if all(_is_number(row[name]) for row in rows)]
         pictures = [(self._drawn(numeric[-1], by, name), f"{name} by {numeric[-1]}") for name in values if numeric]
