@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
         settings.do(settings, rest)
     except DaynightError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}\n{error.more}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)

@@ -2,7 +2,24 @@
 
 
 class DaynightError(Exception):
-    """Root of every error that daynight raises on purpose."""
+    """Root of every error that daynight raises on purpose.
+
+    It says what, which rule, and what to do; under a traceback stands the page of the documentation that helps.
+
+    Attributes:
+        page: That page's name.
+    """
+
+    page = "troubles"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.__notes__ = [self.more]
+
+    @property
+    def more(self) -> str:
+        """Where more is said."""
+        return f"More: docs/{self.page}.rst of daynight."
 
 
 class SettingError(DaynightError, ValueError):
@@ -11,6 +28,8 @@ class SettingError(DaynightError, ValueError):
 
 class PolicyError(DaynightError, ValueError):
     """A sleep policy broke a rule of the night."""
+
+    page = "policies"
 
 
 class ReactivePolicyError(PolicyError):
@@ -24,21 +43,31 @@ class CapacityError(DaynightError, RuntimeError):
 class NetworkError(DaynightError, TypeError):
     """A network holds something that daynight cannot mask, keep per task or freeze."""
 
+    page = "networks"
+
 
 class DataError(DaynightError, ValueError):
     """The examples of a task do not fit the rules."""
+
+    page = "data"
 
 
 class DataNotFoundError(DaynightError, FileNotFoundError):
     """A data set is in none of the places where it may be."""
 
+    page = "data"
+
 
 class DamagedFileError(DaynightError, ValueError):
     """A file is damaged, of another kind, or by a newer version."""
 
+    page = "files"
+
 
 class SealError(DaynightError, RuntimeError):
     """Something has moved that a finished task's predictions use."""
+
+    page = "files"
 
 
 class StateError(DaynightError, RuntimeError):
@@ -52,9 +81,13 @@ class TrainingError(DaynightError, RuntimeError):
 class StudyError(DaynightError, RuntimeError):
     """Runs of a study have failed."""
 
+    page = "studies"
+
 
 class ExportError(DaynightError, RuntimeError):
     """What was exported does not compute what the agent does, or cannot be exported."""
+
+    page = "files"
 
 
 class OutputError(DaynightError, OSError):

@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,13 +171,7 @@ class History:
         Raises:
             MissingPackageError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingPackageError(
-                "to_frame needs pandas. Install it with: pip install 'daynight[frames]'"
-            ) from error
-        return pandas.DataFrame([attrs.asdict(record) for record in self._records], columns=list(COLUMNS))
+        return frame_of([attrs.asdict(record) for record in self._records], COLUMNS)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the records as CSV, one row a record; an empty field is None."""
@@ -265,6 +259,15 @@ def _rows_of_csv(text: str) -> list[dict[str, Any]]:
     if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
         raise ValueError("a line of it is cut")
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
+    """Give rows as a pandas frame."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackageError("to_frame needs pandas. Install it with: pip install 'daynight[frames]'") from error
+    return pandas.DataFrame(rows, columns=None if columns is None else list(columns))
 
 
 def _rows_of_json(text: str) -> list[dict[str, Any]]:

@@ -72,8 +72,8 @@ class Knowledge:
             task: Index of a finished task, or of the one under way.
 
         Returns:
-            Floating point (n, outputs of the task), on the agent's device: class scores before a softmax, or
-            regression outputs.
+            Class scores before a softmax, or regression outputs, as floating point (n, outputs of the task), on the
+            agent's device.
 
         Raises:
             StateError: If the task has not begun.

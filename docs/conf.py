@@ -51,7 +51,12 @@ html_title = "daynight"
 html_static_path = ["_static"]
 html_css_files = ["side.css"]
 default_role = "literal"
-nitpicky = False
+nitpicky = True
+#: Names of other projects, whose documentation is not at hand, and names of types.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(collections|matplotlib|np|numpy|nn|os|pathlib|torch)\..*"),
+    (r"py:.*", r"Criterion|daynight\.(knowledge\.Knowledge|schedule\.Measured|study\.plans\.Plan)"),
+]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -240,10 +240,34 @@ def shown(cell, exact, style):
     return "" if math.isnan(cell) else format(cell, style)
 
 
+def write_ideas():
+    """Draw three nights side by side."""
+    import matplotlib.pyplot as plt
+
+    import daynight as dn
+
+    night = dn.Night(
+        day=0, budget=dn.Steps(10**6), n_steps=10**6, steps_per_epoch=1,
+        dawn_density=dn.kept_fraction_per_night(free_at_end=0.995, n_days=5),
+    )  # fmt: skip
+    shown = {
+        "one prune": dn.OneShot(),
+        "six equal cycles": dn.UniformCycles(6),
+        "six cycles that lengthen": dn.GeometricCycles(6, 6.0),
+    }
+    figure, axes = plt.subplots(1, len(shown), figsize=(9.0, 2.6), sharey=True, layout="constrained")
+    for ax, (title, policy) in zip(axes, shown.items(), strict=True):
+        dn.plots.plan(policy.plan(night), ax=ax).set(title=title)
+        ax.label_outer()
+    dn.plots.save(axes[0], GENERATED / "ideas_nights.png")
+    plt.close(figure)
+
+
 def write_all():
     """Write all of it."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    write_ideas()
     write_mnist_nights_tables()
     write_speed_tables()
     write_deadlines()

@@ -106,7 +106,7 @@ def test_exclude_of_another_form_is_refused(exclude):
         "exclude must be names of modules or parameters, such as ['0'], or a function of (name, module), such as "
         f"lambda name, part: isinstance(part, nn.Conv2d), not {exclude!r}."
     )
-    with pytest.raises(SettingError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(SettingError, match=f"(?m)^{re.escape(message)}$"):
         dissect(mlp(), exclude=exclude)
 
 

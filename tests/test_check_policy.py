@@ -161,7 +161,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN, ids=lambda kind: kind.__name__)
 def test_the_broken_rule_is_named(kind):
-    with pytest.raises(PolicyError, match=re.escape(BROKEN[kind]) + "$"):
+    with pytest.raises(PolicyError, match="(?m)" + re.escape(BROKEN[kind]) + "$"):
         check_policy(kind())
 
 

@@ -27,9 +27,9 @@ def test_finite_takes_any_kind_of_number(value):
 
 def test_numbers_above_the_limit_are_refused():
     assert (checks.whole("n", 9, 0, most=9), checks.finite("x", 2000, most=2000)) == (9, 2000.0)
-    with pytest.raises(SettingError, match=r"^n must be at most 9, not 10\.$"):
+    with pytest.raises(SettingError, match=r"(?m)^n must be at most 9, not 10\.$"):
         checks.whole("n", 10, 0, most=9)
-    with pytest.raises(SettingError, match=r"^x must be at most 2,000, not 2000\.5\.$"):
+    with pytest.raises(SettingError, match=r"(?m)^x must be at most 2,000, not 2000\.5\.$"):
         checks.finite("x", 2000.5, most=2000)
 
 

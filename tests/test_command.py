@@ -124,12 +124,12 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
     ],
     ids=lambda value: value[1] if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_said_in_one_line(options, message, capsys):
+def test_what_is_wrong_is_said_in_a_line_with_the_page_that_helps(options, message, capsys):
     assert main([*RUN, *options]) == 1
     shown = capsys.readouterr()
     assert shown.err.startswith("error: ")
     assert message in shown.err
-    assert shown.err.count("\n") == 1
+    assert shown.err.count("\n") == 2  # the error, and the page that helps
     assert not Path("daynight_run", "agent.dn").exists()
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+import daynight
+import daynight.study
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
 
@@ -52,3 +55,32 @@ def test_readme_commands_are_those_of_ci():
     assert "python examples/mnist_nights.py" in commands[0][1]
     for part in ("pytest", "ruff check", "mypy", "sphinx-build -W"):
         assert part in commands[1][1]
+
+
+#: Of the public names those that are documented under another one, or need no documentation.
+ELSEWHERE = {"daynight.__version__", "daynight.study.measures"}
+
+
+@pytest.mark.parametrize("package", [daynight, daynight.study], ids=lambda package: package.__name__)
+def test_reference_has_every_public_name(package):
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.rst"))
+    documented = set(re.findall(r"^\.\. auto(?:class|function|module):: (\S+)$", pages, flags=re.M))
+    assert {f"{package.__name__}.{name}" for name in package.__all__} <= documented | ELSEWHERE
+
+
+def test_whole_modules_are_in_the_reference():
+    pages = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.rst"))
+    whole = re.findall(r"^\.\. automodule:: (\S+)\n   :members:$", pages, flags=re.M)
+    modules = (
+        "plots",
+        "reports",
+        "loggers",
+        "adapters",
+        "metrics",
+        "criteria",
+        "pruning",
+        "rates",
+        "testing",
+        "errors",
+    )
+    assert set(whole) >= {f"daynight.{name}" for name in modules}

@@ -32,7 +32,9 @@ def test_accuracy_is_a_table_of_day_by_task(history):
 def test_select_takes_any_fields(history):
     assert [record.step for record in history.select(kind="evaluation", task=0)] == [6, 9]
     assert history.select(kind="nothing") == ()
-    with pytest.raises(SettingError, match=r"^select: a record has no field 'foo', only kind, day, phase, step, .*\.$"):
+    with pytest.raises(
+        SettingError, match=r"(?m)^select: a record has no field 'foo', only kind, day, phase, step, .*\.$"
+    ):
         history.select(kind="epoch", foo=1)
 
 

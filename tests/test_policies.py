@@ -187,7 +187,7 @@ def test_exceptions_that_are_no_fault_of_a_policy_pass():
     for error in (KeyboardInterrupt(), SystemExit(1)):
         with pytest.raises(type(error)):
             Stumbles(error).plan(dusk())
-    with pytest.raises(ReactivePolicyError, match=r"^there is no plan$"):
+    with pytest.raises(ReactivePolicyError, match=r"(?m)^there is no plan$"):
         Stumbles(ReactivePolicyError("there is no plan"), begins=False).plan(dusk())
 
 

@@ -31,6 +31,21 @@ def test_stores_are_merged_by_copying(tmp_path):
     assert len(Study(tmp_path / "here").results(runs)) == 4
 
 
+def test_frame_has_a_row_for_each_run(tmp_path):
+    def laid(stream, *, seed, policy, night):
+        return {"n_cycles": policy.n, "per_task": [0.5, 1.0]}
+
+    policies = [UniformCycles(1), UniformCycles(4)]
+    results = Study(tmp_path).run(grid(laid, toy_stream, seeds=range(3), policy=policies, night=Epochs(2)))
+    frame = results.to_frame()
+    assert len(frame) == 6
+    assert frame["policy.n"].tolist() == frame["n_cycles"].tolist() == [1, 4] * 3
+    assert frame["seed"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert frame["per_task"][0] == [0.5, 1.0]
+    assert set(frame["night"]) == {"Epochs(n=2)"} or set(frame["night.n"]) == {2}
+    assert len(Results([]).to_frame()) == 0
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [

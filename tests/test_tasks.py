@@ -183,7 +183,7 @@ def test_stream_of_pairs_names_the_task_that_is_wrong():
     with pytest.raises(DataError, match="a stream needs at least one task"):
         TaskStream([])
     for tasks in (None, 3):
-        with pytest.raises(DataError, match=rf"^tasks must be several, each a Task or a pair .*, not {tasks}\.$"):
+        with pytest.raises(DataError, match=rf"(?m)^tasks must be several, each a Task or a pair .*, not {tasks}\.$"):
             TaskStream(tasks)
 
 

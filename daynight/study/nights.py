@@ -67,8 +67,8 @@ def one_night(
         remember: Shares of each wake to whose weights nights may rewind.
 
     Returns:
-        The day's test ``accuracy``, the weights ``owned``, ``night_steps``, and ``prunes``: of each the share of the
-        night's steps that were over before it, and the density that it left.
+        The day's test ``accuracy``, the weights ``owned``, ``night_steps``, and ``prunes``, which has of each the share
+        of the night's steps that were over before it, and the density that it left.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream))
     life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember])), id(stream)

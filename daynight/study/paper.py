@@ -249,4 +249,4 @@ if __name__ == "__main__":
     try:
         main()
     except DaynightError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}\n{error.more}")

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 
 from daynight import files, plots, reports
 from daynight.errors import SettingError
+from daynight.history import frame_of
 from daynight.identity import describe, digest
 from daynight.study import statistics
 from daynight.study.statistics import CONFIDENCE, Summary
+
+if TYPE_CHECKING:
+    import pandas
 
 Entry = Mapping[str, Any]
 
@@ -128,6 +132,25 @@ class Results:
             writer.writeheader()
             writer.writerows(rows)
 
+    def to_frame(self) -> pandas.DataFrame:
+        """Give the runs as a pandas frame, a row a run: method, settings, results, and seconds.
+
+        A setting that is an object is shown as in `groups`, and has its own numbers and texts in columns such as
+        ``policy.n``.
+
+        Raises:
+            MissingPackageError: If pandas is not installed.
+        """
+        rows = []
+        for entry in self.entries:
+            settings = entry["run"]["settings"]
+            row = {name: _hashable(setting(entry, name)) for name in ("method", "data", "version", *settings)}
+            for name, value in settings.items():
+                if isinstance(value, Mapping) and "class" in value:
+                    row |= {f"{name}.{part}": own for part, own in value.items() if _is_plain(own) and part != "class"}
+            rows.append(row | entry["result"] | {"seconds": entry["seconds"]})
+        return frame_of(rows)
+
     def report(
         self, path: str | os.PathLike[str], by: Sequence[str], values: Sequence[str], title: str = "A study"
     ) -> None:
@@ -185,6 +208,10 @@ def setting(entry: Entry, name: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str)
 
 
 def _hashable(value: Any) -> Any:

@@ -152,7 +152,7 @@ class Tournament:
 
     @property
     def ranked(self) -> list[str]:
-        """The finalists, the best first: by their error over that of one prune a night, on average over p."""
+        """The finalists, the best first, by their error over that of one prune a night, on average over p."""
         once = {row["p"]: max(_error(row), 1e-9) for row in self.chosen_from if row["policy"] == ONCE}
         scores = dict.fromkeys(self.finalists, 0.0)
         for row in self.chosen_from:
@@ -281,4 +281,4 @@ if __name__ == "__main__":
     try:
         main()
     except DaynightError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}\n{error.more}")
