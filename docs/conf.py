@@ -44,6 +44,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "capture_repr": (),
     "remove_config_comments": True,
+    "write_computation_times": False,
     "copyfile_regex": r".*README\.rst",
 }
 html_theme = "furo"
@@ -54,13 +55,14 @@ default_role = "literal"
 nitpicky = True
 #: Names of other projects, whose documentation is not at hand, and names of types.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|matplotlib|np|numpy|nn|os|pathlib|torch)\..*"),
-    (r"py:.*", r"Criterion|daynight\.(knowledge\.Knowledge|schedule\.Measured|study\.plans\.Plan)"),
+    (r"py:.*", r"(collections|datetime|matplotlib|np|numpy|nn|os|pathlib|torch)\..*"),
+    (r"py:class", r"[A-Z]\w*"),
+    (r"py:.*", r"daynight\.(knowledge\.Knowledge|schedule\.Measured|lazy\.LazyInputs|study\.plans\.Plan)"),
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autodoc_class_signature = "mixed"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 # Links to other projects are for those who build with a network; a build without one has no inventories.

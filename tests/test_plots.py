@@ -34,6 +34,9 @@ def test_hypnogram_shows_every_prune_and_the_course_of_each_day(fraction):
     values = [record.validation_score if fraction else record.loss
               for record in history.select(day=1) if record.kind in ("epoch", "prune")]  # fmt: skip
     assert list(lower.lines[1].get_ydata()) == [value for value in values if value is not None]
+    (right,) = set(upper.figure.axes) - {upper, lower}
+    densities = [record.density for record in history.select(kind="prune", day=1)]
+    assert list(right.lines[1].get_ydata()) == [1.0, *densities, densities[-1]]
 
 
 def test_capacity_bars_are_what_the_tasks_own():

@@ -21,10 +21,11 @@ _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
 def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axes, Axes]:
-    """Draw wake, NREM and REM over the days, and under it how good the day's task is.
+    """Draw wake, NREM and REM over the days, and under it how good the day's task is, and with how many weights.
 
     Each NREM is a line down to the lowest level; nights are shaded. Below stands the score on the
-    validation split after each epoch and each prune or, without such a split, the training loss.
+    validation split after each epoch and each prune or, without such a split, the training loss. The stairs are the
+    density, the fraction of the day's available weights that is left, on the axis to the right.
 
     Args:
         history: A history with at least one epoch.
@@ -63,6 +64,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
         if day % -(-len(days) // 10) == 0:  # more than ten labels would run into each other
             upper.annotate(f"day {day}", ((first + last) / 2, 2.42), ha="center", va="bottom", fontsize="small")
         _draw_course(history, day, lower)
+    _draw_density(history, days, lower)
     has_validation = any(record.validation_score is not None for record in epochs)
     if has_validation:
         lower.set_ylabel("validation score")
@@ -206,6 +208,27 @@ def _shade_night(history: History, day: int, axes: Sequence[Axes]) -> None:
     first, last = _span(history, day)
     for ax in axes:
         ax.axvspan(max(wake, default=first), last, color=COLOURS["night"], lw=0, zorder=0)
+
+
+def _draw_density(history: History, days: Sequence[int], lower: Axes) -> None:
+    """Draw the density of each day's weights on an axis to the right, if anything is pruned."""
+    found = [record.density for record in history.select(kind="prune") if record.density]
+    if not found:
+        return
+    ax = lower.twinx()
+    for day in days:
+        first, last = _span(history, day)
+        stairs = [(first, 1.0)]
+        stairs += [(record.step, record.density or 0.0) for record in history.select(kind="prune", day=day)]
+        stairs.append((last, stairs[-1][1]))
+        ax.step(*zip(*stairs, strict=True), where="post", color=COLOURS["rem"], lw=1.0, alpha=0.8)
+    ax.set_yscale("log")
+    ax.set_ylim(min(found) / 1.4, 1.4)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{density:g}"))
+    ax.set_ylabel("density", color=COLOURS["rem"])
+    ax.tick_params(axis="y", which="both", colors=COLOURS["rem"])
+    ax.spines[["top", "left"]].set_visible(False)
+    ax.spines["right"].set_color(COLOURS["rem"])
 
 
 def _draw_course(history: History, day: int, ax: Axes) -> None:

@@ -50,7 +50,8 @@ for record in clock.history.select(kind="prune", day=0):
 
 # %%
 # The picture of it is a hypnogram: awake on top, REM (retraining) below, NREM (a prune) at the bottom, and under it the
-# score on what was held out. It falls when too much is taken at once, and comes back as what is left is retrained.
+# score on what was held out. It falls when too much is taken at once, and comes back as what is left is retrained. The
+# stairs are the density, the fraction of the weights that is left.
 
 dn.plots.hypnogram(clock.history)
 

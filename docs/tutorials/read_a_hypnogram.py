@@ -43,7 +43,7 @@ def slept(policy):
 #
 # On top are the phases: the wake, and in the shaded night a single NREM at dusk, after which one long REM follows. Below is the
 # score on what was held out. It drops to that of a coin, for nearly all that the wake has learnt is gone, and comes back to
-# less than what it was.
+# less than what it was. The stairs are the density, on the axis to the right: here one step, from all to a thousandth.
 
 once = slept(dn.OneShot())
 dn.plots.hypnogram(once)
