@@ -5,7 +5,7 @@ Classes are numbered from 0 within each task, in rising order, for each task has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:
     """Take the experiences of an Avalanche benchmark, such as ``SplitMNIST(n_experiences=5)``.
 
     Args:
-        benchmark: Has a ``train_stream`` and a ``test_stream`` of as many experiences. Its transforms are applied.
+        benchmark: Has a ``train_stream`` and a ``test_stream`` of as many experiences, and perhaps a ``valid_stream``.
+            Its transforms are applied.
         lazy: Whether examples stay where they are until they are needed; else they are read into memory.
 
     Raises:
@@ -35,8 +36,9 @@ def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:
             f"from_avalanche: the benchmark must have a train_stream and a test_stream, and {type(benchmark).__name__} "
             "has not."
         )
-    pairs = _paired("from_avalanche: experiences", *streams)
-    parts = [(train.dataset, test.dataset) for train, test in pairs]
+    valid = getattr(benchmark, "valid_stream", None)
+    found = _paired("from_avalanche: experiences", *streams, *([] if valid is None else [valid]))
+    parts = [tuple(experience.dataset for experience in group) for group in found]
     return _stream("Avalanche", parts, lambda dataset: dataset.targets, lazy)
 
 
@@ -66,43 +68,52 @@ def from_hugging_face(
     """Take datasets whose examples are dicts of columns, as Hugging Face's ``datasets`` have them.
 
     Args:
-        pairs: Training and test data of each task; map-style.
+        pairs: Training and test data of each task; map-style, such as ``[(train, test)]``.
         inputs: Name of the column of inputs.
-        targets: Name of the column of targets: whole numbers are class labels, others regression.
+        targets: Name of the column of targets: whole numbers and texts are class labels, others regression.
         read: Makes a tensor or array of what is in the column of inputs. None reads pictures as (channels, height,
-            width), uint8, and numbers as they are.
+            width), uint8 (with a palette as RGB), and numbers as they are.
         lazy: Whether examples stay where they are until they are needed; else they are read into memory.
 
     Raises:
-        DataError: If there is no such column, or test data have classes that the training data have not.
+        DataError: If they are no such pairs, there is no such column, or test data have classes that the training data
+            have not.
     """
-    parts = [(_Columns(train, inputs, targets, read), _Columns(test, inputs, targets, read)) for train, test in pairs]
+    given = list(pairs)
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
+        raise DataError("from_hugging_face: pairs must be a list of (train, test), one a task.")
+    parts = [tuple(_Columns(dataset, inputs, targets, read) for dataset in pair) for pair in given]
     return _stream("datasets with columns", parts, lambda dataset: dataset.targets, lazy)
 
 
-def by_class(train: Any, test: Any, classes: Sequence[Sequence[int]], *, lazy: bool = False) -> TaskStream:
+def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: bool = False) -> TaskStream:
     """Split a labelled torch dataset, such as torchvision's, into tasks of some classes each.
 
     Args:
         train: To learn from: a map-style dataset of pairs (input, label), with or without an attribute ``targets``.
         test: To test on, likewise.
-        classes: The classes of each task, as in ``[[0, 1], [2, 3]]``.
+        classes: The classes of each task, as in ``[[0, 1], [2, 3]]``; labels may be texts.
         lazy: Whether examples stay where they are until they are needed; else they are read into memory.
 
     Raises:
-        DataError: If a task has no classes, or no examples of one.
+        DataError: If labels are none, or a task has no classes, one twice, or no examples of one.
     """
+    if not all(isinstance(group, Sequence) and not isinstance(group, str) for group in classes):
+        raise DataError(f"by_class: classes must be a list of each task's, such as [[0, 1], [2, 3]], not {classes!r}.")
     groups = [list(group) for group in classes]
-    labels = [_labels_of(dataset) for dataset in (train, test)]
+    labels = [_read_labels(_labels_of(dataset), "by_class") for dataset in (train, test)]
+    for known in labels:
+        if known.dtype.kind == "f":
+            raise DataError("by_class: labels must be whole numbers or texts, and these are floating point.")
     for group in groups:
-        missing = [label for label in group for known in labels if not bool((known == label).any())]
-        if not group:
-            raise DataError("by_class: a task has no classes. Leave it out, or name some.")
+        missing = [label for label in group for known in labels if label not in known]
+        if not group or len(set(group)) < len(group):
+            raise DataError(f"by_class: a task has the classes {group}. Leave it out, or name each once.")
         if missing:
             raise DataError(f"by_class: there are no examples of class {missing[0]!r}. Leave it out.")
     parts = [
         tuple(
-            _Chosen(dataset, torch.nonzero(torch.isin(known, torch.tensor(group)))[:, 0], known)
+            _Chosen(dataset, np.nonzero(np.isin(known, group))[0], known)
             for dataset, known in zip((train, test), labels, strict=True)
         )
         for group in groups
@@ -114,11 +125,19 @@ class _Columns(Dataset[Any]):
     """A dataset of dicts as one of pairs."""
 
     def __init__(self, dataset: Any, inputs: str, targets: str, read: Callable[[Any], Any] | None) -> None:
-        try:
-            self.targets = dataset[targets]
-            dataset[0][inputs]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise DataError(f"from_hugging_face: there are no columns {inputs!r} and {targets!r}: {error!r}") from error
+        if isinstance(dataset, Mapping) or not hasattr(dataset, "__len__"):
+            raise DataError(
+                f"from_hugging_face: a dataset must be one split, and map-style, not {type(dataset).__name__}. Take "
+                "its splits one by one, as in dataset['train'], and do not stream it."
+            )
+        if not len(dataset):
+            raise DataError("from_hugging_face: a dataset has no examples.")
+        for column in (inputs, targets):
+            try:
+                dataset[0][column]
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise DataError(f"from_hugging_face: there is no column {column!r}: {error!r}") from error
+        self.targets = dataset[targets]
         self._dataset, self._inputs, self._read = dataset, inputs, _tensor_of if read is None else read
 
     def __len__(self) -> int:
@@ -131,7 +150,7 @@ class _Columns(Dataset[Any]):
 class _Chosen(Dataset[Any]):
     """Some examples of a dataset."""
 
-    def __init__(self, dataset: Any, index: Tensor, labels: Tensor) -> None:
+    def __init__(self, dataset: Any, index: np.ndarray, labels: np.ndarray) -> None:
         self._dataset, self._index, self.targets = dataset, index.tolist(), labels[index]
 
     def __len__(self) -> int:
@@ -141,7 +160,7 @@ class _Chosen(Dataset[Any]):
         return self._dataset[self._index[index]]
 
 
-class _Pairs(Dataset[Any]):
+class Adapted(Dataset[Any]):
     """The inputs of a dataset, with targets of our own."""
 
     def __init__(self, dataset: Any, targets: Tensor) -> None:
@@ -154,12 +173,13 @@ class _Pairs(Dataset[Any]):
         return self._dataset[index][0], self.targets[index]
 
 
-def _paired(what: str, train: Any, test: Any) -> list[tuple[Any, Any]]:
+def _paired(what: str, *streams: Any) -> list[tuple[Any, ...]]:
+    """Put together what belongs to a task: to learn from, to test on and, it may be, to validate with."""
     try:
-        found = [[stream[index] for index in range(len(stream))] for stream in (train, test)]
+        found = [[stream[index] for index in range(len(stream))] for stream in streams]
     except (TypeError, KeyError, IndexError) as error:
         raise DataError(f"{what} must be sequences: {error!r}") from error
-    if len(found[0]) != len(found[1]):
+    if len({len(items) for items in found}) > 1:
         raise DataError(f"{what}: there are {len(found[0])} to learn from and {len(found[1])} to test on.")
     return list(zip(*found, strict=True))
 
@@ -169,42 +189,68 @@ def _stream(
     parts: Sequence[Any],
     targets_of: Callable[[Any], Any],
     lazy: bool,
-    classes: Sequence[Sequence[int]] | None = None,
+    classes: Sequence[Sequence[Any]] | None = None,
 ) -> TaskStream:
-    """Make a stream of pairs of datasets, with classes numbered from 0 within each task."""
+    """Make a stream of the datasets of each task (see `_paired`), with classes numbered from 0 within each."""
     checks.flag("lazy", lazy)
     tasks = []
-    for number, (train, test) in enumerate(parts):
-        targets = [torch.as_tensor(np.asarray(list(targets_of(part)))) for part in (train, test)]
-        if targets[0].is_floating_point():
-            n_outputs, name = None, str(number)
+    for number, group in enumerate(parts):
+        labels = [_read_labels(targets_of(part), f"task {number}") for part in group]
+        if labels[0].dtype.kind == "f":
+            targets, n_outputs, name = [torch.as_tensor(own) for own in labels], None, str(number)
         else:
-            known = torch.unique(targets[0]) if classes is None else torch.tensor(list(classes[number]))
-            targets = [_numbered(one, known, number) for one in targets]
-            n_outputs, name = max(2, len(known)), "/".join(map(str, known.tolist()))
-        splits: list[Any] = [_Pairs(part, own) for part, own in zip((train, test), targets, strict=True)]
-        if lazy:
-            splits = [LazyDataset(split) for split in splits]
-        tasks.append(Task(train=splits[0], test=splits[1], n_outputs=n_outputs, name=name))
+            known = np.unique(labels[0]).tolist() if classes is None else list(classes[number])
+            targets = [_numbered(own, known, number) for own in labels]
+            n_outputs, name = max(2, len(known)), "/".join(map(str, known))
+        splits: list[Any] = [Adapted(part, own) for part, own in zip(group, targets, strict=True)]
+        named = dict(zip(("train", "test", "validation"), map(LazyDataset, splits) if lazy else splits, strict=False))
+        tasks.append(Task(**named, n_outputs=n_outputs, name=name))
     return TaskStream(tasks, source=f"{len(tasks)} tasks from {source}")
 
 
-def _numbered(labels: Tensor, classes: Tensor, task: int) -> Tensor:
+def _labels_of(dataset: Any) -> Any:
+    """Give the labels of a dataset of pairs, by its attribute or one by one."""
+    targets = getattr(dataset, "targets", None)
+    if targets is not None:
+        return targets
+    try:
+        return [dataset[index][1] for index in range(len(dataset))]
+    except (TypeError, LookupError) as error:
+        raise DataError(f"by_class: a dataset must be map-style, of pairs (input, label): {error!r}") from error
+
+
+def _read_labels(values: Any, what: str) -> np.ndarray:
+    """Read whole numbers or texts (n,), or floating point (n,) or (n, outputs)."""
+    try:
+        labels = np.asarray(list(values))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{what}: the labels cannot be read: {error}.") from error
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iuUf" or (labels.ndim != 1 and labels.dtype.kind != "f"):
+        raise DataError(
+            f"{what}: labels must be whole numbers or texts, one an example, not {labels.dtype} {labels.shape}. Make "
+            "them so (of one-hot labels argmax does), and leave out examples that have none."
+        )
+    return labels
+
+
+def _numbered(labels: np.ndarray, classes: Sequence[Any], task: int) -> Tensor:
     """Number labels by their places among the classes."""
-    places = (labels[:, None] == classes).long()
-    if not bool(places.any(1).all()):
-        strange = labels[~places.any(1)][0]
+    places = {label: place for place, label in enumerate(classes)}
+    strange = next((label for label in labels.tolist() if label not in places), None)
+    if strange is not None:
         raise DataError(f"task {task}: test data have the class {strange}, which is not among those to learn.")
-    return places.argmax(1)
-
-
-def _labels_of(dataset: Any) -> Tensor:
-    return torch.as_tensor(np.asarray(LazyDataset(dataset).targets))
+    return torch.tensor([places[label] for label in labels.tolist()])
 
 
 def _tensor_of(value: Any) -> Tensor:
     """Read a picture, or numbers."""
     if hasattr(value, "getbands"):  # of Pillow
+        if value.mode in ("P", "1"):
+            value = value.convert("RGB" if value.mode == "P" else "L")
         array = np.array(value)
+        if array.dtype != np.uint8:
+            raise DataError(f"a picture of mode {value.mode!r} has no 8 bits a channel: read= says how to read it.")
         return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
     return torch.as_tensor(np.asarray(value))

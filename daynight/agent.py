@@ -103,6 +103,9 @@ class Agent(Persistent):
         """Where the agent is in its day."""
         return "between days" if self._today is None else self._today.phase
 
+    def __repr__(self) -> str:
+        return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
+
     @property
     def seconds_left(self) -> float:
         """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""

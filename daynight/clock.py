@@ -189,6 +189,13 @@ class Clock:
         """
         end = len(self.stream) if until is None else min(checks.whole("until", until, least=0), len(self.stream))
         self.check(end)
+        if self.agent.day >= end > 0 and not len(self.history):
+            warnings.warn(
+                f"there is nothing to do: the agent had lived {self.agent.day} days before this clock was made, and "
+                f"the run ends before day {end}. A stream begins with the task of day 0. For a day whose data are all "
+                "there is, call agent.wake and agent.sleep; to compare policies, use new agents, or fork.",
+                stacklevel=2,
+            )
         bar = ProgressBar(len(self.stream), self._n_steps(end), self.agent.n_steps) if self._progress else None
         hooks = list(self._hooks)
         try:

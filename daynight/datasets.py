@@ -29,7 +29,7 @@ def split_mnist(
 ) -> TaskStream:
     """Make one task of each group of digits; by default the study's five pairs.
 
-    Inputs are float32 (n, 1, 28, 28) from 0 to 1; labels count from 0 within each task.
+    Inputs are uint8 (n, 1, 28, 28), which a network reads as 0 to 1; labels count from 0 within each task.
 
     Args:
         classes: The digits of each task.
@@ -50,7 +50,7 @@ def split_cifar10(
 ) -> TaskStream:
     """Make one task of each group of classes; by default the study's five pairs.
 
-    Inputs are float32 (n, 3, 32, 32) from 0 to 1. For the rest see `split_mnist`.
+    Inputs are uint8 (n, 3, 32, 32), which a network reads as 0 to 1. For the rest see `split_mnist`.
     """
     groups = _groups(classes)
     return _split(load_images("cifar10", data, folder), groups, n_train)

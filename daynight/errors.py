@@ -12,8 +12,9 @@ class DaynightError(Exception):
 
     page = "troubles"
 
-    def __init__(self, *args: object) -> None:
+    def __init__(self, *args: object, page: str | None = None) -> None:
         super().__init__(*args)
+        self.page = page or self.page
         self.__notes__ = [self.more]
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+from types import ModuleType
 from typing import Any
 
 import daynight
@@ -16,7 +17,7 @@ def made_of(text: str, what: str, example: str) -> Any:
     """Make what an expression says.
 
     Args:
-        text: A call of a name of daynight, or of ``module:name``, whose arguments are plain values or such calls.
+        text: A call of a name of daynight, or of ``module:name``, with plain values, names or such calls as arguments.
         what: Names it in the error.
         example: Shown there.
 
@@ -41,10 +42,17 @@ def made_of(text: str, what: str, example: str) -> Any:
 
 
 class _Names:
-    """Where the names of an expression come from: a module of the user's, daynight, and its models and rates."""
+    """Where the names of an expression come from: a module of the user's, daynight, and its models and rates.
 
-    def __init__(self, module: str) -> None:
-        self._places: list[Any] = [daynight, models, rates]
+    Args:
+        module: The user's, by name; or the only one.
+    """
+
+    def __init__(self, module: str | ModuleType) -> None:
+        if isinstance(module, ModuleType):
+            self._places: list[Any] = [module]
+            return
+        self._places = [daynight, models, rates]
         if module:
             try:
                 self._places.insert(0, importlib.import_module(module))
@@ -55,7 +63,7 @@ class _Names:
         for place in self._places:
             if not name.startswith("_") and hasattr(place, name):
                 return getattr(place, name)
-        where = " or ".join(place.__name__ for place in self._places[:-2])
+        where = " or ".join(place.__name__ for place in self._places if place not in (models, rates)) or "it"
         near = difflib.get_close_matches(name, [known for place in self._places for known in dir(place)], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingError(
@@ -64,10 +72,28 @@ class _Names:
 
 
 def _called(tree: ast.expr, names: _Names) -> Any:
+    if isinstance(tree, ast.Name | ast.Attribute):
+        return _named(tree, names)
     if not isinstance(tree, ast.Call):
-        return ast.literal_eval(tree)
-    if not isinstance(tree.func, ast.Name) or any(keyword.arg is None for keyword in tree.keywords):
+        try:
+            return ast.literal_eval(tree)
+        except ValueError as error:
+            raise SettingError(
+                f"an argument must be a plain value, a name or a call, not {ast.unparse(tree)!r}. For more, write a "
+                "function in a module of your own, and name it as module:function()."
+            ) from error
+    if not isinstance(tree.func, ast.Name | ast.Attribute) or any(keyword.arg is None for keyword in tree.keywords):
         raise SettingError("an expression may only call names, such as Rated(UniformCycles(4), Linear()).")
     arguments = [_called(argument, names) for argument in tree.args]
     settings = {str(keyword.arg): _called(keyword.value, names) for keyword in tree.keywords}
-    return names.get(tree.func.id)(*arguments, **settings)
+    return _named(tree.func, names)(*arguments, **settings)
+
+
+def _named(tree: ast.expr, names: _Names) -> Any:
+    """Give what a name stands for, such as ``metrics.mean_squared_error``."""
+    if isinstance(tree, ast.Name):
+        return names.get(tree.id)
+    place = _named(tree.value, names) if isinstance(tree, ast.Attribute) else None
+    if not isinstance(tree, ast.Attribute) or not isinstance(place, ModuleType):
+        raise SettingError(f"{ast.unparse(tree)!r} names nothing of a module.")
+    return _Names(place).get(tree.attr)

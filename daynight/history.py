@@ -226,6 +226,10 @@ class History:
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records)
 
+    def __repr__(self) -> str:
+        days = sorted({record.day for record in self._records})
+        return f"<History of {len(self)} records" + (f", days {days[0]} to {days[-1]}>" if days else ">")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, History) and self.records == other.records
 

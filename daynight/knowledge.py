@@ -197,7 +197,8 @@ class Knowledge:
         """Refuse a task that has not begun, and make the network ready to be asked about one that has."""
         last = len(self._tasks) - 1
         if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
-            raise StateError(f"task {task!r} has not been learnt: there are {last + 1} so far, from 0.")
+            known = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"
+            raise StateError(f"task {task!r} has not been learnt: {known} so far.")
         self._settle()
 
     def _settle(self) -> None:

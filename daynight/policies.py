@@ -256,7 +256,8 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
     if night.density > night.dawn_density:
         raise PolicyError(
             f"{policy!r} on day {night.day} never reaches the dawn density: it ends at "
-            f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'."
+            f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'. "
+            "A keep is the fraction of what there was at dusk, not of what the cycle before has left."
         )
 
 
@@ -304,6 +305,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             f"{where}: overspends: its cycles would take {total:.6g} of the night's budget. Lengths are "
             "shares of the whole night and sum to at most 1"
             + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
+            + (" What is left is in the snapshot that each yield gives." if night.spent else "")
         )
     return attrs.evolve(cycle, keep=keep)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight import containers, models, seals
+from daynight import containers, criteria, metrics, models, seals
 from daynight.capacity import Capacity
-from daynight.criteria import Criterion, magnitude
+from daynight.criteria import Criterion
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
 from daynight.network import Biases, MaskedNetwork, Restart
@@ -135,7 +136,7 @@ def network_of(about: About, network: Network | None) -> Network:
     if network is not None:
         return network
     if about.model is None:
-        raise SettingError("the agent was saved with a network of your own code: give it with network=.")
+        raise SettingError("the agent was saved with a network of your own code: give it with network=.", page="files")
     return models.made_of(about.model)
 
 
@@ -146,10 +147,13 @@ def training_of(about: About, training: Training | None) -> Training:
         SettingError: If it is needed and was not given, or its transform is there and was not, or the other way round.
     """
     if training is None:
-        if about.functions:
-            names = ", ".join(f"{name} ({what})" for name, what in about.functions.items())
-            raise SettingError(f"the agent was saved with functions of its own, {names}: give them with training=.")
-        plain = dict(about.training)
+        known = {name: _KNOWN[what] for name, what in about.functions.items() if what in _KNOWN}
+        if len(known) < len(about.functions):
+            names = ", ".join(f"{name} ({what})" for name, what in about.functions.items() if name not in known)
+            raise SettingError(
+                f"the agent was saved with functions of its own, {names}: give them with training=.", page="files"
+            )
+        plain = about.training | known
         if plain["autocast"] is not None:
             plain["autocast"] = getattr(torch, plain["autocast"])
         return Training(**plain)
@@ -157,7 +161,8 @@ def training_of(about: About, training: Training | None) -> Training:
         was = about.functions.get("transform", "none")
         raise SettingError(
             f"the agent was saved with the transform {was}, and training has {training.transform!r}: its predictions "
-            "would be others. Give the one that it learnt with."
+            "would be others. Give the one that it learnt with.",
+            page="files",
         )
     return training
 
@@ -168,9 +173,11 @@ def criterion_of(about: About, criterion: Criterion | None) -> Criterion:
     Raises:
         SettingError: If it is needed and was not given.
     """
-    if criterion is None and about.criterion != _name(magnitude):
-        raise SettingError(f"the agent was saved with the criterion {about.criterion}: give it with criterion=.")
-    return magnitude if criterion is None else criterion
+    if criterion is None and about.criterion not in _KNOWN:
+        raise SettingError(
+            f"the agent was saved with the criterion {about.criterion}: give it with criterion=.", page="files"
+        )
+    return _KNOWN[about.criterion] if criterion is None else criterion
 
 
 def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
@@ -202,9 +209,20 @@ def _check(about: About) -> None:
 
 def _name(function: Any) -> str:
     """Give the name of a function, or of what it calls."""
-    function = getattr(function, "func", function)
+    part = getattr(function, "func", None)  # of a functools.partial
+    if part is not None:
+        return f"{_name(part)}(...)"
     owner = getattr(function, "__objclass__", function)  # of a method that is written in C
     return f"{owner.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+
+
+#: The library's own functions, which are found again by their names.
+_KNOWN: dict[str, Any] = {
+    _name(function): function
+    for module in (criteria, metrics)
+    for function in vars(module).values()
+    if isinstance(function, FunctionType) and function.__module__ == module.__name__
+}
 
 
 def mark(task: Task) -> str:

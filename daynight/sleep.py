@@ -120,6 +120,7 @@ class Sleep:
         self._start, self._learnt = start, learnt
         self._timed = ledger if isinstance(ledger, TimeLedger) else None
         self._batches = lesson.new_batches("night")
+        self._is_open = False  # from the time on when a policy has been found sound
         self._script: Script
         self._rem: Rem | None = None  # while it is under way
         self._taken: dict[str, Any] | None = None  # a REM to go on with
@@ -136,16 +137,23 @@ class Sleep:
             PolicyError: If the policy breaks a rule.
             TrainingError: If the loss is not finite.
         """
-        turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
-        while turn is not None:
-            self._tried(turn, on_event)
-            spent = self.night.after(turn.cycle).spent if self._timed is None else self._timed.spent
-            self.night = attrs.evolve(self.night.after(turn.cycle), density=self.night.density, spent=spent)
-            if turn.is_last:
-                return
-            takes_all, turn = turn.takes_all, self._following()
-        if self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0)):
-            check_end(policy, self.night)
+        try:
+            turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
+            while turn is not None:
+                self._tried(turn, on_event)
+                spent = self.night.after(turn.cycle).spent if self._timed is None else self._timed.spent
+                self.night = attrs.evolve(self.night.after(turn.cycle), density=self.night.density, spent=spent)
+                if turn.is_last:
+                    return
+                takes_all, turn = turn.takes_all, self._following()
+            if self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0)):
+                check_end(policy, self.night)
+        except BaseException as error:
+            if self._is_open and isinstance(error, TrainingError):
+                raise TrainingError(f"{error} {self._way_on()}") from error
+            if self._is_open and hasattr(error, "add_note"):  # from Python 3.11 on
+                error.add_note(self._way_on())
+            raise
 
     def end(self, on_event: Hook) -> None:
         """Prune what is still above the dawn density."""
@@ -178,6 +186,7 @@ class Sleep:
         """Take up what `state` gave, in the same night at its dusk."""
         self.night = heard(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
+        self._is_open = True
         self._batches.restore(state["batches"])
         self._taken = state if "rem" in state else None
 
@@ -190,6 +199,7 @@ class Sleep:
             self._measure()
         self._check_remembered(remembered(policy, script.plan))
         on_begin()
+        self._is_open = True
         self._lesson.rest()
         self._script = script
         return self._turn(script.next(self.night))
@@ -232,23 +242,23 @@ class Sleep:
             if rem is not None:
                 self._rem = rem
                 self._retrain(rem, on_event)
-        except BaseException as error:
+        except BaseException:
             self._lesson.rest()
             self._network.put_back(mark)
             self.night = night
-            back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
-            note = (
-                f"In day {night.day}, cycle {night.cycle}, at step {self._lesson.step}: the night has gone back to "
-                f"{back} and is open there. Call sleep to go on with what is left of it, or finish_night to end it "
-                "without a REM."
-            )
-            if isinstance(error, TrainingError):
-                raise TrainingError(f"{error} {note}") from error
-            if hasattr(error, "add_note"):  # from Python 3.11 on
-                error.add_note(note)
             raise
         finally:
             self._rem = None
+
+    def _way_on(self) -> str:
+        """Say where the night is after something has gone wrong, and what can be done."""
+        night = self.night
+        back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
+        return (
+            f"In day {night.day}, cycle {night.cycle}, at step {self._lesson.step}: the night has gone back to "
+            f"{back} and is open there. Call sleep to go on with what is left of it, or finish_night to end it "
+            "without a REM."
+        )
 
     def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> Rem | None:
         """Prune, and make ready to retrain until the cycle's share of the budget is spent; None if it is already."""
@@ -303,20 +313,11 @@ class Sleep:
         cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(night.day).values())
         available = self._capacity.available(tuple(self._network.sizes.values()), night.day)
-        on_event(
-            Record(
-                kind="prune",
-                day=night.day,
-                phase="nrem",
-                step=self._lesson.step,
-                cycle=night.cycle,
-                **self._lesson.validated(ledger),
-                density=owned / available if available else 1.0,
-                owned=owned,
-                free=sum(self._network.count(FREE).values()),
-                elapsed_seconds=time.perf_counter() - began,
-            )
-        )
+        on_event(Record(
+            kind="prune", day=night.day, phase="nrem", step=self._lesson.step, cycle=night.cycle,
+            **self._lesson.validated(ledger), density=owned / available if available else 1.0, owned=owned,
+            free=sum(self._network.count(FREE).values()), elapsed_seconds=time.perf_counter() - began,
+        ))  # fmt: skip
         ledger.note_other()
         return cut
 
@@ -341,8 +342,7 @@ class Sleep:
         Raises:
             PolicyError: If some have not.
         """
-        missing = [share for share in shares if share not in self._learnt]
-        if missing:
+        if missing := [share for share in shares if share not in self._learnt]:
             raise PolicyError(
                 f"day {self.night.day}: a cycle rewinds to the share {missing[0]:g} of the wake, which has not kept "
                 f"its weights there. Call wake(..., remember={missing!r}); a Clock does so for a plan, and for what a "

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from daynight import checks
 from daynight.errors import DataError
@@ -158,7 +158,12 @@ def as_split(data: Data) -> Split:
         return _from_dataset(data)
     raise DataError(
         f"examples must be a pair (inputs, targets) or a torch dataset of such pairs, not "
-        f"{type(data).__name__}. Without targets nothing can be learnt."
+        f"{type(data).__name__}. "
+        + (
+            "Give its dataset."
+            if isinstance(data, DataLoader)
+            else "Without targets nothing can be learnt. A task is ((inputs, targets), (test inputs, test targets))."
+        )
     )
 
 

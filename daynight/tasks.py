@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numbers
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 import attrs
 import torch
+from torch import Tensor
 
 from daynight import checks, seeding
 from daynight.errors import DataError
@@ -24,6 +26,21 @@ def _count_outputs(splits: dict[str, Split]) -> int:
     if targets.is_floating_point():
         return targets.shape[1]
     return max(2, 1 + max(int(split.targets.max()) for split in splits.values()))
+
+
+def _look_again(title: str, targets: Tensor) -> None:
+    """Warn of targets that mean something else than their type says, more often than not."""
+    if not targets.is_floating_point():
+        if int(targets.min()) > 0:
+            warnings.warn(
+                f"{title}: no training label is 0, and the least is {int(targets.min())}. Number the classes of each "
+                "task from 0, or give n_outputs if that is meant.", stacklevel=3,
+            )  # fmt: skip
+    elif bool(((targets == 0) | (targets == 1)).all()):
+        warnings.warn(
+            f"{title}: all targets are 0.0 or 1.0, and floating point, which means regression. If they are classes, "
+            "give whole numbers from 0, (n,); if they are not, give n_outputs.", stacklevel=3,
+        )  # fmt: skip
 
 
 @attrs.frozen(eq=False, init=False)
@@ -65,6 +82,8 @@ class Task:
                 splits[which] = as_split(data)
             except DataError as error:
                 raise DataError(f"{_titled(name)}: {which}: {error}") from error
+        if n_outputs is None:
+            _look_again(_titled(name), splits["train"].targets)
         n_outputs = _count_outputs(splits) if n_outputs is None else checks.whole("Task: n_outputs", n_outputs, least=1)
         self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups))
         if groups and (not self.classifies or sum(groups) != n_outputs):
@@ -138,7 +157,7 @@ class Task:
             raise DataError(
                 f"{title}: {which} labels run from {low} to {high}, and must be from 0 to "
                 f"{self.n_outputs - 1} with {self.n_outputs} outputs. Number the classes of each task "
-                "from 0, leave unlabelled examples out, or set n_outputs."
+                "from 0, leave unlabelled examples out, or set n_outputs. For regression, give floating point."
             )
 
 

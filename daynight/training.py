@@ -203,6 +203,11 @@ def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor
         raise SettingError(
             f"Training: the {name} must give one number for outputs {tuple(outputs.shape)} and targets "
             f"{tuple(targets.shape)}, and failed: {error!r}"
+            + (
+                ""
+                if targets.is_floating_point()
+                else ". Whole-number targets are labels; for regression, give floating point."
+            )
         ) from error
 
 

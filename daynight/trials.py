@@ -44,7 +44,8 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
     if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):
         raise NetworkError(
             f"with {n_outputs} outputs asked of the head {network.anatomy.head!r}, the network gives {shape} "
-            f"for a batch of {len(inputs)}. Name the module that makes the outputs with head=."
+            f"for a batch of {len(inputs)}, and must give {(len(inputs), n_outputs)}. Name the module that makes the "
+            "outputs with head=, or take away what reshapes them after it, such as squeeze."
         )
     if not torch.equal(outputs, again) and checks.all_finite(outputs):
         raise NetworkError(

@@ -161,12 +161,81 @@ def test_what_is_something_else_is_refused():
         from_avalanche(Benchmark(GROUPS, [GROUPS[0], [0, 2], GROUPS[2]]))
     with pytest.raises(DataError, match="from_continuum: tasks must be sequences"):
         from_continuum(3, 4)
-    with pytest.raises(DataError, match="there are no columns 'image' and 'label': KeyError"):
+    with pytest.raises(DataError, match="there is no column 'image': KeyError"):
         from_hugging_face([(Columns(x=[1], label=[0]), Columns(x=[1], label=[0]))])
     data = Labelled(INPUTS, LABELS)
     with pytest.raises(DataError, match="there are no examples of class 9"):
         by_class(data, data, [[0, 9]])
-    with pytest.raises(DataError, match="a task has no classes"):
+    with pytest.raises(DataError, match=r"a task has the classes \[\]"):
         by_class(data, data, [[]])
     with pytest.raises(SettingError, match="lazy"):
         by_class(data, data, [[0]], lazy=2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (LABELS.float(), GROUPS, "labels must be whole numbers or texts, and these are floating point"),
+        (torch.eye(6)[LABELS], GROUPS, "these are floating point"),
+        (torch.eye(6)[LABELS].long(), GROUPS, r"labels must be .* one an example, not int64 \(60, 6\)"),
+        ([None] * 60, GROUPS, "labels must be whole numbers or texts, one an example, not object"),
+        ([[0], [1, 2]] * 30, GROUPS, "the labels cannot be read"),
+        (LABELS, [[0, 0, 1]], r"a task has the classes \[0, 0, 1\]. Leave it out, or name each once"),
+        (LABELS, [0, 1], r"classes must be a list of each task's, such as \[\[0, 1\], \[2, 3\]\], not \[0, 1\]"),
+        (LABELS, ["01"], "classes must be a list"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, classes, message):
+    data = TensorDataset(INPUTS)
+    data.targets = labels
+    with pytest.raises(DataError, match=message):
+        by_class(data, data, classes)
+
+
+def test_labels_may_be_texts():
+    class Named(Labelled):
+        def __init__(self, inputs, labels):
+            super().__init__(inputs, labels)
+            self.targets = [f"class {label}" for label in labels.tolist()]
+
+    names = [[f"class {label}" for label in group] for group in GROUPS]
+    stream = by_class(Named(INPUTS[:40], LABELS[:40]), Named(INPUTS[40:], LABELS[40:]), names)
+    check(stream)
+    assert stream[0].name == "class 4/class 1"
+    columns = Columns(x=[INPUTS[0].numpy(), INPUTS[1].numpy()], y=["no", "yes"])
+    assert from_hugging_face([(columns, columns)], inputs="x", targets="y")[0].train.targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (3 * [Columns(image=[1], label=[0])], r"pairs must be a list of \(train, test\), one a task"),
+        ([({"train": 1}, {"train": 1})], r"a dataset must be one split, and map-style, not dict"),
+        ([(iter([1]), iter([1]))], "a dataset must be one split, and map-style"),
+        ([(Columns(image=[], label=[]),) * 2], "a dataset has no examples"),
+        ([(Columns(image=[1]),) * 2], "there is no column 'label'"),
+    ],
+)
+def test_what_is_no_dataset_of_columns_is_refused(pairs, message):
+    with pytest.raises(DataError, match=message):
+        from_hugging_face(pairs)
+
+
+def test_pictures_with_a_palette_are_read_as_colours():
+    white = Image.fromarray(np.full((3, 4, 3), 255, np.uint8)).convert("P", palette=Image.Palette.ADAPTIVE)
+    bits = Image.fromarray(np.full((3, 4), 255, np.uint8)).convert("1")
+    for picture, shape in ((white, (3, 3, 4)), (bits, (1, 3, 4))):
+        data = Columns(image=[picture, picture], label=[0, 1])
+        inputs, _ = from_hugging_face([(data, data)])[0].train.load()
+        assert tuple(inputs.shape[1:]) == shape
+        assert inputs.min() == 1
+    deep = Columns(image=[Image.fromarray(np.zeros((3, 4), np.int32))], label=[0])
+    with pytest.raises(DataError, match="a picture of mode 'I' has no 8 bits a channel: read= says how to read it"):
+        from_hugging_face([(deep, deep)])
+
+
+def test_a_stream_to_validate_with_is_kept():
+    benchmark = Benchmark(GROUPS)
+    benchmark.valid_stream = benchmark.test_stream
+    for task in from_avalanche(benchmark):
+        assert torch.equal(task.validation.targets, task.test.targets)

@@ -107,12 +107,12 @@ def test_night_before_the_wake_is_refused(call):
 
 def test_predict_refuses_what_it_cannot_know():
     agent = make_agent()
-    with pytest.raises(StateError, match="task 0 has not been learnt: there are 0 so far"):
+    with pytest.raises(StateError, match="task 0 has not been learnt: none has so far"):
         agent.predict(torch.rand(1, 6), 0)
     agent.wake(toy_stream(1)[0], Epochs(1))
     agent.sleep(OneShot(), Epochs(1))
     for task in (1, -1, 0.0, True):
-        with pytest.raises(StateError, match="has not been learnt: there are 1 so far"):
+        with pytest.raises(StateError, match="has not been learnt: task 0 has so far"):
             agent.predict(torch.rand(1, 6), task)
     with pytest.raises(DataError, match=r"inputs must have the shape \(n, 6\), not \(1, 7\)"):
         agent.predict(torch.rand(1, 7), 0)

@@ -135,9 +135,11 @@ class Endless(dn.SleepPolicy):
 LONG = "in a night of Steps(n=10000, price=0.0) with the dawn density 0.01"
 BROKEN = {
     Overspends: f"{LONG}: Overspends() on day 0, cycle 1: overspends: its cycles would take 1.2 of the night's budget. "
-    "Lengths are shares of the whole night and sum to at most 1.",
+    "Lengths are shares of the whole night and sum to at most 1. What is left is in the snapshot "
+    "that each yield gives.",
     NeverThere: f"{LONG}: NeverThere() on day 0 never reaches the dawn density: it ends at 0.505, and 0.01 is due. Let "
-    "the last cycle have keep='dawn'.",
+    "the last cycle have keep='dawn'. A keep is the fraction of what there was at dusk, not of what the cycle "
+    "before has left.",
     Rises: f"{LONG}: Rises() on day 0, cycle 1: the density goes up, from 0.3 to 0.4. A pruned weight stays pruned "
     "until the next wake: each keep must be at most the one before.",
     Sinks: f"{LONG}: Sinks() on day 0, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "

@@ -252,3 +252,14 @@ def test_a_fork_refuses_what_is_no_hook():
     clock = Clock(agent, toy_stream(1), policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
     with pytest.raises(SettingError, match="on_event must be a function or several, not 3"):
         clock.fork(on_event=3)
+
+
+def test_a_run_with_nothing_to_do_warns():
+    stream = toy_stream(2)
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+    clock = Clock(agent, stream, policy=OneShot(), wake=Epochs(1), night=Epochs(1))
+    clock.run()
+    clock.run()  # it is done, and says so by giving the same history
+    other = Clock(agent, stream, policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
+    with pytest.warns(UserWarning, match="nothing to do: the agent had lived 2 days before this clock was made"):
+        assert len(other.run()) == 0

@@ -26,7 +26,7 @@ from daynight import (
     Training,
     UniformCycles,
 )
-from daynight.errors import DataError, StateError, TrainingError
+from daynight.errors import DataError, PolicyError, StateError, TrainingError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -321,3 +321,24 @@ def test_day_whose_task_cannot_be_read_leaves_no_trace():
         if agent.phase != "between days":
             agent.abandon_day()
         assert torch.equal(agent.predict(first.test.inputs, 0), before)
+
+
+class BreaksLater(SleepPolicy):
+    """Reacts, and breaks a rule after a cycle."""
+
+    def cycles(self, night):
+        assert night.loss is not None
+        night = yield Cycle(keep=0.8, length=0.2)
+        yield Cycle(keep=0.9, length=0.2)
+
+
+def test_a_rule_broken_in_the_midst_of_a_night_says_that_it_is_open():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    with pytest.raises(PolicyError, match="the density goes up") as caught:
+        agent.sleep(BreaksLater(), Epochs(4))
+    assert agent.phase == "night"
+    if hasattr(caught.value, "add_note"):
+        assert "has gone back to the end of cycle 0 and is open there" in caught.value.__notes__[-1]
+    agent.finish_night()
+    assert agent.day == 1

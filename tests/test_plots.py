@@ -155,3 +155,17 @@ def test_a_plan_shows_density_and_rate():
 def test_a_plan_without_densities_is_refused(cycles):
     with pytest.raises(DataError, match=r"draws cycles with densities as numbers, as policy.plan\(night\) gives"):
         plots.plan(cycles)
+
+
+def test_hypnogram_of_one_day_in_ones_own_axes():
+    history = run(toy_stream(3))
+    _, axes = plt.subplots(4, 1)
+    upper, lower = plots.hypnogram(history, axes[2:], day=1)
+    assert (upper, lower) == tuple(axes[2:])
+    assert upper.get_xlim() == lower.get_xlim()
+    assert len(lower.lines) == 1
+    with pytest.raises(DataError, match="no epoch of day 7 yet"):
+        plots.hypnogram(history, day=7)
+    for wrong in (axes[0], axes):
+        with pytest.raises(SettingError, match="axes must be two"):
+            plots.hypnogram(history, wrong)

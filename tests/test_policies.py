@@ -115,9 +115,11 @@ def test_uniform_cycles_refuse_what_is_no_count(n):
         ([], "Yields() on day 3 yields no cycle. A night without retraining is one cycle of length 0: "
              "Cycle(keep='dawn', length=0)."),
         ([(0.5, 0.7), (0.01, 0.4)], "Yields() on day 3, cycle 1: overspends: its cycles would take 1.1 of the night's "
-                                    "budget. Lengths are shares of the whole night and sum to at most 1."),
+                                    "budget. Lengths are shares of the whole night and sum to at most 1. What is "
+                                    "left is in the snapshot that each yield gives."),
         ([(0.5, 0.5), (0.02, 0.5)], "Yields() on day 3 never reaches the dawn density: it ends at 0.02, and 0.01 is "
-                                    "due. Let the last cycle have keep='dawn'."),
+                                    "due. Let the last cycle have keep='dawn'. A keep is the fraction of what there "
+                                    "was at dusk, not of what the cycle before has left."),
         ([(0.5, 0.1), (0.6, 0.1), (0.01, 0.1)], "Yields() on day 3, cycle 1: the density goes up, from 0.5 to 0.6. A "
                                                 "pruned weight stays pruned until the next wake: each keep must be at "
                                                 "most the one before."),

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles, containers, criteria
+from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles, containers, criteria, metrics
 from daynight.errors import (
     DamagedFileError,
     DataError,
@@ -40,6 +40,10 @@ def normed():
 
 def halved(inputs):
     return inputs / 2
+
+
+def smallest(layer):
+    return -layer.weight.abs()
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,20 @@ def test_an_agent_from_a_file_predicts_and_lives_on_the_same(settings, n_days, t
         other.verify()
 
 
+def test_the_librarys_own_functions_are_found_again(tmp_path):
+    metric = metrics.mean_squared_error
+    agent = make(criterion=criteria.movement, training=Training(batch_size=10, metric=metric))
+    agent.save(tmp_path / "agent.dn")
+    other = Agent.load(tmp_path / "agent.dn", toy_network)
+    assert (other.criterion, other.training.metric) == (criteria.movement, metric)
+    make(training=Training(batch_size=10, metric=functools.partial(metric))).save(tmp_path / "agent.dn")
+    with pytest.raises(
+        SettingError, match=r"metric \(daynight.metrics.mean_squared_error\(\.\.\.\)\): give them"
+    ) as caught:
+        Agent.load(tmp_path / "agent.dn", toy_network)
+    assert caught.value.page == "files"
+
+
 def test_an_untrained_agent_keeps_its_first_weights(tmp_path):
     make(seed=3).save(tmp_path / "agent.dn")
     agents = [make(seed=3), Agent.load(tmp_path / "agent.dn")]
@@ -99,17 +117,13 @@ def test_the_librarys_models_come_by_themselves(tmp_path):
 
 def test_what_is_code_must_be_given_again(tmp_path):
     training = Training(transform=halved, optimizer=functools.partial(torch.optim.SGD, lr=0.1))
-    make(training=training, criterion=criteria.random).save(tmp_path / "agent.dn")
-    message = (
-        r"functions of its own, optimizer \(torch.optim.sgd.SGD\), transform \(.*halved\): give them with training="
-    )
+    make(training=training, criterion=smallest).save(tmp_path / "agent.dn")
+    message = r"own, optimizer \(torch.optim.sgd.SGD\(\.\.\.\)\), transform \(.*halved\): give them with training="
     with pytest.raises(SettingError, match=message):
-        Agent.load(tmp_path / "agent.dn", criterion=criteria.random)
+        Agent.load(tmp_path / "agent.dn", criterion=smallest)
     with pytest.raises(SettingError, match=r"the transform .*halved, and training has None: its predictions would be"):
-        Agent.load(tmp_path / "agent.dn", training=Training(), criterion=criteria.random)
-    with pytest.raises(
-        SettingError, match=r"saved with the criterion daynight.criteria.random: give it with criterion="
-    ):
+        Agent.load(tmp_path / "agent.dn", training=Training(), criterion=smallest)
+    with pytest.raises(SettingError, match=r"saved with the criterion .*smallest: give it with criterion="):
         Agent.load(tmp_path / "agent.dn", training=training)
     make(training=Training(batch_size=7, clip_norm=1, autocast=torch.bfloat16)).save(tmp_path / "agent.dn")
     assert Agent.load(tmp_path / "agent.dn").training == Training(batch_size=7, clip_norm=1.0, autocast=torch.bfloat16)

@@ -192,3 +192,19 @@ def test_hold_out_of_a_stream_keeps_order_and_source():
     assert [len(task.validation) for task in stream] == [4, 4]
     assert stream.source == "here"
     assert np.all([len(task.train) == 4 for task in stream])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (torch.tensor([2, 3, 2, 3]), "no training label is 0, and the least is 2"),
+        (torch.tensor([0.0, 1.0, 1.0, 0.0]), "all targets are 0.0 or 1.0, and floating point, which means regression"),
+        (torch.eye(4), "which means regression"),
+    ],
+)
+def test_targets_that_may_mean_something_else_are_warned_of(targets, message):
+    data = (torch.rand(4, 3), targets)
+    with pytest.warns(UserWarning, match=message):
+        Task(train=data, test=data)
+    n_outputs = 4 if targets.dim() == 2 or not targets.is_floating_point() else 1
+    assert Task(train=data, test=data, n_outputs=n_outputs).n_outputs == n_outputs  # meant, so it is said

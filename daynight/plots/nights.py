@@ -12,15 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from daynight import checks
-from daynight.errors import DataError
+from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
 from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare
 from daynight.schedule import Cycle
 
+_AS_IT_IS = FuncFormatter(lambda value, _: f"{value:g}")
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
-def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axes, Axes]:
+def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int | None = None) -> tuple[Axes, Axes]:
     """Draw wake, NREM and REM over the days, and under it how good the day's task is, and with how many weights.
 
     Each NREM is a line down to the lowest level; nights are shaded. Below stands the score on the
@@ -30,51 +31,45 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None) -> tuple[Axe
     Args:
         history: A history with at least one epoch.
         axes: Two axes, the upper and the lower; None makes a figure.
+        day: Index of the one day to draw, from 0; None draws all.
 
     Returns:
         The upper and the lower axes.
 
     Raises:
-        DataError: If the history holds no training.
+        DataError: If the history holds no training, or none of that day.
+        SettingError: If `axes` are not two.
     """
+    if day is not None:
+        history = History(history.select(day=checks.whole("day", day, least=0)))
     epochs = history.select(kind="epoch")
     if not epochs:
-        raise DataError("the history holds no epoch yet, so there is nothing to draw.")
-    if axes is None:
-        _, (upper, lower) = plt.subplots(
-            2, 1, sharex=True, figsize=(9.0, 4.2), height_ratios=(1.0, 1.3), layout="constrained"
-        )
-    else:
-        upper, lower = axes
-    width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
+        which = "" if day is None else f" of day {day}"
+        raise DataError(f"the history holds no epoch{which} yet, so there is nothing to draw. Call clock.run() first.")
+    upper, lower = _two(axes)
     begin = _beginning(history)
-    for phase, start, end in _stretches(history, begin):
-        if phase == "nrem":
-            upper.plot([end, end], [-0.28, 1.28], color=COLOURS["nrem"], lw=min(1.0, width), solid_capstyle="butt")
-            upper.plot([end, end], [-0.28, 0.28], color=COLOURS["nrem"], lw=width, solid_capstyle="butt")
-        else:
-            level = _LEVELS[phase]
-            upper.fill_between([start, end], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
-    upper.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
-    upper.set_ylim(-0.4, 2.75)
+    _draw_phases(history, begin, upper)
     days = sorted({record.day for record in epochs})
-    for day in days:
-        _shade_night(history, day, (upper, lower))
-        first, last = _span(history, day)
-        if day % -(-len(days) // 10) == 0:  # more than ten labels would run into each other
-            upper.annotate(f"day {day}", ((first + last) / 2, 2.42), ha="center", va="bottom", fontsize="small")
-        _draw_course(history, day, lower)
+    for index in days:
+        _shade_night(history, index, (upper, lower))
+        _draw_course(history, index, lower)
+        if index % -(-len(days) // 10) == 0:  # more than ten labels would run into each other
+            upper.annotate(
+                f"day {index}", (_span(history, index)[0], 2.42), xytext=(3, 0), textcoords="offset points",
+                va="bottom", fontsize="small",
+            )  # fmt: skip
     _draw_density(history, days, lower)
-    has_validation = any(record.validation_score is not None for record in epochs)
-    if has_validation:
+    if any(record.validation_score is not None for record in epochs):
         lower.set_ylabel("validation score")
     else:
         lower.set_ylabel("training loss")
         lower.set_yscale("log")
     lower.set_xlabel("optimizer steps")
     lower.xaxis.set_major_formatter(WHOLE)
-    lower.set_xlim(begin, max(begin + 1, *(record.step for record in epochs)))
+    lower.margins(y=0.12)
+    upper.tick_params(labelbottom=False)
     for ax in (upper, lower):
+        ax.set_xlim(begin, max(begin + 1, *(record.step for record in epochs)))
         bare(ax)
     lower.grid(axis="y", alpha=0.3)
     return upper, lower
@@ -124,7 +119,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
     ax.set_yscale("log")
     if not ax.xaxis_inverted():  # axes may be shared
         ax.invert_xaxis()
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{density:g}"))
+    ax.xaxis.set_major_formatter(_AS_IT_IS)
     ax.set_xlabel("density")
     ax.set_ylabel("validation loss" if has_validation else "training loss")
     bare(ax)
@@ -163,6 +158,7 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     ax.plot([*shares, begin], [*densities, densities[-1]], color=COLOURS["rem"], lw=1.4)
     ax.set_yscale("log")
     ax.set_ylim(densities[-1] / 1.6, 1.6)
+    ax.yaxis.set_major_formatter(_AS_IT_IS)
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of the night")
     ax.set_ylabel("density")
@@ -173,7 +169,34 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
         rate.set_ylabel("factor of the learning rate")
         ax.set_zorder(rate.get_zorder() + 1)
         ax.patch.set_visible(False)
+    else:
+        bare(ax)
     return ax
+
+
+def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
+    """Give the two axes of a hypnogram, of a new figure if there are none."""
+    if axes is None:
+        _, axes = plt.subplots(
+            2, 1, sharex=True, figsize=(9.0, 4.2), height_ratios=(1.0, 1.3), layout="constrained"
+        )  # fmt: skip
+    if isinstance(axes, Axes) or len(axes) != 2:
+        raise SettingError("hypnogram: axes must be two, as in plt.subplots(2, 1, sharex=True), or None.")
+    return axes[0], axes[1]
+
+
+def _draw_phases(history: History, begin: int, ax: Axes) -> None:
+    """Draw wake and REM as bands, and each NREM as a line down to the lowest level."""
+    width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
+    for phase, start, end in _stretches(history, begin):
+        if phase == "nrem":
+            ax.plot([end, end], [-0.28, 1.28], color=COLOURS["nrem"], lw=min(1.0, width), solid_capstyle="butt")
+            ax.plot([end, end], [-0.28, 0.28], color=COLOURS["nrem"], lw=width, solid_capstyle="butt")
+        else:
+            level = _LEVELS[phase]
+            ax.fill_between([start, end], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
+    ax.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
+    ax.set_ylim(-0.4, 2.75)
 
 
 def _beginning(history: History) -> int:
@@ -223,8 +246,8 @@ def _draw_density(history: History, days: Sequence[int], lower: Axes) -> None:
         stairs.append((last, stairs[-1][1]))
         ax.step(*zip(*stairs, strict=True), where="post", color=COLOURS["rem"], lw=1.0, alpha=0.8)
     ax.set_yscale("log")
-    ax.set_ylim(min(found) / 1.4, 1.4)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda density, _: f"{density:g}"))
+    ax.set_ylim(min(found) / 1.4, 1.2)
+    ax.yaxis.set_major_formatter(_AS_IT_IS)
     ax.set_ylabel("density", color=COLOURS["rem"])
     ax.tick_params(axis="y", which="both", colors=COLOURS["rem"])
     ax.spines[["top", "left"]].set_visible(False)
