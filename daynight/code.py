@@ -24,7 +24,7 @@ _SILENT = {
     "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__", "__attrs_attrs__", "__slots__",
     "__attrs_own_setattr__", "__attrs_props__", "__dataclass_fields__", "__dataclass_params__", "__parameters__",
     "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__classcell__",
-    "__classdictcell__", "__conditional_annotations__",
+    "__classdictcell__", "__conditional_annotations__", "__slotnames__",
 }  # fmt: skip
 Tell = Callable[[Any], Any]
 

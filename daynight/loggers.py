@@ -9,42 +9,79 @@ from typing import Any
 
 import attrs
 
-from daynight.errors import MissingPackageError, OutputError
-from daynight.history import Event, History, Record
+from daynight.errors import MissingPackageError, OutputError, SettingError
+from daynight.history import COLUMNS, Event, History, Record
+
+_HEADER = ",".join(COLUMNS)
 
 
 class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
-    A clock that goes on from a checkpoint lets it begin with the history that there is: no line is there twice.
+    The file is what the clock's history is, with the next record at the latest: also after a checkpoint, a day that was
+    given up, or a line that could not be written. Each clock wants a file of its own.
 
     Args:
-        path: The file. It is written anew when a clock is made with the logger, or with the first record.
+        path: The file. A log that is there is written anew with the first record; any other file is refused.
 
     Raises:
+        SettingError: If `path` is none, or is there and is no log.
         OutputError: If it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike) or not Path(path).name:
+            raise SettingError(f"CSVLogger: path must be that of a file, such as 'run.csv', not {path!r}.")
         self.path = Path(path)
-        self._is_begun = False
+        self._history: History | None = None
+        self._n, self._size = -1, -1  # records and bytes that the file should have
 
     def begin(self, history: History) -> None:
-        """Begin the file with what there is."""
-        history.to_csv(self.path)
-        self._is_begun = True
+        """Begin with what there is.
+
+        Args:
+            history: The clock's, to which records are added.
+        """
+        has_log = self.path.is_file()
+        if has_log and self._start() not in ("", _HEADER):
+            raise SettingError(f"CSVLogger: {self.path} is there, and is no log. Name another file.")
+        self._history, self._n = history, -1
+        if len(history) or not has_log:  # what cannot be written is found out now
+            self._rewrite()
 
     def __call__(self, event: Event) -> None:
         """Add a record."""
         if not isinstance(event, Record):
             return
-        if not self._is_begun:
+        if self._history is None:
             self.begin(History())
+        history = self._history
+        assert history is not None
+        if not len(history) or history._records[-1] is not event:  # there is no clock
+            history._append(event)
+        is_next = len(history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
+        if not is_next:
+            self._rewrite()
+            return
         try:
             with self.path.open("a", newline="") as stream:
                 csv.writer(stream).writerow(["" if value is None else value for value in attrs.astuple(event)])
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}.") from error
+        self._note()
+
+    def _rewrite(self) -> None:
+        assert self._history is not None
+        self._history.to_csv(self.path)
+        self._note()
+
+    def _note(self) -> None:
+        assert self._history is not None
+        self._n, self._size = len(self._history), self.path.stat().st_size
+
+    def _start(self) -> str:
+        with self.path.open(errors="replace") as stream:
+            return stream.readline(10_000).rstrip("\n")
 
 
 class TensorBoardLogger:
@@ -55,10 +92,13 @@ class TensorBoardLogger:
     dusks and dawns (``test score/task 0``).
 
     Args:
-        folder: Where TensorBoard looks for runs. A clock that goes on from a checkpoint hides what came after.
+        folder: Where TensorBoard looks for runs; one a run. What is there of the steps to come is hidden: of an earlier
+            run, or of what came after a checkpoint. The points of a day that was given up stay.
 
     Raises:
+        SettingError: If `folder` is none.
         MissingPackageError: If TensorBoard is not installed.
+        OutputError: If nothing can be written there.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -68,14 +108,23 @@ class TensorBoardLogger:
             raise MissingPackageError(
                 "TensorBoardLogger needs TensorBoard. Install it with: pip install 'daynight[tensorboard]'"
             ) from error
+        if not isinstance(folder, str | os.PathLike):
+            raise SettingError(f"TensorBoardLogger: folder must be a path, not {folder!r}.")
         self._make, self._folder = SummaryWriter, str(folder)
         self._writer: Any = None
 
     def begin(self, history: History) -> None:
-        """Begin after the last record that there is."""
+        """Begin after the last record that there is.
+
+        Args:
+            history: The clock's.
+        """
         self.close()
-        last = max((record.step for record in history), default=None)
-        self._writer = self._make(self._folder, purge_step=None if last is None else last + 1)
+        step = max((record.step + 1 for record in history), default=0)
+        try:
+            self._writer = self._make(self._folder, purge_step=step)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self._folder}: {error.strerror or error}.") from error
 
     def __call__(self, event: Event) -> None:
         """Write the scalars of a record."""

@@ -7,7 +7,7 @@ import torch
 from resumable import Killed, Killer, clock
 
 from daynight import History, Progress, Record
-from daynight.errors import MissingPackageError, OutputError
+from daynight.errors import MissingPackageError, OutputError, SettingError
 from daynight.loggers import CSVLogger, TensorBoardLogger, scalars
 
 pytestmark = pytest.mark.usefixtures("at_every_step")
@@ -103,6 +103,64 @@ def test_tensorboard_shows_a_run_that_went_on_once(tmp_path):
     assert found.keys() == wanted.keys()
     for name, points in wanted.items():
         assert sorted(set(found[name])) == sorted(set(points)), name
+
+
+def test_a_csv_file_is_the_history_whatever_goes_wrong(tmp_path):
+    path = tmp_path / "run.csv"
+    for order in (1, -1):
+        killer = Killer(21)
+        run = clock(hook=[killer, CSVLogger(path)][::order])
+        with pytest.raises(Killed):
+            run.run()
+        killer.left = 10**9
+        path.write_bytes(path.read_bytes()[:-5])  # as when the disk was full
+        history = run.run()
+        assert History.from_csv(path) == history
+    run = clock(hook=CSVLogger(path))
+    run.to_dusk()
+    path.unlink()
+    run.agent.abandon_day()
+    history = run.run()
+    assert History.from_csv(path) == history
+
+
+def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
+    path = tmp_path / "run.csv"
+    history = clock(hook=CSVLogger(path)).run()
+    again = clock(hook=CSVLogger(path))
+    assert History.from_csv(path) == history
+    again.to_dusk()
+    assert History.from_csv(path) == again.history
+    path.write_text("precious\n")
+    with pytest.raises(SettingError, match=r"run.csv is there, and is no log. Name another file"):
+        clock(hook=CSVLogger(path))
+    assert path.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("path", [None, "", 3, "."])
+def test_a_path_that_is_none_is_refused(path):
+    with pytest.raises(SettingError, match="path must be that of a file"):
+        CSVLogger(path)
+    if not isinstance(path, str):
+        with pytest.raises(SettingError, match="folder must be a path"):
+            TensorBoardLogger(path)
+
+
+def test_tensorboard_hides_an_earlier_run(tmp_path):
+    for n_days in (2, 1):
+        logger = TensorBoardLogger(tmp_path / "board")
+        run = clock(hook=logger)
+        history = run.run(until=n_days)
+        logger.close()
+        found, wanted = shown(tmp_path / "board"), expected(history)
+        for name, points in wanted.items():
+            assert sorted(found[name]) == sorted(points), name
+
+
+def test_tensorboard_in_no_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        clock(hook=TensorBoardLogger(tmp_path / "file"))
 
 
 def test_a_sign_of_life_is_not_logged(tmp_path):
