@@ -77,6 +77,7 @@ class Clock:
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
         hooks = _hooks_of(on_event)
         self._hooks: list[Hook] = []
+        self._asked = interrupts.Asked()
         checks.flag("progress", progress)
         self._progress = progress
         checks.finite("every: seconds between checkpoints", every, least=0)
@@ -181,6 +182,8 @@ class Clock:
     def run(self, until: int | None = None) -> History:
         """Live day after day. A request to terminate (SIGTERM) ends it as Ctrl-C does, with SystemExit.
 
+        With checkpoints, one is written before that; a second request is heard at once.
+
         Args:
             until: Stop before this day, counted from 0; None is the stream's end.
 
@@ -200,7 +203,7 @@ class Clock:
         hooks = list(self._hooks)
         try:
             self._hooks += [bar] if bar else []
-            with interrupts.terminable():
+            with interrupts.terminable(), interrupts.patient(self._checkpoint is not None) as self._asked:
                 while self.agent.day < end:
                     self.step()
                 self._catch_up()
@@ -279,13 +282,14 @@ class Clock:
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:
-        """Write a checkpoint, if it is due or needed."""
+        """Write a checkpoint, if it is due or needed, or a request to stop has come."""
         checkpoint = self._checkpoint
-        if checkpoint is not None and (is_needed or checkpoint.is_due(self.agent.seconds_left)):
+        if checkpoint is not None and (is_needed or self._asked or checkpoint.is_due(self.agent.seconds_left)):
             try:
                 checkpoint.write(self._state)
             except OutputError as error:
                 warnings.warn(f"no checkpoint: {error} The last one stays, and the run goes on.", stacklevel=2)
+        self._asked.give_way()
 
     def _state(self) -> State:
         """Give all that the clock and its agent are, for `_take_up`."""

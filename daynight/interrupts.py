@@ -52,3 +52,50 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Asked:
+    """Whether the program was asked to stop (SIGINT, SIGTERM) meanwhile."""
+
+    def __init__(self) -> None:
+        self._came: tuple[int, FrameType | None] | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+
+    def __bool__(self) -> bool:
+        return self._came is not None
+
+    def give_way(self) -> None:
+        """Do what was asked for."""
+        if self._came is not None:
+            (number, frame), self._came = self._came, None
+            self._handlers[number](number, frame)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._came is not None:  # for the second time
+            self._came = None
+            self._handlers[number](number, frame)
+        else:
+            self._came = number, frame
+
+
+@contextlib.contextmanager
+def patient(is_wanted: bool = True) -> Iterator[Asked]:
+    """Let a block choose when it gives way to an interrupt (SIGINT, SIGTERM), once; the second one is heard at once.
+
+    What it has not given way to is heard at its end. For the rest see `deferred`.
+
+    Args:
+        is_wanted: Whether it is so; else interrupts are heard as ever.
+    """
+    asked = Asked()
+    if is_wanted and threading.current_thread() is threading.main_thread():
+        found = {number: signal.getsignal(number) for number in SIGNALS}
+        asked._handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    for number in asked._handlers:
+        signal.signal(number, asked._hear)
+    try:
+        yield asked
+    finally:
+        for number, handler in asked._handlers.items():
+            signal.signal(number, handler)
+    asked.give_way()

@@ -1,6 +1,8 @@
 """What a checkpoint is good for, and what is refused."""
 
 import datetime
+import os
+import signal
 
 import pytest
 import torch
@@ -216,3 +218,44 @@ def test_checkpoints_take_a_small_share_of_the_time(monkeypatch, tmp_path):
     assert not kept.is_due(float("inf"))  # 188 seconds later
     assert kept.is_due(float("inf"))  # 200.1 seconds later
     assert not kept.is_due(7.9)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("n", [3, 11, 17, 30])
+def test_a_request_to_stop_writes_a_checkpoint_before(tmp_path, number, error, n):
+    whole, heard = clock(), []
+
+    def stopped(event):
+        heard.append(event)
+        if len(heard) == n:
+            os.kill(os.getpid(), number)
+
+    run = clock(tmp_path, stopped)
+    run._checkpoint._every = 3600.0
+    before = signal.getsignal(number)
+    with pytest.raises(error):
+        run.run()
+    assert signal.getsignal(number) == before
+    again = clock(tmp_path)
+    assert len(heard) - n <= 3  # up to the next step, or the end of the evaluation
+    assert again.agent.n_steps >= max(event.step for event in heard if isinstance(event, Progress))
+    again.run()
+    whole.run()
+    assert outcome(again) == outcome(whole)
+
+
+def test_a_second_request_to_stop_is_heard_at_once(tmp_path):
+    heard = []
+
+    def stopped(event):
+        heard.append(event)
+        if len(heard) > 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        clock(tmp_path, stopped).run()
+    assert len(heard) == 5
+    again = clock(tmp_path)
+    again.run()
+    assert again.agent.day == 2
