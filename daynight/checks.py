@@ -101,7 +101,13 @@ def kind(what: str, value: Any, expected: type, example: str) -> None:
         SettingError: If it is not.
     """
     if not isinstance(value, expected):
-        raise SettingError(f"{what} must be a {expected.__name__}, such as {example}, not {value!r}.")
+        raise SettingError(f"{what} must be a {expected.__name__}, such as {example}, not {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """Give what stands for a value in an error: itself, if that is short."""
+    text = repr(value)
+    return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def function(what: str, value: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ The exit status is 0 if every task predicts what it did at its dawn, and 1 if no
 _STUDY = """examples:
   daynight study figure2 --quick
   daynight study figure2 --dataset mnist --seeds 10 --jobs 8
+  daynight study figure2 --help
   daynight study tournament screen --quick
 
 It is "python -m daynight.study.paper" with the same arguments, or "python -m daynight.study.tournament".
@@ -55,23 +58,53 @@ It is "python -m daynight.study.paper" with the same arguments, or "python -m da
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and give the exit status: 0, or 1 if something is wrong, after a line on it."""
     os.environ.setdefault("MPLBACKEND", "agg")
-    settings, rest = _parser().parse_known_args(arguments)
-    if rest and settings.command != "study":
-        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["study"] and given[1:] and not given[1].startswith("-"):
+        settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # with options, and help, of its own
+    else:
+        settings = _parser().parse_args(given)
     try:
         if str(Path.cwd()) not in sys.path:
             sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
-        settings.do(settings, rest)
+        settings.do(settings)
+        sys.stdout.flush()
     except DaynightError as error:
-        print(f"error: {error}\n{error.more}", file=sys.stderr)
+        print(f"error: {error}{_place(error)}\n{error.more}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever reads the output has enough of it
+        _mute()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _mute()
+        print(f"error: the output cannot be written: {error.strerror or error}.", file=sys.stderr)
+        return 1
     return 0
 
 
-def run(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+def _mute() -> None:
+    """Let what is still held back for the standard output go nowhere, so that Python does not fail on it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _place(error: BaseException) -> str:
+    """Name the last line of the user's own code, in the folder where they are, in which an error arose."""
+    here, cause = Path.cwd(), error.__cause__
+    while cause is not None:
+        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
+            path = Path(frame.filename)
+            is_own = path.is_relative_to(here) and not {"daynight", "site-packages"} & set(path.relative_to(here).parts)
+            if is_own:
+                return f" ({path.relative_to(here)}, line {frame.lineno})"
+        cause = cause.__cause__
+    return ""
+
+
+def run(settings: argparse.Namespace) -> None:
     """Live the days of a stream, and keep agent, history and report."""
     # What takes time to be had comes last.
     training = made_of(settings.training, "--training", "Training(batch_size=128)")
@@ -81,6 +114,7 @@ def run(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
     wake, night = _budget("--wake", settings.wake), _budget("--night", settings.night)
     out = check_folder(settings.out)
     stream = made_of(settings.stream, "--stream", "split_mnist()")
+    stream = TaskStream(stream) if isinstance(stream, list | tuple) else stream
     checks.kind("--stream", stream, TaskStream, "split_mnist()")
     stream = stream.hold_out(settings.hold_out, settings.seed) if settings.hold_out else stream
     agent = Agent(
@@ -91,41 +125,48 @@ def run(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
         biases=settings.biases,
     )
     clock = Clock(
-        agent, stream, policy=policy, wake=wake, night=night, progress=not settings.quiet, checkpoint=out / "checkpoint"
-    )
+        agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
+        progress=not settings.quiet and sys.stderr.isatty(),
+    )  # fmt: skip
     print(f"Data: {stream.source}.", flush=True)
     if clock.is_over:
         print("All days are over already.")
     elif agent.n_steps:
-        print(f"Goes on in day {agent.day} after {agent.n_steps:,} steps.", flush=True)
+        print(f"Goes on in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
+    agent.verify()
+    agent.save(out / "agent.dn")
+    history.to_json(out / "history.json")
+    about = f"{stream.source}; {settings.network}, {policy!r}, {training!r}, wake {wake!r}, night {night!r}, "
+    about += f"{settings.free_at_end:g} free at the end, biases {settings.biases}, seed {settings.seed}"
+    reports.of_run(history, out / "report.html", settings.title or out.resolve().name, about)
     dawn, end = history.accuracy.diagonal(), history.accuracy[-1]
     print(f"{'task':>12} {'at its dawn':>12} {'at the end':>11} {'weights owned':>14} {'private':>8}")
     for task, day in zip(stream, history.select(kind="day"), strict=True):
         print(f"{task.name:>12} {dawn[day.day]:>12.4f} {end[day.day]:>11.4f} {day.owned:>14,} {day.private:>8,}")
     print(f"{'mean':>12} {dawn.mean():>12.4f} {end.mean():>11.4f}")
-    agent.verify()
-    agent.save(out / "agent.dn")
-    history.to_json(out / "history.json")
-    history.report(out / "report.html", settings.title or Path(settings.out).name)
     print(f"Wrote agent.dn, history.json and report.html into {out}/.")
 
 
-def study(settings: argparse.Namespace, rest: Sequence[str]) -> None:
+def study(settings: argparse.Namespace) -> None:
     """Make a figure or table of the paper, or hold the tournament."""
     from daynight.study import paper, tournament
 
     if settings.what == "tournament":
-        tournament.main(rest)
+        tournament.main(settings.rest)
     else:
-        paper.main([settings.what, *rest])
+        paper.main([settings.what, *settings.rest])
 
 
-def report(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+def report(settings: argparse.Namespace) -> None:
     """Write a report of a run or of a study."""
     path = Path(settings.path)
-    title = settings.title or path.stem
+    title = settings.title or path.resolve().stem
+    if (path / "history.json").is_file():  # the folder of a run
+        path = path / "history.json"
     if not path.is_dir():
+        if settings.by or settings.values:
+            raise SettingError(f"--by and --values are of a study's store, and {path} is the history of a run.")
         history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
         reports.of_run(history, settings.out, title)
     elif not settings.by or not settings.values:
@@ -137,10 +178,11 @@ def report(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
     print(f"Wrote {settings.out}.")
 
 
-def verify(settings: argparse.Namespace, _rest: Sequence[str]) -> None:
+def verify(settings: argparse.Namespace) -> None:
     """Read an agent's file, and say what is in it and whether all is as it was."""
+    path = Path(settings.path)
     agent = Agent.load(
-        settings.path,
+        path / "agent.dn" if (path / "agent.dn").is_file() else path,
         None if settings.network is None else made_of(settings.network, "--network", "mine:Network(64)"),
         training=None if settings.training is None else made_of(settings.training, "--training", "mine:training()"),
     )
@@ -166,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"daynight {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, do: Callable[[argparse.Namespace, Sequence[str]], None], examples: str) -> Any:
+    def command(name: str, do: Callable[[argparse.Namespace], None], examples: str) -> Any:
         about = (do.__doc__ or "").strip()
         own = commands.add_parser(
             name, help=about[0].lower() + about[1:].rstrip("."), description=about, epilog=examples,
@@ -188,17 +230,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="(%(default)s)")
     add("--out", default="daynight_run", metavar="FOLDER", help="where results and checkpoints go (%(default)s)")
     add("--title", help="of the report")
-    add("--quiet", action="store_true", help="no progress bar")
+    add("--quiet", action="store_true", help="no progress bar (there is none in a file or pipe either)")
     add = command("study", study, _STUDY)
-    add("what", help="figure1 to figure4, table1, choices, dips, baselines, or tournament")
+    add("what", help="figure1 to figure4, table1, choices, dips, baselines, or tournament; --help after it says more")
     add = command("report", report, _REPORT)
-    add("path", help="a history, .json or .csv, or the folder of a study's store")
+    add("path", help="the folder of a run, a history, .json or .csv, or the folder of a study's store")
     add("--out", default="report.html", metavar="FILE", help="(%(default)s)")
     add("--by", nargs="+", metavar="SETTING", help="of a study: the settings")
     add("--values", nargs="+", metavar="RESULT", help="of a study: the results")
     add("--title", help="of the report")
     add = command("verify", verify, _VERIFY)
-    add("path", help="an agent's file")
+    add("path", help="an agent's file, or the folder of a run")
     add("--network", metavar="CALL", help="makes the network, if it is of your own code")
     add("--training", metavar="CALL", help="gives the training, if it has functions of its own")
     return parser

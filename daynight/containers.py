@@ -67,7 +67,7 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"there is no file {path}.") from error
+        raise DataNotFoundError(f"there is no file {path}.", page="files") from error
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
     found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))

@@ -27,18 +27,20 @@ def made_of(text: str, what: str, example: str) -> Any:
     module, colon, call = text.partition(":")
     if not colon or "(" in module:
         module, call = "", text
+    tree: ast.expr | None
+    reason = ""
     try:
         tree = ast.parse(call.strip(), mode="eval").body
-    except SyntaxError:
-        tree = None
+    except SyntaxError as error:
+        tree, reason = None, f" ({error.msg})"
     if not isinstance(tree, ast.Call):
-        raise SettingError(f"{what} must be a call, such as {example!r}, not {text!r}.")
+        raise SettingError(f"{what} must be a call, such as {example!r}, not {text!r}{reason}.", page="command")
     try:
         return _called(tree, _Names(module))
     except DaynightError:
         raise
     except Exception as error:
-        raise SettingError(f"{what}, {text!r}: {type(error).__name__}: {error}") from error
+        raise SettingError(f"{what}, {text!r}: {type(error).__name__}: {error}", page="command") from error
 
 
 class _Names:
@@ -57,7 +59,9 @@ class _Names:
             try:
                 self._places.insert(0, importlib.import_module(module))
             except ImportError as error:
-                raise SettingError(f"there is no module {module!r} to be imported from here: {error}.") from error
+                is_missing = getattr(error, "name", None) == module
+                what = f"there is no module {module!r} to be imported from here" if is_missing else f"{module!r}"
+                raise SettingError(f"{what}: {error}.", page="command") from error
 
     def get(self, name: str) -> Any:
         for place in self._places:
@@ -67,7 +71,8 @@ class _Names:
         near = difflib.get_close_matches(name, [known for place in self._places for known in dir(place)], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingError(
-            f"{where} has no {name!r}.{meant} Name a class or function of it, or your own as module:name(...)."
+            f"{where} has no {name!r}.{meant} Name a class or function of it, or your own as module:name(...).",
+            page="command",
         )
 
 
@@ -80,10 +85,13 @@ def _called(tree: ast.expr, names: _Names) -> Any:
         except ValueError as error:
             raise SettingError(
                 f"an argument must be a plain value, a name or a call, not {ast.unparse(tree)!r}. For more, write a "
-                "function in a module of your own, and name it as module:function()."
+                "function in a module of your own, and name it as module:function().",
+                page="command",
             ) from error
     if not isinstance(tree.func, ast.Name | ast.Attribute) or any(keyword.arg is None for keyword in tree.keywords):
-        raise SettingError("an expression may only call names, such as Rated(UniformCycles(4), Linear()).")
+        raise SettingError(
+            "an expression may only call names, such as Rated(UniformCycles(4), Linear()).", page="command"
+        )
     arguments = [_called(argument, names) for argument in tree.args]
     settings = {str(keyword.arg): _called(keyword.value, names) for keyword in tree.keywords}
     return _named(tree.func, names)(*arguments, **settings)
@@ -95,5 +103,5 @@ def _named(tree: ast.expr, names: _Names) -> Any:
         return names.get(tree.id)
     place = _named(tree.value, names) if isinstance(tree, ast.Attribute) else None
     if not isinstance(tree, ast.Attribute) or not isinstance(place, ModuleType):
-        raise SettingError(f"{ast.unparse(tree)!r} names nothing of a module.")
+        raise SettingError(f"{ast.unparse(tree)!r} names nothing of a module.", page="command")
     return _Names(place).get(tree.attr)

@@ -78,6 +78,8 @@ def _take_over_mode(temporary: Path, target: Path) -> None:
 
 def _refused(path: Path, error: OSError, temporary: Path | None = None) -> OutputError:
     reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError):
+        reason = "it is a file, and no folder"
     if temporary is not None:
         reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
     advice = "Make room, or name another folder." if error.errno in _FULL else "Name a folder that you may write to."

@@ -251,9 +251,13 @@ def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, 
         rows = rows_of(Path(path).read_bytes().decode())
         return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"there is no history {path}. Name a file that to_csv or to_json wrote.") from error
+        raise DataNotFoundError(
+            f"there is no history {path}. Name a file that to_csv or to_json wrote.", page="pictures"
+        ) from error
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, csv.Error) as error:
-        raise DataError(f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.") from error
+        raise DataError(
+            f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
+        ) from error
 
 
 def _rows_of_csv(text: str) -> list[dict[str, Any]]:

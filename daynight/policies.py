@@ -156,7 +156,7 @@ def require_policy(policy: object) -> None:
     """
     if not isinstance(policy, SleepPolicy):
         hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
-        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {policy!r}.{hint}")
+        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {checks.shown(policy)}.{hint}")
 
 
 def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:

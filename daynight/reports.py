@@ -53,13 +53,14 @@ footer {{ margin-top: 3rem; color: var(--soft); font-size: .85rem; }}
 """
 
 
-def of_run(history: History, path: str | os.PathLike[str], title: str = "A run") -> None:
+def of_run(history: History, path: str | os.PathLike[str], title: str = "A run", about: str = "") -> None:
     """Write a report of a run.
 
     Args:
         history: A history with at least one finished day.
         path: Where to, such as ``"run.html"``.
         title: Its title.
+        about: A line that says what was run.
 
     Raises:
         DataError: If no day is finished.
@@ -77,6 +78,7 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run")
     if days[-1].free is not None and days[-1].capacity is not None:
         facts.append(f"{days[-1].free:,} of {days[-1].capacity:,} weights free")
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
+    parts += [f"<p>{html.escape(about)}</p>"] if about else []
     if history.select(kind="epoch"):
         parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]
     if np.isfinite(last).any():

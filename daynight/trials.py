@@ -75,8 +75,8 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
             loss(run(inputs.clone(), parameters)).backward()
         except _FAILURES as error:
             raise NetworkError(
-                f"no gradients can be computed of the network in training mode: {error}. Look for operations in "
-                "place, on what a gradient needs later."
+                f"no gradients can be computed of the network in training mode: {error}. If that is none of its "
+                "own errors, look for operations in place, on what a gradient needs later."
             ) from error
 
 

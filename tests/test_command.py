@@ -40,6 +40,9 @@ def training():
 
 def broken():
     raise ValueError("no luck")
+
+def pairs():
+    return [((task.train.inputs, task.train.targets), (task.test.inputs, task.test.targets)) for task in stream()]
 """
 RUN = [
     "run",
@@ -96,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
         assert main(RUN) == 130
     assert "stopped." in capsys.readouterr().err
     assert main(RUN) == 0
-    assert "Goes on in day 1 after" in capsys.readouterr().out
+    assert "Goes on in day 2 of 2, after" in capsys.readouterr().out
     assert Agent.load("daynight_run/agent.dn", made_of("mine:Network(8)", "network", "")).day == 2
 
 
@@ -194,6 +197,46 @@ def test_a_study_is_that_of_the_module(monkeypatch):
     assert main(["study", "figure2", "--quick", "--seeds", "3"]) == 0
     assert main(["study", "tournament", "screen", "--quick"]) == 0
     assert heard == [["figure2", "--quick", "--seeds", "3"], ["screen", "--quick"]]
+
+
+def test_a_study_has_its_own_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["study", "figure2", "--help"])
+    assert caught.value.code == 0
+    assert "--prunings" in capsys.readouterr().out
+
+
+def test_pairs_are_a_stream_and_the_report_says_what_was_run(capsys):
+    assert main([*RUN, "--stream", "mine:pairs()", "--out", "a"]) == 0
+    text = Path("a/report.html").read_text()
+    assert "mine:Network(8), UniformCycles(n=4), Training(" in text
+    assert "night Steps(" in text
+    for command in (["report", "a", "--out", "b.html"], ["verify", "a", "--network", "mine:Network(8)"]):
+        assert main(command) == 0
+    assert main(["report", "a", "--by", "n"]) == 1
+    assert "--by and --values are of a study's store" in capsys.readouterr().err
+
+
+def test_an_error_in_ones_own_code_says_where(capsys):
+    assert main([*RUN, "--stream", "mine:broken()"]) == 1
+    line = MINE.splitlines().index('    raise ValueError("no luck")') + 1
+    assert f"no luck (mine.py, line {line})" in capsys.readouterr().err
+
+
+def test_large_objects_are_not_printed(capsys):
+    assert main([*RUN, "--policy", "MLP(784, 10, 10)"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("ending", "status"), [("| head -c 0", 141), ("> /dev/full", 1)])
+def test_output_that_nobody_takes_is_no_traceback(ending, status):
+    main(RUN)
+    command = f"{sys.executable} -m daynight verify daynight_run --network 'mine:Network(8)' {ending}; "
+    command += "exit ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert ("error: the output cannot be written" in done.stderr) == (status == 1)
 
 
 def test_expressions_are_calls_within_calls():

@@ -1,6 +1,5 @@
 """A run's name changes with what it depends on, and with nothing else."""
 
-import copy
 import functools
 import importlib.util
 import math
@@ -268,18 +267,6 @@ def listed(k):
 def test_what_differs_is_told_apart(a, b):
     assert describe(a) != describe(b)
     assert describe(a) == describe(a)
-
-
-def test_what_python_notes_on_a_class_does_not_count():
-    class Mine(SleepPolicy):
-        def cycles(self, night):
-            yield Cycle(keep="dawn", length=1.0)
-
-    before = describe(Mine())
-    for use in (copy.copy, copy.deepcopy, hash, repr, attrs.has):
-        use(Mine())
-    assert Mine.__slotnames__ == []  # as when it is pickled
-    assert describe(Mine()) == before
 
 
 @pytest.mark.parametrize(

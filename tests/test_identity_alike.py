@@ -2,10 +2,12 @@
 
 import copy
 
+import attrs
 import pytest
 import torch
 from torch import nn
 
+from daynight import Cycle, SleepPolicy
 from daynight.identity import describe
 
 
@@ -25,3 +27,15 @@ def test_settings_that_look_alike_are_told_apart(one, other):
     assert describe(one) == describe(copy.deepcopy(one))
     assert describe(one) != describe(other)
     assert "0x" not in repr(describe(one))
+
+
+def test_what_python_notes_on_a_class_does_not_count():
+    class Mine(SleepPolicy):
+        def cycles(self, night):
+            yield Cycle(keep="dawn", length=1.0)
+
+    before = describe(Mine())
+    for use in (copy.copy, copy.deepcopy, hash, repr, attrs.has):
+        use(Mine())
+    assert Mine.__slotnames__ == []  # as when it is pickled
+    assert describe(Mine()) == before

@@ -45,7 +45,10 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     epochs = history.select(kind="epoch")
     if not epochs:
         which = "" if day is None else f" of day {day}"
-        raise DataError(f"the history holds no epoch{which} yet, so there is nothing to draw. Call clock.run() first.")
+        raise DataError(
+            f"the history holds no epoch{which} yet, so there is nothing to draw. Call clock.run() first.",
+            page="pictures",
+        )
     upper, lower = _two(axes)
     begin = _beginning(history)
     _draw_phases(history, begin, upper)

@@ -34,6 +34,11 @@ class Summary:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        if self.n == 1:
+            return f"{self.mean:.4g} (n = 1)"
+        return f"{self.mean:.4g} ± {self.standard_error:.2g} (interval {self.low:.4g} to {self.high:.4g}, n = {self.n})"
+
 
 def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summary:
     """Summarize values of independent runs.
@@ -76,5 +81,6 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
         checks.kind("paired: values by seed", values, Mapping, "{0: 0.97, 1: 0.98}")
     shared = sorted(set(a) & set(b))
     if not shared:
-        raise SettingError("paired: no seed has a run of both kinds. Do both with the same seeds.")
+        empty = "The first has none at all. " if not a else "The second has none at all. " if not b else ""
+        raise SettingError(f"paired: no seed has a run of both kinds. {empty}Do both with the same seeds.")
     return summarize([a[seed] - b[seed] for seed in shared], confidence)

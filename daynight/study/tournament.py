@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
-    known = streams(settings.data)
+    known = streams(settings.data or ("auto" if settings.quick else None))
     if settings.quick:
         known = {name: attrs.evolve(plans.quick(plan), prunings=(0.9, SCREENED)) for name, plan in known.items()}
     chosen_on = functools.partial(nights.held_out, known["mnist"].stream, HELD_OUT)
