@@ -123,6 +123,8 @@ class History:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._records = list(records)
+        self._of_day: dict[int, list[Record]] = {}
+        self._index()
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -139,7 +141,8 @@ class History:
         if unknown:
             raise SettingError(f"select: a record has no field {unknown[0]!r}, only {', '.join(COLUMNS)}.")
         wanted = fields.items()
-        return tuple(r for r in self._records if all(getattr(r, name) == value for name, value in wanted))
+        found = self._of_day.get(fields["day"], []) if "day" in fields else self._records
+        return tuple(r for r in found if all(getattr(r, name) == value for name, value in wanted))
 
     @property
     def n_days(self) -> int:
@@ -240,9 +243,16 @@ class History:
 
     def _append(self, record: Record) -> None:
         self._records.append(record)
+        self._of_day.setdefault(record.day, []).append(record)
 
     def _forget(self, day: int) -> None:
         self._records = [record for record in self._records if record.day != day]
+        self._index()
+
+    def _index(self) -> None:
+        self._of_day.clear()
+        for record in self._records:
+            self._of_day.setdefault(record.day, []).append(record)
 
 
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:

@@ -120,15 +120,13 @@ class ExplicitCycles(SleepPolicy):
     """
 
     def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
-        if not isinstance(cycles, Iterable):
-            raise SettingError(
-                "ExplicitCycles: cycles must be several, such as [1, 2, 4] or [(0.2, 0.3), ('dawn', 0.7)], not "
-                f"{cycles!r}."
-            )
         try:
             given = list(cycles)
         except TypeError as error:
-            raise SettingError(f"ExplicitCycles: cycles cannot be gone through: {error}. Give a list.") from error
+            raise SettingError(
+                "ExplicitCycles: cycles must be several, such as [1, 2, 4] or [(0.2, 0.3), ('dawn', 0.7)], not "
+                f"{cycles!r}."
+            ) from error
         if not given:
             raise SettingError("ExplicitCycles: give at least one cycle.")
         self.relative_lengths: tuple[float, ...] = ()
@@ -156,7 +154,9 @@ def require_policy(policy: object) -> None:
     """
     if not isinstance(policy, SleepPolicy):
         hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
-        raise SettingError(f"the policy must be a SleepPolicy, such as UniformCycles(8), not {checks.shown(policy)}.{hint}")
+        raise SettingError(
+            f"the policy must be a SleepPolicy, such as UniformCycles(8), not {checks.shown(policy)}.{hint}"
+        )
 
 
 def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:

@@ -32,11 +32,12 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e9ecf3; --page: #15161d; --line: #3a3d4c; --soft: #a3a8b8; }} }}
 body {{ margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 3rem; color: var(--ink); background: var(--page);
   font: 1rem/1.5 system-ui, sans-serif; }}
-h1 {{ font-size: 1.6rem; margin: 0 0 .3rem; }} h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .6rem; }}
+h1 {{ overflow-wrap: anywhere; font-size: 1.6rem; margin: 0 0 .3rem; }}
+h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .6rem; }}
 p {{ color: var(--soft); margin: .2rem 0; }}
 figure {{ margin: 0; }}
 figure img {{ max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }}
-.side {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }}
+.side {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }}
 th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}

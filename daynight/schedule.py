@@ -85,7 +85,9 @@ class Steps(Budget):
 def check_budget(name: str, value: Any) -> None:
     """Refuse what is no budget."""
     if not isinstance(value, Budget):
-        raise SettingError(f"{name} must be a budget, such as Epochs(72), Steps(1000) or Seconds(30), not {checks.shown(value)}.")
+        raise SettingError(
+            f"{name} must be a budget, such as Epochs(72), Steps(1000) or Seconds(30), not {checks.shown(value)}."
+        )
 
 
 def _density(keep: Any) -> Density:

@@ -26,8 +26,8 @@ def test_hypnogram_shows_every_prune_and_the_course_of_each_day(fraction):
     history = run(stream.hold_out(fraction) if fraction else stream)
     upper, lower = plots.hypnogram(history)
     prunes = {record.step for record in history.select(kind="prune")}
-    assert {line.get_xdata()[0] for line in upper.lines} == prunes
-    assert len(upper.lines) == 2 * len(history.select(kind="prune"))
+    for lines in upper.collections[-2:]:
+        assert {segment[0, 0] for segment in lines.get_segments()} == prunes
     assert len(lower.lines) == 3
     assert lower.get_ylabel() == ("validation score" if fraction else "training loss")
     assert [label.get_text() for label in upper.get_yticklabels()] == ["wake", "REM", "NREM"]

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
+from daynight import checks
 from daynight.errors import DataError
 from daynight.history import History
 from daynight.knowledge import Knowledge
-from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, shades
+from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, limit, shades
 
 
 def capacity(history: History, ax: Axes | None = None) -> Axes:
@@ -26,9 +27,10 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: If no day is finished, or the history does not tell the capacity.
     """
+    checks.kind("capacity: history", history, History, "clock.history")
     days = history.select(kind="day")
     if not days:
-        raise DataError("the history holds no finished day yet, so there is nothing to draw.")
+        raise DataError("the history holds no finished day yet, so there is nothing to draw.", page="pictures")
     total = days[0].capacity
     if total is None:
         raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
@@ -44,13 +46,18 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     colours = shades(len(days))
     for index, (name, top) in enumerate(zip(names, tops, strict=True)):
         bottom = top - owned[index]
-        ax.bar(names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6)
+        if few:
+            ax.bar(
+                names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6
+            )
+        else:
+            ax.fill_between([name - 0.4, names[-1] + 0.4], bottom, top, color=colours[index], lw=0)
         if few:
             ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
-        if few or index == len(days) - 1:
+        if len(days) <= 6 or index == len(days) - 1:
             ax.annotate(
                 f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
-                ha="center" if few else "right", fontsize="small",
+                ha="center" if len(days) <= 6 else "right", fontsize="small",
             )  # fmt: skip
     if few:
         ax.set_xticks(names)
@@ -59,8 +66,8 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("dawn of day")
     ax.set_ylabel(f"owned weights, of {total:,}")
     ax.yaxis.set_major_formatter(WHOLE)
-    ax.set_xlim(names[0] - 0.6, names[-1] + 1.2)
-    ax.set_ylim(0, tops[-1] * 1.1)
+    limit(ax, "x", names[0] - 0.6, names[-1] + 0.5 + (0.14 * (len(days) + 1) if few else 0))
+    limit(ax, "y", 0, tops[-1] * 1.1)
     share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
     share.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.spines[["top"]].set_visible(False)
@@ -79,6 +86,7 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
         DataError: If the history holds no evaluation of that phase.
         SettingError: If `phase` is neither.
     """
+    checks.kind("accuracy: history", history, History, "clock.history")
     scores = history.scores(phase)
     if not np.isfinite(scores).any():
         raise DataError(f"the history holds no evaluation at {phase} yet, so there is nothing to draw.")
@@ -86,17 +94,19 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     side = 0.62 * min(max(n, 3), 12)
     ax = axes_or_new(ax, 1.6 + side, 1.0 + side)
     low, high = np.nanmin(scores), np.nanmax(scores)
-    picture = ax.imshow(scores, cmap="viridis", vmin=low - 0.05 * (high - low) - 1e-9, vmax=high + 1e-9)
+    span = max(high - low, 0.01 * max(abs(low), abs(high), 1e-6))  # equal scores are no range of colours
+    picture = ax.imshow(scores, cmap="viridis", vmin=low - 0.05 * span, vmax=low + span)
     if n <= 12:  # more numbers would run into each other
         for (day, task), score in np.ndenumerate(scores):
             if np.isfinite(score):
-                is_light = score > low + 0.6 * (high - low)
+                is_light = score > low + 0.6 * span
+                text = f"{score:.{3 if n <= 8 else 2}f}".removeprefix("0") if abs(score) < 10 else f"{score:.3g}"
                 ax.annotate(
-                    f"{score:.3f}".removeprefix("0"), (task, day), ha="center", va="center", fontsize="small",
+                    text, (task, day), ha="center", va="center", fontsize="small",
                     color="black" if is_light else "white",
                 )  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(FixedLocator(range(n)) if n <= 12 else MaxNLocator(integer=True))
     ax.set_xlabel("task")
     ax.set_ylabel(f"{phase} of day")
     ax.spines[:].set_visible(False)
@@ -115,6 +125,7 @@ def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: If no task is finished.
     """
+    checks.kind("ownership: agent", agent, Knowledge, "clock.agent")
     if not agent.day:
         raise DataError("the agent has finished no task yet, so nothing is owned.")
     sizes = agent.network.sizes
@@ -132,20 +143,25 @@ def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:
             va="center", fontsize="small",
         )  # fmt: skip
     ax.set_yticks(range(len(sizes)), list(sizes))
-    ax.invert_yaxis()
-    ax.set_xlim(0, min(1.45, max(1e-6, 1.45 * float(left.max()))))
+    if not ax.yaxis_inverted():  # axes may be shared
+        ax.invert_yaxis()
+    limit(ax, "x", 0, min(1.45, max(1e-6, 1.45 * float(left.max()))))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("owned share of the layer's weights")
     if agent.day <= 12:
         ax.legend(
-            fontsize="small", frameon=False, ncols=min(agent.day, 6), loc="upper center", bbox_to_anchor=(0.5, -0.3)
+            fontsize="small", frameon=False, ncols=min(agent.day, 6), loc="lower center", bbox_to_anchor=(0.5, 1.0)
         )
     bare(ax)
     return ax
 
 
 def means(
-    samples: Mapping[float, Sequence[float]], label: str = "", ax: Axes | None = None, colour: Colour | None = None
+    samples: Mapping[float, Sequence[float]],
+    label: str = "",
+    ax: Axes | None = None,
+    colour: Colour | None = None,
+    marker: str = "o",
 ) -> Axes:
     """Draw means with their standard errors against a number, such as accuracies against N; call it once a line.
 
@@ -154,17 +170,19 @@ def means(
         label: Names the line in a legend.
         ax: Axes to draw in; None makes a figure.
         colour: Of the line; None is that of REM.
+        marker: Of the means, as Matplotlib names them.
 
     Raises:
         DataError: If there are no samples, or some that are not finite.
     """
-    values = {x: np.asarray(samples[x], dtype=float) for x in sorted(samples)}
+    checks.kind("means: samples", samples, Mapping, "{1: [0.97, 0.98]}")
+    values = {x: np.atleast_1d(np.asarray(samples[x], dtype=float)) for x in sorted(samples)}
     if not values or not all(value.size and np.isfinite(value).all() for value in values.values()):
         raise DataError("plots.means draws one or more finite values for each number, such as {1: [0.97, 0.98]}.")
     ax = axes_or_new(ax, 5.0, 3.6)
     errors = [value.std(ddof=1) / len(value) ** 0.5 if len(value) > 1 else 0.0 for value in values.values()]
     ax.errorbar(
-        list(values), [value.mean() for value in values.values()], yerr=errors, label=label or None, marker="o",
+        list(values), [value.mean() for value in values.values()], yerr=errors, label=label or None, marker=marker,
         markersize=4, lw=1.4, capsize=2.5, color=colour or COLOURS["rem"],
     )  # fmt: skip
     bare(ax)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from daynight import checks
 from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
-from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare
+from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare, limit, plain_log
 from daynight.schedule import Cycle
 
-_AS_IT_IS = FuncFormatter(lambda value, _: f"{value:g}")
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
@@ -40,6 +38,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
         DataError: If the history holds no training, or none of that day.
         SettingError: If `axes` are not two.
     """
+    checks.kind("hypnogram: history", history, History, "clock.history")
     if day is not None:
         history = History(history.select(day=checks.whole("day", day, least=0)))
     epochs = history.select(kind="epoch")
@@ -52,27 +51,29 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     upper, lower = _two(axes)
     begin = _beginning(history)
     _draw_phases(history, begin, upper)
-    days = sorted({record.day for record in epochs})
-    for index in days:
-        _shade_night(history, index, (upper, lower))
+    spans = _spans(history, begin)
+    for index, span in spans.items():
+        _shade_night(history, index, span, (upper, lower))
         _draw_course(history, index, lower)
-        if index % -(-len(days) // 10) == 0:  # more than ten labels would run into each other
+        if index % -(-len(spans) // 10) == 0:  # more than ten labels would run into each other
             upper.annotate(
-                f"day {index}", (_span(history, index)[0], 2.42), xytext=(3, 0), textcoords="offset points",
-                va="bottom", fontsize="small",
+                f"day {index}", (span[0], 2.42), xytext=(3, 0), textcoords="offset points", va="bottom",
+                fontsize="small",
             )  # fmt: skip
-    _draw_density(history, days, lower)
+    own = (upper, lower, *_draw_density(history, spans, lower))
     if any(record.validation_score is not None for record in epochs):
         lower.set_ylabel("validation score")
     else:
         lower.set_ylabel("training loss")
         lower.set_yscale("log")
+        plain_log(lower.yaxis)
     lower.set_xlabel("optimizer steps")
     lower.xaxis.set_major_formatter(WHOLE)
     lower.margins(y=0.12)
     upper.tick_params(labelbottom=False)
+    end = max(begin + 1, *(record.step for record in epochs))
     for ax in (upper, lower):
-        ax.set_xlim(begin, max(begin + 1, *(record.step for record in epochs)))
+        limit(ax, "x", begin, end + 0.004 * (end - begin), own)  # a prune at the end is seen
         bare(ax)
     lower.grid(axis="y", alpha=0.3)
     return upper, lower
@@ -92,6 +93,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
     Raises:
         DataError: If the history holds no prune of that night.
     """
+    checks.kind("descent: history", history, History, "clock.history")
     day = checks.whole("day", day, least=0)
     prunes = history.select(kind="prune", day=day)
     if not prunes:
@@ -122,7 +124,8 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
     ax.set_yscale("log")
     if not ax.xaxis_inverted():  # axes may be shared
         ax.invert_xaxis()
-    ax.xaxis.set_major_formatter(_AS_IT_IS)
+    plain_log(ax.xaxis)
+    plain_log(ax.yaxis)
     ax.set_xlabel("density")
     ax.set_ylabel("validation loss" if has_validation else "training loss")
     bare(ax)
@@ -160,9 +163,9 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
         begin += cycle.length
     ax.plot([*shares, begin], [*densities, densities[-1]], color=COLOURS["rem"], lw=1.4)
     ax.set_yscale("log")
-    ax.set_ylim(densities[-1] / 1.6, 1.6)
-    ax.yaxis.set_major_formatter(_AS_IT_IS)
-    ax.set_xlim(0, 1)
+    limit(ax, "y", densities[-1] / 1.6, 1.6)
+    plain_log(ax.yaxis)
+    limit(ax, "x", -0.01, 1)
     ax.set_xlabel("share of the night")
     ax.set_ylabel("density")
     if any(cycle.rate is not None for cycle in cycles):
@@ -191,13 +194,15 @@ def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
 def _draw_phases(history: History, begin: int, ax: Axes) -> None:
     """Draw wake and REM as bands, and each NREM as a line down to the lowest level."""
     width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
+    prunes: list[int] = []
     for phase, start, end in _stretches(history, begin):
         if phase == "nrem":
-            ax.plot([end, end], [-0.28, 1.28], color=COLOURS["nrem"], lw=min(1.0, width), solid_capstyle="butt")
-            ax.plot([end, end], [-0.28, 0.28], color=COLOURS["nrem"], lw=width, solid_capstyle="butt")
+            prunes.append(end)
         else:
             level = _LEVELS[phase]
             ax.fill_between([start, end], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
+    ax.vlines(prunes, -0.28, 1.28, color=COLOURS["nrem"], lw=min(1.0, width), capstyle="butt")
+    ax.vlines(prunes, -0.28, 0.28, color=COLOURS["nrem"], lw=width, capstyle="butt")
     ax.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
     ax.set_ylim(-0.4, 2.75)
 
@@ -223,38 +228,42 @@ def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
     return found
 
 
-def _span(history: History, day: int) -> tuple[int, int]:
-    """Give the steps at which a day begins and ends."""
-    before = [record.step for record in history if record.day < day]
-    return max(before, default=_beginning(history)), max(record.step for record in history if record.day == day)
+def _spans(history: History, begin: int) -> dict[int, tuple[int, int]]:
+    """Give the steps at which each day begins and ends."""
+    spans: dict[int, tuple[int, int]] = {}
+    for day in sorted({record.day for record in history}):
+        last = max(record.step for record in history.select(day=day))
+        spans[day] = begin, last
+        begin = last
+    return spans
 
 
-def _shade_night(history: History, day: int, axes: Sequence[Axes]) -> None:
+def _shade_night(history: History, day: int, span: tuple[int, int], axes: Sequence[Axes]) -> None:
     wake = [record.step for record in history.select(kind="epoch", day=day, phase="wake")]
-    first, last = _span(history, day)
+    first, last = span
     for ax in axes:
         ax.axvspan(max(wake, default=first), last, color=COLOURS["night"], lw=0, zorder=0)
 
 
-def _draw_density(history: History, days: Sequence[int], lower: Axes) -> None:
-    """Draw the density of each day's weights on an axis to the right, if anything is pruned."""
+def _draw_density(history: History, spans: Mapping[int, tuple[int, int]], lower: Axes) -> tuple[Axes, ...]:
+    """Draw the density of each day's weights on axes to the right, if anything is pruned, and give them."""
     found = [record.density for record in history.select(kind="prune") if record.density]
     if not found:
-        return
+        return ()
     ax = lower.twinx()
-    for day in days:
-        first, last = _span(history, day)
+    for day, (first, last) in spans.items():
         stairs = [(first, 1.0)]
         stairs += [(record.step, record.density or 0.0) for record in history.select(kind="prune", day=day)]
         stairs.append((last, stairs[-1][1]))
         ax.step(*zip(*stairs, strict=True), where="post", color=COLOURS["rem"], lw=1.0, alpha=0.8)
     ax.set_yscale("log")
     ax.set_ylim(min(found) / 1.4, 1.2)
-    ax.yaxis.set_major_formatter(_AS_IT_IS)
+    plain_log(ax.yaxis)
     ax.set_ylabel("density", color=COLOURS["rem"])
     ax.tick_params(axis="y", which="both", colors=COLOURS["rem"])
     ax.spines[["top", "left"]].set_visible(False)
     ax.spines["right"].set_color(COLOURS["rem"])
+    return (ax,)
 
 
 def _draw_course(history: History, day: int, ax: Axes) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from daynight import files
 from daynight.errors import SettingError
 
 #: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
 COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
+#: Numbers as short as they can be.
+AS_IT_IS = FuncFormatter(lambda value, _: f"{value:g}")
 #: Whole numbers with commas.
 WHOLE = FuncFormatter(lambda value, _: f"{value:,.0f}")
 Colour = str | tuple[float, ...]
@@ -29,6 +34,37 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
 def shades(n: int) -> list[Colour]:
     """Give colours for n things in their order, which grow lighter."""
     return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.9, n))]
+
+
+def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequence[Axes] = ()) -> None:
+    """Set the limits of axes; where others share them and show something, only widen those that there are.
+
+    Args:
+        ax: The axes.
+        which: Of which axis.
+        low: Least value.
+        high: Greatest value.
+        own: Axes of the same picture, which do not count as others.
+    """
+    shared = ax.get_shared_x_axes() if which == "x" else ax.get_shared_y_axes()
+    if any(other is not ax and other not in own and other.has_data() for other in shared.get_siblings(ax)):
+        before = sorted(ax.get_xlim() if which == "x" else ax.get_ylim())
+        low, high = min(low, before[0]), max(high, before[1])
+    (ax.set_xlim if which == "x" else ax.set_ylim)(low, high)
+
+
+def plain_log(axis: Axis) -> None:
+    """Make an axis logarithmic, with ticks at numbers that are written as they are.
+
+    Args:
+        axis: The axis, with limits that are final.
+    """
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low) if low > 0 else math.inf
+    locator = LogLocator(subs=(1.0,)) if decades > 2 else LogLocator(subs=(1.0, 2.0, 5.0))
+    axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else locator)
+    axis.set_major_formatter(AS_IT_IS)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def bare(ax: Axes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -156,8 +157,8 @@ class Results:
     ) -> None:
         """Write `table`, and a figure of each value, into one self-contained HTML file.
 
-        The figures have the last of `by` that is a number from left to right, and a line for each combination of the
-        others, with standard errors.
+        The figures, if one of `by` is a number, have the last such from left to right, and a line for each combination
+        of the others, with standard errors.
 
         Args:
             path: Where to, such as ``"study.html"``.
@@ -181,15 +182,19 @@ class Results:
         """Draw the means of a value against a setting, a line for each combination of the others."""
         others, ax = [name for name in by if name != across], None
         lines = self.groups(*others) if others else {(): self}
-        for (key, group), colour in zip(lines.items(), plots.shades(len(lines)), strict=True):
+        styles = zip(plots.shades(len(lines)), itertools.cycle("os^DvPX<>*"), strict=False)
+        for (key, group), (colour, marker) in zip(lines.items(), styles, strict=False):
             samples = {key[0]: list(own.values(value).values()) for key, own in group.groups(across).items()}
-            label = ", ".join(f"{name}={item}" for name, item in zip(others, key, strict=True))
-            ax = plots.means(samples, label, ax, colour)
+            label = ", ".join(f"{name}={item}" for name, item in zip(others, key, strict=True)).replace("$", r"\$")
+            ax = plots.means(samples, label, ax, colour, marker)
         assert ax is not None
         ax.set_xlabel(across)
         ax.set_ylabel(value)
         if others:
-            ax.legend(frameon=False, fontsize="small")
+            ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+            figure = ax.get_figure(root=True)
+            assert figure is not None
+            figure.set_size_inches(8.5, max(3.6, 0.6 + 0.2 * len(lines)))
         return ax
 
 
