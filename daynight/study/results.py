@@ -172,7 +172,7 @@ class Results:
         """
         if not self.entries:
             raise SettingError("report: there are no runs. Name the folder of a study's store that has some.")
-        rows = self.table(by, values)
+        rows = sorted(self.table(by, values), key=lambda row: [_place(row[name]) for name in by])
         numeric = [name for name in by if all(_is_number(row[name]) for row in rows)]
         pictures = [(self._drawn(numeric[-1], by, name), f"{name} by {numeric[-1]}") for name in values if numeric]
         facts = [f"{len(self)} runs", f"{len(rows)} combinations of {', '.join(by)}"]
@@ -182,6 +182,7 @@ class Results:
         """Draw the means of a value against a setting, a line for each combination of the others."""
         others, ax = [name for name in by if name != across], None
         lines = self.groups(*others) if others else {(): self}
+        lines = dict(sorted(lines.items(), key=lambda line: [_place(item) for item in line[0]]))
         styles = zip(plots.shades(len(lines)), itertools.cycle("os^DvPX<>*"), strict=False)
         for (key, group), (colour, marker) in zip(lines.items(), styles, strict=False):
             samples = {key[0]: list(own.values(value).values()) for key, own in group.groups(across).items()}
@@ -209,6 +210,11 @@ def setting(entry: Entry, name: str) -> Any:
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def _place(value: Any) -> tuple[bool, Any]:
+    """Give what values are sorted by: numbers, and then texts."""
+    return (False, value) if _is_number(value) else (True, str(value))
 
 
 def _is_number(value: Any) -> bool:
