@@ -106,6 +106,51 @@ def write_reproduction(name, store, plan):
         write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
 
 
+def write_agreement(store, plan):
+    """Write the table of what the study says in numbers about MNIST, beside what was measured."""
+    from daynight.errors import DataError
+    from daynight.study import paper, plans, published
+
+    entries = entries_of(store)
+    source = plans.source(plan, plans.reading(entries))
+    frozen = defaultdict(list)
+    for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
+        result = json.loads(path.read_text())
+        if result["settings"]["biases"] == "freeze-after-first":
+            frozen[result["settings"]["free"]].append(result["mean_accuracy"])
+    rows = []
+
+    def add(what, said, found):
+        rows.append({"": what, "published": said, "here": found})
+
+    for p, said in published.ACCURACY["mnist"].items():
+        own = source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
+        add(f"accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4))
+        add("the same, biases frozen after the first task", f"{said:.3f}",
+            f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)")  # fmt: skip
+    _, found = paper.figure2(plan, source)
+    found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
+    for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
+        error = 100 * (1 - row["mean_accuracy"])
+        here = f"{error:.2f} ± {100 * row['mean_accuracy standard error']:.2f} % (N = {row['N']}, {row['runs']} runs)"
+        add(f"error of the {which} N at p = 0.995", f"{said} %", here)
+    try:
+        _, found = paper.table1(plan, source)
+    except DataError:
+        found = []
+    for method in ("Memory", "Multinet"):
+        said = published.COMPRESSION["mnist"][method].values()
+        own = [row["compression"] for row in found if row["method"] == method]
+        here = f"{min(own):.2f} to {max(own):.2f}" if own else "not done yet"
+        add(f"compression of {method}", f"{min(said):.2f} to {max(said):.2f}", here)
+    write_table(GENERATED / "agreement.csv", rows, ())
+
+
+def with_error(summary, digits):
+    """Show a mean with its standard error and number of runs."""
+    return f"{summary.mean:.{digits}f} ± {summary.standard_error:.{digits}f} ({summary.n} runs)"
+
+
 def write_tournament():
     """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
     from daynight.study import figures, plans, tournament
@@ -274,6 +319,8 @@ def write_all():
     write_networks()
     write_kills()
     write_checkpoints()
-    for part in reproduced():
+    parts = reproduced()
+    for part in parts:
         write_reproduction(*part)
+    write_agreement(*parts[0][1:])
     write_tournament()
