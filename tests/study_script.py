@@ -10,7 +10,7 @@ from daynight.testing import toy_stream
 def slow_sum(stream, *, seed, a, b, log):
     with Path(log).open("a") as lines:
         lines.write(f"{a} {b} {seed}\n")
-    print("begun", flush=True)
+    print("begun\n", end="", flush=True)  # in one piece: others write as well
     total = 0.0
     for index in range(200_000):
         total += (a * index + b * seed) % 7
@@ -18,7 +18,7 @@ def slow_sum(stream, *, seed, a, b, log):
 
 
 def endless(stream, *, seed):
-    print("begun", flush=True)
+    print("begun\n", end="", flush=True)  # in one piece: others write as well
     while True:
         pass
 

@@ -76,7 +76,7 @@ def test_truncated_raw_files_are_refused(tmp_path):
     raw = write_raw(tmp_path, arrays())
     whole = (raw / "train-images-idx3-ubyte").read_bytes()
     (raw / "train-images-idx3-ubyte").write_bytes(whole[:100])
-    message = rf"^the MNIST files in {tmp_path} are damaged or incomplete\. Delete them and fetch them again\.$"
+    message = rf"^the MNIST files in {tmp_path} are damaged or incomplete\. Delete them and fetch them again\.\n"
     with pytest.raises(DataError, match=message):
         images.load_images("mnist", folder=tmp_path)
     (raw / "train-images-idx3-ubyte").unlink()

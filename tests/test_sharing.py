@@ -139,7 +139,8 @@ def test_private_numbers_of_shared_networks_are_those_of_the_heads():
 
 
 def test_what_cannot_be_rehearsed_is_refused_before_training():
-    regression = Task(train=(torch.zeros(9, 6), torch.zeros(9)), test=(torch.zeros(9, 6), torch.zeros(9)))
+    data = (torch.zeros(9, 6), torch.full((9,), 0.5))
+    regression = Task(train=data, test=data)
     with pytest.raises(DataError, match="has no class labels"):
         make_clock("rehearse", [regression]).run()
     convolution = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Unflatten(1, (4, 1)), nn.Conv1d(4, 2, 1), nn.Flatten())

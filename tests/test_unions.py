@@ -105,7 +105,8 @@ def test_one_network_learns_a_union_and_is_asked_task_by_task():
 
 
 def regression():
-    return Task(train=(torch.zeros(3, 2), torch.zeros(3)), test=(torch.zeros(3, 2), torch.zeros(3)))
+    data = (torch.zeros(3, 2), torch.full((3,), 0.5))
+    return Task(train=data, test=data)
 
 
 def lazily_read():
