@@ -209,9 +209,11 @@ def test_workers_end_with_the_study_that_made_them(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(tmp_path), "endless", "2"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    assert process.stdout.readline() == b"begun\n"
-    process.kill()
-    process.wait()
+    try:
+        assert process.stdout.readline() == b"begun\n"
+    finally:
+        process.kill()
+        process.wait()
     process.stdout.read()  # to the end, which comes as the last worker lets go
     process.stdout.close()
 
