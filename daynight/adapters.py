@@ -1,11 +1,12 @@
 """Streams of tasks from other libraries' data. They are not imported: what is needed is asked of their objects.
 
-Classes are numbered from 0 within each task, in rising order, for each task has a head of its own.
+Each task has a head of its own, so that its classes are numbered from 0: in rising order, or in that in which `by_class`
+is given them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,8 @@ def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: b
     for known in labels:
         if known.dtype.kind == "f":
             raise DataError("by_class: labels must be whole numbers or texts, and these are floating point.")
+    if not all(isinstance(label, Hashable) for group in groups for label in group):
+        raise DataError(f"by_class: classes must be a list of each task's, such as [[0, 1], [2, 3]], not {classes!r}.")
     for group in groups:
         missing = [label for label in group for known in labels if label not in known]
         if not group or len(set(group)) < len(group):

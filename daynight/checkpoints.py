@@ -112,8 +112,8 @@ class Checkpoint:
         if others:
             raise SettingError(
                 f"{self.path} is of a run with another {', another '.join(others)}. Give what it was begun with, to go "
-                "on; or another folder, to begin anew."
-            )
+                "on; or another folder, to begin anew.", page="files",
+            )  # fmt: skip
 
     def check_tasks(self, found: Sequence[str], stream: Sequence[Task]) -> None:
         """Refuse a stream whose tasks are not those that a run has had so far.
@@ -146,13 +146,15 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
     if changed:
         raise SettingError(
             f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(changed)}, which "
-            "state_dict() does not tell. Keep what changes in its state or its parameter groups."
-        )
+            "state_dict() does not tell. Keep what changes in its state or its parameter groups.", page="files",
+        )  # fmt: skip
     for name, part in (("optimizer", optimizer), ("scheduler", scheduler)):
         try:
             pack(None if part is None else part.state_dict())
         except SettingError as error:
-            raise SettingError(f"Training: with this {name} no checkpoint can be made: {error}") from error
+            raise SettingError(
+                f"Training: with this {name} no checkpoint can be made: {error}", page="files"
+            ) from error
 
 
 def named(**settings: Any) -> dict[str, str]:
@@ -166,11 +168,12 @@ def named(**settings: Any) -> dict[str, str]:
         try:
             about = describe(value)
         except SettingError as error:
-            raise SettingError(f"no checkpoint can be made with this {name}: {error}") from error
+            raise SettingError(f"no checkpoint can be made with this {name}: {error}", page="files") from error
         if _ADDRESS.search(repr(about)):
             raise SettingError(
                 f"no checkpoint can be made with this {name}: it is or holds {value!r}, of which another process could "
-                "not tell whether it has the same. Give functions and objects that are told by code and values."
+                "not tell whether it has the same. Give functions and objects that are told by code and values.",
+                page="files",
             )
         found[name] = digest(about)
     return found

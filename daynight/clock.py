@@ -208,7 +208,7 @@ class Clock:
                     self.step()
                 self._catch_up()
         finally:
-            self._hooks = hooks
+            self._hooks, self._asked = hooks, interrupts.Asked()
             if bar:
                 bar.close()
         return self.history
@@ -283,7 +283,7 @@ class Clock:
 
     def _save(self, is_needed: bool = True) -> None:
         """Write a checkpoint, if it is due or needed, or a request to stop has come."""
-        checkpoint = self._checkpoint
+        checkpoint = None if self._asked.is_heard else self._checkpoint
         if checkpoint is not None and (is_needed or self._asked or checkpoint.is_due(self.agent.seconds_left)):
             try:
                 checkpoint.write(self._state)

@@ -74,14 +74,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # whoever reads the output has enough of it
+    except Exception as error:
+        return _failed(error)
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong with the output or in the user's own code, and give the exit status; the rest is raised."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    if isinstance(error, OSError) and ("print(" in line or "flush(" in line):
         _mute()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _mute()
+        if isinstance(error, BrokenPipeError):  # whoever reads the output has enough of it
+            return 128 + signal.SIGPIPE
         print(f"error: the output cannot be written: {error.strerror or error}.", file=sys.stderr)
         return 1
-    return 0
+    place = _place(error)
+    if not place:
+        raise error
+    print(
+        f"error: {type(error).__name__}: {error}{place}\nOnce it is mended, the same command goes on.", file=sys.stderr
+    )
+    return 1
 
 
 def _mute() -> None:
@@ -93,7 +106,8 @@ def _mute() -> None:
 
 def _place(error: BaseException) -> str:
     """Name the last line of the user's own code, in the folder where they are, in which an error arose."""
-    here, cause = Path.cwd(), error.__cause__
+    here = Path.cwd()
+    cause: BaseException | None = error if error.__cause__ is None else error.__cause__
     while cause is not None:
         for frame in reversed(traceback.extract_tb(cause.__traceback__)):
             path = Path(frame.filename)

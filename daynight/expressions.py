@@ -63,6 +63,9 @@ class _Names:
                 what = f"there is no module {module!r} to be imported from here" if is_missing else f"{module!r}"
                 raise SettingError(f"{what}: {error}.", page="command") from error
 
+    def knows(self, name: str) -> bool:
+        return not name.startswith("_") and any(hasattr(place, name) for place in self._places)
+
     def get(self, name: str) -> Any:
         for place in self._places:
             if not name.startswith("_") and hasattr(place, name):
@@ -101,6 +104,9 @@ def _named(tree: ast.expr, names: _Names) -> Any:
     """Give what a name stands for, such as ``metrics.mean_squared_error``."""
     if isinstance(tree, ast.Name):
         return names.get(tree.id)
+    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name) and not names.knows(tree.value.id):
+        own = f"{tree.value.id}:{tree.attr}"
+        raise SettingError(f"daynight has no {tree.value.id!r}. Name your own as {own}(...).", page="command")
     place = _named(tree.value, names) if isinstance(tree, ast.Attribute) else None
     if not isinstance(tree, ast.Attribute) or not isinstance(place, ModuleType):
         raise SettingError(f"{ast.unparse(tree)!r} names nothing of a module.", page="command")

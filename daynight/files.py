@@ -53,7 +53,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
         OutputError: If it cannot be made or written to.
         SettingError: If it is no path.
     """
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
     folder = Path(path)
     try:
@@ -80,6 +80,8 @@ def _refused(path: Path, error: OSError, temporary: Path | None = None) -> Outpu
     reason = error.strerror or str(error)
     if isinstance(error, FileExistsError):
         reason = "it is a file, and no folder"
+    elif isinstance(error, IsADirectoryError):
+        return OutputError(f"cannot write to {path}: it is a folder. Name a file.")
     if temporary is not None:
         reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
     advice = "Make room, or name another folder." if error.errno in _FULL else "Name a folder that you may write to."

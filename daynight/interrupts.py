@@ -55,9 +55,14 @@ def terminable() -> Iterator[None]:
 
 
 class Asked:
-    """Whether the program was asked to stop (SIGINT, SIGTERM) meanwhile."""
+    """Whether the program was asked to stop (SIGINT, SIGTERM) meanwhile.
+
+    Attributes:
+        is_heard: Whether it has given way, so that all that happens from then on is its end.
+    """
 
     def __init__(self) -> None:
+        self.is_heard = False
         self._came: tuple[int, FrameType | None] | None = None
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
@@ -68,7 +73,9 @@ class Asked:
         """Do what was asked for."""
         if self._came is not None:
             (number, frame), self._came = self._came, None
+            self.is_heard = True
             self._handlers[number](number, frame)
+            self.is_heard = False  # whoever hears it lets the program go on
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._came is not None:  # for the second time

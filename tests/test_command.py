@@ -116,6 +116,8 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
         (["--policy", "open('x').read()"], "names nothing of a module"),
         (["--policy", "UniformCycles(*[3])"], "an argument must be a plain value, a name or a call, not '*[3]'"),
         (["--policy", "UniformCycles(1 + x)"], "an argument must be a plain value, a name or a call, not '1 + x'"),
+        (["--policy", "mine.Policy(3)"], "daynight has no 'mine'. Name your own as mine:Policy(...)."),
+        (["--out", ""], "a folder must be named by text or a path, not ''"),
         (["--policy", "models.importlib.import_module('os')"], "has no 'importlib'"),
         (["--training", "Training(metric=metrics.best)"], "daynight.metrics has no 'best'"),
         (["--stream", "mine:broken()"], "--stream, 'mine:broken()': ValueError: no luck"),
@@ -221,6 +223,18 @@ def test_an_error_in_ones_own_code_says_where(capsys):
     assert main([*RUN, "--stream", "mine:broken()"]) == 1
     line = MINE.splitlines().index('    raise ValueError("no luck")') + 1
     assert f"no luck (mine.py, line {line})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", ["KeyError", "FileNotFoundError"])
+def test_an_error_of_ones_own_network_says_where(error, capsys):
+    text = MINE.replace("return self.head", f"self.n = getattr(self, 'n', 0) + 1\n        if self.n > 60:\n            "
+                        f"raise {error}('late')\n        return self.head")  # fmt: skip
+    Path("mine.py").write_text(text)
+    line = text.splitlines().index(f"            raise {error}('late')") + 1
+    assert main([*RUN, "--training", "Training(batch_size=2, engine='module')"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: {error}: ")
+    assert f"late' (mine.py, line {line})" in shown or f"late (mine.py, line {line})" in shown
 
 
 def test_large_objects_are_not_printed(capsys):

@@ -259,3 +259,44 @@ def test_a_second_request_to_stop_is_heard_at_once(tmp_path):
     again = clock(tmp_path)
     again.run()
     assert again.agent.day == 2
+
+
+class Stop(Exception):
+    """What a program of its own may raise when it is asked to stop."""
+
+
+@pytest.mark.parametrize("n", [11, 14, 17])
+def test_a_program_may_hear_the_request_in_its_own_way(tmp_path, n):
+    def raises(number, frame):
+        raise Stop
+
+    whole, heard = clock(), []
+
+    def stopped(event):
+        heard.append(event)
+        if len(heard) == n:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, raises)
+    try:
+        with pytest.raises(Stop):
+            clock(tmp_path, stopped).run()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    again = clock(tmp_path)
+    again.run()
+    whole.run()
+    assert outcome(again) == outcome(whole)
+
+
+def test_a_request_that_comes_with_an_error_does_not_stay(tmp_path):
+    def fails(event):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError
+
+    run = clock(tmp_path, fails)
+    with pytest.raises(RuntimeError):
+        run.run()
+    run._hooks.clear()
+    run.step()
+    assert run.agent.day == 1

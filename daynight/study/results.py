@@ -69,7 +69,7 @@ class Results:
                 )
             if name not in entry["result"]:
                 known = ", ".join(sorted(entry["result"]))
-                raise SettingError(f"values: a run has no result {name!r}, only {known}.")
+                raise SettingError(f"values: a run has no result {name!r}, only {known}.", page="studies")
             found[seed] = entry["result"][name]
         return dict(sorted(found.items()))
 
@@ -105,7 +105,7 @@ class Results:
         known = {name for entry in self.entries for name in entry["run"]["settings"]} | {"method", "data", "version"}
         for name in names:
             if self.entries and name.partition(".")[0] not in known:
-                raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.")
+                raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.", page="studies")
 
     def table(self, by: Sequence[str], values: Sequence[str], confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
         """Give a row for each combination of settings: number of runs, and mean, error and interval of each result."""
@@ -171,7 +171,9 @@ class Results:
             OutputError: If it cannot be written.
         """
         if not self.entries:
-            raise SettingError("report: there are no runs. Name the folder of a study's store that has some.")
+            raise SettingError(
+                "report: there are no runs. Name the folder of a study's store that has some.", page="studies"
+            )
         rows = sorted(self.table(by, values), key=lambda row: [_place(row[name]) for name in by])
         numeric = [name for name in by if all(_is_number(row[name]) for row in rows)]
         pictures = [(self._drawn(numeric[-1], by, name), f"{name} by {numeric[-1]}") for name in values if numeric]

@@ -82,5 +82,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
     shared = sorted(set(a) & set(b))
     if not shared:
         empty = "The first has none at all. " if not a else "The second has none at all. " if not b else ""
-        raise SettingError(f"paired: no seed has a run of both kinds. {empty}Do both with the same seeds.")
+        raise SettingError(
+            f"paired: no seed has a run of both kinds. {empty}Do both with the same seeds.", page="studies"
+        )
     return summarize([a[seed] - b[seed] for seed in shared], confidence)
