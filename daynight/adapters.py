@@ -1,7 +1,7 @@
 """Streams of tasks from other libraries' data. They are not imported: what is needed is asked of their objects.
 
-Each task has a head of its own, so that its classes are numbered from 0: in rising order, or in that in which `by_class`
-is given them.
+Each task has a head of its own, so that its classes are numbered from 0: in rising order, or in that in which
+`by_class` is given them.
 """
 
 from __future__ import annotations
