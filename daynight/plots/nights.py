@@ -173,10 +173,10 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
         rate.fill_between([share for share, _ in rates], [factor for _, factor in rates], color=COLOURS["night"], lw=0)
         rate.set_ylim(0, 1.05 * max(1.0, *(factor for _, factor in rates)))
         rate.set_ylabel("factor of the learning rate")
+        rate.spines["top"].set_visible(False)
         ax.set_zorder(rate.get_zorder() + 1)
         ax.patch.set_visible(False)
-    else:
-        bare(ax)
+    bare(ax)
     return ax
 
 
