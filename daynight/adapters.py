@@ -99,17 +99,18 @@ def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: b
     Raises:
         DataError: If labels are none, or a task has no classes, one twice, or no examples of one.
     """
-    if not all(isinstance(group, Sequence) and not isinstance(group, str) for group in classes):
+    if not (isinstance(classes, Sequence) and all(map(_are_labels, classes))):
         raise DataError(f"by_class: classes must be a list of each task's, such as [[0, 1], [2, 3]], not {classes!r}.")
     groups = [list(group) for group in classes]
     labels = [_read_labels(_labels_of(dataset), "by_class") for dataset in (train, test)]
-    for known in labels:
-        if known.dtype.kind == "f":
-            raise DataError("by_class: labels must be whole numbers or texts, and these are floating point.")
-    if not all(isinstance(label, Hashable) for group in groups for label in group):
-        raise DataError(f"by_class: classes must be a list of each task's, such as [[0, 1], [2, 3]], not {classes!r}.")
+    if any(known.dtype.kind == "f" for known in labels):
+        raise DataError(
+            "by_class: labels must be whole numbers or texts, and these are floating point. Convert them, of one-hot "
+            "labels by argmax."
+        )
+    there = set.intersection(*(set(known.tolist()) for known in labels))
     for group in groups:
-        missing = [label for label in group for known in labels if label not in known]
+        missing = [label for label in group if label not in there]
         if not group or len(set(group)) < len(group):
             raise DataError(f"by_class: a task has the classes {group}. Leave it out, or name each once.")
         if missing:
@@ -124,6 +125,11 @@ def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: b
     return _stream("classes of a dataset", parts, lambda dataset: dataset.targets, lazy, groups)
 
 
+def _are_labels(group: Any) -> bool:
+    is_list = isinstance(group, Sequence) and not isinstance(group, str)
+    return is_list and all(isinstance(label, Hashable) for label in group)
+
+
 class _Columns(Dataset[Any]):
     """A dataset of dicts as one of pairs."""
 
@@ -134,7 +140,7 @@ class _Columns(Dataset[Any]):
                 "its splits one by one, as in dataset['train'], and do not stream it."
             )
         if not len(dataset):
-            raise DataError("from_hugging_face: a dataset has no examples.")
+            raise DataError("from_hugging_face: a dataset has no examples. Leave its task out.")
         for column in (inputs, targets):
             try:
                 dataset[0][column]
@@ -181,9 +187,13 @@ def _paired(what: str, *streams: Any) -> list[tuple[Any, ...]]:
     try:
         found = [[stream[index] for index in range(len(stream))] for stream in streams]
     except (TypeError, KeyError, IndexError) as error:
-        raise DataError(f"{what} must be sequences: {error!r}") from error
-    if len({len(items) for items in found}) > 1:
-        raise DataError(f"{what}: there are {len(found[0])} to learn from and {len(found[1])} to test on.")
+        raise DataError(f"{what} must be sequences, with one item a task: {error!r}") from error
+    lengths = [len(items) for items in found]
+    if len(set(lengths)) > 1:
+        raise DataError(
+            f"{what}: there are {lengths[0]} to learn from and {' and '.join(map(str, lengths[1:]))} to test on. Give "
+            "as many of each."
+        )
     return list(zip(*found, strict=True))
 
 
@@ -225,7 +235,7 @@ def _labels_of(dataset: Any) -> Any:
 def _read_labels(values: Any, what: str) -> np.ndarray:
     """Read whole numbers or texts (n,), or floating point (n,) or (n, outputs)."""
     try:
-        labels = np.asarray(list(values))
+        labels = np.asarray(values if isinstance(values, Tensor | np.ndarray) else list(values))
     except (ValueError, TypeError) as error:
         raise DataError(f"{what}: the labels cannot be read: {error}.") from error
     if labels.dtype.kind == "b":
@@ -243,7 +253,9 @@ def _numbered(labels: np.ndarray, classes: Sequence[Any], task: int) -> Tensor:
     places = {label: place for place, label in enumerate(classes)}
     strange = next((label for label in labels.tolist() if label not in places), None)
     if strange is not None:
-        raise DataError(f"task {task}: test data have the class {strange}, which is not among those to learn.")
+        raise DataError(
+            f"task {task}: test data have the class {strange}, which is not among those to learn. Leave them out."
+        )
     return torch.tensor([places[label] for label in labels.tolist()])
 
 

@@ -48,8 +48,6 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
         self._every = every
-        if not str(folder):
-            raise SettingError("checkpoint must name a folder, not ''.")
         self.path = files.check_folder(folder) / "clock.dn"
         self._lock = locks.of_folder(self.path.parent)
         for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong with the output or in the user's own code, and give the exit status; the rest is raised."""
-    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # other errors of files are none of the output
     if isinstance(error, OSError) and ("print(" in line or "flush(" in line):
         _mute()
         if isinstance(error, BrokenPipeError):  # whoever reads the output has enough of it
@@ -91,9 +91,7 @@ def _failed(error: Exception) -> int:
     place = _place(error)
     if not place:
         raise error
-    print(
-        f"error: {type(error).__name__}: {error}{place}\nOnce it is mended, the same command goes on.", file=sys.stderr
-    )
+    print(f"error: {type(error).__name__}: {error}{place}\nMore: docs/command.rst of daynight.", file=sys.stderr)
     return 1
 
 

@@ -52,25 +52,27 @@ class _Names:
 
     def __init__(self, module: str | ModuleType) -> None:
         if isinstance(module, ModuleType):
-            self._places: list[Any] = [module]
+            self._places = self._said = [module]
             return
-        self._places = [daynight, models, rates]
+        self._said = [daynight]
         if module:
             try:
-                self._places.insert(0, importlib.import_module(module))
+                self._said = [importlib.import_module(module), daynight]
             except ImportError as error:
                 is_missing = getattr(error, "name", None) == module
                 what = f"there is no module {module!r} to be imported from here" if is_missing else f"{module!r}"
                 raise SettingError(f"{what}: {error}.", page="command") from error
+        self._places = [*self._said, models, rates]
 
     def knows(self, name: str) -> bool:
+        """Tell whether there is such a name."""
         return not name.startswith("_") and any(hasattr(place, name) for place in self._places)
 
     def get(self, name: str) -> Any:
-        for place in self._places:
-            if not name.startswith("_") and hasattr(place, name):
-                return getattr(place, name)
-        where = " or ".join(place.__name__ for place in self._places if place not in (models, rates)) or "it"
+        """Give what a name stands for."""
+        if self.knows(name):
+            return next(getattr(place, name) for place in self._places if hasattr(place, name))
+        where = " or ".join(place.__name__ for place in self._said)
         near = difflib.get_close_matches(name, [known for place in self._places for known in dir(place)], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingError(
@@ -104,10 +106,14 @@ def _named(tree: ast.expr, names: _Names) -> Any:
     """Give what a name stands for, such as ``metrics.mean_squared_error``."""
     if isinstance(tree, ast.Name):
         return names.get(tree.id)
-    if isinstance(tree, ast.Attribute) and isinstance(tree.value, ast.Name) and not names.knows(tree.value.id):
-        own = f"{tree.value.id}:{tree.attr}"
-        raise SettingError(f"daynight has no {tree.value.id!r}. Name your own as {own}(...).", page="command")
-    place = _named(tree.value, names) if isinstance(tree, ast.Attribute) else None
-    if not isinstance(tree, ast.Attribute) or not isinstance(place, ModuleType):
-        raise SettingError(f"{ast.unparse(tree)!r} names nothing of a module.", page="command")
-    return _Names(place).get(tree.attr)
+    if isinstance(tree, ast.Attribute):
+        if isinstance(tree.value, ast.Name) and not names.knows(tree.value.id):
+            own = f"{tree.value.id}:{tree.attr}"
+            raise SettingError(f"daynight has no {tree.value.id!r}. Name your own as {own}(...).", page="command")
+        place = _named(tree.value, names)
+        if isinstance(place, ModuleType):
+            return _Names(place).get(tree.attr)
+    raise SettingError(
+        f"{ast.unparse(tree)!r} names nothing of a module. Write it as in metrics.accuracy, or put it into a function "
+        "of your own: module:function().", page="command",
+    )  # fmt: skip

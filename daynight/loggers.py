@@ -33,7 +33,7 @@ class CSVLogger:
         if not isinstance(path, str | os.PathLike) or not Path(path).name:
             raise SettingError(f"CSVLogger: path must be that of a file, such as 'run.csv', not {path!r}.")
         self.path = Path(path)
-        self._history: History | None = None
+        self._history, self._is_begun = History(), False
         self._n, self._size = -1, -1  # records and bytes that the file should have
 
     def begin(self, history: History) -> None:
@@ -45,7 +45,7 @@ class CSVLogger:
         has_log = self.path.is_file()
         if has_log and self._start() not in ("", _HEADER):
             raise SettingError(f"CSVLogger: {self.path} is there, and is no log. Name another file.")
-        self._history, self._n = history, -1
+        self._history, self._is_begun, self._n = history, True, -1
         if len(history) or not has_log:  # what cannot be written is found out now
             self._rewrite()
 
@@ -53,13 +53,11 @@ class CSVLogger:
         """Add a record."""
         if not isinstance(event, Record):
             return
-        if self._history is None:
-            self.begin(History())
-        history = self._history
-        assert history is not None
-        if not len(history) or history._records[-1] is not event:  # there is no clock
-            history._append(event)
-        is_next = len(history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
+        if not self._is_begun:
+            self.begin(self._history)
+        if not self._history or self._history._records[-1] is not event:  # there is no clock
+            self._history._append(event)
+        is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
         if not is_next:
             self._rewrite()
             return
@@ -71,12 +69,10 @@ class CSVLogger:
         self._note()
 
     def _rewrite(self) -> None:
-        assert self._history is not None
         self._history.to_csv(self.path)
         self._note()
 
     def _note(self) -> None:
-        assert self._history is not None
         self._n, self._size = len(self._history), self.path.stat().st_size
 
     def _start(self) -> str:

@@ -183,6 +183,9 @@ def test_what_is_something_else_is_refused():
         (LABELS, [[0, 0, 1]], r"a task has the classes \[0, 0, 1\]. Leave it out, or name each once"),
         (LABELS, [0, 1], r"classes must be a list of each task's, such as \[\[0, 1\], \[2, 3\]\], not \[0, 1\]"),
         (LABELS, ["01"], "classes must be a list"),
+        (LABELS, [[[0], [1]]], "classes must be a list"),
+        (LABELS, 5, "classes must be a list"),
+        (LABELS, [[0, 9]], "there are no examples of class 9. Leave it out"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, classes, message):

@@ -169,3 +169,14 @@ def test_hypnogram_of_one_day_in_ones_own_axes():
     for wrong in (axes[0], axes):
         with pytest.raises(SettingError, match="axes must be two"):
             plots.hypnogram(history, wrong)
+
+
+def test_hypnogram_of_a_day_that_is_not_over_begins_where_the_day_does():
+    clock = Clock(
+        Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3)),
+        toy_stream(3), policy=UniformCycles(2), wake=Epochs(2), night=Epochs(2),
+    )  # fmt: skip
+    clock.run(until=1)
+    clock.to_dusk()
+    upper, _ = plots.hypnogram(clock.history, day=1)
+    assert upper.get_xlim()[0] == clock.history.select(kind="day")[0].step

@@ -30,7 +30,10 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     checks.kind("capacity: history", history, History, "clock.history")
     days = history.select(kind="day")
     if not days:
-        raise DataError("the history holds no finished day yet, so there is nothing to draw.", page="pictures")
+        raise DataError(
+            "the history holds no finished day yet, so there is nothing to draw. Call clock.run() first.",
+            page="pictures",
+        )
     total = days[0].capacity
     if total is None:
         raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
@@ -50,10 +53,9 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
             ax.bar(
                 names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6
             )
+            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
         else:
             ax.fill_between([name - 0.4, names[-1] + 0.4], bottom, top, color=colours[index], lw=0)
-        if few:
-            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
         if len(days) <= 6 or index == len(days) - 1:
             ax.annotate(
                 f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
@@ -100,9 +102,8 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
         for (day, task), score in np.ndenumerate(scores):
             if np.isfinite(score):
                 is_light = score > low + 0.6 * span
-                text = f"{score:.{3 if n <= 8 else 2}f}".removeprefix("0") if abs(score) < 10 else f"{score:.3g}"
                 ax.annotate(
-                    text, (task, day), ha="center", va="center", fontsize="small",
+                    _short(score, 3 if n <= 8 else 2), (task, day), ha="center", va="center", fontsize="small",
                     color="black" if is_light else "white",
                 )  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
@@ -113,6 +114,10 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     assert ax.figure is not None
     ax.figure.colorbar(picture, ax=ax, label="score on test data", shrink=0.8)
     return ax
+
+
+def _short(score: float, digits: int) -> str:
+    return f"{score:.{digits}f}".removeprefix("0") if abs(score) < 10 else f"{score:.3g}"
 
 
 def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:

@@ -39,8 +39,10 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
         SettingError: If `axes` are not two.
     """
     checks.kind("hypnogram: history", history, History, "clock.history")
+    spans = _spans(history)
     if day is not None:
         history = History(history.select(day=checks.whole("day", day, least=0)))
+        spans = {day: spans[day]} if day in spans else {}
     epochs = history.select(kind="epoch")
     if not epochs:
         which = "" if day is None else f" of day {day}"
@@ -49,9 +51,8 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
             page="pictures",
         )
     upper, lower = _two(axes)
-    begin = _beginning(history)
+    begin = min(spans.values())[0]
     _draw_phases(history, begin, upper)
-    spans = _spans(history, begin)
     for index, span in spans.items():
         _shade_night(history, index, span, (upper, lower))
         _draw_course(history, index, lower)
@@ -61,15 +62,16 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
                 fontsize="small",
             )  # fmt: skip
     own = (upper, lower, *_draw_density(history, spans, lower))
+    lower.margins(y=0.12)
     if any(record.validation_score is not None for record in epochs):
         lower.set_ylabel("validation score")
     else:
         lower.set_ylabel("training loss")
         lower.set_yscale("log")
+        lower.autoscale_view()
         plain_log(lower.yaxis)
     lower.set_xlabel("optimizer steps")
     lower.xaxis.set_major_formatter(WHOLE)
-    lower.margins(y=0.12)
     upper.tick_params(labelbottom=False)
     end = max(begin + 1, *(record.step for record in epochs))
     for ax in (upper, lower):
@@ -209,7 +211,7 @@ def _draw_phases(history: History, begin: int, ax: Axes) -> None:
 
 def _beginning(history: History) -> int:
     """Give the step at which the history's first day begins; the earliest known where a day still lasts."""
-    first = min(record.day for record in history)
+    first = min((record.day for record in history), default=0)
     for record in history.select(kind="day", day=first):
         return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
     return 0 if first == 0 else min(record.step for record in history)
@@ -228,9 +230,10 @@ def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
     return found
 
 
-def _spans(history: History, begin: int) -> dict[int, tuple[int, int]]:
+def _spans(history: History) -> dict[int, tuple[int, int]]:
     """Give the steps at which each day begins and ends."""
     spans: dict[int, tuple[int, int]] = {}
+    begin = _beginning(history)
     for day in sorted({record.day for record in history}):
         last = max(record.step for record in history.select(day=day))
         spans[day] = begin, last

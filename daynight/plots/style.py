@@ -54,7 +54,7 @@ def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequ
 
 
 def plain_log(axis: Axis) -> None:
-    """Make an axis logarithmic, with ticks at numbers that are written as they are.
+    """Put the ticks of a logarithmic axis at few numbers, which are written as they are.
 
     Args:
         axis: The axis, with limits that are final.

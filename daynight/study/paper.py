@@ -180,8 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _plan(settings: argparse.Namespace) -> Plan:
     _check_options(settings)
-    is_few = settings.quick and settings.dataset == "mnist"
-    plan = plans.full(settings.dataset, settings.data or ("auto" if is_few else None), settings.images)
+    data = settings.data or ("auto" if settings.quick else None)
+    plan = plans.full(settings.dataset, data, settings.images)
     plan = plans.quick(plan, settings.images) if settings.quick else plan
     changes: dict[str, Any] = {}
     if settings.seeds is not None:
