@@ -237,12 +237,21 @@ def _state(value: Any) -> dict[str, Any]:
         return {name: item for name, item in found.items() if name not in usual or item != usual[name]}
     slots = [name for kind in type(value).__mro__ for name in _slots_of(kind) if hasattr(value, name)]
     if hasattr(value, "__dict__") or slots:
-        found = {name: getattr(value, name) for name in slots} | dict(getattr(value, "__dict__", {}))
+        found = {name: getattr(value, name) for name in slots} | attributes_of(value)
         return {name: describe(item) for name, item in sorted(found.items())}
     raise SettingError(
         f"daynight cannot tell what {value!r} is, for it has no attributes to look at. Give numbers, text, functions, "
         "or objects of classes with attributes."
     )
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Give what an object has in its ``__dict__``, but for what `functools.cached_property` has put there."""
+    return {
+        name: item
+        for name, item in getattr(value, "__dict__", {}).items()
+        if not isinstance(getattr(type(value), name, None), functools.cached_property)
+    }
 
 
 def _slots_of(kind: type) -> list[str]:
@@ -262,12 +271,12 @@ def _own(value: Any, items: Any) -> Any:
     """Describe a container of a class of the user's own by that and its attributes, too."""
     if is_known(type(value)):
         return items
-    return {"class": describe(type(value)), "items": items, **describe(getattr(value, "__dict__", {}))}
+    return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
 
 
 def _attributes_of(part: nn.Module) -> dict[str, Any]:
     """Describe what a module holds beside its tensors and parts."""
-    return {key: describe(item) for key, item in sorted(vars(part).items()) if not _is_inner(key)}
+    return {key: describe(item) for key, item in sorted(attributes_of(part).items()) if not _is_inner(key)}
 
 
 def _is_inner(name: str) -> bool:

@@ -251,7 +251,7 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
     if night.cycle == 0:
         raise PolicyError(
             f"{policy!r} on day {night.day} yields no cycle. A night without retraining is one cycle of "
-            "length 0: Cycle(keep='dawn', length=0)."
+            "nothing but its prune: Cycle(keep='dawn', length=night.price)."
         )
     if night.density > night.dawn_density:
         raise PolicyError(

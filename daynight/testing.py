@@ -18,6 +18,7 @@ from daynight.clock import Clock
 from daynight.deadlines import Seconds, Timer, Until
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
 from daynight.history import History, Record
+from daynight.identity import attributes_of
 from daynight.models import MLP
 from daynight.policies import SleepPolicy, advance, check_end, follow, require_policy
 from daynight.rates import factor_of
@@ -28,8 +29,8 @@ from daynight.training import Training
 
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
 _DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, torch.Tensor, nn.Module, torch.utils.data.Dataset)
-#: Optimizer steps of the nights that are tried; some are less than the cycles of most policies.
-_N_STEPS = (10_000, 100, 7, 3, 1, 0)
+#: Budgets of nights that are tried. Some have fewer steps than most policies have cycles; in one, a prune is not free.
+_BUDGETS: tuple[Steps | Seconds, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
 _DAWNS = (0.01, 0.5, 1e-4, 1.0)
 #: Losses and scores that are told to a policy that reacts: one that soon recovers, one that never does, and one that
 #: comes and goes.
@@ -161,7 +162,7 @@ def check_policy(policy: SleepPolicy) -> None:
               budget is less than a step a cycle, or zero;
             - give equal nights equal cycles;
             - keep nothing from one night to the next;
-            - get along with nights in seconds, which do not go as planned.
+            - get along with nights in seconds, which do not go as planned, and with prunes that have a price.
     """
     require_policy(policy)
     _check_settings(policy)
@@ -220,8 +221,13 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
     """Refuse a policy that has changed since it was pickled."""
     if _bytes_of(policy) == before:
         return
-    old = {name: pickle.dumps(value) for name, value in vars(pickle.loads(before)).items()}
-    names = [name for name, value in vars(policy).items() if pickle.dumps(value) != old.get(name)]
+    old, new = (
+        {name: pickle.dumps(value) for name, value in attributes_of(each).items()}
+        for each in (pickle.loads(before), policy)
+    )
+    if new == old and vars(policy).keys() - new:
+        return  # nothing but what it has worked out from its settings
+    names = [name for name, value in new.items() if value != old.get(name)]
     raise PolicyError(
         f"check_policy: {policy!r} keeps state between nights: {', '.join(names) or 'an attribute'} has changed. Keep "
         "what belongs to a night in variables of cycles()."
@@ -229,10 +235,11 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
 
 
 def _nights() -> Iterator[tuple[Night, str]]:
-    for day, n_steps in enumerate((*_N_STEPS, None)):
-        budget = Seconds(60) if n_steps is None else Steps(n_steps)
+    for day, budget in enumerate(_BUDGETS):
+        n_steps = budget.n if isinstance(budget, Steps) else None
+        price = budget.price / budget.n if budget.price else 0.0
         for dawn in _DAWNS:
-            night = Night(day=day, budget=budget, n_steps=n_steps, steps_per_epoch=10, dawn_density=dawn)
+            night = Night(day=day, budget=budget, n_steps=n_steps, steps_per_epoch=10, dawn_density=dawn, price=price)
             for course in _COURSES:
                 yield night, course
 

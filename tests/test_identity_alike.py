@@ -1,6 +1,7 @@
-"""Settings that look alike, and are not the same."""
+"""Settings that look alike and are not the same, and some that look unlike and are."""
 
 import copy
+import functools
 
 import attrs
 import pytest
@@ -39,3 +40,20 @@ def test_what_python_notes_on_a_class_does_not_count():
         use(Mine())
     assert Mine.__slotnames__ == []  # as when it is pickled
     assert describe(Mine()) == before
+
+
+class Cached:
+    """Works something out from its settings when it is asked."""
+
+    def __init__(self, n):
+        self.n = n
+
+    @functools.cached_property
+    def square(self):
+        return self.n**2
+
+
+def test_what_is_worked_out_from_settings_does_not_count():
+    fresh, asked = Cached(3), Cached(3)
+    assert asked.square == 9
+    assert describe(asked) == describe(fresh) != describe(Cached(4))

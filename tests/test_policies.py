@@ -112,8 +112,8 @@ def test_uniform_cycles_refuse_what_is_no_count(n):
 @pytest.mark.parametrize(
     ("cycles", "message"),
     [
-        ([], "Yields() on day 3 yields no cycle. A night without retraining is one cycle of length 0: "
-             "Cycle(keep='dawn', length=0)."),
+        ([], "Yields() on day 3 yields no cycle. A night without retraining is one cycle of nothing but its prune: "
+             "Cycle(keep='dawn', length=night.price)."),
         ([(0.5, 0.7), (0.01, 0.4)], "Yields() on day 3, cycle 1: overspends: its cycles would take 1.1 of the night's "
                                     "budget. Lengths are shares of the whole night and sum to at most 1. What is "
                                     "left is in the snapshot that each yield gives."),
