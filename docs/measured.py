@@ -168,6 +168,7 @@ def write_tournament():
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
     write_section_of_choice(contest)
+    write_gains(contest)
 
 
 def write_section_of_choice(contest):
@@ -182,6 +183,37 @@ def write_section_of_choice(contest):
         return
     found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
     path.write_text(f"It chose ``{contest.finalists[best]!r}`` ({best}), and for uniform cycles the N {found}.\n")
+
+
+def write_gains(contest):
+    """Write what the policy that was chosen gains on test data, stream by stream, as far as its runs are done."""
+    from daynight.errors import DataError
+    from daynight.study import tournament
+
+    table = []
+    for stream in tournament.STREAMS:
+        for p in tournament.PRUNINGS:
+            try:
+                rows = {row["policy"]: row for row in contest.judged(stream, p, contest.ranked[:1])}
+            except DataError:
+                continue
+            own, uniform = rows[contest.ranked[0]], contest.best_uniform[p]
+            errors = {label: f"{rows[name]['error %']:.2f}" for label, name in (
+                ("N = 1", tournament.ONCE), ("best N", uniform), ("chosen policy", contest.ranked[0]))}  # fmt: skip
+            gains = {f"less than {label}": with_interval(own, f"less than {name}") for label, name in (
+                ("N = 1", tournament.ONCE), ("best N", "best uniform"))}  # fmt: skip
+            table.append({"stream": stream, "p": p, "seeds": own["seeds"], **errors, **gains})
+    path = GENERATED / "tournament_gains.rst"
+    if not table:
+        path.write_text("Its runs on test data are not done yet.\n")
+        return
+    write_table(GENERATED / "tournament_gains.csv", table, tournament.PRUNINGS)
+    path.write_text(".. csv-table::\n   :file: tournament_gains.csv\n   :header-rows: 1\n")
+
+
+def with_interval(row, name):
+    """Show a difference with its confidence interval."""
+    return f"{row[name]:.2f} ({row[name + ' low']:.2f} to {row[name + ' high']:.2f})"
 
 
 def write_deadlines():

@@ -117,22 +117,29 @@ class Tournament:
         Args:
             stream: Its name.
         """
-        plan, known = self.plans[stream], self.uniform | self.finalists
-        rows: Rows = []
-        for p in plan.prunings:
-            uniform = self.best_uniform[p]
-            names = list(known) if stream == "mnist" else [ONCE, uniform, *self.ranked[:N_ABROAD]]
-            entered = {name: known[name] for name in dict.fromkeys(names)}
-            results = self.fetch(stream)(
-                methods.packnet, self.reporting, **plan.choices([p], policy=list(entered.values()))
-            )
-            found = {name: results.select(policy=one).values("mean_accuracy") for name, one in entered.items()}
-            baselines = {ONCE: ONCE, "best uniform": uniform}
-            if stream == "mnist":
-                baselines["best uniform in hindsight"] = max(self.uniform, key=lambda name: sum(found[name].values()))
-            picked = {uniform: "N", self.ranked[0]: "policy"}
-            rows += [{**row, "chosen": picked.get(row["policy"], "")} for row in _compared(p, found, baselines)]
-        return rows
+        names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:N_ABROAD]
+        return [row for p in self.plans[stream].prunings for row in self.judged(stream, p, names)]
+
+    def judged(self, stream: str, p: float, names: Sequence[str]) -> Rows:
+        """Whole lives on test data at one p: of some policies, and of those that they are compared with.
+
+        Args:
+            stream: Its name.
+            p: Fraction of weights free at the end.
+            names: The policies'; with all uniform cycles among them, what is gained over the best of these, too.
+        """
+        uniform = self.best_uniform[p]
+        wanted = {ONCE, uniform, *names}
+        entered = {name: policy for name, policy in (self.uniform | self.finalists).items() if name in wanted}
+        results = self.fetch(stream)(
+            methods.packnet, self.reporting, **self.plans[stream].choices([p], policy=list(entered.values()))
+        )
+        found = {name: results.select(policy=one).values("mean_accuracy") for name, one in entered.items()}
+        baselines = {ONCE: ONCE, "best uniform": uniform}
+        if self.uniform.keys() <= set(names):
+            baselines["best uniform in hindsight"] = max(self.uniform, key=lambda name: sum(found[name].values()))
+        picked = {uniform: "N", self.ranked[0]: "policy"}
+        return [{**row, "chosen": picked.get(row["policy"], "")} for row in _compared(p, found, baselines)]
 
     @property
     def finalists(self) -> Named:
