@@ -3,18 +3,12 @@
 import collections
 import csv
 import json
-import math
 import statistics
 import sys
 from collections import defaultdict
-from pathlib import Path
 from statistics import mean
 
-HERE = Path(__file__).parent
-GENERATED = HERE / "_build" / "generated"
-#: Columns whose intervals are shown, by a word of their names.
-INTERVALS = {"gain", "fall", "rise", "less", "compression"}
-
+from pages import GENERATED, HERE, entries_of, result_of, write_page, write_section, write_table
 
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
@@ -203,12 +197,10 @@ def write_gains(contest):
             gains = {f"less than {label}": with_interval(own, f"less than {name}") for label, name in (
                 ("N = 1", tournament.ONCE), ("best N", "best uniform"))}  # fmt: skip
             table.append({"stream": stream, "p": p, "seeds": own["seeds"], **errors, **gains})
-    path = GENERATED / "tournament_gains.rst"
-    if not table:
-        path.write_text("Its runs on test data are not done yet.\n")
-        return
-    write_table(GENERATED / "tournament_gains.csv", table, tournament.PRUNINGS)
-    path.write_text(".. csv-table::\n   :file: tournament_gains.csv\n   :header-rows: 1\n")
+    if table:
+        write_page("tournament_gains", table, tournament.PRUNINGS)
+    else:
+        (GENERATED / "tournament_gains.rst").write_text("Its runs on test data are not done yet.\n")
 
 
 def with_interval(row, name):
@@ -220,101 +212,38 @@ def write_deadlines():
     """Write the table of nights in seconds."""
     import deadlines
 
-    path = HERE / "results" / "deadlines.json"
-    if not path.is_file():
-        (GENERATED / "deadlines.rst").write_text("Not measured yet.\n")
-        return
-    rows = deadlines.rows(json.loads(path.read_text())["nights"])
-    write_table(GENERATED / "deadlines.csv", rows, (), ".1f")
-    (GENERATED / "deadlines.rst").write_text(".. csv-table::\n   :file: deadlines.csv\n   :header-rows: 1\n")
+    if result := result_of("deadlines"):
+        write_page("deadlines", deadlines.rows(result["nights"]), (), ".1f")
 
 
 def write_kills():
     """Write how many of the runs that were killed have ended as they should."""
-    path = HERE / "results" / "kills.json"
-    if not path.is_file():
-        (GENERATED / "kills.rst").write_text("Not measured yet.\n")
-        return
-    trials = json.loads(path.read_text())["trials"]
-    phases = collections.Counter(trial["goes_on_at"]["phase"] for trial in trials)
-    n_equal = sum(trial["is_equal"] for trial in trials)
-    places = ", ".join(f"{n} in a {phase}" if phase in ("wake", "night") else f"{n} {phase}" for phase, n in
-                       phases.most_common()).replace("in a dusk", "at dusk")  # fmt: skip
-    text = f"{n_equal} of {len(trials)} ended bit for bit as the run that was not killed. They went on {places}.\n"
-    (GENERATED / "kills.rst").write_text(text)
+    if result := result_of("kills"):
+        trials = result["trials"]
+        phases = collections.Counter(trial["goes_on_at"]["phase"] for trial in trials)
+        n_equal = sum(trial["is_equal"] for trial in trials)
+        places = ", ".join(f"{n} in a {phase}" if phase in ("wake", "night") else f"{n} {phase}" for phase, n in
+                           phases.most_common()).replace("in a dusk", "at dusk")  # fmt: skip
+        text = f"{n_equal} of {len(trials)} ended bit for bit as the run that was not killed. They went on {places}.\n"
+        (GENERATED / "kills.rst").write_text(text)
 
 
 def write_checkpoints():
     """Write the table of what checkpoints cost."""
     import checkpoints
 
-    path = HERE / "results" / "checkpoints.json"
-    if not path.is_file():
-        (GENERATED / "checkpoints.rst").write_text("Not measured yet.\n")
-        return
-    write_table(GENERATED / "checkpoints.csv", checkpoints.rows(json.loads(path.read_text())["pairs"]), (), ".3g")
-    (GENERATED / "checkpoints.rst").write_text(".. csv-table::\n   :file: checkpoints.csv\n   :header-rows: 1\n")
+    if result := result_of("checkpoints"):
+        write_page("checkpoints", checkpoints.rows(result["pairs"]), (), ".3g")
 
 
 def write_networks():
     """Write the table of networks that have learnt three tasks."""
-    path = HERE / "results" / "networks.json"
-    if not path.is_file():
-        (GENERATED / "networks.rst").write_text("Not measured yet.\n")
-        return
-    result = json.loads(path.read_text())
-    rows = [{**row, "weights": f"{row['weights']:,}", "scores": ", ".join(f"{score:.3g}" for score in row["scores"])}
-            for row in result["networks"]]  # fmt: skip
-    write_table(GENERATED / "networks.csv", rows, (), ".4g")
-    (GENERATED / "networks.rst").write_text(".. csv-table::\n   :file: networks.csv\n   :header-rows: 1\n")
-
-
-def entries_of(store):
-    """Give what is in a store; nothing if it is not there."""
-    from daynight.study import Store
-
-    folder = HERE / "results" / "study" / store
-    return list(Store(folder)) if folder.is_dir() else []
-
-
-def write_section(name, make, exact):
-    """Draw a figure and write a table, or say that their runs are not done."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from daynight.errors import DataError
-
-    path, table = GENERATED / f"{name}.rst", GENERATED / f"{name}_table.rst"
-    try:
-        figure, rows = make()
-    except DataError:
-        for missing in (path, table):
-            missing.write_text("The runs of this section are not done yet.\n")
-        return
-    finally:
-        plt.close("all")
-    figure.savefig(GENERATED / f"{name}.png", dpi=160)
-    write_table(GENERATED / f"{name}.csv", rows, exact)
-    table.write_text(f".. csv-table::\n   :file: {name}.csv\n   :header-rows: 1\n")
-    path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
-
-
-def write_table(path, rows, exact, style=".4f"):
-    """Write rows as CSV; intervals are in the figures, but for those of what is gained."""
-    columns = [name for name in rows[0] if not name.endswith((" low", " high")) or INTERVALS.intersection(name.split())]
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
-        writer.writerows([shown(row[column], exact, style) for column in columns] for row in rows)
-
-
-def shown(cell, exact, style):
-    """Give what stands in a cell: a pruning as it is, another number with few digits, and nothing for NaN."""
-    if not isinstance(cell, float) or cell in exact:
-        return cell
-    return "" if math.isnan(cell) else format(cell, style)
+    if result := result_of("networks"):
+        rows = [
+            {**row, "weights": f"{row['weights']:,}", "scores": ", ".join(f"{score:.3g}" for score in row["scores"])}
+            for row in result["networks"]
+        ]
+        write_page("networks", rows, (), ".4g")
 
 
 def write_ideas():

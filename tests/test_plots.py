@@ -4,7 +4,21 @@ import attrs
 import matplotlib.pyplot as plt
 import pytest
 
-from daynight import Agent, Capacity, Clock, Cycle, Epochs, History, Night, Rated, Record, UniformCycles, plots, rates
+from daynight import (
+    Agent,
+    Capacity,
+    Clock,
+    Cycle,
+    Epochs,
+    History,
+    Night,
+    OneShot,
+    Rated,
+    Record,
+    UniformCycles,
+    plots,
+    rates,
+)
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.testing import toy_network, toy_stream
 
@@ -149,6 +163,21 @@ def test_a_plan_shows_density_and_rate():
     _, own = plt.subplots()
     assert plots.plan(UniformCycles(2).plan(night), own) is own
     assert own.figure.axes == [own]  # the rate does not change
+
+
+def test_plans_in_the_same_axes_are_told_apart():
+    night = Night(day=0, budget=Epochs(8), n_steps=80, steps_per_epoch=10, dawn_density=0.04)
+    _, (ax, neighbour) = plt.subplots(1, 2, sharex=True)
+    plots.plan(Rated(UniformCycles(2), rates.Linear(3.0, 0.0)).plan(night), neighbour)
+    for policy in (UniformCycles(2), Rated(UniformCycles(2), rates.Linear(2.0, 0.0)), Rated(OneShot(), rates.Linear())):
+        plots.plan(policy.plan(night), ax)
+    assert len({line.get_color() for line in ax.lines}) == 3
+    places = [other.get_position().bounds for other in ax.figure.axes]
+    assert len(places) == 4
+    (rate,) = (other for other in ax.figure.axes if other is not ax and other.get_position().bounds == places[0])
+    assert rate.get_ylim() == (0, pytest.approx(2.1))
+    assert len(rate.lines) == 2
+    assert ax.get_ylim() == (pytest.approx(0.025), 1.6)
 
 
 @pytest.mark.parametrize("cycles", NO_PLANS)

@@ -138,7 +138,8 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, where it changes.
 
     A rate that depends on how much a prune cuts is drawn for the most that it can: the square root of the share of the
-    weights held that it takes.
+    weights held that it takes. Plans in the same axes differ in colour, and the rates of all but the first are lines:
+    ``ax.legend(["first", "second"])`` names them.
 
     Args:
         cycles: One or more, each with its density as a number, as `SleepPolicy.plan` gives them.
@@ -163,23 +164,39 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
         for share in np.linspace(0, 1, 9):
             rates.append((begin + share * cycle.length, 1.0 if cycle.rate is None else cycle.rate(float(share), cut)))
         begin += cycle.length
-    ax.plot([*shares, begin], [*densities, densities[-1]], color=COLOURS["rem"], lw=1.4)
+    n_before, low = len(ax.lines), densities[-1] / 1.6
+    colour = COLOURS[("rem", "wake", "nrem", "earlier")[n_before % 4]]
+    ax.plot([*shares, begin], [*densities, densities[-1]], color=colour, lw=1.4)
     ax.set_yscale("log")
-    limit(ax, "y", densities[-1] / 1.6, 1.6)
+    limit(ax, "y", min(low, ax.get_ylim()[0]) if n_before else low, 1.6)
     plain_log(ax.yaxis)
     limit(ax, "x", -0.01, 1)
     ax.set_xlabel("share of the night")
     ax.set_ylabel("density")
     if any(cycle.rate is not None for cycle in cycles):
-        rate = ax.twinx()
-        rate.fill_between([share for share, _ in rates], [factor for _, factor in rates], color=COLOURS["night"], lw=0)
-        rate.set_ylim(0, 1.05 * max(1.0, *(factor for _, factor in rates)))
-        rate.set_ylabel("factor of the learning rate")
-        rate.spines["top"].set_visible(False)
-        ax.set_zorder(rate.get_zorder() + 1)
-        ax.patch.set_visible(False)
+        _draw_rates(rates, ax, colour if n_before else None)
     bare(ax)
     return ax
+
+
+def _draw_rates(rates: Sequence[tuple[float, float]], ax: Axes, colour: str | None) -> None:
+    """Draw (share of the night, factor of the learning rate) behind a plan: as a line in a colour, or in grey."""
+    name, bounds = "factor of the learning rate", ax.get_position().bounds
+    siblings = ax.get_shared_x_axes().get_siblings(ax)
+    own = (other for other in siblings if other.get_label() == name and other.get_position().bounds == bounds)
+    behind = next(own, None) or ax.twinx()
+    shares, factors = zip(*rates, strict=True)
+    top = 1.05 * max(1.0, *factors)
+    behind.set_ylim(0, max(top, behind.get_ylim()[1]) if behind.has_data() else top)
+    if colour is None:
+        behind.fill_between(shares, factors, color=COLOURS["night"], lw=0)
+    else:
+        behind.plot(shares, factors, color=colour, lw=0.8, ls=":")
+    behind.set_label(name)
+    behind.set_ylabel(name)
+    behind.spines["top"].set_visible(False)
+    ax.set_zorder(behind.get_zorder() + 1)
+    ax.patch.set_visible(False)
 
 
 def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:

@@ -1,0 +1,74 @@
+"""Pages and tables of the site, from rows of numbers."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+HERE = Path(__file__).parent
+GENERATED = HERE / "_build" / "generated"
+#: Columns whose intervals are shown, by a word of their names.
+INTERVALS = {"gain", "fall", "rise", "less", "compression"}
+
+
+def result_of(name):
+    """Give what a benchmark has written; if it has not, nothing, and the page says so."""
+    path = HERE / "results" / f"{name}.json"
+    if path.is_file():
+        return json.loads(path.read_text())
+    (GENERATED / f"{name}.rst").write_text("Not measured yet.\n")
+    return None
+
+
+def write_page(name, rows, exact, style=".4f"):
+    """Write a table, and the page to include that shows it."""
+    write_table(GENERATED / f"{name}.csv", rows, exact, style)
+    (GENERATED / f"{name}.rst").write_text(f".. csv-table::\n   :file: {name}.csv\n   :header-rows: 1\n")
+
+
+def entries_of(store):
+    """Give what is in a store; nothing if it is not there."""
+    from daynight.study import Store
+
+    folder = HERE / "results" / "study" / store
+    return list(Store(folder)) if folder.is_dir() else []
+
+
+def write_section(name, make, exact):
+    """Draw a figure and write a table, or say that their runs are not done."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from daynight.errors import DataError
+
+    path, table = GENERATED / f"{name}.rst", GENERATED / f"{name}_table.rst"
+    try:
+        figure, rows = make()
+    except DataError:
+        for missing in (path, table):
+            missing.write_text("The runs of this section are not done yet.\n")
+        return
+    finally:
+        plt.close("all")
+    figure.savefig(GENERATED / f"{name}.png", dpi=160)
+    write_page(name, rows, exact)
+    table.write_text(path.read_text())
+    path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
+
+
+def write_table(path, rows, exact, style=".4f"):
+    """Write rows as CSV; intervals are in the figures, but for those of what is gained."""
+    columns = [name for name in rows[0] if not name.endswith((" low", " high")) or INTERVALS.intersection(name.split())]
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
+        writer.writerows([shown(row[column], exact, style) for column in columns] for row in rows)
+
+
+def shown(cell, exact, style):
+    """Give what stands in a cell: a pruning as it is, another number with few digits, and nothing for NaN."""
+    if not isinstance(cell, float) or cell in exact:
+        return cell
+    return "" if math.isnan(cell) else format(cell, style)
