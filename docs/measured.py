@@ -186,7 +186,7 @@ def write_gains(contest):
 
     table = []
     for stream in tournament.STREAMS:
-        for p in tournament.PRUNINGS:
+        for p in contest.plans[stream].prunings:
             try:
                 rows = {row["policy"]: row for row in contest.judged(stream, p, contest.ranked[:1])}
             except DataError:
