@@ -49,7 +49,7 @@ class Plan:
         cycles: The N of Figure 2.
         unbudgeted: The N of Figure 4, each with a night of N x B epochs.
         n_seeds: Number of seeds of Figures 1 and 3 and Table 1.
-        n_cycle_seeds: Number of seeds of Figures 2 and 4.
+        n_cycle_seeds: Number of seeds of Figures 2 and 4, and of the tournament's reports.
         tolerance: Share of itself to which matching looks for a kept fraction.
         settings: Further settings of the methods, such as ``biases``.
         tasks: Names of the tasks.
