@@ -163,6 +163,7 @@ def write_tournament():
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
     write_section_of_choice(contest)
     write_gains(contest)
+    write_dips_of_nights(contest)
 
 
 def write_section_of_choice(contest):
@@ -201,6 +202,23 @@ def write_gains(contest):
         write_page("tournament_gains", table, tournament.PRUNINGS)
     else:
         (GENERATED / "tournament_gains.rst").write_text("Its runs on test data are not done yet.\n")
+
+
+def write_dips_of_nights(contest):
+    """Write the clearest dips in single nights of uniform cycles."""
+    from daynight.errors import DataError
+    from daynight.study import dips, tournament
+
+    rows = []
+    for p in tournament.PRUNINGS:
+        try:
+            found = contest.held_out(p)
+        except DataError:
+            (GENERATED / "dips_of_nights.rst").write_text("Its runs are not done yet.\n")
+            return
+        values = {policy.n: found[name] for name, policy in contest.uniform.items()}
+        rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **dips.row_of(values)})
+    write_page("dips_of_nights", rows, tournament.PRUNINGS)
 
 
 def with_interval(row, name):

@@ -76,21 +76,30 @@ def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
             own = results("PackNet", plan.n_cycle_seeds, [p], plan.cycles, training=training)
             groups = {int(key[0]): group for key, group in own.groups("policy.n").items()}
             figures.line_of_cycles(panel, {n: group.summary("mean_accuracy") for n, group in groups.items()}, state)
-            dip = deepest({n: group.values("mean_accuracy") for n, group in groups.items()})
-            row: dict[str, Any] = {"p": p, "optimizer state": state, "runs": len(own)}
-            if dip is None:
-                row |= dict.fromkeys(("from N", "to N", "on to N"), "")
-                row |= dict.fromkeys(("fall", "fall low", "fall high", "rise", "rise low", "rise high"), math.nan)
-            else:
-                row |= {
-                    "from N": dip.before, "to N": dip.lowest, "on to N": dip.after, "fall": dip.fall.mean,
-                    "fall low": dip.fall.low, "fall high": dip.fall.high, "rise": dip.rise.mean,
-                    "rise low": dip.rise.low, "rise high": dip.rise.high,
-                }  # fmt: skip
-            rows.append(row | {"shown": "yes" if dip is not None and dip.is_shown else "no"})
+            found = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
+            rows.append({"p": p, "optimizer state": state, "runs": len(own), **found})
         panel.set_title(f"{plan.dataset.upper()}, $p$ = {p:g}", fontsize="medium")
     axes[0].legend(frameon=False, fontsize="small", title="optimizer state")
     return figure, rows
+
+
+def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
+    """Give the clearest dip as a row of a table.
+
+    Args:
+        values: Accuracy by N and seed; two or more seeds.
+    """
+    dip = deepest(values)
+    if dip is None:
+        row: dict[str, Any] = dict.fromkeys(("from N", "to N", "on to N"), "")
+        row |= dict.fromkeys(("fall", "fall low", "fall high", "rise", "rise low", "rise high"), math.nan)
+    else:
+        row = {
+            "from N": dip.before, "to N": dip.lowest, "on to N": dip.after, "fall": dip.fall.mean,
+            "fall low": dip.fall.low, "fall high": dip.fall.high, "rise": dip.rise.mean,
+            "rise low": dip.rise.low, "rise high": dip.rise.high,
+        }  # fmt: skip
+    return row | {"shown": "yes" if dip is not None and dip.is_shown else "no"}
 
 
 def _in_errors(difference: float, summary: Summary) -> float:

@@ -108,9 +108,16 @@ class Tournament:
         """Nights of uniform cycles and of the best design of each kind, at each p."""
         rows: Rows = []
         for p in self.plans["mnist"].prunings:
-            found = self._by_seed(self._nights(p, self.choosing, self.uniform | self.finalists))
-            rows += _compared(p, found, {ONCE: ONCE})
+            rows += _compared(p, self.held_out(p), {ONCE: ONCE})
         return rows
+
+    def held_out(self, p: float) -> dict[str, dict[int, float]]:
+        """Give the mean accuracy over the days where choices are made, by policy and seed.
+
+        Args:
+            p: Fraction of weights free at the end.
+        """
+        return self._by_seed(self._nights(p, self.choosing, self.uniform | self.finalists))
 
     def reported(self, stream: str) -> Rows:
         """Whole lives on test data, on MNIST of all that was chosen from, and elsewhere of what was best.
