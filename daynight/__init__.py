@@ -24,6 +24,7 @@ from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
 from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
 from daynight.reactive import Controlled
+from daynight.recommended import recommended_policy
 from daynight.schedule import Budget, Cycle, Epochs, Night, Steps, kept_fraction_per_night, pruned_fraction_per_round
 from daynight.splits import Split
 from daynight.tasks import Task, TaskStream
@@ -80,6 +81,7 @@ __all__ = [
     "plots",
     "pruned_fraction_per_round",
     "rates",
+    "recommended_policy",
     "rotated_mnist",
     "split_cifar10",
     "split_mnist",

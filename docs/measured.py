@@ -167,7 +167,9 @@ def write_tournament():
 
 
 def write_section_of_choice(contest):
-    """Say what the tournament chose."""
+    """Say what the tournament chose, which is to be what the library recommends."""
+    import daynight as dn
+    from daynight import identity
     from daynight.errors import DataError
 
     path = GENERATED / "tournament_chosen.rst"
@@ -176,6 +178,8 @@ def write_section_of_choice(contest):
     except DataError:
         path.write_text("Its runs are not done yet.\n")
         return
+    if identity.describe(contest.finalists[best]) != identity.describe(dn.recommended_policy()):
+        raise RuntimeError(f"recommended_policy() is not what the tournament chose: {contest.finalists[best]!r}")
     found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
     path.write_text(f"It chose ``{contest.finalists[best]!r}`` ({best}), and for uniform cycles the N {found}.\n")
 

@@ -49,6 +49,7 @@ class WorksOut(dn.SleepPolicy):
     [
         dn.OneShot(), dn.NoSleep(), dn.UniformCycles(1), dn.UniformCycles(72), dn.ExplicitCycles([1, 2, 4]),
         dn.GeometricCycles(9, 16), dn.GeometricCycles(4, 0.1, density=cycles.cubic, rate=rates.Cosine()),
+        dn.recommended_policy(),
         dn.GradualPruning(), dn.GradualPruning(7, 0.0, density=cycles.equal_number), dn.Controlled(),
         dn.Controlled(0.2, 0.3, 0.0, rate=rates.AdaptiveLinear(0.5)),
         dn.Rated(dn.UniformCycles(4), rates.Linear(), "night"),

@@ -46,6 +46,7 @@ FLOORS = [
         "cycles",
         "wrappers",
         "reactive",
+        "recommended",
         "criteria",
         "pruning",
         "metrics",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates
+from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates, recommended_policy
 from daynight.cycles import GeometricCycles
 from daynight.reactive import Controlled
 from daynight.study import Store, Study, tournament
@@ -166,6 +166,11 @@ def test_streams_are_learnt_alike():
         for p, day in itertools.product(plan.prunings, range(5)):
             Capacity(free_at_end=p, days=5).check(sizes, day)
     assert known["cifar10-1000"].stream.keywords["n_train"] == 1000
+
+
+def test_what_is_recommended_was_in_the_tournament():
+    entered = [described(policy) for named in DESIGNS.values() for policy in named.values()]
+    assert described(recommended_policy()) in entered
 
 
 @pytest.mark.parametrize("kind", DESIGNS)

@@ -1,0 +1,24 @@
+"""The sleep policy to begin with."""
+
+from __future__ import annotations
+
+from daynight.cycles import GradualPruning, constant_share
+from daynight.policies import SleepPolicy
+from daynight.rates import Linear
+from daynight.wrappers import Rated
+
+
+def recommended_policy(n: int = 72) -> SleepPolicy:
+    """Give the policy that was chosen among many kinds of nights, on data and seeds of their own.
+
+    It prunes often, the same share of what is left each time, over the first 70 % of the night, and retrains for the
+    rest. The learning rate rises evenly over the night, from the optimizer's own to three times that. The page on
+    choosing a policy has how it was chosen, and what it gains on which data.
+
+    Args:
+        n: Number of prunes, 1 or more. Fewer may be better where they take long or have a price.
+
+    Raises:
+        SettingError: If `n` is outside its range.
+    """
+    return Rated(GradualPruning(n, 0.3, density=constant_share), Linear(1.0, 3.0), "night")
