@@ -53,7 +53,7 @@ def smallest(layer):
         {"network": normed}, {"consolidation": "fine-tune"}, {"consolidation": "rehearse"}, {"seed": 7},
         {"criterion": criteria.movement}, {"training": Training(batch_size=5, transform=halved)},
     ],
-    ids=str,
+    ids=lambda settings: " ".join(settings) or "usual",
 )  # fmt: skip
 @pytest.mark.parametrize("n_days", [0, 2])
 def test_an_agent_from_a_file_predicts_and_lives_on_the_same(settings, n_days, tmp_path):
