@@ -139,7 +139,7 @@ def _of_module(value: nn.Module) -> Any:
     tensors = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
     parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *_bytes(tensor))]
     about = {"module": describe(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
-    own = {name: _attributes_of(part) for name, part in value.named_modules()}
+    own = {name: _settings_of(part) for name, part in value.named_modules()}
     return about | {"attributes": own} if any(own.values()) else about
 
 
@@ -177,7 +177,7 @@ def describe_structure(module: nn.Module, apart: str = "") -> Any:
     found = {}
     for name, part in module.named_modules():
         if not apart or not f"{name}.".startswith(f"{apart}."):
-            found[name] = [describe(type(part)), _attributes_of(part)]
+            found[name] = [describe(type(part)), _settings_of(part)]
     return found
 
 
@@ -274,7 +274,7 @@ def _own(value: Any, items: Any) -> Any:
     return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
 
 
-def _attributes_of(part: nn.Module) -> dict[str, Any]:
+def _settings_of(part: nn.Module) -> dict[str, Any]:
     """Describe what a module holds beside its tensors and parts."""
     return {key: describe(item) for key, item in sorted(attributes_of(part).items()) if not _is_inner(key)}
 

@@ -30,7 +30,7 @@ from daynight.training import Training
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
 _DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, torch.Tensor, nn.Module, torch.utils.data.Dataset)
 #: Budgets of nights that are tried. Some have fewer steps than most policies have cycles; in one, a prune is not free.
-_BUDGETS: tuple[Steps | Seconds, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
+_BUDGETS: tuple[Budget, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
 _DAWNS = (0.01, 0.5, 1e-4, 1.0)
 #: Losses and scores that are told to a policy that reacts: one that soon recovers, one that never does, and one that
 #: comes and goes.
@@ -236,10 +236,12 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
 
 def _nights() -> Iterator[tuple[Night, str]]:
     for day, budget in enumerate(_BUDGETS):
-        n_steps = budget.n if isinstance(budget, Steps) else None
-        price = budget.price / budget.n if budget.price else 0.0
+        ledger = budget.open(10)
         for dawn in _DAWNS:
-            night = Night(day=day, budget=budget, n_steps=n_steps, steps_per_epoch=10, dawn_density=dawn, price=price)
+            night = Night(
+                day=day, budget=budget, n_steps=ledger.n_steps, price=ledger.price, steps_per_epoch=10,
+                dawn_density=dawn,
+            )  # fmt: skip
             for course in _COURSES:
                 yield night, course
 

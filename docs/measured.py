@@ -1,14 +1,16 @@
 """Writes the figures and tables of the site from the raw results in ``results/``."""
 
 import collections
+import contextlib
 import csv
+import functools
 import json
 import statistics
 import sys
 from collections import defaultdict
 from statistics import mean
 
-from pages import GENERATED, HERE, entries_of, result_of, write_page, write_section, write_table
+from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_page, write_section, write_table
 
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
@@ -149,9 +151,8 @@ def write_tournament():
     """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
     from daynight.study import figures, plans, tournament
 
-    contest = tournament.Tournament(
-        plans=tournament.streams(), fetch=lambda stage: plans.reading(entries_of(stage), is_whole=True)
-    )
+    fetch = functools.cache(lambda stage: plans.reading(entries_of(stage), is_whole=True))
+    contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
     stages = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}
     stages |= {stream: lambda stream=stream: contest.reported(stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
@@ -170,18 +171,15 @@ def write_section_of_choice(contest):
     """Say what the tournament chose, which is to be what the library recommends."""
     import daynight as dn
     from daynight import identity
-    from daynight.errors import DataError
 
-    path = GENERATED / "tournament_chosen.rst"
-    try:
+    with unless_missing("tournament_chosen"):
         best, uniform = contest.ranked[0], contest.best_uniform
-    except DataError:
-        path.write_text("Its runs are not done yet.\n")
-        return
-    if identity.describe(contest.finalists[best]) != identity.describe(dn.recommended_policy()):
-        raise RuntimeError(f"recommended_policy() is not what the tournament chose: {contest.finalists[best]!r}")
-    found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
-    path.write_text(f"It chose ``{contest.finalists[best]!r}`` ({best}), and for uniform cycles the N {found}.\n")
+        policy = contest.finalists[best]
+        if identity.describe(policy) != identity.describe(dn.recommended_policy()):
+            raise RuntimeError(f"the tournament chose {policy!r}: make that of daynight/recommended.py.")
+        found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
+        text = f"It chose ``{policy!r}`` ({best}), and for uniform cycles the N {found}.\n"
+        (GENERATED / "tournament_chosen.rst").write_text(text)
 
 
 def write_gains(contest):
@@ -192,37 +190,42 @@ def write_gains(contest):
     table = []
     for stream in tournament.STREAMS:
         for p in contest.plans[stream].prunings:
-            try:
-                rows = {row["policy"]: row for row in contest.judged(stream, p, contest.ranked[:1])}
-            except DataError:
-                continue
-            own, uniform = rows[contest.ranked[0]], contest.best_uniform[p]
-            errors = {label: f"{rows[name]['error %']:.2f}" for label, name in (
-                ("N = 1", tournament.ONCE), ("best N", uniform), ("chosen policy", contest.ranked[0]))}  # fmt: skip
-            gains = {f"less than {label}": with_interval(own, f"less than {name}") for label, name in (
-                ("N = 1", tournament.ONCE), ("best N", "best uniform"))}  # fmt: skip
-            table.append({"stream": stream, "p": p, "seeds": own["seeds"], **errors, **gains})
-    if table:
+            with contextlib.suppress(DataError):
+                table.append({"stream": stream, "p": p, **gains_of(contest, stream, p)})
+    with unless_missing("tournament_gains"):
+        if not table:
+            raise DataError("no stream has its runs")
         write_page("tournament_gains", table, tournament.PRUNINGS)
-    else:
-        (GENERATED / "tournament_gains.rst").write_text("Its runs on test data are not done yet.\n")
+
+
+def gains_of(contest, stream, p):
+    """Give errors, and what the policy that was chosen gains, on one stream at one p."""
+    from daynight.study import tournament
+
+    chosen, uniform = contest.ranked[0], contest.best_uniform[p]
+    rows = {row["policy"]: row for row in contest.judged(stream, p, [chosen])}
+    own = rows[chosen]
+    return {
+        "seeds": own["seeds"],
+        "N = 1": f"{rows[tournament.ONCE]['error %']:.2f}",
+        "chosen N": f"{rows[uniform]['error %']:.2f}",
+        "chosen policy": f"{own['error %']:.2f}",
+        "less than N = 1": with_interval(own, f"less than {tournament.ONCE}"),
+        "less than chosen N": with_interval(own, "less than best uniform"),
+    }
 
 
 def write_dips_of_nights(contest):
     """Write the clearest dips in single nights of uniform cycles."""
-    from daynight.errors import DataError
     from daynight.study import dips, tournament
 
     rows = []
-    for p in tournament.PRUNINGS:
-        try:
+    with unless_missing("dips_of_nights"):
+        for p in tournament.PRUNINGS:
             found = contest.held_out(p)
-        except DataError:
-            (GENERATED / "dips_of_nights.rst").write_text("Its runs are not done yet.\n")
-            return
-        values = {policy.n: found[name] for name, policy in contest.uniform.items()}
-        rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **dips.row_of(values)})
-    write_page("dips_of_nights", rows, tournament.PRUNINGS)
+            values = {policy.n: found[name] for name, policy in contest.uniform.items()}
+            rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **dips.row_of(values)})
+        write_page("dips_of_nights", rows, tournament.PRUNINGS)
 
 
 def with_interval(row, name):

@@ -1,5 +1,6 @@
 """Pages and tables of the site, from rows of numbers."""
 
+import contextlib
 import csv
 import json
 import math
@@ -18,6 +19,18 @@ def result_of(name):
         return json.loads(path.read_text())
     (GENERATED / f"{name}.rst").write_text("Not measured yet.\n")
     return None
+
+
+@contextlib.contextmanager
+def unless_missing(*names):
+    """Let the pages of these names say that their runs are not done, where they are not."""
+    from daynight.errors import DataError
+
+    try:
+        yield
+    except DataError:
+        for name in names:
+            (GENERATED / f"{name}.rst").write_text("The runs of this section are not done yet.\n")
 
 
 def write_page(name, rows, exact, style=".4f"):
@@ -41,21 +54,14 @@ def write_section(name, make, exact):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from daynight.errors import DataError
-
     path, table = GENERATED / f"{name}.rst", GENERATED / f"{name}_table.rst"
-    try:
+    with unless_missing(name, f"{name}_table"):
         figure, rows = make()
-    except DataError:
-        for missing in (path, table):
-            missing.write_text("The runs of this section are not done yet.\n")
-        return
-    finally:
-        plt.close("all")
-    figure.savefig(GENERATED / f"{name}.png", dpi=160)
-    write_page(name, rows, exact)
-    table.write_text(path.read_text())
-    path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
+        figure.savefig(GENERATED / f"{name}.png", dpi=160)
+        write_page(name, rows, exact)
+        table.write_text(path.read_text())
+        path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
+    plt.close("all")
 
 
 def write_table(path, rows, exact, style=".4f"):

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import attrs
 import pytest
 
 from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates, recommended_policy
@@ -109,6 +110,8 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
         (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"), (0.4, "controlled", ""),
         (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"), (0.6, "controlled", ""),
     ]  # fmt: skip
+    few = attrs.evolve(contest, plans=contest.plans | {"pairs": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
+    assert {row["seeds"] for row in few.judged("pairs", 0.4, [])} == {1}
     row = rows[5]
     assert row["error %"] == pytest.approx(28.05)
     assert row["less than uniform 1"] == pytest.approx(12)
@@ -160,12 +163,17 @@ def test_streams_are_learnt_alike():
         assert [task.n_outputs for task in known[name].stream(n_train=20)] == [2] * 5
     for name in ("permuted", "rotated"):
         assert [task.n_outputs for task in known[name].stream(n_train=20)] == [10] * 5
-    for plan in known.values():
-        assert set(plan.prunings) <= set(tournament.PRUNINGS)
+    assert all(set(plan.prunings) <= set(tournament.PRUNINGS) for plan in known.values())
+    assert known["cifar10-1000"].stream.keywords["n_train"] == 1000
+
+
+@pytest.mark.parametrize("more", [[], ["--quick"]])
+def test_each_layer_has_weights_for_each_day(more, tmp_path):
+    contest = tournament._contest(tournament.parse(["report", "--data", "sample", *more]), tmp_path)
+    for plan in contest.plans.values():
         sizes = Agent(plan.network, capacity=Capacity(keep_per_night=0.1)).network.sizes
         for p, day in itertools.product(plan.prunings, range(5)):
             Capacity(free_at_end=p, days=5).check(sizes, day)
-    assert known["cifar10-1000"].stream.keywords["n_train"] == 1000
 
 
 def test_what_is_recommended_was_in_the_tournament():
