@@ -210,8 +210,8 @@ def quick(plan: Plan, n_train: int | None = None) -> Plan:
     stream = functools.partial(plan.stream, n_train=few if n_train is None else n_train)
     return attrs.evolve(
         plan, stream=functools.partial(few_tested, stream), epochs=length, budget=length,
-        prunings=tuple(dict.fromkeys((plan.prunings[0], plan.prunings[-1]))), curve=plan.curve[1::2], cycles=plan.cycles[:3],
-        unbudgeted=plan.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
+        prunings=tuple(dict.fromkeys((plan.prunings[0], plan.prunings[-1]))), curve=plan.curve[1::2],
+        cycles=plan.cycles[:3], unbudgeted=plan.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
     )  # fmt: skip
 
 
