@@ -1,4 +1,8 @@
+import os
 import sys
+
+# Tests run side by side, and so do the processes that they start: threads of each would wait for those of others.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
 import matplotlib
@@ -16,11 +20,17 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Give a cache for all tests: the sample of MNIST takes seconds to read where it is not put by."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _nowhere(tmp_path, monkeypatch):
+def _nowhere(cache, monkeypatch):
     """No test may see, or write into, the user's own data or cache."""
     monkeypatch.delenv("DAYNIGHT_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
 
 
 @pytest.fixture(autouse=True)

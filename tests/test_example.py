@@ -11,16 +11,6 @@ import pytest
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist_nights.py"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def _shared_cache(cache, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-
-
 def run(out, *flags):
     command = [sys.executable, str(EXAMPLE), "--data", "sample", "--out", str(out)]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)

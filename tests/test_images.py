@@ -10,6 +10,12 @@ from daynight import images
 from daynight.errors import DataError, DataNotFoundError, SettingError
 
 
+@pytest.fixture
+def cache(tmp_path):
+    """Give each test a cache of its own: they look into it."""
+    return tmp_path / "cache"
+
+
 def arrays(n=20, shape=(28, 28)):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 10

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from daynight import checks
 from daynight.errors import SettingError
@@ -62,7 +62,7 @@ def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summar
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
     error = float(given.std(ddof=1)) / math.sqrt(n)
-    reach = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    reach = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
     return Summary(n, mean, error, mean - reach, mean + reach)
 
 
