@@ -38,7 +38,8 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
         except _FAILURES as error:
             raise NetworkError(
                 f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
-                "Give inputs of the shape and type that its first layer takes."
+                "Give inputs of the shape and type that its first layer takes, and name the layer that makes the "
+                f"outputs with head=, if it is not {network.anatomy.head!r}."
             ) from error
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):

@@ -271,7 +271,7 @@ def test_probe_tells_shapes_that_do_not_fit():
     with pytest.raises(NetworkError, match=r"the network cannot read inputs of shape \(5,\), torch\.float32"):
         probe(network, torch.rand(2, 5), 2)
     wrong = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)), head="1")
-    with pytest.raises(NetworkError, match="cannot read"):
+    with pytest.raises(NetworkError, match="name the layer that makes the outputs with head=, if it is not '1'"):
         probe(wrong, torch.rand(2, 4), 2)
     fixed = MaskedNetwork(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.Softmax(1), nn.Unflatten(1, (-1, 1))))
     with pytest.raises(NetworkError, match=r"asked of the head '1', the network gives \(2, 2, 1\) for a batch of 2"):
