@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from daynight import checks
 from daynight.errors import SettingError
 
 
@@ -53,15 +54,23 @@ class ConvNet(nn.Module):
             (False: 8192 to 1024, then the head; 8.6 million maskable weights), or as a layer of 8192
             units of its own before one of 1024 (True; 75.7 million).
         dropout: Probability of each dropout, 0 to 1.
+        side: Height and width of the images, a multiple of 4; 32 in the study. The layer that reads the
+            flattened image has 128 (side / 4)^2 inputs.
+
+    Raises:
+        SettingError: If `side` is no multiple of 4.
     """
 
-    def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1) -> None:
+    def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1, side: int = 32) -> None:
         super().__init__()
-        self.settings = {"n_outputs": n_outputs, "fc8192_layer": fc8192_layer, "dropout": dropout}
+        if checks.whole("ConvNet: side", side, least=4) % 4:
+            raise SettingError(f"ConvNet: side must be a multiple of 4, not {side}.")
+        self.settings = {"n_outputs": n_outputs, "fc8192_layer": fc8192_layer, "dropout": dropout, "side": side}
         self.features = nn.Sequential(
             *_conv(3, 32), *_conv(32, 64), nn.MaxPool2d(2), *_conv(64, 128), *_conv(128, 128), nn.MaxPool2d(2)
         )
-        hidden = [8192, 8192, 1024] if fc8192_layer else [8192, 1024]
+        n_flat = 128 * (side // 4) ** 2
+        hidden = [n_flat, 8192, 1024] if fc8192_layer else [n_flat, 1024]
         self.classifier = nn.Sequential(nn.Flatten())
         for n_in, n_out in pairwise(hidden):
             self.classifier.extend([nn.Dropout(dropout), nn.Linear(n_in, n_out), nn.ReLU()])
@@ -70,7 +79,7 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(1024, n_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (batch, 3, 32, 32) to outputs (batch, n_outputs)."""
+        """Map images (batch, 3, side, side) to outputs (batch, n_outputs)."""
         outputs: Tensor = self.head(self.classifier(self.features(images)))
         return outputs
 

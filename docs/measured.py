@@ -80,11 +80,10 @@ def reproduced():
     from daynight.study import plans
 
     cifar10 = plans.full("cifar10")
-    small = attrs.evolve(plans.full("cifar10", n_train=1000), n_seeds=3, n_cycle_seeds=3, tolerance=0.1)
     return [
         ("mnist", "mnist", plans.full("mnist")),
         ("cifar10", "cifar10", attrs.evolve(cifar10, n_cycle_seeds=1, cycles=(1,))),
-        ("cifar10_small", "cifar10-1000", small),
+        ("cifar10_small", "cifar10-small", plans.full("cifar10-small")),
     ]
 
 

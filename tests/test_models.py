@@ -28,3 +28,11 @@ def test_conv_net_of_the_study(fc8192_layer):
     assert sizes == [9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 128), 8192 * 1024 + 8192**2 * fc8192_layer]
     dropouts = [part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)]
     assert dropouts == [0.1, 0.1]
+
+
+def test_conv_net_of_smaller_images():
+    model = ConvNet(side=16)
+    assert model(torch.rand(3, 3, 16, 16)).shape == (3, 2)
+    assert model.classifier[2].weight.shape == (1024, 2048)
+    with pytest.raises(SettingError, match="ConvNet: side must be a multiple of 4, not 18"):
+        ConvNet(side=18)

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
@@ -91,7 +92,7 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
 def test_the_commands_of_the_page_on_reproduction_are_accepted():
     page = (Path(__file__).parent.parent / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
-    assert len(commands) == 15
+    assert len(commands) == 14
     for command in commands:
         paper_module._plan(paper_module.parse(shlex.split(command)))
 
@@ -107,11 +108,13 @@ def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
 
 
 def test_plans_are_those_of_the_study():
-    mnist, cifar = full("mnist"), full("cifar10")
+    mnist, cifar, small = full("mnist"), full("cifar10"), full("cifar10-small")
     assert (mnist.epochs, mnist.budget, mnist.training.batch_size) == (72, 72, 128)
     assert (cifar.epochs, cifar.budget, cifar.training.batch_size) == (12, 6, 32)
+    assert (small.epochs, small.budget, small.training.batch_size) == (12, 6, 32)
+    assert small.network()(small.training.transform(torch.rand(2, 3, 32, 32))).shape == (2, 2)
     assert mnist.tasks == ("0/1", "2/3", "4/5", "6/7", "8/9")
-    for plan in (mnist, cifar):
+    for plan in (mnist, cifar, small):
         short = quick(plan)
         assert short.n_seeds == 2
         assert set(short.prunings) < set(plan.prunings)

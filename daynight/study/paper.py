@@ -143,8 +143,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("what", choices=sorted(FIGURES), help="what to make")
-    add("--dataset", choices=("mnist", "cifar10"), default="mnist")
-    add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4, and dips: 10, else 5)")
+    add("--dataset", choices=("mnist", "cifar10", "cifar10-small"), default="mnist")
+    add(
+        "--seeds",
+        type=int,
+        metavar="S",
+        help="number of seeds (figures 2 and 4, and dips: 10, else 5; cifar10-small: 3)",
+    )
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
         "than that everything runs")  # fmt: skip

@@ -39,7 +39,7 @@ PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
 #: Seeds of each stage, and share of the training data that choices are made on.
 SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 103), range(100, 110), range(10), 1 / 6
 #: What a report can be of.
-STREAMS = ("mnist", "pairs", "permuted", "rotated", "cifar10-1000")
+STREAMS = ("mnist", "pairs", "permuted", "rotated", "cifar10-small")
 #: What everything is compared with: the night of PackNet.
 ONCE = "uniform 1"
 #: How many of the chosen go on to streams that they were not chosen on.
@@ -63,7 +63,7 @@ def streams(data: str | None = None) -> dict[str, Plan]:
         "mnist": mnist,
         **{name: attrs.evolve(mnist, stream=stream) for name, stream in others.items()},
         # The highest p of the study's for this network, whose first layer has no weights for every day at p = 0.995.
-        "cifar10-1000": attrs.evolve(plans.full("cifar10", data, 1000), prunings=PRUNINGS[:1], n_cycle_seeds=5),
+        "cifar10-small": attrs.evolve(plans.full("cifar10-small", data), prunings=PRUNINGS[:1], n_cycle_seeds=5),
     }
 
 

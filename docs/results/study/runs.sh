@@ -22,11 +22,10 @@ study mnist dips --prunings 0.995
 study mnist table1
 study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 1
 for what in figure1 figure2 choices baselines; do study mnist "$what"; done
-study mnist figure4 --seeds 5
-small=(--dataset cifar10 --images 1000 --seeds 3)
-for what in figure2 figure1 baselines figure4; do study cifar10-1000 "$what" "${small[@]}"; done
-for what in table1 figure3; do study cifar10-1000 "$what" "${small[@]}" --tolerance 0.1; done
-for stream in mnist pairs permuted rotated cifar10-1000; do
+for what in figure2 figure1 baselines table1 figure3 figure4; do
+    study cifar10-small "$what" --dataset cifar10-small
+done
+for stream in mnist pairs permuted rotated cifar10-small; do
     python -m daynight.study.tournament report --stream "$stream" --jobs "${JOBS:-1}" --store docs/results/study \
         --states "$STATES"
 done
