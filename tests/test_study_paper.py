@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
@@ -40,7 +41,7 @@ def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_pa
     with (tmp_path / "t.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == len(rows)
     n_rows = {"figure1": 6, "figure2": 6, "figure3": 6, "figure4": 4, "table1": 4, "choices": 2 * len(CHOICES),
-              "dips": 4, "baselines": 8}  # fmt: skip
+              "dips": 4, "optimizer": 6, "baselines": 8}  # fmt: skip
     assert len(rows) == n_rows[what]
 
 
@@ -63,8 +64,29 @@ def test_dips_share_the_runs_of_figure_2(plan, tmp_path):
     results = source(plan, doing(plan.stream, study))
     paper_module.figure2(plan, results)
     n_runs = len(study.store)
-    paper_module.FIGURES["dips"](plan, results)
+    _, rows = paper_module.FIGURES["dips"](plan, results)
     assert len(study.store) == 2 * n_runs
+    # What is gained by keeping the state is the difference of those means, and of the same runs.
+    _, gains = paper_module.FIGURES["optimizer"](plan, results)
+    assert len(study.store) == 2 * n_runs
+    assert sum(row["runs"] for row in rows) == sum(row["runs"] for row in gains) == 2 * n_runs
+    assert all(row["gain of kept"] == pytest.approx(row["kept"] - row["cleared"]) for row in gains)
+
+
+def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(plan, tmp_path):
+    study = Study(tmp_path)
+    results = source(plan, doing(plan.stream, study))
+    for is_kept in (False, True):
+        training = attrs.evolve(plan.training, carry_optimizer=is_kept)
+        results("PackNet", 2, [0.4], [1, 3], training=training)
+        results("PackNet", 1, [0.4], [2], training=training)
+        results("PackNet", 1, [0.6], [1], training=training)
+    wide = attrs.evolve(plan, prunings=(0.4, 0.6), cycles=(1, 2, 3))
+    _, rows = paper_module.FIGURES["dips"](wide, source(wide, reading(study.store)))
+    assert [(row["p"], row["N"], row["runs"]) for row in rows] == [(0.4, "1 3", 4)] * 2
+    alone = attrs.evolve(wide, prunings=(0.6,))
+    with pytest.raises(DataError, match="two seeds of both states"):
+        paper_module.FIGURES["dips"](alone, source(alone, reading(study.store)))
 
 
 def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):
@@ -92,7 +114,7 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
 def test_the_commands_of_the_page_on_reproduction_are_accepted():
     page = (Path(__file__).parent.parent / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command in commands:
         paper_module._plan(paper_module.parse(shlex.split(command)))
 

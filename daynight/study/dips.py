@@ -9,9 +9,11 @@ from typing import Any
 
 import attrs
 
+from daynight.errors import DataError
 from daynight.study import figures, statistics
 from daynight.study.figures import panels
 from daynight.study.plans import Plan, Source
+from daynight.study.results import Results
 from daynight.study.statistics import Summary
 from daynight.study.tables import Rows
 
@@ -68,19 +70,63 @@ def deepest(values: Mapping[int, Mapping[int, float]], confidence: float = stati
 
 def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
     """Accuracy against N with the optimizer's state cleared or kept at each cycle, and the clearest dip of each."""
-    figure, axes = panels(len(plan.prunings))
+    found = by_state(plan, results)
+    figure, axes = panels(len(found))
     rows: Rows = []
-    for panel, p in zip(axes, plan.prunings, strict=True):
-        for state, is_kept in STATES.items():
-            training = attrs.evolve(plan.training, carry_optimizer=is_kept)
-            own = results("PackNet", plan.n_cycle_seeds, [p], plan.cycles, training=training)
-            groups = {int(key[0]): group for key, group in own.groups("policy.n").items()}
+    for panel, (p, states) in zip(axes, found.items(), strict=True):
+        for state, groups in states.items():
             figures.line_of_cycles(panel, {n: group.summary("mean_accuracy") for n, group in groups.items()}, state)
-            found = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
-            rows.append({"p": p, "optimizer state": state, "runs": len(own), **found})
+            row = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
+            n_runs = sum(map(len, groups.values()))
+            rows.append({"p": p, "optimizer state": state, "N": _listed(groups), "runs": n_runs, **row})
         panel.set_title(f"{plan.dataset.upper()}, $p$ = {p:g}", fontsize="medium")
     axes[0].legend(frameon=False, fontsize="small", title="optimizer state")
     return figure, rows
+
+
+def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """What it gains to keep the optimizer's state at each cycle in place of clearing it, at each N and seed by seed."""
+    found = by_state(plan, results)
+    figure, axes = panels(len(found))
+    rows: Rows = []
+    for panel, (p, states) in zip(axes, found.items(), strict=True):
+        cleared, kept = (states[state] for state in STATES)
+        gains = {n: kept[n].compare(cleared[n], "mean_accuracy") for n in sorted(kept.keys() & cleared.keys())}
+        figures.line_of_cycles(panel, gains, "kept over cleared")
+        panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
+        panel.set(title=f"{plan.dataset.upper()}, $p$ = {p:g}", ylabel="gain in mean accuracy")
+        for n, gain in gains.items():
+            means = {state: states[state][n].summary("mean_accuracy").mean for state in STATES}
+            rows.append({"p": p, "N": n, "runs": 2 * gain.n, **means, "gain of kept": gain.mean,
+                         "gain of kept low": gain.low, "gain of kept high": gain.high})  # fmt: skip
+    return figure, rows
+
+
+def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Results]]]:
+    """Give the runs with uniform cycles by p, state of the optimizer and N.
+
+    Of each p and state there are the N with as many seeds as any, two or more: a few seeds more of some N would be
+    compared with few of others. A p of which that leaves nothing is left out.
+
+    Args:
+        plan: How the tasks are learnt.
+        results: Gives the runs.
+
+    Raises:
+        DataError: If that leaves nothing at all.
+    """
+    found: dict[float, dict[str, dict[int, Results]]] = {p: {} for p in plan.prunings}
+    for state, is_kept in STATES.items():
+        training = attrs.evolve(plan.training, carry_optimizer=is_kept)
+        own = results("PackNet", plan.n_cycle_seeds, plan.prunings, plan.cycles, training=training)
+        for (p,), group in own.groups("free_at_end").items():
+            by_n = {int(n): runs for (n,), runs in group.groups("policy.n").items()}
+            most = max(2, *map(len, by_n.values()))
+            found[p][state] = {n: by_n[n] for n in sorted(by_n) if len(by_n[n]) == most}
+    whole = {p: states for p, states in found.items() if all(states.get(state) for state in STATES)}
+    if not whole:
+        raise DataError("at no p are there two seeds of both states of the optimizer.")
+    return whole
 
 
 def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
@@ -100,6 +146,10 @@ def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
             "rise low": dip.rise.low, "rise high": dip.rise.high,
         }  # fmt: skip
     return row | {"shown": "yes" if dip is not None and dip.is_shown else "no"}
+
+
+def _listed(groups: Mapping[int, Any]) -> str:
+    return " ".join(map(str, groups))
 
 
 def _in_errors(difference: float, summary: Summary) -> float:

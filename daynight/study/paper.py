@@ -132,6 +132,7 @@ def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
 FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
     "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1,
     "baselines": baselines, "choices": unsaid.choices, "dips": dips.dips,
+    "optimizer": dips.optimizer,
 }  # fmt: skip
 _VALUES = ["mean_accuracy"]
 
@@ -148,7 +149,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--seeds",
         type=int,
         metavar="S",
-        help="number of seeds (figures 2 and 4, and dips: 10, else 5; cifar10-small: 3)",
+        help="number of seeds (figures 2 and 4, dips and optimizer: 10, else 5; cifar10-small: 3)",
     )
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
@@ -218,8 +219,8 @@ def _check_options(settings: argparse.Namespace) -> None:
 
 #: What some options are for.
 _ONLY = {
-    "cycles": ("dips", "figure2", "figure4"),
-    "biases": ("dips", "figure2", "figure4"),
+    "cycles": ("dips", "figure2", "figure4", "optimizer"),
+    "biases": ("dips", "figure2", "figure4", "optimizer"),
     "tolerance": ("figure3", "table1"),
 }
 
