@@ -80,13 +80,17 @@ def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(plan, tmp_path)
         training = attrs.evolve(plan.training, carry_optimizer=is_kept)
         results("PackNet", 2, [0.4], [1, 3], training=training)
         results("PackNet", 1, [0.4], [2], training=training)
-        results("PackNet", 1, [0.6], [1], training=training)
+        results("PackNet", 1 + (not is_kept), [0.6], [1, 2], training=training)
     wide = attrs.evolve(plan, prunings=(0.4, 0.6), cycles=(1, 2, 3))
     _, rows = paper_module.FIGURES["dips"](wide, source(wide, reading(study.store)))
-    assert [(row["p"], row["N"], row["runs"]) for row in rows] == [(0.4, "1 3", 4)] * 2
+    assert [(row["p"], row["N"], row["runs"]) for row in rows] == [(0.4, "1 3", 4)] * 2 + [(0.6, "1 2", 4)]
     alone = attrs.evolve(wide, prunings=(0.6,))
+    assert len(paper_module.FIGURES["dips"](alone, source(alone, reading(study.store)))[1]) == 1
     with pytest.raises(DataError, match="two seeds of both states"):
-        paper_module.FIGURES["dips"](alone, source(alone, reading(study.store)))
+        paper_module.FIGURES["optimizer"](alone, source(alone, reading(study.store)))
+    few = attrs.evolve(wide, n_cycle_seeds=1)
+    with pytest.raises(DataError, match="two seeds of one N"):
+        paper_module.FIGURES["dips"](few, source(few, reading(study.store)))
 
 
 def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):

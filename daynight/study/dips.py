@@ -86,7 +86,9 @@ def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
 
 def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
     """What it gains to keep the optimizer's state at each cycle in place of clearing it, at each N and seed by seed."""
-    found = by_state(plan, results)
+    found = {p: states for p, states in by_state(plan, results).items() if len(states) == len(STATES)}
+    if not found:
+        raise DataError("at no p are there two seeds of both states of the optimizer.")
     figure, axes = panels(len(found))
     rows: Rows = []
     for panel, (p, states) in zip(axes, found.items(), strict=True):
@@ -106,7 +108,7 @@ def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Res
     """Give the runs with uniform cycles by p, state of the optimizer and N.
 
     Of each p and state there are the N with as many seeds as any, two or more: a few seeds more of some N would be
-    compared with few of others. A p of which that leaves nothing is left out.
+    compared with few of others. What that leaves nothing of is left out.
 
     Args:
         plan: How the tasks are learnt.
@@ -121,12 +123,13 @@ def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Res
         own = results("PackNet", plan.n_cycle_seeds, plan.prunings, plan.cycles, training=training)
         for (p,), group in own.groups("free_at_end").items():
             by_n = {int(n): runs for (n,), runs in group.groups("policy.n").items()}
-            most = max(2, *map(len, by_n.values()))
-            found[p][state] = {n: by_n[n] for n in sorted(by_n) if len(by_n[n]) == most}
-    whole = {p: states for p, states in found.items() if all(states.get(state) for state in STATES)}
-    if not whole:
-        raise DataError("at no p are there two seeds of both states of the optimizer.")
-    return whole
+            most = max(map(len, by_n.values()))
+            if most > 1:
+                found[p][state] = {n: by_n[n] for n in sorted(by_n) if len(by_n[n]) == most}
+    found = {p: states for p, states in found.items() if states}
+    if not found:
+        raise DataError("at no p are there two seeds of one N.")
+    return found
 
 
 def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
