@@ -21,16 +21,16 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
+def image_cache(tmp_path_factory):
     """Give a cache for all tests: the sample of MNIST takes seconds to read where it is not put by."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
-def _nowhere(cache, monkeypatch):
+def _nowhere(image_cache, monkeypatch):
     """No test may see, or write into, the user's own data or cache."""
     monkeypatch.delenv("DAYNIGHT_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(image_cache))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from daynight.errors import DataError, DataNotFoundError, SettingError
 
 
 @pytest.fixture
-def cache(tmp_path):
+def image_cache(tmp_path):
     """Give each test a cache of its own: they look into it."""
     return tmp_path / "cache"
 

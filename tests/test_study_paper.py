@@ -69,7 +69,7 @@ def test_dips_share_the_runs_of_figure_2(plan, tmp_path):
     # What is gained by keeping the state is the difference of those means, and of the same runs.
     _, gains = paper_module.FIGURES["optimizer"](plan, results)
     assert len(study.store) == 2 * n_runs
-    assert sum(row["runs"] for row in rows) == sum(row["runs"] for row in gains) == 2 * n_runs
+    assert sum(row["runs"] for row in rows) == 2 * sum(row["seeds"] for row in gains) == 2 * n_runs
     assert all(row["gain of kept"] == pytest.approx(row["kept"] - row["cleared"]) for row in gains)
 
 
@@ -84,12 +84,18 @@ def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(plan, tmp_path)
     wide = attrs.evolve(plan, prunings=(0.4, 0.6), cycles=(1, 2, 3))
     _, rows = paper_module.FIGURES["dips"](wide, source(wide, reading(study.store)))
     assert [(row["p"], row["N"], row["runs"]) for row in rows] == [(0.4, "1 3", 4)] * 2 + [(0.6, "1 2", 4)]
+    assert {row["shown"] for row in rows} == {"too few N"}
+    # Of three seeds with the state cleared and two with it kept, two are compared, in the means as well.
+    results("PackNet", 3, [0.4], [3], training=attrs.evolve(plan.training, carry_optimizer=False))
+    _, gains = paper_module.FIGURES["optimizer"](wide, source(wide, reading(study.store)))
+    assert [(row["p"], row["N"], row["seeds"]) for row in gains] == [(0.4, 3, 2)]
+    assert gains[0]["gain of kept"] == pytest.approx(gains[0]["kept"] - gains[0]["cleared"])
     alone = attrs.evolve(wide, prunings=(0.6,))
     assert len(paper_module.FIGURES["dips"](alone, source(alone, reading(study.store)))[1]) == 1
-    with pytest.raises(DataError, match="two seeds of both states"):
+    with pytest.raises(DataError, match="no N with two seeds of both states"):
         paper_module.FIGURES["optimizer"](alone, source(alone, reading(study.store)))
     few = attrs.evolve(wide, n_cycle_seeds=1)
-    with pytest.raises(DataError, match="two seeds of one N"):
+    with pytest.raises(DataError, match="no N with two seeds"):
         paper_module.FIGURES["dips"](few, source(few, reading(study.store)))
 
 
@@ -111,6 +117,9 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
                          ("figure2", ["--tolerance", "0.1"])):  # fmt: skip
         with pytest.raises(SettingError, match=f"{option[0]} is for .* and .*, and says nothing of {what}"):
             paper_module.main([what, *option, "--out", str(tmp_path)])
+    for what in ("dips", "optimizer"):
+        with pytest.raises(SettingError, match="--seeds must be a whole number from 2 up, not 1"):
+            paper_module.main([what, "--seeds", "1", "--out", str(tmp_path)])
     with pytest.raises(SettingError, match=r"free_at_end must be above 0 and below 1, not 1\.5"):
         paper_module.main(["figure1", "--prunings", "1.5", "--out", str(tmp_path)])
 

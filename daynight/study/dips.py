@@ -77,30 +77,35 @@ def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
         for state, groups in states.items():
             figures.line_of_cycles(panel, {n: group.summary("mean_accuracy") for n, group in groups.items()}, state)
             row = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
-            n_runs = sum(map(len, groups.values()))
-            rows.append({"p": p, "optimizer state": state, "N": _listed(groups), "runs": n_runs, **row})
-        panel.set_title(f"{plan.dataset.upper()}, $p$ = {p:g}", fontsize="medium")
+            looked_at = {"N": " ".join(map(str, groups)), "runs": sum(map(len, groups.values()))}
+            rows.append({"p": p, "optimizer state": state, **looked_at, **row})
+        panel.set_title(plan.title(p), fontsize="medium")
     axes[0].legend(frameon=False, fontsize="small", title="optimizer state")
     return figure, rows
 
 
 def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
     """What it gains to keep the optimizer's state at each cycle in place of clearing it, at each N and seed by seed."""
-    found = {p: states for p, states in by_state(plan, results).items() if len(states) == len(STATES)}
-    if not found:
-        raise DataError("at no p are there two seeds of both states of the optimizer.")
-    figure, axes = panels(len(found))
+    pairs = {}
+    for p, states in by_state(plan, results).items():
+        cleared, kept = (states.get(state, {}) for state in STATES)
+        if both := sorted(cleared.keys() & kept.keys()):
+            pairs[p] = {n: (cleared[n].values("mean_accuracy"), kept[n].values("mean_accuracy")) for n in both}
+    if not pairs:
+        raise DataError("there is no N with two seeds of both states of the optimizer. Do the runs of both first.")
+    figure, axes = panels(len(pairs))
     rows: Rows = []
-    for panel, (p, states) in zip(axes, found.items(), strict=True):
-        cleared, kept = (states[state] for state in STATES)
-        gains = {n: kept[n].compare(cleared[n], "mean_accuracy") for n in sorted(kept.keys() & cleared.keys())}
+    for panel, (p, by_n) in zip(axes, pairs.items(), strict=True):
+        gains = {n: statistics.paired(with_it, without) for n, (without, with_it) in by_n.items()}
         figures.line_of_cycles(panel, gains, "kept over cleared")
         panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
-        panel.set(title=f"{plan.dataset.upper()}, $p$ = {p:g}", ylabel="gain in mean accuracy")
-        for n, gain in gains.items():
-            means = {state: states[state][n].summary("mean_accuracy").mean for state in STATES}
-            rows.append({"p": p, "N": n, "runs": 2 * gain.n, **means, "gain of kept": gain.mean,
-                         "gain of kept low": gain.low, "gain of kept high": gain.high})  # fmt: skip
+        panel.set(title=plan.title(p), ylabel="gain in mean accuracy")
+        for n, values in by_n.items():
+            seeds = set.intersection(*map(set, values))
+            means = (statistics.summarize(one[seed] for seed in seeds).mean for one in values)
+            gain = {"": gains[n].mean, " low": gains[n].low, " high": gains[n].high}
+            rows.append({"p": p, "N": n, "seeds": len(seeds), **dict(zip(STATES, means, strict=True))}
+                        | {f"gain of kept{end}": value for end, value in gain.items()})  # fmt: skip
     return figure, rows
 
 
@@ -128,7 +133,7 @@ def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Res
                 found[p][state] = {n: by_n[n] for n in sorted(by_n) if len(by_n[n]) == most}
     found = {p: states for p, states in found.items() if states}
     if not found:
-        raise DataError("at no p are there two seeds of one N.")
+        raise DataError("there is no N with two seeds. Do more of the runs first, with --seeds 2 or more.")
     return found
 
 
@@ -148,11 +153,8 @@ def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
             "fall low": dip.fall.low, "fall high": dip.fall.high, "rise": dip.rise.mean,
             "rise low": dip.rise.low, "rise high": dip.rise.high,
         }  # fmt: skip
-    return row | {"shown": "yes" if dip is not None and dip.is_shown else "no"}
-
-
-def _listed(groups: Mapping[int, Any]) -> str:
-    return " ".join(map(str, groups))
+    shown = "yes" if dip is not None and dip.is_shown else "no"
+    return row | {"shown": shown if len(values) > 2 else "too few N"}
 
 
 def _in_errors(difference: float, summary: Summary) -> float:

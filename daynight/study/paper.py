@@ -104,7 +104,7 @@ def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, p in zip(axes, plan.prunings, strict=True):
         found = {method: results(method, plan.n_seeds, [p]) for method in (*METHODS, *UNPRUNED)}
-        figures.per_task(panel, found, plan.tasks, f"{plan.dataset.upper()}, $p$ = {p:g}")
+        figures.per_task(panel, found, plan.tasks, plan.title(p))
         for method, own in found.items():
             is_pruned = method in METHODS
             if not is_pruned and p != plan.prunings[0]:
@@ -145,22 +145,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("what", choices=sorted(FIGURES), help="what to make")
     add("--dataset", choices=("mnist", "cifar10", "cifar10-small"), default="mnist")
-    add(
-        "--seeds",
-        type=int,
-        metavar="S",
-        help="number of seeds (figures 2 and 4, dips and optimizer: 10, else 5; cifar10-small: 3)",
-    )
+    add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4, dips and optimizer: 10, else 5; of "
+        "cifar10-small 3)")  # fmt: skip
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
         "than that everything runs")  # fmt: skip
-    add("--images", type=int, metavar="I", help="training images a task (all)")
+    add("--images", type=int, metavar="I", help="training images a task (all; of cifar10-small 1,000)")
     add("--epochs", type=float, metavar="E", help="epochs of each wake")
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
     add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night")
     add("--tolerance", type=float, metavar="T", help="share of itself to which table1 and figure3 look for the kept "
-        "fraction (0.01)")  # fmt: skip
+        "fraction (0.01; of cifar10-small 0.1)")  # fmt: skip
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")
@@ -191,7 +187,7 @@ def _plan(settings: argparse.Namespace) -> Plan:
     plan = plans.quick(plan, settings.images) if settings.quick else plan
     changes: dict[str, Any] = {}
     if settings.seeds is not None:
-        seeds = checks.whole("--seeds", settings.seeds, least=1)
+        seeds = checks.whole("--seeds", settings.seeds, least=2 if settings.what in _PAIRED else 1)
         changes |= {"n_seeds": seeds, "n_cycle_seeds": seeds}
     if settings.tolerance is not None:
         changes["tolerance"] = settings.tolerance
@@ -217,6 +213,8 @@ def _check_options(settings: argparse.Namespace) -> None:
             raise SettingError(f"--{name} is for {' and '.join(_ONLY[name])}, and says nothing of {settings.what}.")
 
 
+#: What compares seed by seed, and says nothing of one.
+_PAIRED = ("dips", "optimizer")
 #: What some options are for.
 _ONLY = {
     "cycles": ("dips", "figure2", "figure4", "optimizer"),
@@ -233,7 +231,7 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
         means = {n: group.summary("mean_accuracy").mean for (n,), group in own.groups("policy.n").items()}
         order = sorted(means, key=means.__getitem__)
         places = {order[0]: "worst", order[-1]: "best"} if len(order) > 1 else {}
-        figures.against_cycles(panel, own, f"{plan.dataset.upper()}, $p$ = {p:g}")
+        figures.against_cycles(panel, own, plan.title(p))
         once = own.groups("policy.n").get((1,))
         for (n,), group in own.groups("policy.n").items():
             row = {"p": p, "N": n, **group.table(["policy.n"], _VALUES)[0]}

@@ -71,6 +71,10 @@ class Plan:
     settings: dict[str, Any] = attrs.field(factory=dict)
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
 
+    def title(self, p: float) -> str:
+        """Name the data set and a fraction free at the end, above what is drawn of them."""
+        return f"{self.dataset.upper()}, $p$ = {p:g}"
+
     def settings_of(self, method: str, *args: Any, **changes: Any) -> dict[str, Any]:
         """Give the settings of runs of a method by its name; those without pruning have no more than they need.
 

@@ -34,7 +34,7 @@ def choices(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "gain high": gain.high,
                 }
             )  # fmt: skip
-        figures.gains(panel, gains, f"{plan.dataset.upper()}, $p$ = {p:g}")
+        figures.gains(panel, gains, plan.title(p))
     return figure, rows
 
 

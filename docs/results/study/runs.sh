@@ -18,10 +18,10 @@ study() {
 study mnist figure2 --prunings 0.995
 study mnist figure1 --seeds 3
 study mnist choices --seeds 3
-study mnist dips --prunings 0.995
+study mnist dips --prunings 0.95 --cycles 1 8 72
 study mnist table1
 study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 1
-for what in figure1 figure2 choices baselines; do study mnist "$what"; done
+for what in figure1 figure2 choices baselines dips; do study mnist "$what"; done
 for what in figure2 figure1 baselines table1 figure3 figure4; do
     study cifar10-small "$what" --dataset cifar10-small
 done
