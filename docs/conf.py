@@ -45,6 +45,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),
     "remove_config_comments": True,
     "write_computation_times": False,
+    "parallel": True,  # as many as sphinx-build's -j says
     "copyfile_regex": r".*README\.rst",
 }
 html_theme = "furo"

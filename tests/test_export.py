@@ -1,5 +1,6 @@
 """Sub-networks of tasks: plain, compact, and in files for other programs."""
 
+import functools
 import warnings
 
 import onnxruntime
@@ -81,10 +82,15 @@ def lived(network, stream, free=0.5, **settings):
     return agent
 
 
+@functools.cache
+def lived_as(name):
+    """Give an agent for all tests that only read it."""
+    return lived(NETWORKS[name], image_stream())
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_subnetwork_computes_the_same_bits(name):
-    stream = image_stream()
-    agent = lived(NETWORKS[name], stream)
+    agent = lived_as(name)
     inputs = torch.rand(CHUNK, 3, 8, 8)
     for task in range(2):
         module = agent.subnetwork(task)
@@ -148,7 +154,7 @@ def test_compact_forms_of_random_networks_compute_the_same(seed, density, paddin
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("form", ["pt", "safetensors", "pt2", "onnx"])
 def test_what_is_exported_computes_the_same(name, form, tmp_path):
-    agent = lived(NETWORKS[name], image_stream())
+    agent = lived_as(name)
     path, inputs = tmp_path / f"task.{form}", torch.rand(7, 3, 8, 8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -218,6 +218,15 @@ def test_workers_end_with_the_study_that_made_them(tmp_path):
     process.stdout.close()
 
 
+def study_of_its_own(folder):
+    return Study(folder, jobs=2).run(grid(slow, toy_stream, seeds=range(2)))
+
+
+def test_a_study_may_be_the_work_of_a_worker(tmp_path):
+    (found,) = joblib.Parallel(n_jobs=2)([joblib.delayed(study_of_its_own)(tmp_path)])
+    assert len(found) == 2
+
+
 def dying(stream, *, seed, folder):
     """Kills its own process the first time that seed 1 is run."""
     mark = Path(folder) / f"begun {seed}"

@@ -183,9 +183,10 @@ def _leave_with(study: int) -> None:
     """End this process with the study that made it, whose results nobody would keep.
 
     Args:
-        study: The number of its process. Workers of a cluster belong to somebody else, and are left alone.
+        study: The number of its process. Workers of a cluster belong to somebody else, and are left alone; a study that
+            is itself the work of such a process does its runs there.
     """
-    if not multiprocessing.current_process().name.startswith("LokyProcess"):
+    if study == os.getpid() or not multiprocessing.current_process().name.startswith("LokyProcess"):
         return
 
     def watch() -> None:
