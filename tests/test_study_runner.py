@@ -219,7 +219,7 @@ def test_workers_end_with_the_study_that_made_them(tmp_path):
 
 
 def study_of_its_own(folder):
-    return Study(folder, jobs=2).run(grid(slow, toy_stream, seeds=range(2)))
+    return Study(folder, jobs=2).run(grid(counted, toy_stream, seeds=range(2), a=1))
 
 
 def test_a_study_may_be_the_work_of_a_worker(tmp_path):
