@@ -156,7 +156,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
     add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night")
     add("--tolerance", type=float, metavar="T", help="share of itself to which table1 and figure3 look for the kept "
-        "fraction (0.01; of cifar10-small 0.1)")  # fmt: skip
+        "fraction (0.1)")  # fmt: skip
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")

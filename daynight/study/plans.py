@@ -67,7 +67,7 @@ class Plan:
     unbudgeted: tuple[int, ...]
     n_seeds: int = 5
     n_cycle_seeds: int = 10
-    tolerance: float = 0.01
+    tolerance: float = 0.1
     settings: dict[str, Any] = attrs.field(factory=dict)
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
 
@@ -181,7 +181,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         return attrs.evolve(
             plan, dataset=dataset, network=functools.partial(models.ConvNet, side=16),
             training=attrs.evolve(plan.training, transform=halved), curve=(0.5, 0.8, 0.9, 0.95, 0.98),
-            unbudgeted=(1, 2, 3), n_seeds=3, n_cycle_seeds=3, tolerance=0.1,
+            unbudgeted=(1, 2, 3), n_seeds=3, n_cycle_seeds=3,
         )  # fmt: skip
     source: Any = data or "full"
     if dataset == "mnist":
