@@ -31,6 +31,12 @@ from daynight.identity import describe, describe_views, digest, digest_of_data
 from daynight.testing import toy_stream
 
 
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    """Python takes one source for another that has the same name, size and second, if it has kept it compiled."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
 def load(tmp_path, name, text):
     path = tmp_path / f"{name}.py"
     path.write_text(text)
