@@ -177,9 +177,42 @@ def test_matching_finds_the_compression_of_a_known_curve(compression):
     assert not found.at_edge
 
 
+@pytest.mark.parametrize("curve", [(0.9, 0.97, 0.98, 0.99, 0.995), (0.9,), (0.98,), (0.5, 0.999)], ids=str)
+@pytest.mark.parametrize("compression", [1.0, 1.54, 2.0, 3.32])
+def test_a_curve_that_is_known_is_where_the_search_begins(compression, curve):
+    asked = []
+
+    def accuracy_at(free):
+        asked.append(free)
+        return summary(accuracy_of((1 - free) * compression), 0.001)
+
+    found = match(0.99, summary(accuracy_of(0.01)), accuracy_at, curve=curve)
+    assert found.compression == pytest.approx(compression, rel=0.02)
+    # What is out of reach is not looked at, and what is in reach is looked at once.
+    assert len(asked) == len(set(asked))
+    assert set(asked) & set(curve) == {free for free in curve if 0.01 / 6 < 1 - free < 0.01 / 0.7}
+
+
+def test_a_curve_that_is_known_saves_evaluations_where_they_scatter():
+    def n_tried(compression, curve):
+        def accuracy_at(free):
+            return summary(accuracy_of((1 - free) * compression) + 0.001 * math.sin(1e4 * free))
+
+        found = match(0.99, summary(accuracy_of(0.01)), accuracy_at, tolerance=0.1, curve=curve)
+        # The scatter is 8 % of the kept fraction, and the tolerance 10 %.
+        assert found.compression == pytest.approx(compression, rel=0.2)
+        return len({free for free, _ in found.evaluations} - set(curve))
+
+    compressions = [1.0 + index / 20 for index in range(40)]
+    curve = (0.98, 0.99, 0.995, 0.998)
+    assert sum(n_tried(c, curve) for c in compressions) < sum(n_tried(c, ()) for c in compressions)
+
+
+@pytest.mark.parametrize("curve", [(), (0.97, 0.99, 0.995)], ids=str)
 @pytest.mark.parametrize("compression", [0.4, 8.0])
-def test_a_match_beyond_what_was_looked_at_says_so(compression):
-    found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression)))
+def test_a_match_beyond_what_was_looked_at_says_so(compression, curve):
+    target = summary(accuracy_of(0.01))
+    found = match(0.99, target, lambda free: summary(accuracy_of((1 - free) * compression)), curve=curve)
     assert found.at_edge
     assert not found.is_reached
     assert abs(found.gap) > 0.001
@@ -218,6 +251,8 @@ def test_matching_refuses_compressions_that_do_not_rise():
         match(0.99, summary(0.9), lambda free: summary(math.nan))
     with pytest.raises(SettingError, match="tolerance must be above 0"):
         match(0.99, summary(0.9), summary, tolerance=0)
+    with pytest.raises(SettingError, match="free_at_end must be above 0"):
+        match(0.99, summary(0.9), summary, curve=[0.9, 1.0])
 
 
 def test_equal_cuts_prune_equal_numbers():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import numpy as np
@@ -65,6 +65,7 @@ def match(
     *,
     compressions: tuple[float, float] = (0.7, 6.0),
     tolerance: float = 0.01,
+    curve: Iterable[float] = (),
 ) -> Match:
     """Find the pruning at which a method is as accurate as PackNet.
 
@@ -80,9 +81,13 @@ def match(
         accuracy_at: Gives the other method's at a fraction of free weights.
         compressions: The smallest and the largest compression to look at.
         tolerance: The search ends when the kept fraction is known to about this share of itself.
+        curve: Fractions of free weights at which the method's accuracy is known, or wanted anyway, such as those of a
+            curve of accuracy against pruning. Those in reach are looked at first, and the search is between the
+            neighbours of the one that is closest to the target, which takes fewer evaluations where they scatter.
 
     Raises:
-        SettingError: If the compressions are not two rising positive numbers, or the tolerance is not positive.
+        SettingError: If the compressions are not two rising positive numbers, the tolerance is not positive, or the
+            curve has something else than fractions between 0 and 1.
     """
     kept = 1 - check_free_at_end(free_at_end)
     if len(compressions) != 2:
@@ -94,22 +99,28 @@ def match(
         raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
 
-    def squared_difference(logarithm: float) -> float:
-        free = 1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST)
-        free = round(free, 12)
+    def difference(free: float) -> float:
         if free not in tried:
             tried[free] = accuracy_at(free)
             checks.finite("match: an accuracy", tried[free].mean)
-        return (tried[free].mean - target.mean) ** 2
+        return tried[free].mean - target.mean
 
-    bounds = math.log(kept / high), math.log(min(kept / low, _MOST))
+    def squared_difference(logarithm: float) -> float:
+        return difference(round(1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST), 12)) ** 2
+
+    bounds = least, most = math.log(kept / high), math.log(min(kept / low, _MOST))
+    known = {math.log(1 - check_free_at_end(free)): free for free in curve}
+    points = [least, *sorted(point for point in known if least < point < most), most]
+    if len(points) > 2:
+        nearest = min(range(1, len(points) - 1), key=lambda index: abs(difference(known[points[index]])))
+        bounds = points[nearest - 1], points[nearest + 1]
     minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": tolerance})
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     # The search may have come from one side alone, and how flat the optimum is shows on both.
     if 1 - min(tried) < (1 - matched) * _BESIDE:
-        squared_difference(min(bounds[1], math.log((1 - matched) * _BESIDE)))
+        squared_difference(min(most, math.log((1 - matched) * _BESIDE)))
     if 1 - max(tried) > (1 - matched) / _BESIDE:
-        squared_difference(max(bounds[0], math.log((1 - matched) / _BESIDE)))
+        squared_difference(max(least, math.log((1 - matched) / _BESIDE)))
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     flat = [measures.compression(free_at_end, free) for free in _within_error(tried, target, matched)]
     # The search stays clear of its bounds by about its tolerance.

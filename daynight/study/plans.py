@@ -181,7 +181,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         return attrs.evolve(
             plan, dataset=dataset, network=functools.partial(models.ConvNet, side=16),
             training=attrs.evolve(plan.training, transform=halved), curve=(0.5, 0.8, 0.9, 0.95, 0.98),
-            unbudgeted=(1, 2, 3), n_seeds=3, n_cycle_seeds=3,
+            unbudgeted=(1, 2, 3), n_seeds=3, n_cycle_seeds=3, tolerance=0.2,
         )  # fmt: skip
     source: Any = data or "full"
     if dataset == "mnist":
