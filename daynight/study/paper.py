@@ -151,7 +151,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
         "than that everything runs")  # fmt: skip
-    add("--images", type=int, metavar="I", help="training images a task (all; of cifar10-small 1,000)")
+    add("--images", type=int, metavar="I", help="training images a task (all; of cifar10-small 500)")
     add("--epochs", type=float, metavar="E", help="epochs of each wake")
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")

@@ -171,13 +171,13 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
     """Give the study as it was published, or at the size that two cores can do of all that it has on CIFAR10.
 
     Args:
-        dataset: ``"mnist"``, ``"cifar10"`` or, with a tenth of the images at half their height and width, fewer seeds
+        dataset: ``"mnist"``, ``"cifar10"`` or, with a twentieth of the images at half their height and width, fewer seeds
             and values, ``"cifar10-small"``.
         data: Where the data come from; see `daynight.split_mnist`. None insists on all of them.
-        n_train: Number of training examples a task; None is all, or of the small size 1,000.
+        n_train: Number of training examples a task; None is all, or of the small size 500.
     """
     if dataset == "cifar10-small":
-        plan = full("cifar10", data, 1000 if n_train is None else n_train)
+        plan = full("cifar10", data, 500 if n_train is None else n_train)
         return attrs.evolve(
             plan, dataset=dataset, network=functools.partial(models.ConvNet, side=16),
             training=attrs.evolve(plan.training, transform=halved), curve=(0.5, 0.8, 0.9, 0.95, 0.98),
