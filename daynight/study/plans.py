@@ -171,8 +171,8 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
     """Give the study as it was published, or at the size that two cores can do of all that it has on CIFAR10.
 
     Args:
-        dataset: ``"mnist"``, ``"cifar10"`` or, with a twentieth of the images at half their height and width, fewer seeds
-            and values, ``"cifar10-small"``.
+        dataset: ``"mnist"``, ``"cifar10"`` or, with a twentieth of the images at half their height and width, fewer
+            seeds and values, ``"cifar10-small"``.
         data: Where the data come from; see `daynight.split_mnist`. None insists on all of them.
         n_train: Number of training examples a task; None is all, or of the small size 500.
     """
