@@ -6,6 +6,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import attrs
 import numpy as np
@@ -31,14 +32,9 @@ from daynight.identity import describe, describe_views, digest, digest_of_data
 from daynight.testing import toy_stream
 
 
-@pytest.fixture(autouse=True)
-def _not_compiled(monkeypatch):
-    """Python takes one source for another that has the same name, size and second, if it has kept it compiled."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-
 def load(tmp_path, name, text):
-    path = tmp_path / f"{name}.py"
+    # In a folder of its own: Python may read what it has compiled of another file of the same name, size and second.
+    path = pathlib.Path(tempfile.mkdtemp(dir=tmp_path)) / f"{name}.py"
     path.write_text(text)
     spec = importlib.util.spec_from_file_location("own_code", path)
     module = sys.modules["own_code"] = importlib.util.module_from_spec(spec)
