@@ -244,7 +244,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--title", help="of the report")
     add("--quiet", action="store_true", help="no progress bar (there is none in a file or pipe either)")
     add = command("study", study, _STUDY)
-    add("what", help="figure1 to figure4, table1, choices, dips, baselines, or tournament; --help after it says more")
+    add(
+        "what",
+        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament; --help after it says more",
+    )
     add = command("report", report, _REPORT)
     add("path", help="the folder of a run, a history, .json or .csv, or the folder of a study's store")
     add("--out", default="report.html", metavar="FILE", help="(%(default)s)")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from daynight import checks
 from daynight.capacity import Capacity
-from daynight.errors import DataError, SettingError
+from daynight.errors import CapacityError, DataError, SettingError
 from daynight.network import MaskedNetwork
 from daynight.prediction import fitted
 from daynight.sharing import SharedNetwork
@@ -93,13 +93,17 @@ def check_room(network: MaskedNetwork, capacity: Capacity, task: Task, day: int)
     """Make sure that a day has weights to learn with, and that its task can be learnt beside those before it.
 
     Raises:
-        CapacityError: If the day is beyond the last, or freezing leaves nothing free.
+        CapacityError: If the day is beyond the last, freezing leaves nothing free, or the night would keep nothing.
         DataError: If heads are joined, and the task cannot be part of a union.
     """
     if not isinstance(network, SharedNetwork):
         capacity.check(network.sizes, day)
         return
-    capacity.available(tuple(network.sizes.values()), day)
+    if not capacity.dawn_density(tuple(network.sizes.values()), day):
+        raise CapacityError(
+            f"day {day}: the night would keep none of the {sum(network.sizes.values()):,} maskable weights. Keep more "
+            "per night, or use a larger network."
+        )
     if network.joins_heads:
         check_can_join(task)
 

@@ -152,7 +152,7 @@ def write_tournament():
 
     fetch = functools.cache(lambda stage: plans.reading(entries_of(stage), is_whole=True))
     contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
-    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.chosen_from}
+    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.marked(contest.chosen_from)}
     stages |= {stream: lambda stream=stream: contest.reported(stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
 

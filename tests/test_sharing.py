@@ -157,3 +157,11 @@ def test_norms_are_shared():
     clock = make_clock("rehearse", network=network)
     history = Clock(clock.agent, toy_stream(3), policy=OneShot(), wake=Epochs(10), night=Epochs(10)).run()
     assert (history.accuracy[-1] >= 0.8).all()
+
+
+@pytest.mark.parametrize("consolidation", ["rehearse", "fine-tune"])
+def test_a_night_that_would_keep_nothing_is_refused_before_training(consolidation):
+    clock = make_clock(consolidation, capacity=Capacity(free_at_end=0.9999, days=3))
+    with pytest.raises(CapacityError, match=r"day 0: the night would keep none of the \d+ maskable weights. Keep more"):
+        clock.run()
+    assert clock.agent.n_steps == 0

@@ -96,6 +96,7 @@ FLOORS = [
         "study.runner",
         "study.matching",
         "study.published",
+        "study.entry",
         "study.tables",
         "study.plans",
         "study.figures",

@@ -251,8 +251,32 @@ def test_matching_refuses_compressions_that_do_not_rise():
         match(0.99, summary(0.9), lambda free: summary(math.nan))
     with pytest.raises(SettingError, match="tolerance must be above 0"):
         match(0.99, summary(0.9), summary, tolerance=0)
-    with pytest.raises(SettingError, match="free_at_end must be above 0"):
-        match(0.99, summary(0.9), summary, curve=[0.9, 1.0])
+    with pytest.raises(SettingError, match="match: compressions must be two rising"):
+        match(0.99, summary(0.9), summary, compressions=3.0)
+    for curve in ([0.9, 1.0], None, ["a"]):
+        with pytest.raises(SettingError, match="match: curve must be fractions of free weights between 0 and 1"):
+            match(0.99, summary(0.9), summary, curve=curve)
+
+
+@pytest.mark.parametrize(
+    ("target", "accuracy_at", "message"),
+    [(summary(math.nan), summary, "match: the target's mean must be a finite number"),
+     (0.9, summary, "match: target must be a Summary, such as results.summary"),
+     (summary(0.9), 0.9, "match: accuracy_at must be a function"),
+     (summary(0.9), lambda free: 0.9, "match: accuracy_at: what it gives must be a Summary")],
+)  # fmt: skip
+def test_matching_refuses_what_is_no_summary_of_accuracies(target, accuracy_at, message):
+    with pytest.raises(SettingError, match=message):
+        match(0.99, target, accuracy_at)
+
+
+@pytest.mark.parametrize("curve", [(), (0.95, 0.98)], ids=str)
+def test_a_match_that_is_flat_to_the_end_of_what_was_tried_says_so(curve):
+    def nearly_flat(free):
+        return summary(0.9 + 0.02 * math.log10((1 - free) / 0.05), 0.005)
+
+    found = match(0.95, summary(0.895, 0.005), nearly_flat, curve=curve)
+    assert found.at_edge
 
 
 def test_equal_cuts_prune_equal_numbers():

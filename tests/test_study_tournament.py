@@ -10,6 +10,7 @@ import pytest
 
 from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates, recommended_policy
 from daynight.cycles import GeometricCycles
+from daynight.errors import SettingError
 from daynight.reactive import Controlled
 from daynight.study import Store, Study, tournament
 from daynight.study.contestants import DESIGNS, UNIFORM
@@ -38,6 +39,35 @@ def toy_contest(fetch, **changes):
         "designs": DESIGNS_TOY, "screening": range(100, 102), "choosing": range(100, 103), "reporting": range(2),
     }  # fmt: skip
     return Tournament(**(settings | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"designs": {"mine": {"uniform 1": GeometricCycles(3, 4)}}}, "there are two policies named 'uniform 1'"),
+     ({"designs": {kind: {"x": UniformCycles(3)} for kind in "ab"}}, "there are two policies named 'x'"),
+     ({"uniform": {"uniform 2": UniformCycles(2)}}, "uniform must have 'uniform 1', with which all are compared"),
+     ({"designs": {"mine": {}}}, "mine must have policies by their names, not {}"),
+     ({"designs": {"mine 3": UniformCycles(3)}}, "mine 3 must have policies by their names"),
+     ({"designs": {}}, "designs must have a kind of them"),
+     ({"designs": {"mine": {"mine 3": UniformCycles}}}, "mine 3 must be a SleepPolicy"),
+     ({"plans": {"pairs": toy_plan()}}, "plans must have 'mnist'")],
+)  # fmt: skip
+def test_wrong_tournaments_are_refused_before_any_run(changes, message):
+    with pytest.raises(SettingError, match=re.escape(message)):
+        toy_contest(None, **changes)
+
+
+def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(tournament, "SCREENED", 0.6)
+    contest = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
+    for ask, message in (
+        (lambda: contest.reported("foo"), "stream must be one of mnist, pairs, not 'foo'"),
+        (lambda: contest.night_of("foo"), "policy must be one of uniform 1, uniform 2, lengthening 2"),
+        (lambda: contest.judged("pairs", 0.5, []), "p must be one of 0.4, 0.6, not 0.5"),
+        (lambda: contest.judged("pairs", 0.6, ["foo"]), "policy must be one of uniform 1, uniform 2"),
+    ):
+        with pytest.raises(SettingError, match=re.escape(message)):
+            ask()
 
 
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
@@ -132,8 +162,12 @@ def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsy
     for stage in ("screen", "choose"):
         tournament.main([stage, *arguments])
     assert {path.name for path in tmp_path.glob("*.*")} == {
-        f"{stage}.{ending}" for stage in ("screen", "choose", "rotated") for ending in ("pdf", "png", "csv")
+        f"{stage}_quick.{ending}" for stage in ("screen", "choose", "rotated") for ending in ("pdf", "png", "csv")
     }
+    chosen = [line.split(",")[-1] for line in (tmp_path / "choose_quick.csv").read_text().splitlines()]
+    assert {"chosen", "N", "policy", ""} == set(chosen)
+    with pytest.raises(SettingError, match="--stream is for report, and says nothing of screen"):
+        tournament.main(["screen", "--stream", "rotated", *arguments])
     whole = Study(tmp_path / "whole").run(doing_runs())
     data = {stage: {entry["run"]["data"] for entry in Store(tmp_path / "runs" / stage)} for stage in
             ("nights", "rotated")}  # fmt: skip

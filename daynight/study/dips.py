@@ -99,7 +99,7 @@ def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
         gains = {n: statistics.paired(with_it, without) for n, (without, with_it) in by_n.items()}
         figures.line_of_cycles(panel, gains, "kept over cleared")
         panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
-        panel.set(title=plan.title(p), ylabel="gain in mean accuracy")
+        panel.set(title=plan.title(p), ylabel="gain in accuracy, and its standard error")
         for n, values in by_n.items():
             seeds = set.intersection(*map(set, values))
             means = (statistics.summarize(one[seed] for seed in seeds).mean for one in values)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 import numpy as np
@@ -23,6 +24,8 @@ _EQUAL = 1e-3
 _MOST = 0.999
 #: How far beside the optimum something is tried in any case, as a ratio of kept fractions.
 _BESIDE = 1.15
+#: What is closer than this ratio to the outermost that was tried counts as there.
+_ALMOST = 1.001
 
 
 @attrs.frozen(kw_only=True)
@@ -41,7 +44,7 @@ class Match:
         gap: `reached` - `target`, of the means.
         is_reached: Whether the gap is within twice its standard error, so that the accuracies can be called equal. If
             not, `compression` is that of the nearest that was found, and no compression at equal accuracy.
-        at_edge: Whether `low` or `high` is at the end of what was looked at, so that the compression may be beyond it.
+        at_edge: Whether `low` or `high` is at the end of what was tried, so that the compression may be beyond it.
         evaluations: (fraction free, mean accuracy) of all that was tried, by fraction.
     """
 
@@ -86,22 +89,26 @@ def match(
             neighbours of the one that is closest to the target, which takes fewer evaluations where they scatter.
 
     Raises:
-        SettingError: If the compressions are not two rising positive numbers, the tolerance is not positive, or the
-            curve has something else than fractions between 0 and 1.
+        SettingError: If target or accuracies are no summaries of finite numbers, the compressions are not two rising
+            positive numbers, the tolerance is not positive, or the curve has something else than fractions.
     """
     kept = 1 - check_free_at_end(free_at_end)
-    if len(compressions) != 2:
+    checks.kind("match: target", target, Summary, "results.summary('mean_accuracy')")
+    checks.finite("match: the target's mean", target.mean)
+    checks.function("match: accuracy_at", accuracy_at)
+    if not isinstance(compressions, Sequence) or len(compressions) != 2:
         raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
-    low, high = (checks.finite("compressions", value, least=0) for value in compressions)
+    low, high = (checks.finite("match: compressions", value, least=0) for value in compressions)
     if not 0 < low < high or kept / high >= _MOST:
         raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
-    if checks.finite("tolerance", tolerance) <= 0:
+    if checks.finite("match: tolerance", tolerance) <= 0:
         raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
 
     def difference(free: float) -> float:
         if free not in tried:
             tried[free] = accuracy_at(free)
+            checks.kind("match: accuracy_at: what it gives", tried[free], Summary, "results.summary('mean_accuracy')")
             checks.finite("match: an accuracy", tried[free].mean)
         return tried[free].mean - target.mean
 
@@ -109,7 +116,7 @@ def match(
         return difference(round(1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST), 12)) ** 2
 
     bounds = least, most = math.log(kept / high), math.log(min(kept / low, _MOST))
-    known = {math.log(1 - check_free_at_end(free)): free for free in curve}
+    known = {math.log(1 - free): free for free in _fractions(curve)}
     points = [least, *sorted(point for point in known if least < point < most), most]
     if len(points) > 2:
         nearest = min(range(1, len(points) - 1), key=lambda index: abs(difference(known[points[index]])))
@@ -123,8 +130,8 @@ def match(
         squared_difference(max(least, math.log((1 - matched) / _BESIDE)))
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
     flat = [measures.compression(free_at_end, free) for free in _within_error(tried, target, matched)]
-    # The search stays clear of its bounds by about its tolerance.
-    at_edge = min(flat) < low * (1 + 2 * tolerance) or max(flat) > high / (1 + 2 * tolerance)
+    ends = [measures.compression(free_at_end, free) for free in (min(tried), max(tried))]
+    at_edge = min(flat) <= ends[0] * _ALMOST or max(flat) >= ends[1] / _ALMOST
     gap = tried[matched].mean - target.mean
     errors = np.nan_to_num([tried[matched].standard_error, target.standard_error])
     return Match(
@@ -133,6 +140,13 @@ def match(
         is_reached=bool(abs(gap) <= 2 * math.hypot(*errors) + _EQUAL), at_edge=at_edge,
         evaluations=tuple(sorted(tried.items())),
     )  # fmt: skip
+
+
+def _fractions(curve: Iterable[float]) -> list[float]:
+    found = list(curve) if isinstance(curve, Iterable) else [curve]
+    if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in found):
+        raise SettingError(f"match: curve must be fractions of free weights between 0 and 1, not {curve!r}.")
+    return found
 
 
 def _within_error(tried: dict[float, Summary], target: Summary, matched: float) -> list[float]:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from daynight import checks, files
-from daynight.errors import DaynightError, SettingError
+from daynight.errors import SettingError
 from daynight.schedule import check_free_at_end
 from daynight.study import dips, figures, plans, published, tables, unsaid
+from daynight.study.entry import command
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
 from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
@@ -251,8 +250,4 @@ def _published(plan: Plan, p: float) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MPLBACKEND", "agg")
-    try:
-        main()
-    except DaynightError as error:
-        sys.exit(f"error: {error}\n{error.more}")
+    command(main)

@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from daynight import checks, datasets, files
-from daynight.errors import DaynightError
-from daynight.policies import UniformCycles, planned
+from daynight.errors import SettingError
+from daynight.policies import SleepPolicy, UniformCycles, planned
 from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
+from daynight.study.entry import command
 from daynight.study.plans import Fetch, Plan
 from daynight.study.results import Results
 from daynight.study.runner import Study
@@ -79,6 +78,10 @@ class Tournament:
         screening: Seeds of the screen.
         choosing: Seeds to choose with.
         reporting: Seeds to report, or the first few of them, as each plan has it.
+
+    Raises:
+        SettingError: If there is no plan of MNIST or no `ONCE`, a name is there twice, a kind is empty, or something is
+            no policy.
     """
 
     plans: Mapping[str, Plan]
@@ -88,6 +91,23 @@ class Tournament:
     screening: Sequence[int] = SCREENING
     choosing: Sequence[int] = CHOOSING
     reporting: Sequence[int] = REPORTING
+
+    def __attrs_post_init__(self) -> None:
+        if "mnist" not in self.plans:
+            raise SettingError("Tournament: plans must have 'mnist', on which policies are chosen.")
+        if not self.designs:
+            raise SettingError("Tournament: designs must have a kind of them, such as {'mine': {'mine 3': policy}}.")
+        names = set[str]()
+        for kind, named in {"uniform": self.uniform, **self.designs}.items():
+            if not isinstance(named, Mapping) or not named:
+                raise SettingError(f"Tournament: {kind} must have policies by their names, not {named!r}.")
+            for name, policy in named.items():
+                checks.kind(f"Tournament: {name}", policy, SleepPolicy, "dn.UniformCycles(3)")
+                if name in names:
+                    raise SettingError(f"Tournament: there are two policies named {name!r}. Give each its own name.")
+                names.add(name)
+        if ONCE not in self.uniform:
+            raise SettingError(f"Tournament: uniform must have {ONCE!r}, with which all are compared.")
 
     def few(self) -> Tournament:
         """Give the same with few policies and seeds."""
@@ -108,7 +128,7 @@ class Tournament:
         """Nights of uniform cycles and of the best design of each kind, at each p."""
         rows: Rows = []
         for p in self.plans["mnist"].prunings:
-            rows += _compared(p, self.held_out(p), {ONCE: ONCE})
+            rows += sorted(_compared(p, self.held_out(p), {ONCE: ONCE}), key=_error)
         return rows
 
     def held_out(self, p: float) -> dict[str, dict[int, float]]:
@@ -124,7 +144,11 @@ class Tournament:
 
         Args:
             stream: Its name.
+
+        Raises:
+            SettingError: If there is no such stream.
         """
+        self._check("stream", stream, self.plans)
         names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:N_ABROAD]
         return [row for p in self.plans[stream].prunings for row in self.judged(stream, p, names)]
 
@@ -135,7 +159,14 @@ class Tournament:
             stream: Its name.
             p: Fraction of weights free at the end.
             names: The policies'; with all uniform cycles among them, what is gained over the best of these, too.
+
+        Raises:
+            SettingError: If there is no such stream, nothing was chosen at that p, or one is no finalist.
         """
+        self._check("stream", stream, self.plans)
+        self._check("p", p, self.plans["mnist"].prunings)
+        for name in names:
+            self._check("policy", name, self.uniform | self.finalists)
         uniform = self.best_uniform[p]
         wanted = {ONCE, uniform, *names}
         entered = {name: policy for name, policy in (self.uniform | self.finalists).items() if name in wanted}
@@ -146,8 +177,16 @@ class Tournament:
         baselines = {ONCE: ONCE, "best uniform": uniform}
         if self.uniform.keys() <= set(names):
             baselines["best uniform in hindsight"] = max(self.uniform, key=lambda name: sum(found[name].values()))
-        picked = {uniform: "N", self.ranked[0]: "policy"}
-        return [{**row, "chosen": picked.get(row["policy"], "")} for row in _compared(p, found, baselines)]
+        return self.marked(_compared(p, found, baselines))
+
+    def marked(self, rows: Rows) -> Rows:
+        """Add which are the N that was chosen at the row's p, and the policy that was chosen for all p.
+
+        Args:
+            rows: Each of a p and a policy.
+        """
+        picked = {p: {uniform: "N", self.ranked[0]: "policy"} for p, uniform in self.best_uniform.items()}
+        return [{**row, "chosen": picked[row["p"]].get(row["policy"], "")} for row in rows]
 
     @property
     def finalists(self) -> Named:
@@ -180,7 +219,11 @@ class Tournament:
 
         Args:
             name: The policy's.
+
+        Raises:
+            SettingError: If there is no such policy.
         """
+        self._check("policy", name, self._entered)
         plan, policy = self.plans["mnist"], self._entered[name]
         dawn = kept_fraction_per_night(SCREENED, len(plan.tasks))
         cycles = planned(policy, Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn))
@@ -192,6 +235,11 @@ class Tournament:
         return tuple(
             Cycle(keep=density, length=end - begin) for (begin, density), end in zip(prunes, ends, strict=True)
         )
+
+    @staticmethod
+    def _check(what: str, name: Any, known: Iterable[Any]) -> None:
+        if name not in known:
+            raise SettingError(f"Tournament: {what} must be one of {', '.join(map(str, known))}, not {name!r}.")
 
     @functools.cached_property
     def _entered(self) -> Named:
@@ -242,6 +290,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that are missing, and write figure and table."""
     settings = parse(arguments)
     checks.whole("--jobs", settings.jobs, least=1)
+    if settings.stage != "report" and settings.stream != "mnist":
+        raise SettingError(f"--stream is for report, and says nothing of {settings.stage}: all is chosen on MNIST.")
     out = files.check_folder(settings.out)
     store = files.check_folder(settings.store or out / "runs")
     contest = _contest(settings, store)
@@ -249,11 +299,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if settings.stage == "report":
         rows = contest.reported(settings.stream)
     else:
-        rows = contest.screened if settings.stage == "screen" else contest.chosen_from
-    figures.save(figures.contest(rows, contest.night_of), out, stage)
-    tables.write(out / f"{stage}.csv", rows)
+        rows = contest.screened if settings.stage == "screen" else contest.marked(contest.chosen_from)
+    name = stage + ("_quick" if settings.quick else "")
+    figures.save(figures.contest(rows, contest.night_of), out, name)
+    tables.write(out / f"{name}.csv", rows)
     print(tables.text(rows))
-    print(f"Written: {out / stage}.pdf, .png and .csv; the runs are in {store}.")
+    print(f"Written: {out / name}.pdf, .png and .csv; the runs are in {store}.")
 
 
 def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
@@ -295,8 +346,4 @@ def _error(row: Mapping[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MPLBACKEND", "agg")
-    try:
-        main()
-    except DaynightError as error:
-        sys.exit(f"error: {error}\n{error.more}")
+    command(main)
