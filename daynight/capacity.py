@@ -30,6 +30,14 @@ def _fraction(value: Any) -> float:
     return fraction
 
 
+def keeps_nothing(n_weights: int, day: int) -> CapacityError:
+    """Give the error of a night that would keep none of the network's maskable weights."""
+    return CapacityError(
+        f"day {day}: the night would keep none of the {n_weights:,} maskable weights. Keep more per night, or use a "
+        "larger network."
+    )
+
+
 @attrs.frozen(kw_only=True)
 class Capacity:
     """How many of the maskable weights may be owned after each night.
@@ -145,10 +153,7 @@ class Capacity:
             )
         if self.ranking != "layer":
             if after == before:
-                raise CapacityError(
-                    f"day {day}: the night would keep none of the {sum(sizes):,} maskable weights. "
-                    "Keep more per night, or use a larger network."
-                )
+                raise keeps_nothing(sum(sizes), day)
             return
         starved = [
             name for name, size, old, new in zip(layers, sizes, before, after, strict=True) if new == old and old < size

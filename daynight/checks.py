@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def positive(what: str, value: Any) -> float:
     return number
 
 
-def one_of(what: str, value: Any, choices: tuple[str, ...]) -> None:
+def one_of(what: str, value: Any, choices: Collection[Any]) -> None:
     """Refuse what is none of the choices.
 
     Raises:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,8 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
-from daynight.errors import DaynightError, SettingError
+from daynight.errors import SettingError
+from daynight.exits import status_of
 from daynight.expressions import made_of
 from daynight.files import check_folder
 from daynight.history import History
@@ -57,63 +54,14 @@ It is "python -m daynight.study.paper" with the same arguments, or "python -m da
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says, and give the exit status: 0, or 1 if something is wrong, after a line on it."""
-    os.environ.setdefault("MPLBACKEND", "agg")
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["study"] and given[1:] and not given[1].startswith("-"):
         settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # with options, and help, of its own
     else:
         settings = _parser().parse_args(given)
-    try:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
-        settings.do(settings)
-        sys.stdout.flush()
-    except DaynightError as error:
-        print(f"error: {error}{_place(error)}\n{error.more}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except Exception as error:
-        return _failed(error)
-    return 0
-
-
-def _failed(error: Exception) -> int:
-    """Say what went wrong with the output or in the user's own code, and give the exit status; the rest is raised."""
-    line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # other errors of files are none of the output
-    if isinstance(error, OSError) and ("print(" in line or "flush(" in line):
-        _mute()
-        if isinstance(error, BrokenPipeError):  # whoever reads the output has enough of it
-            return 128 + signal.SIGPIPE
-        print(f"error: the output cannot be written: {error.strerror or error}.", file=sys.stderr)
-        return 1
-    place = _place(error)
-    if not place:
-        raise error
-    print(f"error: {type(error).__name__}: {error}{place}\nMore: docs/command.rst of daynight.", file=sys.stderr)
-    return 1
-
-
-def _mute() -> None:
-    """Let what is still held back for the standard output go nowhere, so that Python does not fail on it at its end."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-
-
-def _place(error: BaseException) -> str:
-    """Name the last line of the user's own code, in the folder where they are, in which an error arose."""
-    here = Path.cwd()
-    cause: BaseException | None = error if error.__cause__ is None else error.__cause__
-    while cause is not None:
-        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
-            path = Path(frame.filename)
-            is_own = path.is_relative_to(here) and not {"daynight", "site-packages"} & set(path.relative_to(here).parts)
-            if is_own:
-                return f" ({path.relative_to(here)}, line {frame.lineno})"
-        cause = cause.__cause__
-    return ""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
+    return status_of(lambda: settings.do(settings))
 
 
 def run(settings: argparse.Namespace) -> None:

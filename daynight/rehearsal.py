@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from daynight import checks
-from daynight.capacity import Capacity
-from daynight.errors import CapacityError, DataError, SettingError
+from daynight.capacity import Capacity, keeps_nothing
+from daynight.errors import DataError, SettingError
 from daynight.network import MaskedNetwork
 from daynight.prediction import fitted
 from daynight.sharing import SharedNetwork
@@ -100,10 +100,7 @@ def check_room(network: MaskedNetwork, capacity: Capacity, task: Task, day: int)
         capacity.check(network.sizes, day)
         return
     if not capacity.dawn_density(tuple(network.sizes.values()), day):
-        raise CapacityError(
-            f"day {day}: the night would keep none of the {sum(network.sizes.values()):,} maskable weights. Keep more "
-            "per night, or use a larger network."
-        )
+        raise keeps_nothing(sum(network.sizes.values()), day)
     if network.joins_heads:
         check_can_join(task)
 

@@ -3,7 +3,9 @@
 import csv
 import math
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import attrs
@@ -12,7 +14,7 @@ import torch
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary, packnet, tables
+from daynight.study import Study, Summary, packnet, tables, tournament
 from daynight.study import paper as paper_module
 from daynight.study.matching import match
 from daynight.study.plans import Plan, doing, full, quick, reading, source
@@ -155,6 +157,25 @@ def test_plans_are_those_of_the_study():
         assert set(short.prunings) < set(plan.prunings)
 
 
+@pytest.mark.parametrize("module", [paper_module, tournament], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    ("stop", "status", "said"),
+    [(KeyboardInterrupt(), 130, "stopped.\n"), (SettingError("too much"), 1, "error: too much (tests")],
+    ids=["interrupt", "error"],
+)  # fmt: skip
+def test_a_command_that_is_stopped_says_so_in_a_line(module, stop, status, said, monkeypatch, tmp_path, capsys):
+    def stopped(*_):
+        raise stop
+
+    monkeypatch.setattr("daynight.study.runner.Study.run", stopped)
+    what = "figure1" if module is paper_module else "screen"
+    monkeypatch.setattr(sys, "argv", ["command", what, "--quick", "--data", "sample", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(module.__file__, run_name="__main__")
+    assert ended.value.code == status
+    assert capsys.readouterr().err.startswith(said)
+
+
 def accuracy_of(kept):
     return 0.9 + 0.03 * math.log10(kept * 100)
 
@@ -253,7 +274,7 @@ def test_matching_refuses_compressions_that_do_not_rise():
         match(0.99, summary(0.9), summary, tolerance=0)
     with pytest.raises(SettingError, match="match: compressions must be two rising"):
         match(0.99, summary(0.9), summary, compressions=3.0)
-    for curve in ([0.9, 1.0], None, ["a"]):
+    for curve in ([0.9, 1.0], 0.9, None, ["a"]):
         with pytest.raises(SettingError, match="match: curve must be fractions of free weights between 0 and 1"):
             match(0.99, summary(0.9), summary, curve=curve)
 

@@ -61,10 +61,10 @@ def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
     contest = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
     for ask, message in (
-        (lambda: contest.reported("foo"), "stream must be one of mnist, pairs, not 'foo'"),
-        (lambda: contest.night_of("foo"), "policy must be one of uniform 1, uniform 2, lengthening 2"),
+        (lambda: contest.reported("foo"), "stream must be one of 'mnist', 'pairs', not 'foo'"),
+        (lambda: contest.night_of("foo"), "policy must be one of 'uniform 1', 'uniform 2', 'lengthening 2'"),
         (lambda: contest.judged("pairs", 0.5, []), "p must be one of 0.4, 0.6, not 0.5"),
-        (lambda: contest.judged("pairs", 0.6, ["foo"]), "policy must be one of uniform 1, uniform 2"),
+        (lambda: contest.judged("pairs", 0.6, ["foo"]), "policy must be one of 'uniform 1', 'uniform 2'"),
     ):
         with pytest.raises(SettingError, match=re.escape(message)):
             ask()

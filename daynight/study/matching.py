@@ -143,7 +143,7 @@ def match(
 
 
 def _fractions(curve: Iterable[float]) -> list[float]:
-    found = list(curve) if isinstance(curve, Iterable) else [curve]
+    found = list(curve) if isinstance(curve, Iterable) else [math.nan]
     if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in found):
         raise SettingError(f"match: curve must be fractions of free weights between 0 and 1, not {curve!r}.")
     return found

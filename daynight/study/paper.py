@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ import attrs
 
 from daynight import checks, files
 from daynight.errors import SettingError
+from daynight.exits import status_of
 from daynight.schedule import check_free_at_end
 from daynight.study import dips, figures, plans, published, tables, unsaid
-from daynight.study.entry import command
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match
 from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
@@ -250,4 +251,4 @@ def _published(plan: Plan, p: float) -> float:
 
 
 if __name__ == "__main__":
-    command(main)
+    sys.exit(status_of(main))

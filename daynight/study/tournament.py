@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ import attrs
 
 from daynight import checks, datasets, files
 from daynight.errors import SettingError
+from daynight.exits import status_of
 from daynight.policies import SleepPolicy, UniformCycles, planned
 from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
-from daynight.study.entry import command
 from daynight.study.plans import Fetch, Plan
 from daynight.study.results import Results
 from daynight.study.runner import Study
@@ -148,7 +149,7 @@ class Tournament:
         Raises:
             SettingError: If there is no such stream.
         """
-        self._check("stream", stream, self.plans)
+        checks.one_of("Tournament: stream", stream, self.plans)
         names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:N_ABROAD]
         return [row for p in self.plans[stream].prunings for row in self.judged(stream, p, names)]
 
@@ -163,10 +164,10 @@ class Tournament:
         Raises:
             SettingError: If there is no such stream, nothing was chosen at that p, or one is no finalist.
         """
-        self._check("stream", stream, self.plans)
-        self._check("p", p, self.plans["mnist"].prunings)
+        checks.one_of("Tournament: stream", stream, self.plans)
+        checks.one_of("Tournament: p", p, self.plans["mnist"].prunings)
         for name in names:
-            self._check("policy", name, self.uniform | self.finalists)
+            checks.one_of("Tournament: policy", name, self.uniform | self.finalists)
         uniform = self.best_uniform[p]
         wanted = {ONCE, uniform, *names}
         entered = {name: policy for name, policy in (self.uniform | self.finalists).items() if name in wanted}
@@ -223,7 +224,7 @@ class Tournament:
         Raises:
             SettingError: If there is no such policy.
         """
-        self._check("policy", name, self._entered)
+        checks.one_of("Tournament: policy", name, self._entered)
         plan, policy = self.plans["mnist"], self._entered[name]
         dawn = kept_fraction_per_night(SCREENED, len(plan.tasks))
         cycles = planned(policy, Night(day=1, budget=Steps(10**6), n_steps=10**6, steps_per_epoch=1, dawn_density=dawn))
@@ -235,11 +236,6 @@ class Tournament:
         return tuple(
             Cycle(keep=density, length=end - begin) for (begin, density), end in zip(prunes, ends, strict=True)
         )
-
-    @staticmethod
-    def _check(what: str, name: Any, known: Iterable[Any]) -> None:
-        if name not in known:
-            raise SettingError(f"Tournament: {what} must be one of {', '.join(map(str, known))}, not {name!r}.")
 
     @functools.cached_property
     def _entered(self) -> Named:
@@ -346,4 +342,4 @@ def _error(row: Mapping[str, Any]) -> float:
 
 
 if __name__ == "__main__":
-    command(main)
+    sys.exit(status_of(main))
