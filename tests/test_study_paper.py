@@ -10,7 +10,6 @@ from pathlib import Path
 
 import attrs
 import pytest
-import torch
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
@@ -149,7 +148,7 @@ def test_plans_are_those_of_the_study():
     assert (mnist.epochs, mnist.budget, mnist.training.batch_size) == (72, 72, 128)
     assert (cifar.epochs, cifar.budget, cifar.training.batch_size) == (12, 6, 32)
     assert (small.epochs, small.budget, small.training.batch_size) == (12, 6, 32)
-    assert small.network()(small.training.transform(torch.rand(2, 3, 32, 32))).shape == (2, 2)
+    assert small.stream.keywords["n_train"] == 1000
     assert mnist.tasks == ("0/1", "2/3", "4/5", "6/7", "8/9")
     for plan in (mnist, cifar, small):
         short = quick(plan)

@@ -198,7 +198,7 @@ def test_streams_are_learnt_alike():
     for name in ("permuted", "rotated"):
         assert [task.n_outputs for task in known[name].stream(n_train=20)] == [10] * 5
     assert all(set(plan.prunings) <= set(tournament.PRUNINGS) for plan in known.values())
-    assert known["cifar10-small"].stream.keywords["n_train"] == 500
+    assert known["cifar10-small"].stream.keywords["n_train"] == 1000
 
 
 @pytest.mark.parametrize("more", [[], ["--quick"]])

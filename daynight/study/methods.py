@@ -51,6 +51,7 @@ def packnet(
     training: Training | None = None,
     ranking: str = "layer",
     consolidation: Consolidation = "freeze",
+    device: str = "cpu",
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
@@ -67,13 +68,14 @@ def packnet(
         training: How a task is learnt.
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
+        device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
         state: A file to put the state by after each day; if it is there, the run goes on from it. Beside it the first
             dusk is put by: runs that differ only in what follows take it up.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream), ranking=ranking)  # type: ignore[arg-type]
     policy = OneShot() if policy is None else policy
-    settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings}
+    settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings, **_placed(device)}
     new_clock = functools.partial(Clock, stream=stream, policy=policy, wake=wake, night=night)
     clock = None if state is None else _restored(new_clock, state)
     if clock is not None:
@@ -85,15 +87,16 @@ def packnet(
     return _outlived(clock, state)
 
 
-def memory(stream: TaskStream, *, state: Path | None = None, **settings: Any) -> Outcome:
+def memory(stream: TaskStream, *, device: str = "cpu", state: Path | None = None, **settings: Any) -> Outcome:
     """Full rehearsal: owned weights go on learning from all examples seen so far, at the same cost.
 
     Args:
         stream: The tasks.
+        device: See `packnet`.
         state: See `packnet`.
         settings: Those of `packnet`.
     """
-    return packnet(stream, consolidation="rehearse", state=state, **settings)
+    return packnet(stream, consolidation="rehearse", device=device, state=state, **settings)
 
 
 def fine_tuning(
@@ -104,6 +107,7 @@ def fine_tuning(
     wake: Budget,
     night: Budget,
     training: Training | None = None,
+    device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
     """Plain fine-tuning of the whole network on one task after another: nothing is pruned, and nothing protected."""
@@ -113,6 +117,7 @@ def fine_tuning(
         training=training,
         seed=seed,
         consolidation="fine-tune",
+        device=device,
         **settings,
     )
     history = Clock(agent, stream, policy=OneShot(), wake=wake, night=night).run()
@@ -130,6 +135,7 @@ def multinet(
     policy: SleepPolicy | None = None,
     training: Training | None = None,
     ranking: str = "layer",
+    device: str = "cpu",
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
@@ -145,12 +151,13 @@ def multinet(
         policy: Lays out the night; None prunes once.
         training: How the union is learnt.
         ranking: See `daynight.Capacity`.
+        device: See `packnet`.
         state: A file beside which the dusk is put by: runs that differ in their night alone take it up.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=1, ranking=ranking)  # type: ignore[arg-type]
     policy = OneShot() if policy is None else policy
-    settings = {"training": training, "seed": seed, **settings}
+    settings = {"training": training, "seed": seed, **settings, **_placed(device)}
     new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
     new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
     dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
@@ -169,13 +176,16 @@ def from_scratch(
     wake: Budget,
     night: Budget,
     training: Training | None = None,
+    device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
     """A whole network for each task, trained on it alone for as long as a day of `packnet` has, and not pruned."""
     scores, owned, private, n_steps = [], [], [], 0
     for index, task in enumerate(stream):
         own_seed = seeding.derive(seed, "from scratch", index)
-        agent = Agent(network, capacity=Capacity(keep_per_night=1.0), training=training, seed=own_seed, **settings)
+        agent = Agent(
+            network, capacity=Capacity(keep_per_night=1.0), training=training, seed=own_seed, device=device, **settings
+        )  # fmt: skip
         history = Clock(agent, [task], policy=OneShot(), wake=wake, night=night).run()
         scores.append(float(history.accuracy[-1, -1]))
         owned.append(sum(agent.owned))
@@ -209,6 +219,11 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
         "n_weights": agent.n_weights,
         "n_steps": agent.n_steps,
     }
+
+
+def _placed(device: str) -> dict[str, str]:
+    """Give an agent's setting of where it lives, if that is not where all do; dusks are named by settings."""
+    return {} if device == "cpu" else {"device": device}
 
 
 def _at_dusk(

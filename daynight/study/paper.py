@@ -149,9 +149,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4, dips and optimizer: 10, else 5; of "
         "cifar10-small 3)")  # fmt: skip
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
+    add("--device", default="cpu", metavar="D", help="where runs are done, such as cuda; jobs share it (cpu)")
     add("--quick", action="store_true", help="few images, epochs, seeds and values: ends in minutes, and shows no more "
         "than that everything runs")  # fmt: skip
-    add("--images", type=int, metavar="I", help="training images a task (all; of cifar10-small 500)")
+    add("--images", type=int, metavar="I", help="training images a task (all; of cifar10-small 1,000)")
     add("--epochs", type=float, metavar="E", help="epochs of each wake")
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
@@ -172,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = parse(arguments)
     plan = _plan(settings)
     out = files.check_folder(settings.out)
-    study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states)
+    study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states,
+                  device=settings.device)  # fmt: skip
     figure, rows = FIGURES[settings.what](plan, plans.source(plan, plans.doing(plan.stream, study)))
     name = f"{settings.what}_{settings.dataset}" + ("_quick" if settings.quick else "")
     figures.save(figure, out, name)

@@ -7,6 +7,7 @@ import itertools
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,6 +75,9 @@ class Study:
         jobs: Number of processes at a time, each of one thread. Within ``joblib.parallel_config(backend=...)``
             runs go where that says, such as to a Dask cluster; those of one process are done one at a time.
         progress: Whether to show a bar of runs.
+        device: Where methods that have a ``device`` live their lives, such as ``"cuda"``; jobs share it. It is noted
+            beside what came of a run and no part of its name: rounding, and on a GPU the random numbers of dropout
+            too, are the device's own.
         states: A folder for states, for methods that put theirs by (`packnet`, `memory`, `multinet`): a run that was
             stopped goes on from its last whole day, and runs that differ only after their first dusk share it,
             whichever process does them. Dusks stay there; delete the folder when the study is over. States are
@@ -84,9 +88,12 @@ class Study:
         SettingError: If another argument is outside its range.
     """
 
-    def __init__(self, folder: Any, *, jobs: int = 1, progress: bool = False, states: Any = None) -> None:
+    def __init__(
+        self, folder: Any, *, jobs: int = 1, progress: bool = False, states: Any = None, device: str = "cpu"
+    ) -> None:
         self.jobs = checks.whole("jobs", jobs, least=1)
         self.progress = progress
+        self.device = str(checks.usable_device(device))
         self.store = Store(files.check_folder(folder))
         self.states = None if states is None else files.check_folder(states)
 
@@ -104,11 +111,11 @@ class Study:
             for done in self._done(missing):
                 run = unique[done.key]
                 if done.error is None:
-                    machine = {"torch": torch.__version__, "platform": platform.machine()}
+                    machine = {"torch": torch.__version__, "platform": self._platform}
                     entry = {"run": run.about, "result": done.result, "seconds": round(done.seconds, 3)}
                     self.store.write(run.key, {**entry, "machine": machine})
                     if self.states is not None:
-                        (self.states / f"{run.key}.pkl").unlink(missing_ok=True)
+                        self._state(run.key).unlink(missing_ok=True)
                 else:
                     failed.append((run, done.error))
                 bar.update()
@@ -141,7 +148,7 @@ class Study:
         while left:
             try:
                 parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
-                calls = (joblib.delayed(do)(run, self._state(run), os.getpid()) for run in list(left.values()))
+                calls = (joblib.delayed(do)(run, self._extras(run), os.getpid()) for run in list(left.values()))
                 found = set[str]()
                 for done in parallel(calls):
                     if done.is_stale and done.key not in stale:
@@ -163,11 +170,23 @@ class Study:
                         "there enough memory for as many jobs?"
                     ) from error
 
-    def _state(self, run: Run) -> Any:
-        """Give the file that a run may put its state in, if its method can."""
-        if self.states is None or "state" not in inspect.signature(run.method).parameters:
-            return None
-        return self.states / f"{run.key}.pkl"
+    def _extras(self, run: Run) -> dict[str, Any]:
+        """Give what a run's method has a parameter for and no setting: where to live, and where to put its state."""
+        extras: dict[str, Any] = {} if self.states is None else {"state": self._state(run.key)}
+        extras |= {} if self.device == "cpu" else {"device": self.device}
+        takes = inspect.signature(run.method).parameters.keys() - run.settings.keys()
+        return {name: value for name, value in extras.items() if name in takes}
+
+    def _state(self, key: str) -> Path:
+        """Give the file for the state of a run; one of another device is of no use."""
+        assert self.states is not None
+        return self.states / (f"{key}.pkl" if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}.pkl")
+
+    @property
+    def _platform(self) -> str:
+        """Name the machine, or the GPU in it that does the runs."""
+        is_gpu = torch.device(self.device).type == "cuda"
+        return torch.cuda.get_device_name(self.device) if is_gpu else platform.machine()
 
     def _bar(self, runs: Mapping[str, Run], n_done: int) -> Any:
         from tqdm import tqdm

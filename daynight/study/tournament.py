@@ -271,6 +271,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("stage", choices=("screen", "choose", "report"), help="what to make")
     add("--stream", choices=STREAMS, default="mnist", help="what to report on (mnist)")
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
+    add("--device", default="cpu", metavar="D", help="where runs are done, such as cuda; jobs share it (cpu)")
     add("--quick", action="store_true", help="few images, epochs, seeds and policies: ends in minutes, and shows no "
         "more than that everything runs")  # fmt: skip
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
@@ -316,7 +317,8 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
 
     def fetch(stage: str) -> Fetch:
         states = None if settings.states is None else files.check_folder(settings.states) / stage
-        return plans.doing(judged[stage], Study(store / stage, jobs=settings.jobs, progress=True, states=states))
+        study = Study(store / stage, jobs=settings.jobs, progress=True, states=states, device=settings.device)
+        return plans.doing(judged[stage], study)
 
     contest = Tournament(plans=known, fetch=fetch)
     return contest.few() if settings.quick else contest

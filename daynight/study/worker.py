@@ -9,7 +9,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -88,12 +87,12 @@ _alone = threading.RLock()
 _streams: dict[str, TaskStream] = {}
 
 
-def do(run: Run, state: Path | None, study: int) -> Done:
+def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
     """Do one run. A failure is given back, so that it does not end the others.
 
     Args:
         run: The run.
-        state: Where its method may put its state by.
+        extras: What its method is given beside its settings, and what comes of it does not depend on.
         study: Number of the process that the study runs in.
     """
     with _alone:
@@ -108,8 +107,7 @@ def do(run: Run, state: Path | None, study: int) -> Done:
                     key=run.key, is_stale=True,
                     error="this process has other code than the one that laid the run out. Start its workers anew.",
                 )  # fmt: skip
-            settings = dict(run.settings) if state is None else {**run.settings, "state": state}
-            result = _as_json("the result", run.method(stream, **settings))
+            result = _as_json("the result", run.method(stream, **run.settings, **extras))
             if not isinstance(result, dict):
                 raise StudyError(f"a method must give a dict of what came of it, not {result!r}.")
             return Done(key=run.key, result=result, seconds=time.perf_counter() - began)
