@@ -10,7 +10,8 @@ import sys
 from collections import defaultdict
 from statistics import mean
 
-from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_page, write_section, write_table
+import reproduced
+from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_page, write_section
 
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
@@ -71,79 +72,6 @@ def write_speed_tables():
     (GENERATED / "two_processes.rst").write_text(
         f"{statistics.median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f}, of {len(ratios)})\n"
     )
-
-
-def reproduced():
-    """Give each part of the page on reproduction: its name, the folder of its runs, and its plan."""
-    import attrs
-
-    from daynight.study import plans
-
-    cifar10 = plans.full("cifar10")
-    return [
-        ("mnist", "mnist", plans.full("mnist")),
-        ("cifar10", "cifar10", attrs.evolve(cifar10, n_cycle_seeds=1, cycles=(1,))),
-        ("cifar10_small", "cifar10-small", plans.full("cifar10-small")),
-    ]
-
-
-def write_reproduction(name, store, plan):
-    """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
-    from daynight.study import paper, plans
-
-    entries = entries_of(store)
-    hours = sum(entry["seconds"] for entry in entries) / 3600
-    (GENERATED / f"{name}_status.rst").write_text(
-        f"{len(entries):,} runs are done; together they took {hours:.1f} hours of one core.\n"
-    )
-    source = plans.source(plan, plans.reading(entries))
-    for what, function in paper.FIGURES.items():
-        write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
-
-
-def write_agreement(store, plan):
-    """Write the table of what the study says in numbers about MNIST, beside what was measured."""
-    from daynight.errors import DataError
-    from daynight.study import paper, plans, published
-
-    entries = entries_of(store)
-    source = plans.source(plan, plans.reading(entries))
-    frozen = defaultdict(list)
-    for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
-        result = json.loads(path.read_text())
-        if result["settings"]["biases"] == "freeze-after-first":
-            frozen[result["settings"]["free"]].append(result["mean_accuracy"])
-    rows = []
-
-    def add(what, said, found):
-        rows.append({"": what, "published": said, "here": found})
-
-    for p, said in published.ACCURACY["mnist"].items():
-        own = source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
-        add(f"accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4))
-        add("the same, biases frozen after the first task", f"{said:.3f}",
-            f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)")  # fmt: skip
-    _, found = paper.figure2(plan, source)
-    found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
-    for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
-        error = 100 * (1 - row["mean_accuracy"])
-        here = f"{error:.2f} ± {100 * row['mean_accuracy standard error']:.2f} % (N = {row['N']}, {row['runs']} runs)"
-        add(f"error of the {which} N at p = 0.995", f"{said} %", here)
-    try:
-        _, found = paper.table1(plan, source)
-    except DataError:
-        found = []
-    for method in ("Memory", "Multinet"):
-        said = published.COMPRESSION["mnist"][method].values()
-        own = [row["compression"] for row in found if row["method"] == method]
-        here = f"{min(own):.2f} to {max(own):.2f}" if own else "not done yet"
-        add(f"compression of {method}", f"{min(said):.2f} to {max(said):.2f}", here)
-    write_table(GENERATED / "agreement.csv", rows, ())
-
-
-def with_error(summary, digits):
-    """Show a mean with its standard error and number of runs."""
-    return f"{summary.mean:.{digits}f} ± {summary.standard_error:.{digits}f} ({summary.n} runs)"
 
 
 def write_tournament():
@@ -304,8 +232,5 @@ def write_all():
     write_networks()
     write_kills()
     write_checkpoints()
-    parts = reproduced()
-    for part in parts:
-        write_reproduction(*part)
-    write_agreement(*parts[0][1:])
+    reproduced.write_all()
     write_tournament()

@@ -3,10 +3,12 @@
 # of one core. Stop it at any time: it goes on where it was.
 #
 #     DAYNIGHT_DATA=/data JOBS=2 docs/results/study/runs.sh
+#
+# DEVICE=cuda does those on CIFAR10 on a GPU, as they were.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
-STATES=${STATES:-states}
+STATES=${STATES:-states} CIFAR10=(--device "${DEVICE:-cpu}")
 
 study() {
     local store=$1
@@ -20,12 +22,14 @@ study mnist figure1 --seeds 3
 study mnist choices --seeds 3
 study mnist dips --prunings 0.95 --cycles 1 8 72
 study mnist table1
-study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 1
+study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 3 "${CIFAR10[@]}"
 for what in figure1 figure2 choices baselines dips; do study mnist "$what"; done
 for what in figure2 figure1 baselines table1 figure3 figure4; do
-    study cifar10-small "$what" --dataset cifar10-small
+    study cifar10-small "$what" --dataset cifar10-small "${CIFAR10[@]}"
 done
-for stream in mnist pairs permuted rotated cifar10-small; do
-    python -m daynight.study.tournament report --stream "$stream" --jobs "${JOBS:-1}" --store docs/results/study \
+tournament() {
+    python -m daynight.study.tournament report --stream "$@" --jobs "${JOBS:-1}" --store docs/results/study \
         --states "$STATES"
-done
+}
+for stream in mnist pairs permuted rotated; do tournament "$stream"; done
+tournament cifar10-small "${CIFAR10[@]}"

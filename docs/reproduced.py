@@ -1,0 +1,133 @@
+"""Writes the figures and tables of the page on reproduction from the runs in ``results/study``."""
+
+import json
+from collections import defaultdict
+from statistics import mean
+
+from pages import GENERATED, HERE, entries_of, write_section, write_table
+
+
+def parts():
+    """Give the parts of the page on reproduction: by name, the folder of the runs, and the plan."""
+    import attrs
+
+    from daynight.study import plans
+
+    cifar10 = plans.full("cifar10")
+    return {
+        "mnist": ("mnist", plans.full("mnist")),
+        "cifar10": ("cifar10", attrs.evolve(cifar10, n_cycle_seeds=3, cycles=(1,))),
+        "cifar10_small": ("cifar10-small", plans.full("cifar10-small")),
+    }
+
+
+def source_of(entries, plan):
+    """Give what reads the runs of a plan."""
+    from daynight.study import plans
+
+    return plans.source(plan, plans.reading(entries))
+
+
+def write_reproduction(name, store, plan):
+    """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
+    from daynight.study import paper
+
+    entries = entries_of(store)
+    (GENERATED / f"{name}_status.rst").write_text(status_of(entries))
+    source = source_of(entries, plan)
+    for what, function in paper.FIGURES.items():
+        write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
+
+
+def status_of(entries):
+    """Say how many runs there are, where they were done, and how long that took."""
+    hours = defaultdict(list)
+    for entry in entries:
+        hours[entry["machine"]["platform"]].append(entry["seconds"] / 3600)
+    done = [
+        f"{len(own):,} in {sum(own):.1f} hours of one core ({platform})" if platform in ("x86_64", "aarch64")
+        else f"{len(own):,} in {sum(own):.1f} hours of processes that share one {platform}"
+        for platform, own in sorted(hours.items())
+    ]  # fmt: skip
+    return f"{len(entries):,} runs are done: {', '.join(done)}.\n" if done else "No runs are done yet.\n"
+
+
+def write_agreement(known):
+    """Write the table of what the study says in numbers, beside what was measured."""
+    rows = [*agreement_on_mnist(*known["mnist"]), *agreement_on_cifar10(*known["cifar10"])]
+    for name, label in (("mnist", "MNIST"), ("cifar10_small", "CIFAR10, 1,000 images a task")):
+        rows += compressions(*known[name], label)
+    write_table(GENERATED / "agreement.csv", rows, ())
+
+
+def agreement_on_mnist(store, plan):
+    """Give the rows of accuracies on MNIST."""
+    from daynight.study import paper, published
+
+    source = source_of(entries_of(store), plan)
+    frozen = defaultdict(list)
+    for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
+        result = json.loads(path.read_text())
+        if result["settings"]["biases"] == "freeze-after-first":
+            frozen[result["settings"]["free"]].append(result["mean_accuracy"])
+    rows = []
+    for p, said in published.ACCURACY["mnist"].items():
+        own = source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
+        rows.append(agreed(f"MNIST, accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4)))
+        found = f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)"
+        rows.append(agreed("the same, biases frozen after the first task", f"{said:.3f}", found))
+    _, found = paper.figure2(plan, source)
+    found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
+    for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
+        error = 100 * (1 - row["mean_accuracy"])
+        here = f"{error:.2f} ± {100 * row['mean_accuracy standard error']:.2f} % (N = {row['N']}, {row['runs']} runs)"
+        rows.append(agreed(f"MNIST, error of the {which} N at p = 0.995", f"{said} %", here))
+    return rows
+
+
+def agreement_on_cifar10(store, plan):
+    """Give the rows of accuracies on CIFAR10."""
+    from daynight.study import published
+
+    source = source_of(entries_of(store), plan)
+    return [
+        agreed(f"CIFAR10, accuracy, N = 1, p = {p:g}", f"{said:.3f}",
+               with_error(source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy"), 4))
+        for p, said in published.ACCURACY["cifar10"].items()
+    ]  # fmt: skip
+
+
+def compressions(store, plan, label):
+    """Give the rows of compression at equal accuracy, with its least and its most over p."""
+    from daynight.errors import DataError
+    from daynight.study import paper, published
+
+    try:
+        _, found = paper.table1(plan, source_of(entries_of(store), plan))
+    except DataError:
+        found = []
+    rows = []
+    for method, by_p in published.COMPRESSION[plan.dataset].items():
+        own = [row["compression"] for row in found if row["method"] == method]
+        here = f"{min(own):.2f} to {max(own):.2f}" if own else "not done yet"
+        said = f"{min(by_p.values()):.2f} to {max(by_p.values()):.2f}"
+        rows.append(agreed(f"{label}: compression of {method}", said, here))
+    return rows
+
+
+def agreed(what, said, found):
+    """Give a row of the table of what agrees."""
+    return {"": what, "published": said, "here": found}
+
+
+def with_error(summary, digits):
+    """Show a mean with its standard error and number of runs."""
+    return f"{summary.mean:.{digits}f} ± {summary.standard_error:.{digits}f} ({summary.n} runs)"
+
+
+def write_all():
+    """Write all of it."""
+    known = parts()
+    for name, (store, plan) in known.items():
+        write_reproduction(name, store, plan)
+    write_agreement(known)
