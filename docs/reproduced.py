@@ -44,12 +44,12 @@ def status_of(entries):
     hours = defaultdict(list)
     for entry in entries:
         hours[entry["machine"]["platform"]].append(entry["seconds"] / 3600)
-    done = [
-        f"{len(own):,} in {sum(own):.1f} hours of one core ({platform})" if platform in ("x86_64", "aarch64")
-        else f"{len(own):,} in {sum(own):.1f} hours of processes that share one {platform}"
-        for platform, own in sorted(hours.items())
-    ]  # fmt: skip
-    return f"{len(entries):,} runs are done: {', '.join(done)}.\n" if done else "No runs are done yet.\n"
+    places = {
+        platform: "of one core" if platform in ("x86_64", "aarch64") else f"of processes that shared one {platform}"
+        for platform in hours
+    }
+    done = [f"{len(own):,} in {sum(own):.1f} hours {places[platform]}" for platform, own in sorted(hours.items())]
+    return f"Runs that are done: {', '.join(done)}.\n" if done else "No runs are done yet.\n"
 
 
 def write_agreement(known):

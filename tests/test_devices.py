@@ -8,7 +8,7 @@ from torch import nn
 
 import daynight as dn
 from daynight.ownership import FREE
-from daynight.study import fine_tuning, from_scratch, memory, multinet, packnet
+from daynight.study import fine_tuning, from_scratch, memory, multinet, nights, packnet
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 on_each = pytest.mark.parametrize("device", DEVICES)
@@ -151,3 +151,16 @@ def test_methods_of_the_study_live_there(device, method, tmp_path):
         training=dn.Training(batch_size=8, optimizer=ADAM), **settings,
     )  # fmt: skip
     assert 0.4 < found["mean_accuracy"] <= 1
+
+
+@on_each
+def test_single_nights_are_slept_there(device):
+    found = nights.one_night(
+        stream(), seed=0, day=1, network=convolutional, free_at_end=0.7, wake=dn.Epochs(2), night=dn.Epochs(2),
+        policy=dn.OneShot(), usual=dn.UniformCycles(2), device=device,
+        training=dn.Training(batch_size=8, optimizer=ADAM),
+    )  # fmt: skip
+    assert found["night_steps"] == 10
+    assert all(
+        weight.device.type == device for weight in next(iter(nights._lives.values()))[1].agent.network.weights.values()
+    )

@@ -189,7 +189,9 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
         height_ratios=[1.0, 1.5] * n_bands,
     )  # fmt: skip
     prunings = sorted({row["p"] for row in rows})
-    worst, best = max(row["error %"] for row in rows), max(min(row["error %"] for row in rows), 1e-2)
+    bars = [(row["error %"], 0.0 if math.isnan(bar := row.get("standard error", math.nan)) else bar) for row in rows]
+    worst = max(error + bar for error, bar in bars)
+    best = max(min(max(error - bar, error / 2) for error, bar in bars), 1e-2)
     for place in range(n_bands * width):
         upper, lower = (grid[2 * (place // width) + part, place % width] for part in (0, 1))
         if place >= len(names):
@@ -202,17 +204,16 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
             if twin is not upper:
                 twin.set_axis_off()
         upper.set_title("\n".join(textwrap.wrap(names[place], 14)), fontsize="x-small")
-        for row in rows:
+        for row, (error, bar) in zip(rows, bars, strict=True):
             if row["policy"] == names[place]:
                 at = prunings.index(row["p"])
-                bar = row.get("standard error", math.nan)
                 style = {
                     "color": _SHADES[at % len(_SHADES)],
                     "marker": _MARKERS[at % len(_MARKERS)],
                     "ms": 4,
                     "capsize": 2,
                 }
-                lower.errorbar([at], [row["error %"]], yerr=[0.0 if math.isnan(bar) else bar], **style)
+                lower.errorbar([at], [error], yerr=[bar], **style)
         lower.set_yscale("log")
         lower.set_ylim(best / 1.15, worst * 1.15)
         lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -47,6 +47,7 @@ def one_night(
     usual: SleepPolicy,
     training: Training,
     remember: tuple[float, ...] = (),
+    device: str = "cpu",
 ) -> Outcome:
     """Live as usual up to a day's dusk, and then sleep one night of a policy: what a look at it costs is the night.
 
@@ -65,16 +66,17 @@ def one_night(
         usual: Lays out those before it.
         training: How the tasks are learnt.
         remember: Shares of each wake to whose weights nights may rewind.
+        device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
 
     Returns:
         The day's test ``accuracy``, the weights ``owned``, ``night_steps``, and ``prunes``, which has of each the share
         of the night's steps that were over before it, and the density that it left.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream))
-    life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember])), id(stream)
+    life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember, device])), id(stream)
     if life not in _lives or _lives[life][1].agent.day > day:
         _lives.clear()
-        agent = Agent(network, capacity=capacity, training=training, seed=seed)
+        agent = Agent(network, capacity=capacity, training=training, seed=seed, device=device)
         _lives[life] = stream, Clock(agent, stream, policy=_Remembering(usual, remember), wake=wake, night=night)
     clock = _lives[life][1]
     while clock.agent.day < day:
