@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from daynight import checks, reports
+import torch
+
+from daynight import checks, files, reports
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
@@ -16,7 +19,6 @@ from daynight.clock import Clock
 from daynight.errors import SettingError
 from daynight.exits import status_of
 from daynight.expressions import made_of
-from daynight.files import check_folder
 from daynight.history import History
 from daynight.policies import require_policy
 from daynight.schedule import Budget, Epochs
@@ -72,7 +74,8 @@ def run(settings: argparse.Namespace) -> None:
     policy = made_of(settings.policy, "--policy", "UniformCycles(4)")
     require_policy(policy)
     wake, night = _budget("--wake", settings.wake), _budget("--night", settings.night)
-    out = check_folder(settings.out)
+    checks.usable_device(settings.device)
+    out = files.check_folder(settings.out)
     stream = made_of(settings.stream, "--stream", "split_mnist()")
     stream = TaskStream(stream) if isinstance(stream, list | tuple) else stream
     checks.kind("--stream", stream, TaskStream, "split_mnist()")
@@ -83,6 +86,7 @@ def run(settings: argparse.Namespace) -> None:
         training=training,
         seed=settings.seed,
         biases=settings.biases,
+        device=settings.device,
     )
     clock = Clock(
         agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
@@ -97,6 +101,7 @@ def run(settings: argparse.Namespace) -> None:
     agent.verify()
     agent.save(out / "agent.dn")
     history.to_json(out / "history.json")
+    _write_settings(out / "settings.json", settings, stream.source)
     about = f"{stream.source}; {settings.network}, {policy!r}, {training!r}, wake {wake!r}, night {night!r}, "
     about += f"{settings.free_at_end:g} free at the end, biases {settings.biases}, seed {settings.seed}"
     reports.of_run(history, out / "report.html", settings.title or out.resolve().name, about)
@@ -105,7 +110,7 @@ def run(settings: argparse.Namespace) -> None:
     for task, day in zip(stream, history.select(kind="day"), strict=True):
         print(f"{task.name:>12} {dawn[day.day]:>12.4f} {end[day.day]:>11.4f} {day.owned:>14,} {day.private:>8,}")
     print(f"{'mean':>12} {dawn.mean():>12.4f} {end.mean():>11.4f}")
-    print(f"Wrote agent.dn, history.json and report.html into {out}/.")
+    print(f"Wrote agent.dn, history.json, settings.json and report.html into {out}/.")
 
 
 def study(settings: argparse.Namespace) -> None:
@@ -151,6 +156,14 @@ def verify(settings: argparse.Namespace) -> None:
     print(f"{agent.n_free:,} of {agent.n_weights:,} weights free, after {agent.day} days and {agent.n_steps:,} steps.")
 
 
+def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None:
+    """Write down what was run, by the command's own options, and with what."""
+    given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
+    about = {"settings": given, "data": data, "daynight": __version__, "torch": torch.__version__}
+    with files.whole(path) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n")
+
+
 def _budget(name: str, text: str) -> Budget:
     try:
         n = float(text)
@@ -188,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task", help="(%(default)s)")
     add("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of training data for validation (none)")
     add("--seed", type=int, default=0, help="(%(default)s)")
+    add("--device", default="cpu", metavar="D", help="where network and tasks are, such as cuda (%(default)s)")
     add("--out", default="daynight_run", metavar="FOLDER", help="where results and checkpoints go (%(default)s)")
     add("--title", help="of the report")
     add("--quiet", action="store_true", help="no progress bar (there is none in a file or pipe either)")

@@ -1,5 +1,6 @@
 """The command line."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,10 @@ def test_a_run_leaves_an_agent_a_history_and_a_report(capsys):
     assert main([*RUN, "--policy", "mine:Policy(3)", "--out", "out", "--hold-out", "0.2"]) == 0
     shown = capsys.readouterr().out
     assert "Data: 2 toy tasks" in shown
-    assert "Wrote agent.dn, history.json and report.html into out/." in shown
+    assert "Wrote agent.dn, history.json, settings.json and report.html into out/." in shown
+    about = json.loads(Path("out/settings.json").read_text())
+    assert (about["settings"]["policy"], about["settings"]["hold_out"]) == ("mine:Policy(3)", 0.2)
+    assert about["data"].startswith("2 toy tasks")
     history = History.from_json("out/history.json")
     assert len(history.select(kind="prune")) == 6
     assert history.select(kind="epoch")[0].validation_loss is not None

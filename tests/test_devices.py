@@ -121,6 +121,7 @@ def test_what_was_learnt_on_a_device_is_known_on_a_cpu(device, tmp_path):
     back = dn.Agent.load(tmp_path / "agent.dn", convolutional, training=learnt.training, device=device)
     probe = torch.randn(9, 3, 4, 4, generator=torch.Generator().manual_seed(3))
     assert loaded.owned == learnt.owned
+    loaded.verify()
     for task in range(3):
         expected = learnt.predict(probe, task)
         assert expected.device.type == device

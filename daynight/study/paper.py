@@ -171,6 +171,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that are missing, and write figure and table."""
     settings = parse(arguments)
+    checks.usable_device(settings.device)
     plan = _plan(settings)
     out = files.check_folder(settings.out)
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-import platform
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from daynight import checks, files
 from daynight.errors import MissingPackageError, SettingError, StudyError
@@ -93,7 +90,7 @@ class Study:
     ) -> None:
         self.jobs = checks.whole("jobs", jobs, least=1)
         self.progress = progress
-        self.device = str(checks.usable_device(device))
+        self.device = str(device)
         self.store = Store(files.check_folder(folder))
         self.states = None if states is None else files.check_folder(states)
 
@@ -111,9 +108,8 @@ class Study:
             for done in self._done(missing):
                 run = unique[done.key]
                 if done.error is None:
-                    machine = {"torch": torch.__version__, "platform": self._platform}
                     entry = {"run": run.about, "result": done.result, "seconds": round(done.seconds, 3)}
-                    self.store.write(run.key, {**entry, "machine": machine})
+                    self.store.write(run.key, {**entry, "machine": done.machine})
                     if self.states is not None:
                         self._state(run.key).unlink(missing_ok=True)
                 else:
@@ -181,12 +177,6 @@ class Study:
         """Give the file for the state of a run; one of another device is of no use."""
         assert self.states is not None
         return self.states / (f"{key}.pkl" if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}.pkl")
-
-    @property
-    def _platform(self) -> str:
-        """Name the machine, or the GPU in it that does the runs."""
-        is_gpu = torch.device(self.device).type == "cuda"
-        return torch.cuda.get_device_name(self.device) if is_gpu else platform.machine()
 
     def _bar(self, runs: Mapping[str, Run], n_done: int) -> Any:
         from tqdm import tqdm

@@ -287,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that are missing, and write figure and table."""
     settings = parse(arguments)
     checks.whole("--jobs", settings.jobs, least=1)
+    checks.usable_device(settings.device)
     if settings.stage != "report" and settings.stream != "mnist":
         raise SettingError(f"--stream is for report, and says nothing of {settings.stage}: all is chosen on MNIST.")
     out = files.check_folder(settings.out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import platform
 import threading
 import time
 import traceback
@@ -52,6 +53,7 @@ class Done:
         key: The run's.
         result: What its method gave, in JSON; None if it failed.
         seconds: How long it took.
+        machine: What it was done with.
         error: Why it failed; None if it did not.
         is_stale: Whether the process has other code than the one that laid the run out.
     """
@@ -59,6 +61,7 @@ class Done:
     key: str
     result: Any = None
     seconds: float = 0.0
+    machine: Mapping[str, str] = attrs.field(factory=dict)
     error: str | None = None
     is_stale: bool = False
 
@@ -110,7 +113,8 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
             result = _as_json("the result", run.method(stream, **run.settings, **extras))
             if not isinstance(result, dict):
                 raise StudyError(f"a method must give a dict of what came of it, not {result!r}.")
-            return Done(key=run.key, result=result, seconds=time.perf_counter() - began)
+            machine = _machine(torch.device(extras.get("device", "cpu")))
+            return Done(key=run.key, result=result, seconds=time.perf_counter() - began, machine=machine)
         except DaynightError as error:
             return Done(key=run.key, error=f"{type(error).__name__}: {error}", seconds=time.perf_counter() - began)
         except (Exception, SystemExit):
@@ -150,6 +154,15 @@ def _loaded(run: Run) -> TaskStream:
             )
         _streams[name] = loaded
     return _streams[name]
+
+
+def _machine(device: torch.device) -> dict[str, str]:
+    """Name what a run was done with: PyTorch, and the GPU, or else the kind of processor."""
+    is_gpu = device.type == "cuda"
+    return {
+        "torch": torch.__version__,
+        "platform": torch.cuda.get_device_name(device) if is_gpu else platform.machine(),
+    }
 
 
 def _described(name: str, value: Any) -> Any:
