@@ -81,7 +81,7 @@ def write_tournament():
     fetch = functools.cache(lambda stage: plans.reading(entries_of(stage), is_whole=True))
     contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
     stages = {"screen": lambda: contest.screened, "choose": lambda: contest.marked(contest.chosen_from)}
-    stages |= {stream: lambda stream=stream: contest.reported(stream) for stream in tournament.STREAMS}
+    stages |= {stream: lambda stream=stream: reported_so_far(contest, stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
 
         def drawn(rows_of=rows_of):
@@ -92,6 +92,19 @@ def write_tournament():
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)
+
+
+def reported_so_far(contest, stream):
+    """Give the rows of a report at those p whose runs are done."""
+    from daynight.errors import DataError
+
+    rows = []
+    for p in contest.plans[stream].prunings:
+        with contextlib.suppress(DataError):
+            rows += contest.reported(stream, [p])
+    if not rows:
+        raise DataError("no p has its runs")
+    return rows
 
 
 def write_section_of_choice(contest):

@@ -35,7 +35,7 @@ def toy_plan(n_tasks=3):
 
 def toy_contest(fetch, **changes):
     settings = {
-        "plans": {"mnist": toy_plan(), "pairs": toy_plan()}, "fetch": fetch, "uniform": UNIFORM_TOY,
+        "plans": {"mnist": toy_plan(), "other": toy_plan()}, "fetch": fetch, "uniform": UNIFORM_TOY,
         "designs": DESIGNS_TOY, "screening": range(100, 102), "choosing": range(100, 103), "reporting": range(2),
     }  # fmt: skip
     return Tournament(**(settings | changes))
@@ -50,7 +50,7 @@ def toy_contest(fetch, **changes):
      ({"designs": {"mine 3": UniformCycles(3)}}, "mine 3 must have policies by their names"),
      ({"designs": {}}, "designs must have a kind of them"),
      ({"designs": {"mine": {"mine 3": UniformCycles}}}, "mine 3 must be a SleepPolicy"),
-     ({"plans": {"pairs": toy_plan()}}, "plans must have 'mnist'")],
+     ({"plans": {"other": toy_plan()}}, "plans must have 'mnist'")],
 )  # fmt: skip
 def test_wrong_tournaments_are_refused_before_any_run(changes, message):
     with pytest.raises(SettingError, match=re.escape(message)):
@@ -61,10 +61,10 @@ def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
     contest = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
     for ask, message in (
-        (lambda: contest.reported("foo"), "stream must be one of 'mnist', 'pairs', not 'foo'"),
+        (lambda: contest.reported("foo"), "stream must be one of 'mnist', 'other', not 'foo'"),
         (lambda: contest.night_of("foo"), "policy must be one of 'uniform 1', 'uniform 2', 'lengthening 2'"),
-        (lambda: contest.judged("pairs", 0.5, []), "p must be one of 0.4, 0.6, not 0.5"),
-        (lambda: contest.judged("pairs", 0.6, ["foo"]), "policy must be one of 'uniform 1', 'uniform 2'"),
+        (lambda: contest.judged("other", 0.5, []), "p must be one of 0.4, 0.6, not 0.5"),
+        (lambda: contest.judged("other", 0.6, ["foo"]), "policy must be one of 'uniform 1', 'uniform 2'"),
     ):
         with pytest.raises(SettingError, match=re.escape(message)):
             ask()
@@ -73,7 +73,7 @@ def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
     done = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
-    reports = {stream: done.reported(stream) for stream in ("mnist", "pairs")}
+    reports = {stream: done.reported(stream) for stream in ("mnist", "other")}
     read = toy_contest(lambda stage: reading(Store(tmp_path / stage)))
     assert read.screened == done.screened
     assert read.chosen_from == done.chosen_from
@@ -82,7 +82,7 @@ def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "nights")} == {100, 101, 102}
     assert {entry["run"]["settings"]["seed"] for entry in Store(tmp_path / "mnist")} == {0, 1}
     assert len(reports["mnist"]) == 2 * 4
-    assert {row["seeds"] for row in reports["pairs"]} == {2}
+    assert {row["seeds"] for row in reports["other"]} == {2}
     night = read.night_of("controlled")
     assert sum(cycle.length for cycle in night) == pytest.approx(1)
     assert night[-1].keep == pytest.approx(1 - 0.6 ** (1 / 3), abs=0.02)
@@ -135,14 +135,15 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
     # Errors over those of one prune: 0.08 / 0.1 and 0.28 / 0.4, against 0.05 / 0.1 and 0.5 / 0.4.
     assert contest.ranked == ["lengthening 3", "controlled"]
     assert {stage for stage, _ in fixed.asked} == {"nights"}
-    rows = contest.reported("pairs")
+    rows = contest.reported("other")
     assert [(row["p"], row["policy"], row["chosen"]) for row in rows] == [
-        (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"), (0.4, "controlled", ""),
-        (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"), (0.6, "controlled", ""),
+        (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"),
+        (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"),
     ]  # fmt: skip
-    few = attrs.evolve(contest, plans=contest.plans | {"pairs": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
-    assert {row["seeds"] for row in few.judged("pairs", 0.4, [])} == {1}
-    row = rows[5]
+    assert contest.reported("other", [0.6]) == rows[2:]
+    few = attrs.evolve(contest, plans=contest.plans | {"other": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
+    assert {row["seeds"] for row in few.judged("other", 0.4, [])} == {1}
+    row = rows[4]
     assert row["error %"] == pytest.approx(28.05)
     assert row["less than uniform 1"] == pytest.approx(12)
     assert row["less than best uniform"] == pytest.approx(2)
@@ -193,8 +194,7 @@ def test_the_commands_of_the_page_on_choosing_are_accepted():
 def test_streams_are_learnt_alike():
     known = streams("sample")
     assert tuple(known) == tournament.STREAMS
-    for name in ("mnist", "pairs"):
-        assert [task.n_outputs for task in known[name].stream(n_train=20)] == [2] * 5
+    assert [task.n_outputs for task in known["mnist"].stream(n_train=20)] == [2] * 5
     for name in ("permuted", "rotated"):
         assert [task.n_outputs for task in known[name].stream(n_train=20)] == [10] * 5
     assert all(set(plan.prunings) <= set(tournament.PRUNINGS) for plan in known.values())

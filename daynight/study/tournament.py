@@ -39,11 +39,9 @@ PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
 #: Seeds of each stage, and share of the training data that choices are made on.
 SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 103), range(100, 110), range(10), 1 / 6
 #: What a report can be of.
-STREAMS = ("mnist", "pairs", "permuted", "rotated", "cifar10-small")
+STREAMS = ("mnist", "permuted", "rotated", "cifar10-small")
 #: What everything is compared with: the night of PackNet.
 ONCE = "uniform 1"
-#: How many of the chosen go on to streams that they were not chosen on.
-N_ABROAD = 3
 
 
 def streams(data: str | None = None) -> dict[str, Plan]:
@@ -55,7 +53,6 @@ def streams(data: str | None = None) -> dict[str, Plan]:
     source: Any = data or "full"
     mnist = attrs.evolve(plans.full("mnist", data), prunings=PRUNINGS)
     others: dict[str, Callable[..., Any]] = {
-        "pairs": functools.partial(datasets.split_mnist, ((0, 5), (1, 6), (2, 7), (3, 8), (4, 9)), data=source),
         "permuted": functools.partial(datasets.permuted_mnist, 5, data=source, n_train=12_000),
         "rotated": functools.partial(datasets.rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
     }
@@ -140,18 +137,20 @@ class Tournament:
         """
         return self._by_seed(self._nights(p, self.choosing, self.uniform | self.finalists))
 
-    def reported(self, stream: str) -> Rows:
-        """Whole lives on test data, on MNIST of all that was chosen from, and elsewhere of what was best.
+    def reported(self, stream: str, prunings: Sequence[float] | None = None) -> Rows:
+        """Whole lives on test data: on MNIST of all that was chosen from, and elsewhere of the policy that was chosen.
 
         Args:
             stream: Its name.
+            prunings: Fractions of weights free at the end; None is all that the stream has.
 
         Raises:
             SettingError: If there is no such stream.
         """
         checks.one_of("Tournament: stream", stream, self.plans)
-        names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:N_ABROAD]
-        return [row for p in self.plans[stream].prunings for row in self.judged(stream, p, names)]
+        names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:1]
+        prunings = self.plans[stream].prunings if prunings is None else prunings
+        return [row for p in prunings for row in self.judged(stream, p, names)]
 
     def judged(self, stream: str, p: float, names: Sequence[str]) -> Rows:
         """Whole lives on test data at one p: of some policies, and of those that they are compared with.
