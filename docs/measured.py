@@ -88,7 +88,7 @@ def write_tournament():
             rows = rows_of()
             return figures.contest(rows, contest.night_of, n_columns=8), rows
 
-        write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS)
+        write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)

@@ -47,7 +47,7 @@ def entries_of(store):
     return list(Store(folder)) if folder.is_dir() else []
 
 
-def write_section(name, make, exact):
+def write_section(name, make, exact, style=".4f"):
     """Draw a figure and write a table, or say that their runs are not done."""
     import matplotlib
 
@@ -58,23 +58,34 @@ def write_section(name, make, exact):
     with unless_missing(name, f"{name}_table"):
         figure, rows = make()
         figure.savefig(GENERATED / f"{name}.png", dpi=160)
-        write_page(name, rows, exact)
+        write_page(name, rows, exact, style)
         table.write_text(path.read_text())
         path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
     plt.close("all")
 
 
 def write_table(path, rows, exact, style=".4f"):
-    """Write rows as CSV; intervals are in the figures, but for those of what is gained."""
-    columns = [name for name in rows[0] if not name.endswith((" low", " high")) or INTERVALS.intersection(name.split())]
+    """Write rows as CSV. Intervals stand behind what is gained; those of other columns are in the figures."""
+    columns = [name for name in rows[0] if not name.endswith((" low", " high"))]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
-        writer.writerows([shown(row[column], exact, style) for column in columns] for row in rows)
+        writer.writerows(
+            [shown(row[name], exact, style) + interval(row, name, style) for name in columns] for row in rows
+        )
+
+
+def interval(row, name, style):
+    """Give what stands behind a number: its interval, if it is a gain and has one that is wider than nothing."""
+    if not INTERVALS.intersection(name.split()):
+        return ""
+    base = name if f"{name} low" in row else name.split()[0]
+    low, high = (row.get(f"{base} {end}", math.nan) for end in ("low", "high"))
+    return f" ({low:{style}} to {high:{style}})" if low < high else ""
 
 
 def shown(cell, exact, style):
     """Give what stands in a cell: a pruning as it is, another number with few digits, and nothing for NaN."""
     if not isinstance(cell, float) or cell in exact:
-        return cell
+        return str(cell)
     return "" if math.isnan(cell) else format(cell, style)
