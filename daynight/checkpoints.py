@@ -178,9 +178,11 @@ def named(**settings: Any) -> dict[str, str]:
 
 
 def mark(task: Task) -> str:
-    """Give a digest of a task's targets, and of a few of its inputs if they are in memory."""
-    parts = [task.train.targets, torch.tensor([len(task.train), task.n_outputs])]
-    if not isinstance(task.train.inputs, LazyInputs):
-        index = torch.linspace(0, len(task.train) - 1, min(_N_GLIMPSED, len(task.train))).round().long()
-        parts.append(task.train.subset(index).load()[0])
+    """Give a digest of a task's targets, those of its test too, and of a few of its inputs if they are in memory."""
+    parts = [torch.tensor([task.n_outputs])]
+    for split in (task.train, task.test):
+        parts += [split.targets, torch.tensor([len(split)])]
+        if not isinstance(split.inputs, LazyInputs):
+            index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
+            parts.append(split.subset(index).load()[0])
     return "".join(seals.digest(part)[:16] for part in parts)

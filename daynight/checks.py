@@ -142,9 +142,9 @@ def usable_device(device: Any) -> torch.device:
     try:
         found = torch.zeros(1, device=device)
         found.tolist()
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError, ImportError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SettingError(f"device={device!r} cannot be used here: {reason} Use device='cpu'.") from error
+        raise SettingError(f"device={device!r} cannot be used here: {reason.rstrip('.!')}. Use 'cpu'.") from error
     return found.device
 
 

@@ -16,7 +16,7 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
-from daynight.errors import SettingError
+from daynight.errors import DataNotFoundError, SettingError
 from daynight.exits import status_of
 from daynight.expressions import made_of
 from daynight.history import History
@@ -36,7 +36,7 @@ such calls. Stop it whenever you like: the same command goes on.
 """
 _REPORT = """examples:
   daynight report first/history.json --out first.html
-  daynight report runs --by policy.n free_at_end --values mean_accuracy --out study.html
+  daynight report runs --by method policy.n free_at_end --values mean_accuracy --out study.html
 """
 _VERIFY = """examples:
   daynight verify first/agent.dn
@@ -95,13 +95,14 @@ def run(settings: argparse.Namespace) -> None:
     print(f"Data: {stream.source}.", flush=True)
     if clock.is_over:
         print("All days are over already.")
-    elif agent.n_steps:
-        print(f"Goes on in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
+    else:
+        _write_settings(out / "settings.json", settings, stream.source)
+        if agent.n_steps:
+            print(f"Goes on in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
     agent.verify()
     agent.save(out / "agent.dn")
     history.to_json(out / "history.json")
-    _write_settings(out / "settings.json", settings, stream.source)
     about = f"{stream.source}; {settings.network}, {policy!r}, {training!r}, wake {wake!r}, night {night!r}, "
     about += f"{settings.free_at_end:g} free at the end, biases {settings.biases}, seed {settings.seed}"
     reports.of_run(history, out / "report.html", settings.title or out.resolve().name, about)
@@ -126,6 +127,8 @@ def study(settings: argparse.Namespace) -> None:
 def report(settings: argparse.Namespace) -> None:
     """Write a report of a run or of a study."""
     path = Path(settings.path)
+    if not path.exists():
+        raise DataNotFoundError(f"there is nothing at {path}. Name the folder of a run, a history, or a study's store.")
     title = settings.title or path.resolve().stem
     if (path / "history.json").is_file():  # the folder of a run
         path = path / "history.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -37,9 +36,13 @@ def deferred() -> Iterator[None]:
             handlers[came[0][0]](*came[0])
 
 
+class Terminated(SystemExit):
+    """The program was asked to terminate (SIGTERM)."""
+
+
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Turn a request to terminate (SIGTERM) that comes in a block into SystemExit, where nobody else hears it.
+    """Turn a request to terminate (SIGTERM) that comes in a block into `Terminated`, where nobody else hears it.
 
     By default Python ends at once, without a chance to leave things in order.
     """
@@ -47,7 +50,11 @@ def terminable() -> Iterator[None]:
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:

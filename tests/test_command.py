@@ -219,6 +219,8 @@ def test_pairs_are_a_stream_and_the_report_says_what_was_run(capsys):
     assert "night Steps(" in text
     for command in (["report", "a", "--out", "b.html"], ["verify", "a", "--network", "mine:Network(8)"]):
         assert main(command) == 0
+    assert main(["report", "nowhere"]) == 1
+    assert "there is nothing at nowhere" in capsys.readouterr().err
     assert main(["report", "a", "--by", "n"]) == 1
     assert "--by and --values are of a study's store" in capsys.readouterr().err
 

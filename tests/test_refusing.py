@@ -11,7 +11,7 @@ import pytest
 import torch
 from resumable import Dropping, clock, killed, sgd
 
-from daynight import Agent, Clock, Epochs, UniformCycles, criteria
+from daynight import Agent, Clock, Epochs, TaskStream, UniformCycles, criteria
 from daynight.errors import (
     DamagedFileError,
     DataError,
@@ -70,6 +70,16 @@ def test_other_tasks_are_refused(tmp_path):
     killed(tmp_path, 13)
     with pytest.raises(DataError, match=r"is of a run whose task of day 0 was not the one"):
         clock(tmp_path, make_stream=lambda days: toy_stream(days, seed=7))
+    with pytest.raises(DataError, match=r"is of a run whose task of day 0 was not the one"):
+        clock(tmp_path, make_stream=otherwise_tested)
+
+
+def otherwise_tested(days):
+    """Give the toy tasks with other labels in their tests."""
+    tasks = [
+        attrs.evolve(task, test=(task.test.load()[0], 1 - task.test.targets)) for task in toy_stream(days)
+    ]  # fmt: skip
+    return TaskStream(tasks)
 
 
 def test_an_agent_with_other_days_is_refused(tmp_path):

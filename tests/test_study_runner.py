@@ -65,29 +65,6 @@ def test_runs_are_the_same_in_several_processes(tmp_path):
     assert len(results_in(tmp_path / "one")) == 8
 
 
-def test_methods_are_told_where_to_live_and_where_is_noted(tmp_path, monkeypatch):
-    def placed(stream, *, seed, device="cpu"):
-        return {"device": device}
-
-    here = grid(placed, toy_stream, seeds=[0])
-    assert Study(tmp_path / "here").run(here).entries[0]["result"] == {"device": "cpu"}
-    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"a GPU at {device}")
-    there = Study(tmp_path / "there", device="cuda")
-    entry = there.run(here).entries[0]
-    assert entry["key"] == here[0].key
-    assert entry["result"] == {"device": "cuda"}
-    assert entry["machine"]["platform"] == "a GPU at cuda"
-    # A method's own setting, and one that lives nowhere in particular, are left alone.
-    assert there.run(grid(placed, toy_stream, seeds=[1], device="cpu")).entries[0]["result"] == {"device": "cpu"}
-    assert there.run(grid(counted, toy_stream, seeds=[1], a=1, log=None)).entries[0]["result"]["value"] == 1.1
-
-
-def test_a_device_that_is_not_there_is_named(tmp_path):
-    runs = grid(packnet, toy_stream, seeds=[0], network=toy_network, free_at_end=0.5, wake=Epochs(1), night=Epochs(1))
-    with pytest.raises(StudyError, match=r"1 of 1 runs have failed; .*device='nowhere' cannot be used here"):
-        Study(tmp_path, device="nowhere").run(runs)
-
-
 def test_a_failed_run_does_not_end_the_others(tmp_path):
     def picky(stream, *, seed):
         if seed == 1:

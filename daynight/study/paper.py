@@ -186,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _plan(settings: argparse.Namespace) -> Plan:
     _check_options(settings)
+    if settings.images is not None:
+        checks.whole("--images", settings.images, least=1)
     data = settings.data or ("auto" if settings.quick else None)
     plan = plans.full(settings.dataset, data, settings.images)
     plan = plans.quick(plan, settings.images) if settings.quick else plan
@@ -194,7 +196,7 @@ def _plan(settings: argparse.Namespace) -> Plan:
         seeds = checks.whole("--seeds", settings.seeds, least=2 if settings.what in _PAIRED else 1)
         changes |= {"n_seeds": seeds, "n_cycle_seeds": seeds}
     if settings.tolerance is not None:
-        changes["tolerance"] = settings.tolerance
+        changes["tolerance"] = checks.finite("--tolerance", settings.tolerance, least=1e-6)
     for name in ("epochs", "budget"):
         if getattr(settings, name) is not None:
             changes[name] = checks.finite(f"--{name}", getattr(settings, name), least=0)
@@ -233,7 +235,10 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
     for panel, p in zip(axes, plan.prunings, strict=True):
         own = results.select(free_at_end=p)
         means = {n: group.summary("mean_accuracy").mean for (n,), group in own.groups("policy.n").items()}
-        order = sorted(means, key=means.__getitem__)
+        most = max(len(group) for group in own.groups("policy.n").values())
+        order = sorted(
+            (n for (n,), group in own.groups("policy.n").items() if len(group) == most), key=means.__getitem__
+        )
         places = {order[0]: "worst", order[-1]: "best"} if len(order) > 1 else {}
         figures.against_cycles(panel, own, plan.title(p))
         once = own.groups("policy.n").get((1,))

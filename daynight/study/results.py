@@ -65,7 +65,7 @@ class Results:
             if seed in found:
                 raise SettingError(
                     f"values: several runs have the seed {seed}. Select those of one kind first, for example with "
-                    "select(free_at_end=0.99)."
+                    "select(free_at_end=0.99), or group by more settings."
                 )
             if name not in entry["result"]:
                 known = ", ".join(sorted(entry["result"]))

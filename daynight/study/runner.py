@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from daynight import checks, files
 from daynight.errors import MissingPackageError, SettingError, StudyError
 from daynight.identity import describe_views, digest, digest_of_data
@@ -90,7 +92,7 @@ class Study:
     ) -> None:
         self.jobs = checks.whole("jobs", jobs, least=1)
         self.progress = progress
-        self.device = str(device)
+        self.device = _device(device)
         self.store = Store(files.check_folder(folder))
         self.states = None if states is None else files.check_folder(states)
 
@@ -171,6 +173,7 @@ class Study:
         extras: dict[str, Any] = {} if self.states is None else {"state": self._state(run.key)}
         extras |= {} if self.device == "cpu" else {"device": self.device}
         takes = inspect.signature(run.method).parameters.keys() - run.settings.keys()
+        takes -= getattr(run.method, "keywords", {}).keys()  # a partial's own
         return {name: value for name, value in extras.items() if name in takes}
 
     def _state(self, key: str) -> Path:
@@ -187,6 +190,18 @@ class Study:
             desc=", ".join(names), dynamic_ncols=True, smoothing=0.05,
             bar_format="{desc}: {n_fmt}/{total_fmt} runs |{bar}| {elapsed}, {remaining} left",
         )  # fmt: skip
+
+
+def _device(device: Any) -> str:
+    """Give the name of a device, which need not be on this machine: workers may be on others.
+
+    Raises:
+        SettingError: If it names none.
+    """
+    try:
+        return str(torch.device(device))
+    except (RuntimeError, TypeError) as error:
+        raise SettingError(f"device must be one of PyTorch's, such as 'cpu' or 'cuda', not {device!r}.") from error
 
 
 def _unique(runs: Iterable[Run]) -> dict[str, Run]:

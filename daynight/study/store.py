@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,7 @@ class Store:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            entry: dict[str, Any] = json.loads(path.read_text(), parse_constant=_refuse)
+            entry: dict[str, Any] = json.loads(path.read_text(), parse_constant=_refuse, parse_float=_finite)
             if not isinstance(entry, dict) or not isinstance(entry.get("result"), dict):
                 raise ValueError("it has no result")
             run = entry.get("run")
@@ -72,10 +73,15 @@ class Store:
             if not path.stem == entry.get("key") == digest(run):
                 raise ValueError(f"it is the entry of another run, {digest(run)}")
             return entry
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{path} is not the entry of a run: {error}. Delete it, and the run is done again."
             ) from error
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)
 
 
 def _refuse(constant: str) -> float:

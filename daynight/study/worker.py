@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -17,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daynight import checks
 from daynight._version import __version__
 from daynight.errors import DataError, DaynightError, SettingError, StudyError
 from daynight.identity import describe, describe_views, digest, digest_of_data
+from daynight.interrupts import Terminated
 from daynight.tasks import TaskStream
 
 Method = Callable[..., Mapping[str, Any]]
@@ -110,11 +113,15 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
                     key=run.key, is_stale=True,
                     error="this process has other code than the one that laid the run out. Start its workers anew.",
                 )  # fmt: skip
+            machine = _machine(extras["device"] if "device" in extras else run.settings.get("device", "cpu"))
             result = _as_json("the result", run.method(stream, **run.settings, **extras))
             if not isinstance(result, dict):
                 raise StudyError(f"a method must give a dict of what came of it, not {result!r}.")
-            machine = _machine(torch.device(extras.get("device", "cpu")))
             return Done(key=run.key, result=result, seconds=time.perf_counter() - began, machine=machine)
+        except Terminated as ended:
+            if _is_worker_of(study):  # whose end is that of its own run alone, which is done again
+                os._exit(ended.code if isinstance(ended.code, int) else 1)
+            raise
         except DaynightError as error:
             return Done(key=run.key, error=f"{type(error).__name__}: {error}", seconds=time.perf_counter() - began)
         except (Exception, SystemExit):
@@ -156,13 +163,21 @@ def _loaded(run: Run) -> TaskStream:
     return _streams[name]
 
 
-def _machine(device: torch.device) -> dict[str, str]:
-    """Name what a run was done with: PyTorch, and the GPU, or else the kind of processor."""
-    is_gpu = device.type == "cuda"
-    return {
-        "torch": torch.__version__,
-        "platform": torch.cuda.get_device_name(device) if is_gpu else platform.machine(),
-    }
+def _machine(device: Any) -> dict[str, str]:
+    """Name what a run is done with: PyTorch, and the GPU, or else the kind of processor.
+
+    Args:
+        device: Where its agents live; what is none of PyTorch's means something else, and nothing here.
+
+    Raises:
+        SettingError: If it cannot be used here.
+    """
+    name = platform.machine()
+    with contextlib.suppress(RuntimeError, TypeError):
+        found = torch.device(device)
+        checks.usable_device(str(found))
+        name = torch.cuda.get_device_name(found) if found.type == "cuda" else name
+    return {"torch": torch.__version__, "platform": name}
 
 
 def _described(name: str, value: Any) -> Any:
@@ -189,6 +204,11 @@ def _as_json(where: str, value: Any) -> Any:
     raise StudyError(f"{where} must be finite numbers, text, None, or lists and dicts of them, and is {value!r}.")
 
 
+def _is_worker_of(study: int) -> bool:
+    """Tell whether this process was made by a study on this machine, by the number of the study's own."""
+    return study != os.getpid() and multiprocessing.current_process().name.startswith("LokyProcess")
+
+
 @functools.cache
 def _leave_with(study: int) -> None:
     """End this process with the study that made it, whose results nobody would keep.
@@ -197,7 +217,7 @@ def _leave_with(study: int) -> None:
         study: The number of its process. Workers of a cluster belong to somebody else, and are left alone; a study that
             is itself the work of such a process does its runs there.
     """
-    if study == os.getpid() or not multiprocessing.current_process().name.startswith("LokyProcess"):
+    if not _is_worker_of(study):
         return
 
     def watch() -> None:
