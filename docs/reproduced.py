@@ -15,7 +15,7 @@ def parts():
 
     cifar10 = plans.full("cifar10")
     return {
-        "mnist": ("mnist", plans.full("mnist")),
+        "mnist": ("mnist", attrs.evolve(plans.full("mnist"), n_seeds=3)),
         "cifar10": ("cifar10", attrs.evolve(cifar10, n_cycle_seeds=3, cycles=(1,))),
         "cifar10_small": ("cifar10-small", plans.full("cifar10-small")),
     }
