@@ -234,15 +234,14 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, p in zip(axes, plan.prunings, strict=True):
         own = results.select(free_at_end=p)
-        means = {n: group.summary("mean_accuracy").mean for (n,), group in own.groups("policy.n").items()}
-        most = max(len(group) for group in own.groups("policy.n").values())
-        order = sorted(
-            (n for (n,), group in own.groups("policy.n").items() if len(group) == most), key=means.__getitem__
-        )
+        groups = {n: group for (n,), group in own.groups("policy.n").items()}
+        most = max(map(len, groups.values()))
+        means = {n: one.summary("mean_accuracy").mean for n, one in groups.items() if len(one) == most}
+        order = sorted(means, key=means.__getitem__)
         places = {order[0]: "worst", order[-1]: "best"} if len(order) > 1 else {}
         figures.against_cycles(panel, own, plan.title(p))
-        once = own.groups("policy.n").get((1,))
-        for (n,), group in own.groups("policy.n").items():
+        once = groups.get(1)
+        for n, group in groups.items():
             row = {"p": p, "N": n, **group.table(["policy.n"], _VALUES)[0]}
             del row["policy.n"]
             if once is not None:
