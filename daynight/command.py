@@ -21,7 +21,7 @@ from daynight.exits import status_of
 from daynight.expressions import made_of
 from daynight.history import History
 from daynight.policies import require_policy
-from daynight.schedule import Budget, Epochs
+from daynight.schedule import Budget, Epochs, check_budget
 from daynight.tasks import TaskStream
 from daynight.training import Training
 
@@ -171,7 +171,9 @@ def _budget(name: str, text: str) -> Budget:
     try:
         n = float(text)
     except ValueError:
-        budget: Budget = made_of(text, f"{name} (a number of epochs, or a budget)", "Seconds(30)")
+        name += " (a number of epochs, or a budget)"
+        budget: Budget = made_of(text, name, "Seconds(30)")
+        check_budget(name, budget)
         return budget
     return Epochs(n)
 

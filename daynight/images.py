@@ -187,7 +187,7 @@ def _read_torchvision(name: Name, folder: Path, download: bool) -> Images:
         if download:
             raise DataNotFoundError(
                 f"{_TITLES[name]} could not be downloaded ({type(error).__name__}: {_first_line(error)})."
-                " Name a folder that has it with folder=, or in DAYNIGHT_DATA."
+                " Name a folder that has it in DAYNIGHT_DATA, or with folder=."
             ) from error
         # Torchvision's advice would be a setting of its own.
         raise DataError(

@@ -130,6 +130,10 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
         (["--network", "MLP(7, 8)"], "the network cannot read inputs of shape (6,)"),
         (["--wake", "soon"], "--wake (a number of epochs, or a budget) must be a call"),
         (["--night", "-1"], "Epochs: n must be"),
+        (
+            ["--stream", "nothing()", "--night", "OneShot()"],
+            "--night (a number of epochs, or a budget) must be a budget",
+        ),
         (["--free-at-end", "1"], "free_at_end must be above 0 and below 1"),
         (["--out", "mine.py"], "mine.py"),
     ],

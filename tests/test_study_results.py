@@ -2,6 +2,7 @@
 
 import functools
 import json
+import platform
 import shutil
 from pathlib import Path
 
@@ -114,6 +115,12 @@ def test_results_are_selected_summarized_and_written(tmp_path):
     assert [row["runs"] for row in found.table(["a"], ["value"])] == [3, 3]
     found.to_csv(tmp_path / "t.csv", ["a"], ["value"])
     assert (tmp_path / "t.csv").read_text().splitlines()[0].startswith("a,runs,value,value standard error")
+    assert {key: len(group) for key, group in found.groups("machine.platform", "a").items()} == {
+        (platform.machine(), 1): 3, (platform.machine(), 2): 3,
+    }  # fmt: skip
+    assert [key for (key,) in found.groups("machine")] == [
+        f"(platform={platform.machine()!r}, torch={torch.__version__!r})"
+    ]
     with pytest.raises(SettingError, match="several runs have the seed 0"):
         found.values("value")
     with pytest.raises(SettingError, match="a run has no result 'score', only threads, value"):
@@ -136,5 +143,7 @@ def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
     assert [key for (key,) in found.groups("policy.n")] == [1, 4]
     assert len(found.groups("data")) == 1
     for call in (lambda: found.select(walk=1), lambda: found.groups("walk"), lambda: found.table(["walk"], ["value"])):
-        with pytest.raises(SettingError, match="no run has a setting 'walk', only data, method, network, policy, seed"):
+        with pytest.raises(
+            SettingError, match="no run has a setting 'walk', only data, machine, method, network, policy, seed"
+        ):
             call()

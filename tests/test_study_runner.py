@@ -304,6 +304,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Clock, "step", noted)
     n_days.clear()
+    (tmp_path / "states" / f"{runs[0].key}-cuda.pkl").touch()  # one of another device
     study.run(runs)
     assert n_days == [1, 2, 1, 2]
     assert unfinished(tmp_path) == []

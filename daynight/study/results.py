@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Entry = Mapping[str, Any]
 
+#: What is told of a run beside its settings.
+_OF_RUN = ("method", "data", "version")
+
 
 class Results:
     """The entries of runs. Each has ``run``, which describes it, and ``result``, what its method gave.
@@ -89,8 +92,9 @@ class Results:
         """Give the runs of each combination of some settings that there is, in the order of the entries.
 
         Args:
-            names: Of settings, ``"method"`` or ``"data"``; a policy's or budget's own are reached by a dot, as in
-                ``"policy.n"``. What is not a number or text is shown as such, with its arguments.
+            names: Of settings, ``"method"``, ``"data"``, ``"version"`` or ``"machine"``; a policy's or budget's own are
+                reached by a dot, as in ``"policy.n"``, and so is where runs were done, ``"machine.platform"``. What is
+                not a number or text is shown as such, with its arguments.
 
         Raises:
             SettingError: If no run has a setting of that name.
@@ -102,7 +106,7 @@ class Results:
         return {key: Results(entries) for key, entries in found.items()}
 
     def _check_names(self, names: Iterable[str]) -> None:
-        known = {name for entry in self.entries for name in entry["run"]["settings"]} | {"method", "data", "version"}
+        known = {name for entry in self.entries for name in entry["run"]["settings"]} | {*_OF_RUN, "machine"}
         for name in names:
             if self.entries and name.partition(".")[0] not in known:
                 raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.", page="studies")
@@ -145,7 +149,7 @@ class Results:
         rows = []
         for entry in self.entries:
             settings = entry["run"]["settings"]
-            row = {name: _hashable(setting(entry, name)) for name in ("method", "data", "version", *settings)}
+            row = {name: _hashable(setting(entry, name)) for name in (*_OF_RUN, *settings)}
             for name, value in settings.items():
                 if isinstance(value, Mapping) and "class" in value:
                     row |= {f"{name}.{part}": own for part, own in value.items() if _is_plain(own) and part != "class"}
@@ -202,13 +206,14 @@ class Results:
 
 
 def setting(entry: Entry, name: str) -> Any:
-    """Give a described setting of a run, its ``"method"``, ``"data"`` or ``"version"``, or ``"policy.n"`` of a setting.
+    """Give a described setting of a run, or what else `Results.groups` names, or ``"policy.n"`` of a setting.
 
     What is None or not there is None.
     """
     first, *rest = name.split(".")
     run = entry["run"]
-    value = run[first] if first in ("method", "data", "version") else run["settings"].get(first)
+    told = {"machine": entry.get("machine")} | run["settings"] | {name: run[name] for name in _OF_RUN}
+    value = told.get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

@@ -91,6 +91,7 @@ class Study:
         self, folder: Any, *, jobs: int = 1, progress: bool = False, states: Any = None, device: str = "cpu"
     ) -> None:
         self.jobs = checks.whole("jobs", jobs, least=1)
+        checks.flag("progress", progress)
         self.progress = progress
         self.device = _device(device)
         self.store = Store(files.check_folder(folder))
@@ -113,7 +114,8 @@ class Study:
                     entry = {"run": run.about, "result": done.result, "seconds": round(done.seconds, 3)}
                     self.store.write(run.key, {**entry, "machine": done.machine})
                     if self.states is not None:
-                        self._state(run.key).unlink(missing_ok=True)
+                        for state in self.states.glob(f"{run.key}*.pkl"):  # of each device
+                            state.unlink(missing_ok=True)
                 else:
                     failed.append((run, done.error))
                 bar.update()
@@ -177,7 +179,7 @@ class Study:
         return {name: value for name, value in extras.items() if name in takes}
 
     def _state(self, key: str) -> Path:
-        """Give the file for the state of a run; one of another device is of no use."""
+        """Give the file for the state of a run on this device; one of another device is of no use to it."""
         assert self.states is not None
         return self.states / (f"{key}.pkl" if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}.pkl")
 
