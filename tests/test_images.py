@@ -169,7 +169,9 @@ def test_without_network_auto_falls_back_to_the_sample_and_says_so(no_network, c
 
 def test_without_network_full_is_refused_with_advice(no_network):
     for name in ("mnist", "cifar10"):
-        with pytest.raises(DataNotFoundError, match=r"could not be downloaded .* Name a folder .* in DAYNIGHT_DATA, or with folder="):
+        with pytest.raises(
+            DataNotFoundError, match=r"could not be downloaded .* Name a folder .* in DAYNIGHT_DATA, or with folder="
+        ):
             images.load_images(name, "full")
 
 

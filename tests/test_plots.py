@@ -15,6 +15,7 @@ from daynight import (
     OneShot,
     Rated,
     Record,
+    Rewound,
     UniformCycles,
     plots,
     rates,
@@ -163,6 +164,9 @@ def test_a_plan_shows_density_and_rate():
     _, own = plt.subplots()
     assert plots.plan(UniformCycles(2).plan(night), own) is own
     assert own.figure.axes == [own]  # the rate does not change
+    assert not own.collections  # nor is anything rewound
+    (rewound,) = plots.plan(Rewound(UniformCycles(2), 0.5).plan(night)).collections
+    assert rewound.get_offsets().tolist() == [[0, pytest.approx(0.2)], [0.5, pytest.approx(0.04)]]
 
 
 def test_plans_in_the_same_axes_are_told_apart():

@@ -138,8 +138,8 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, where it changes.
 
     A rate that depends on how much a prune cuts is drawn for the most that it can: the square root of the share of the
-    weights held that it takes. Plans in the same axes differ in colour, and the rates of all but the first are lines:
-    ``ax.legend(["first", "second"])`` names them.
+    weights held that it takes. A triangle that points back marks each cycle that rewinds weights. Plans in the same
+    axes differ in colour, and the rates of all but the first are lines: ``ax.legend(["first", "second"])`` names them.
 
     Args:
         cycles: One or more, each with its density as a number, as `SleepPolicy.plan` gives them.
@@ -156,17 +156,22 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax, 5.0, 3.2)
     shares, densities, begin = [0.0], [1.0], 0.0
     rates: list[tuple[float, float]] = []
+    rewound: list[tuple[float, float]] = []
     for cycle in cycles:
         density = float(cycle.keep)
         cut = math.sqrt(max(0.0, 1 - density / densities[-1]))
         shares += [begin, begin]
         densities += [densities[-1], density]
+        if cycle.rewind is not None:
+            rewound.append((begin, density))
         for share in np.linspace(0, 1, 9):
             rates.append((begin + share * cycle.length, 1.0 if cycle.rate is None else cycle.rate(float(share), cut)))
         begin += cycle.length
     n_before, low = len(ax.lines), densities[-1] / 1.6
     colour = COLOURS[("rem", "wake", "nrem", "earlier")[n_before % 4]]
     ax.plot([*shares, begin], [*densities, densities[-1]], color=colour, lw=1.4)
+    if rewound:
+        ax.scatter(*zip(*rewound, strict=True), s=16, marker="<", color=colour)
     ax.set_yscale("log")
     limit(ax, "y", min(low, ax.get_ylim()[0]) if n_before else low, 1.6)
     plain_log(ax.yaxis)
