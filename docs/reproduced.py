@@ -98,20 +98,22 @@ def agreement_on_cifar10(store, plan):
 
 
 def compressions(store, plan, label):
-    """Give the rows of compression at equal accuracy, with its least and its most over p."""
+    """Give the rows of compression at equal accuracy, at each p."""
     from daynight.errors import DataError
     from daynight.study import paper, published
 
-    try:
-        _, found = paper.table1(plan, source_of(entries_of(store), plan))
-    except DataError:
-        found = []
+    source = source_of(entries_of(store), plan)
     rows = []
     for method, by_p in published.COMPRESSION[plan.dataset].items():
-        own = [row["compression"] for row in found if row["method"] == method]
-        here = f"{min(own):.2f} to {max(own):.2f}" if own else "not done yet"
-        said = f"{min(by_p.values()):.2f} to {max(by_p.values()):.2f}"
-        rows.append(agreed(f"{label}: compression of {method}", said, here))
+        found = []
+        for p in by_p:
+            try:
+                found.append(f"{paper.matched(plan, source, method, p).compression:.2f}")
+            except DataError:
+                found.append("not done yet")
+        prunings = ", ".join(f"{p:g}" for p in by_p)
+        said = ", ".join(f"{compression:.2f}" for compression in by_p.values())
+        rows.append(agreed(f"{label}: compression of {method} at p = {prunings}", said, ", ".join(found)))
     return rows
 
 

@@ -171,7 +171,8 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     colour = COLOURS[("rem", "wake", "nrem", "earlier")[n_before % 4]]
     ax.plot([*shares, begin], [*densities, densities[-1]], color=colour, lw=1.4)
     if rewound:
-        ax.scatter(*zip(*rewound, strict=True), s=16, marker="<", color=colour)
+        places, heights = zip(*rewound, strict=True)
+        ax.scatter(places, heights, s=16, marker="<", color=colour)
     ax.set_yscale("log")
     limit(ax, "y", min(low, ax.get_ylim()[0]) if n_before else low, 1.6)
     plain_log(ax.yaxis)

@@ -146,6 +146,17 @@ def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], t
     return axes
 
 
+def legend_above(figure: Any, axes: Axes) -> None:
+    """Name once, above all panels, what each of them shows: between points, a legend would look like some more of them.
+
+    Args:
+        figure: The figure.
+        axes: One of its panels.
+    """
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+
+
 def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     """Draw differences in accuracy, a line each, with their confidence intervals.
 

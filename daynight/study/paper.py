@@ -66,7 +66,7 @@ def figure3(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "published": _published(plan, p) if method == "PackNet" else math.nan,
                 }
             )  # fmt: skip
-    axes[0].legend(frameon=False, fontsize="small")
+    figures.legend_above(figure, axes[0])
     return figure, rows
 
 
@@ -117,7 +117,7 @@ def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "weights owned": sum(one["owned"]), "private": sum(one["private"]), "steps": one["n_steps"],
                 }
             )  # fmt: skip
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(found), frameon=False)
+    figures.legend_above(figure, axes[0])
     return figure, rows
 
 
