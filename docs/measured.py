@@ -95,13 +95,17 @@ def write_tournament():
 
 
 def reported_so_far(contest, stream):
-    """Give the rows of a report at those p whose runs are done."""
+    """Give the rows of a report of those policies whose runs are done, at each p."""
     from daynight.errors import DataError
 
     rows = []
     for p in contest.plans[stream].prunings:
-        with contextlib.suppress(DataError):
-            rows += contest.reported(stream, [p])
+        done = []
+        for name in contest.reports(stream):
+            with contextlib.suppress(DataError):
+                contest.judged(stream, p, [name])
+                done.append(name)
+        rows += contest.judged(stream, p, done) if done else []
     if not rows:
         raise DataError("no p has its runs")
     return rows

@@ -65,14 +65,25 @@ def write_section(name, make, exact, style=".4f"):
 
 
 def write_table(path, rows, exact, style=".4f"):
-    """Write rows as CSV. Intervals stand behind what is gained; those of other columns are in the figures."""
-    columns = [name for name in rows[0] if not name.endswith((" low", " high"))]
+    """Write rows as CSV. Standard errors stand behind means, and intervals behind what is gained."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = [name for name in names if not name.endswith((" low", " high", " standard error"))]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow([column.replace("mean_accuracy", "accuracy") for column in columns])
-        writer.writerows(
-            [shown(row[name], exact, style) + interval(row, name, style) for name in columns] for row in rows
-        )
+        writer.writerows([cell(row, name, exact, style_of(name, style)) for name in columns] for row in rows)
+
+
+def style_of(name, style):
+    """Give the digits of a column: those that were published, a factor's, or the table's own."""
+    return {"published": "g", "compression": ".2f"}.get(name, style)
+
+
+def cell(row, name, exact, style):
+    """Give what stands in a cell: a number, with its standard error or its interval, if it has one."""
+    value, error = row.get(name, math.nan), row.get(f"{name} standard error", math.nan)
+    behind = interval(row, name, style) if math.isnan(error) else f" ± {error:{style}}"
+    return shown(value, exact, style) + behind
 
 
 def interval(row, name, style):
@@ -84,8 +95,8 @@ def interval(row, name, style):
     return f" ({low:{style}} to {high:{style}})" if low < high else ""
 
 
-def shown(cell, exact, style):
-    """Give what stands in a cell: a pruning as it is, another number with few digits, and nothing for NaN."""
-    if not isinstance(cell, float) or cell in exact:
-        return str(cell)
-    return "" if math.isnan(cell) else format(cell, style)
+def shown(value, exact, style):
+    """Show a value: a pruning as it is, another number with few digits, and nothing for NaN."""
+    if not isinstance(value, float) or value in exact:
+        return str(value)
+    return "" if math.isnan(value) else format(value, style)

@@ -1,5 +1,6 @@
 """Writes the figures and tables of the page on reproduction from the runs in ``results/study``."""
 
+import contextlib
 import json
 from collections import defaultdict
 from statistics import mean
@@ -107,13 +108,12 @@ def compressions(store, plan, label):
     for method, by_p in published.COMPRESSION[plan.dataset].items():
         found = []
         for p in by_p:
-            try:
+            with contextlib.suppress(DataError):
                 found.append(f"{paper.matched(plan, source, method, p).compression:.2f}")
-            except DataError:
-                found.append("not done yet")
+        here = ", ".join(found) if len(found) == len(by_p) else "not done yet"
         prunings = ", ".join(f"{p:g}" for p in by_p)
         said = ", ".join(f"{compression:.2f}" for compression in by_p.values())
-        rows.append(agreed(f"{label}: compression of {method} at p = {prunings}", said, ", ".join(found)))
+        rows.append(agreed(f"{label}: compression of {method} at p = {prunings}", said, here))
     return rows
 
 

@@ -140,7 +140,7 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
         (0.4, "uniform 1", "N"), (0.4, "lengthening 3", "policy"),
         (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"),
     ]  # fmt: skip
-    assert contest.reported("other", [0.6]) == rows[2:]
+    assert contest.judged("other", 0.6, contest.reports("other")) == rows[2:]
     few = attrs.evolve(contest, plans=contest.plans | {"other": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
     assert {row["seeds"] for row in few.judged("other", 0.4, [])} == {1}
     row = rows[4]

@@ -212,7 +212,7 @@ def setting(entry: Entry, name: str) -> Any:
     """
     first, *rest = name.split(".")
     run = entry["run"]
-    told = {"machine": entry.get("machine")} | run["settings"] | {name: run[name] for name in _OF_RUN}
+    told = {"machine": entry.get("machine")} | run["settings"] | {name: run.get(name) for name in _OF_RUN}
     value = told.get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -86,3 +86,29 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
             f"paired: no seed has a run of both kinds. {empty}Do both with the same seeds.", page="studies"
         )
     return summarize([a[seed] - b[seed] for seed in shared], confidence)
+
+
+def errors(
+    accuracies: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]
+) -> dict[str, dict[str, float | int]]:
+    """Give mean errors in percent, and by how many percent points they are less than others', seed by seed.
+
+    Args:
+        accuracies: Accuracy, 0 to 1, by name and seed.
+        baselines: The names to compare with, by what they are called in the columns.
+
+    Returns:
+        By name the columns ``"seeds"``, ``"error %"``, its ``"standard error"``, and for each baseline
+        ``"less than ..."`` with its confidence interval, ``" low"`` and ``" high"``.
+    """
+    found = {}
+    for name, own in accuracies.items():
+        accuracy = summarize(own.values())
+        row: dict[str, float | int] = {"seeds": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
+        row["standard error"] = 100 * accuracy.standard_error
+        for label, other in baselines.items():
+            gain = paired(own, accuracies[other])
+            row[f"less than {label}"] = 100 * gain.mean
+            row |= {f"less than {label} low": 100 * gain.low, f"less than {label} high": 100 * gain.high}
+        found[name] = row
+    return found

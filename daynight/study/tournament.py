@@ -137,20 +137,29 @@ class Tournament:
         """
         return self._by_seed(self._nights(p, self.choosing, self.uniform | self.finalists))
 
-    def reported(self, stream: str, prunings: Sequence[float] | None = None) -> Rows:
-        """Whole lives on test data: on MNIST of all that was chosen from, and elsewhere of the policy that was chosen.
+    def reported(self, stream: str) -> Rows:
+        """Whole lives on test data, at each p.
 
         Args:
             stream: Its name.
-            prunings: Fractions of weights free at the end; None is all that the stream has.
+
+        Raises:
+            SettingError: If there is no such stream.
+        """
+        names = self.reports(stream)
+        return [row for p in self.plans[stream].prunings for row in self.judged(stream, p, names)]
+
+    def reports(self, stream: str) -> list[str]:
+        """Name what is reported: on MNIST all that was chosen from, and elsewhere the policy that was chosen.
+
+        Args:
+            stream: Its name.
 
         Raises:
             SettingError: If there is no such stream.
         """
         checks.one_of("Tournament: stream", stream, self.plans)
-        names = [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:1]
-        prunings = self.plans[stream].prunings if prunings is None else prunings
-        return [row for p in prunings for row in self.judged(stream, p, names)]
+        return [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:1]
 
     def judged(self, stream: str, p: float, names: Sequence[str]) -> Rows:
         """Whole lives on test data at one p: of some policies, and of those that they are compared with.
@@ -325,18 +334,7 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
 
 
 def _compared(p: float, found: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]) -> Rows:
-    """Give a row for each policy, with what it gains over others: accuracies by policy and seed."""
-    rows: Rows = []
-    for name, own in found.items():
-        accuracy = statistics.summarize(own.values())
-        row: dict[str, Any] = {"p": p, "policy": name, "seeds": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
-        row["standard error"] = 100 * accuracy.standard_error
-        for label, other in baselines.items():
-            gain = statistics.paired(own, found[other])
-            row[f"less than {label}"] = 100 * gain.mean
-            row |= {f"less than {label} low": 100 * gain.low, f"less than {label} high": 100 * gain.high}
-        rows.append(row)
-    return rows
+    return [{"p": p, "policy": name, **row} for name, row in statistics.errors(found, baselines).items()]
 
 
 def _error(row: Mapping[str, Any]) -> float:
