@@ -66,7 +66,7 @@ def write_section(name, make, exact, style=".4f"):
 
 def write_table(path, rows, exact, style=".4f"):
     """Write rows as CSV. Standard errors stand behind means, and intervals behind what is gained."""
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     columns = [name for name in names if not name.endswith((" low", " high", " standard error"))]
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)

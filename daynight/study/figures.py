@@ -181,7 +181,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
     """Draw each policy's night above its errors, the best policies first.
 
     Args:
-        rows: Each with ``"policy"``, ``"p"``, ``"error %"`` and maybe its ``"standard error"``.
+        rows: Each with ``"policy"``, ``"p"``, ``"error %"`` and maybe its ``"error % standard error"``.
         night_of: Gives the cycles of a policy's night by its name.
         n_columns: Number of policies side by side.
     """
@@ -200,7 +200,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
         height_ratios=[1.0, 1.5] * n_bands,
     )  # fmt: skip
     prunings = sorted({row["p"] for row in rows})
-    bars = [(row["error %"], 0.0 if math.isnan(bar := row.get("standard error", math.nan)) else bar) for row in rows]
+    bars = [(row["error %"], float(np.nan_to_num(row.get("error % standard error", 0.0)))) for row in rows]
     worst = max(error + bar for error, bar in bars)
     best = max(min(max(error - bar, error / 2) for error, bar in bars), 1e-2)
     for place in range(n_bands * width):

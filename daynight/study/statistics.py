@@ -98,14 +98,14 @@ def errors(
         baselines: The names to compare with, by what they are called in the columns.
 
     Returns:
-        By name the columns ``"seeds"``, ``"error %"``, its ``"standard error"``, and for each baseline
+        By name the columns ``"seeds"``, ``"error %"``, its ``"error % standard error"``, and for each baseline
         ``"less than ..."`` with its confidence interval, ``" low"`` and ``" high"``.
     """
     found = {}
     for name, own in accuracies.items():
         accuracy = summarize(own.values())
         row: dict[str, float | int] = {"seeds": accuracy.n, "error %": 100 * (1 - accuracy.mean)}
-        row["standard error"] = 100 * accuracy.standard_error
+        row["error % standard error"] = 100 * accuracy.standard_error
         for label, other in baselines.items():
             gain = paired(own, accuracies[other])
             row[f"less than {label}"] = 100 * gain.mean
