@@ -84,6 +84,12 @@ class TimeLedger(Ledger):
         """Share of the budget that is spent, 0 to 1."""
         return min(1.0, max(0.0, self.elapsed_seconds / self.seconds)) if self.seconds else 1.0
 
+    @property
+    def least_cycle(self) -> float:  # type: ignore[override]
+        """Share of the budget that a cycle takes whose REM is as long as the longest prune so far, price included."""
+        prune = max(0.0, self.longest["prune"] - self.price_seconds)
+        return (self.price_seconds + 2 * prune) / self.seconds if prune > _SAME and self.seconds else 0.0
+
     def resume(self) -> None:
         """Let time pass."""
         self._since = self._mark = self._now()

@@ -22,6 +22,8 @@ class Ledger(abc.ABC):
     spent_steps: int
     #: Share of the budget that a prune costs, 0 or more.
     price: float = 0.0
+    #: Share of the budget that a cycle has to take for its REM to be as long as its prune, as far as that is known.
+    least_cycle: float = 0.0
 
     @property
     @abc.abstractmethod

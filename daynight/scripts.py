@@ -31,15 +31,21 @@ class Script:
         self.plan = planned(policy, asked)
         self.last: Cycle | None = None
         self._cycles: Generator[Cycle, Night, None]
-        self._policy, self._asked, self._heard = policy, asked, list[Night]()
+        self._policy, self._asked, self._heard = policy, asked, list[tuple[Night, float]]()
 
     @property
     def n_cycles(self) -> int | None:
         """Number of cycles; None where nobody knows."""
         return None if self.plan is None else len(self.plan)
 
-    def next(self, night: Night) -> Cycle | None:
-        """Give the next cycle, on the snapshot before it; None if there is none."""
+    def next(self, night: Night, least: float = 0.0) -> Cycle | None:
+        """Give the next cycle; None if there is none.
+
+        Args:
+            night: The snapshot before it.
+            least: Share of the budget, 0 or more, that a cycle of a planned night in time takes at least: several that
+                are too short, or leave too little for those after them, become one, which prunes as far as the last.
+        """
         if self._heard:
             self.last = advance(self._cycles, night)
         else:
@@ -47,12 +53,18 @@ class Script:
             is_live = self.plan is None or night.n_steps is not None
             self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._asked.left)
             self.last = next(self._cycles, None)
-        self._heard.append(night)
+        self._heard.append((night, least))
+        if self.plan is not None and night.n_steps is None and least > 0:
+            while self.last is not None and min(self.last.length, night.left - self.last.length) < least:
+                following = advance(self._cycles, night.after(self.last))
+                if following is None:
+                    break
+                self.last = attrs.evolve(following, length=self.last.length + following.length)
         return self.last
 
     def state(self) -> dict[str, Any]:
         """Give what was heard, in plain values, for `restore`."""
-        return {"asked": told(self._asked), "heard": [told(night) for night in self._heard]}
+        return {"asked": told(self._asked), "heard": [(told(night), least) for night, least in self._heard]}
 
     @classmethod
     def restore(cls, state: dict[str, Any], policy: SleepPolicy, budget: Budget) -> Script:
@@ -67,8 +79,8 @@ class Script:
             PolicyError: If the policy breaks a rule.
         """
         script = cls(policy, heard(state["asked"], budget))
-        for night in state["heard"]:
-            script.next(heard(night, budget))
+        for night, least in state["heard"]:
+            script.next(heard(night, budget), least)
         return script
 
 

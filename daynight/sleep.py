@@ -202,7 +202,7 @@ class Sleep:
         self._is_open = True
         self._lesson.rest()
         self._script = script
-        return self._turn(script.next(self.night))
+        return self._turn(script.next(self.night, self.ledger.least_cycle))
 
     def _taken_up(self, policy: SleepPolicy, state: dict[str, Any]) -> Turn:
         """Go on in the midst of a REM, with a policy that is asked once more for what it was asked before that."""
@@ -218,7 +218,7 @@ class Sleep:
                 # Where there is no time to measure what the policy would like to know, its next cycle is the last.
                 return self._dawn()
             self._measure()
-        return self._turn(self._script.next(self.night))
+        return self._turn(self._script.next(self.night, self.ledger.least_cycle))
 
     def _turn(self, cycle: Cycle | None) -> Turn | None:
         if cycle is None:

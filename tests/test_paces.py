@@ -1,0 +1,49 @@
+"""Nights in time on machines whose prunes take long: cycles that are too short are put together."""
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daynight import Agent, Capacity, Epochs, Seconds, Training, UniformCycles, recommended_policy
+from daynight.scripts import Script
+from daynight.testing import FakeTimer, toy_network, toy_stream
+
+
+def make_agent():
+    return Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+
+
+def night_of(policy, budget):
+    """Live a day, and give the records of its night and of the day."""
+    agent, records = make_agent(), []
+    agent.wake(toy_stream(2)[0], Epochs(1))
+    agent.sleep(policy, budget, lambda event: records.append(event) if hasattr(event, "kind") else None)
+    return records
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(2, 80), prune=st.floats(0.01, 20.0))
+def test_planned_nights_in_time_retrain_for_as_long_as_they_prune(n, prune):
+    for policy in (UniformCycles(n), recommended_policy(n)):
+        *_, day = night_of(policy, Seconds(100, timer=FakeTimer(0.1, prune)))
+        # But for the first prune, before which nobody knows how long they take, and a step or so at each cycle's end.
+        assert 0.1 * day.night_steps >= (100 - prune) / 2 - 0.1 * n - 0.1
+
+
+def test_cycles_that_were_put_together_are_so_when_they_are_read_again():
+    night = make_agent().night(toy_stream(2)[0], Seconds(10))
+    script = Script(UniformCycles(8), night)
+    first, second = script.next(night), script.next(night.after(script.last), 0.3)
+    assert (first.length, second.length) == pytest.approx((1 / 8, 3 / 8))
+    assert second.keep == pytest.approx(script.plan[3].keep)
+    assert Script.restore(script.state(), UniformCycles(8), night.budget).last == second
+    # What is left for the others would be too short.
+    rest = script.next(night.after(first).after(second), 0.3)
+    assert (rest.length, rest.keep) == (pytest.approx(1 / 2), script.plan[-1].keep)
+    assert script.next(attrs.evolve(night, spent=1.0), 0.3) is None
+
+
+def test_a_price_alone_puts_no_cycles_together():
+    records = night_of(UniformCycles(4), Seconds(10, price=2, timer=FakeTimer(0.25)))
+    assert len([record for record in records if record.kind == "prune"]) == 4
