@@ -6,6 +6,7 @@ import contextlib
 import copy
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -174,6 +175,13 @@ class Day:
         sleep = self._sleep or self._at_dusk(budget)
 
         def begin() -> None:
+            if self._sleep is None and sleep.ledger.missed_by:
+                warnings.warn(
+                    f"the night of day {self.index} was to be over {sleep.ledger.missed_by:,.0f} seconds ago: it "
+                    "prunes down to the dawn density at once, and has no REM. Begin earlier, or give the wake a "
+                    "deadline.",
+                    stacklevel=2,
+                )
             self._sleep = sleep
 
         with self._timed(sleep.ledger):

@@ -20,6 +20,8 @@ from daynight.schedule import MAX_BUDGET, TOLERANCE, Budget, price_of
 _SAME = 2e-6
 #: What a ledger knows of the clock of its process alone.
 _PASSING = ("_timer", "_latest", "_since", "_mark", "_is_prepared")
+#: Seconds of a day.
+_DAY = 86_400
 #: Weight of the last step in the running mean of their durations.
 _NEWEST = 0.1
 
@@ -194,13 +196,15 @@ class DeadlineLedger(TimeLedger):
     def __init__(self, deadline: datetime.datetime, price_seconds: float, timer: Timer) -> None:
         left = (deadline - timer.wall()).total_seconds()
         super().__init__(max(0.0, left), price_seconds, timer)
-        self.deadline, self._missed_by = deadline, max(0.0, -left)
+        self.deadline, self.missed_by = deadline, max(0.0, -left)
+        if not self.seconds:
+            self.price = 0.0  # the one prune that there will be is done whatever it costs
 
     @property
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
         left = (self.deadline - self._timer.wall()).total_seconds()
-        return self.seconds - left - self._missed_by + self.n_prunes * self.price_seconds
+        return self.seconds - left - self.missed_by + self.n_prunes * self.price_seconds
 
     def state(self) -> dict[str, Any]:
         """Give what has been spent, in plain values, for `restore`."""
@@ -217,6 +221,13 @@ def _seconds(n: Any) -> float:
 
 def _reserve(reserve: Any) -> float:
     return checks.finite("reserve", reserve, least=0, most=MAX_BUDGET)
+
+
+def _longest(longest: Any) -> float:
+    found = checks.positive("Until: longest", longest)
+    if found > _DAY:
+        raise SettingError(f"Until: longest must be at most a day, {_DAY} seconds, not {longest!r}.")
+    return found
 
 
 def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
@@ -263,16 +274,20 @@ def _time_of_day(when: Any) -> str:
 class Until(Budget):
     """A budget that ends by the clock: at the next time of day like this, of the machine's time zone.
 
-    It is set when the phase begins, and stays; time passes while the program is down, too. Else it is as `Seconds`.
+    It is set when the phase begins, and stays; time passes while the program is down, too. A phase that begins after
+    its end, because what came before has taken too long, is over at once: a night then prunes and has no REM, with a
+    warning. Else it is as `Seconds`.
 
     Args:
         when: Time of day, such as ``"06:30"``.
+        longest: Seconds that the phase can have at most, up to a day: a time of day that is further ahead has passed.
         price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
         reserve: Seconds before `when` that are kept free for what follows the night, 0 or more.
         timer: Tells the time.
     """
 
     when: str = attrs.field(converter=_time_of_day)
+    longest: float = attrs.field(default=18 * 3600.0, converter=_longest, kw_only=True)
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
     reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
     timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
@@ -287,6 +302,9 @@ class Until(Budget):
             raise SettingError(f"{self.timer!r}: wall() must give date and time with a time zone, not {now!r}.")
         hour, minute = map(int, self.when.split(":"))
         due = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        if due <= now:
-            due += datetime.timedelta(days=1)
+        ahead = datetime.timedelta(days=0 if due > now else 1)
+        if due + ahead - now <= datetime.timedelta(seconds=self.longest):
+            due += ahead
+        elif due > now:
+            due -= datetime.timedelta(days=1)
         return due.replace(tzinfo=None).astimezone()  # clocks may be put forward or back in between

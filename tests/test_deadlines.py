@@ -235,6 +235,8 @@ def test_schedulers_need_a_number_of_steps():
         (lambda: Until("25:00"), "when must be a time of day from '00:00' to '23:59', not '25:00'"),
         (lambda: Until("0630"), "when must be a time of day"),
         (lambda: Until(630), "when must be a time of day"),
+        (lambda: Until("06:30", longest=0), "Until: longest must be above 0"),
+        (lambda: Until("06:30", longest=86_401), "Until: longest must be at most a day, 86400 seconds"),
         (lambda: Epochs(1, price=math.nan), "price must be a finite number"),
         (lambda: Steps(1, price=-0.5), "price must be 0 or more"),
         (lambda: FakeTimer().advance(-1), "advance: seconds must be 0 or more"),
@@ -245,26 +247,34 @@ def test_budgets_of_time_refuse(make, message):
         make()
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 12])
-@pytest.mark.parametrize(("step", "prune", "seconds"), [(0.02, 0.05, 1.0), (0.7, 0.3, 5.2), (0.1, 0.0, 3.0)])
-def test_a_steady_machine_is_never_late_and_its_nights_repeat(n, step, prune, seconds):
-    timer, taken = FakeTimer(step, prune), []
-    for _ in range(4):
-        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
-        agent.wake(toy_stream(3)[0], Steps(3))
-        agent.sleep(UniformCycles(n), Seconds(seconds, timer=timer))
-        taken.append(agent.days[0].night_steps)
-        assert agent.days[0].night_seconds <= seconds + 1e-5
-        n_prunes = round((agent.days[0].night_seconds - taken[-1] * step) / prune) if prune else 0
-        assert taken[-1] == math.floor((seconds - n_prunes * prune) / step + 1e-6)
-    assert len(set(taken)) == 1
-
-
 def test_a_night_whose_deadline_has_passed_begins_at_zero():
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
     agent.wake(toy_stream(3)[0], Steps(3))
-    agent.sleep(OneShot(), Until("22:01", reserve=70, timer=FakeTimer(1, 1)))
+    with pytest.warns(UserWarning, match="the night of day 0 was to be over 10 seconds ago: it prunes down"):
+        agent.sleep(OneShot(), Until("22:01", reserve=70, timer=FakeTimer(1, 1)))
     assert (agent.days[0].night_seconds, agent.days[0].budget_seconds) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("when", "changes", "seconds"),
+    [
+        ("06:30", {}, 8.5 * 3600),
+        ("16:00", {}, 18 * 3600),
+        ("16:01", {}, 0),  # a quarter of a day ago, and not three quarters ahead
+        ("21:59", {}, 0),
+        ("22:00", {}, 0),
+        ("21:59", {"longest": 86_400}, 86_340),
+        ("23:59", {"longest": 3600}, 0),
+        ("21:59", {"price": 2.0}, 0),
+    ],
+)
+def test_a_time_of_day_far_ahead_has_passed(when, changes, seconds):
+    budget = Until(when, timer=FakeTimer(), **changes)
+    assert budget.open(1).seconds == seconds
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+    agent.check(toy_stream(2)[0], 1)
+    assert UniformCycles(3).plan(agent.night(toy_stream(2)[0], budget))  # it can be planned all the same
 
 
 def test_a_budget_that_runs_out_above_the_dawn_density_prunes_the_rest():

@@ -1,11 +1,13 @@
-"""Nights in time on machines whose prunes take long: cycles that are too short are put together."""
+"""How nights in time are paced: on a steady machine, and where prunes take long."""
+
+import math
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daynight import Agent, Capacity, Epochs, Seconds, Training, UniformCycles, recommended_policy
+from daynight import Agent, Capacity, Epochs, Seconds, Steps, Training, UniformCycles, recommended_policy
 from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
 
@@ -47,3 +49,18 @@ def test_cycles_that_were_put_together_are_so_when_they_are_read_again():
 def test_a_price_alone_puts_no_cycles_together():
     records = night_of(UniformCycles(4), Seconds(10, price=2, timer=FakeTimer(0.25)))
     assert len([record for record in records if record.kind == "prune"]) == 4
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 12])
+@pytest.mark.parametrize(("step", "prune", "seconds"), [(0.02, 0.05, 1.0), (0.7, 0.3, 5.2), (0.1, 0.0, 3.0)])
+def test_a_steady_machine_is_never_late_and_its_nights_repeat(n, step, prune, seconds):
+    timer, taken = FakeTimer(step, prune), []
+    for _ in range(4):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.9, days=3), training=Training(batch_size=10))
+        agent.wake(toy_stream(3)[0], Steps(3))
+        agent.sleep(UniformCycles(n), Seconds(seconds, timer=timer))
+        taken.append(agent.days[0].night_steps)
+        assert agent.days[0].night_seconds <= seconds + 1e-5
+        n_prunes = round((agent.days[0].night_seconds - taken[-1] * step) / prune) if prune else 0
+        assert taken[-1] == math.floor((seconds - n_prunes * prune) / step + 1e-6)
+    assert len(set(taken)) == 1
