@@ -120,7 +120,8 @@ class Agent(Persistent):
             like: The task of day 0, as long as that has not begun.
 
         Raises:
-            DataError: If its inputs have another shape than those of day 0.
+            DataError: If its inputs have another shape than those of day 0, or it is of a day that is over and named
+                otherwise than the task of that day.
             NetworkError: If the network cannot read them or make its outputs.
             SettingError: If optimizer, loss or metric do not work with them.
             CapacityError: If nothing is free on that day, or a layer would get no new weight.
@@ -131,6 +132,7 @@ class Agent(Persistent):
         if first is not None:
             first.check_shape(task, form.shape, day)
         if day < self.day:
+            self._tasks[day].check_name(task, day)
             self._tasks[day].check_outputs(task, day)
             return
         check_room(self.network, self.capacity, task, day)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daynight import containers, files, locks, seals
+from daynight import checks, containers, files, locks, seals
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.lazy import LazyInputs
@@ -96,7 +96,7 @@ class Checkpoint:
         network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
         return about, network, unpack(about["state"], tensors)
 
-    def check_settings(self, found: Mapping[str, str], now: Mapping[str, str]) -> None:
+    def check_settings(self, found: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> None:
         """Refuse a run with other settings than those that it was begun with.
 
         Args:
@@ -106,10 +106,14 @@ class Checkpoint:
         Raises:
             SettingError: If something is another.
         """
-        others = [name for name in now if found.get(name) != now[name]]
+        others = []
+        for name, (digested, text) in now.items():
+            was, shown = found.get(name, ("", ""))
+            if was != digested:
+                others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
             raise SettingError(
-                f"{self.path} is of a run with another {', another '.join(others)}. Give what it was begun with, to go "
+                f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to go "
                 "on; or another folder, to begin anew.", page="files",
             )  # fmt: skip
 
@@ -155,13 +159,16 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
             ) from error
 
 
-def named(**settings: Any) -> dict[str, str]:
+def named(**settings: Any) -> dict[str, Sequence[str]]:
     """Give a digest of each setting, by which it is known again: by its values, and its code if it is a user's.
+
+    Returns:
+        By name the digest, and what stands for the setting in an error.
 
     Raises:
         SettingError: If there is something whose value cannot be told.
     """
-    found = {}
+    found = dict[str, Sequence[str]]()
     for name, value in settings.items():
         try:
             about = describe(value)
@@ -173,7 +180,7 @@ def named(**settings: Any) -> dict[str, str]:
                 "not tell whether it has the same. Give functions and objects that are told by code and values.",
                 page="files",
             )
-        found[name] = digest(about)
+        found[name] = digest(about), _ADDRESS.sub("", checks.shown(value))
     return found
 
 

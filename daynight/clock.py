@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -270,7 +270,7 @@ class Clock:
         for hook in self._hooks:
             hook(event)
 
-    def _named(self) -> dict[str, str]:
+    def _named(self) -> dict[str, Sequence[str]]:
         """Give what is to stay as it is for a run that goes on."""
         about, agent = self.agent._about(()), self.agent
         same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
@@ -308,6 +308,8 @@ class Clock:
         if found is None:
             return
         said, tensors, today = found
+        if not said["records"] and today is None and said["agent"]["n_steps"] == self.agent.n_steps:
+            return  # in which nothing has been lived: a run with other settings may begin
         checkpoint.check_settings(said["settings"], self._settings)
         checkpoint.check_tasks(said["marks"], self.stream)
         about = saving.heard(checkpoint.path, said["agent"])

@@ -24,20 +24,24 @@ from daynight.unions import check_can_join
 #: Examples that are tried. No common number of outputs, so that a loss that mistakes one for the other is found out.
 N_EXAMPLES = 7
 
+#: A number of so many digits is a name, such as that of a date.
+_LENGTH_OF_NAMES = 6
+
 
 @attrs.frozen
 class Form:
-    """What an agent remembers of a task: the shape and kind of its inputs, and its number of outputs."""
+    """What an agent remembers of a task: the shape and kind of its inputs, its number of outputs, and its name."""
 
     shape: tuple[int, ...]
     is_floating_point: bool
     n_outputs: int
+    name: str = ""
 
     @classmethod
     def of(cls, task: Task) -> Form:
         """Give the form of a task."""
         inputs, _ = task.train.subset(torch.tensor([0])).load()
-        return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs)
+        return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
 
     def check_shape(self, task: Task, shape: tuple[int, ...], day: int) -> None:
         """Refuse a task of another day if its inputs have another shape.
@@ -50,6 +54,18 @@ class Form:
                 f"day {day}, task {task.name!r}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "
                 "network reads one shape: resize or pad them."
             )
+
+    def check_name(self, task: Task, day: int) -> None:
+        """Refuse a task that is named otherwise than the one that was learnt on `day`, where both have a name.
+
+        Raises:
+            DataError: If it is.
+        """
+        if task.name != self.name and is_name(task.name) and is_name(self.name):
+            raise DataError(
+                f"day {day} was that of task {self.name!r}, and the stream has {task.name!r} there. Give the tasks in "
+                "the order in which they were learnt, from day 0 on, and new ones after them.", page="data",
+            )  # fmt: skip
 
     def check_outputs(self, task: Task, day: int) -> None:
         """Refuse a task that cannot be the one that was learnt on `day`.
@@ -77,6 +93,11 @@ class Form:
             shape = ", ".join(map(str, self.shape))
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
         return read
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a task has a name, which is none of the small numbers that streams give."""
+    return bool(name) and not (name.isdecimal() and len(name) < _LENGTH_OF_NAMES)
 
 
 def check_task(task: object) -> None:

@@ -144,7 +144,8 @@ def training_of(about: About, training: Training | None) -> Training:
     """Give the training to go on with.
 
     Raises:
-        SettingError: If it is needed and was not given, or its transform is there and was not, or the other way round.
+        SettingError: If it is needed and was not given, or its transform, loss or metric is there and was not, or the
+            other way round.
     """
     if training is None:
         known = {name: _KNOWN[what] for name, what in about.functions.items() if what in _KNOWN}
@@ -157,13 +158,16 @@ def training_of(about: About, training: Training | None) -> Training:
         if plain["autocast"] is not None:
             plain["autocast"] = getattr(torch, plain["autocast"])
         return Training(**plain)
-    if ("transform" in about.functions) != (training.transform is not None):
-        was = about.functions.get("transform", "none")
-        raise SettingError(
-            f"the agent was saved with the transform {was}, and training has {training.transform!r}: its predictions "
-            "would be others. Give the one that it learnt with.",
-            page="files",
-        )
+    usual = Training()
+    for name, changed in (("transform", "predictions"), ("loss", "losses"), ("metric", "scores")):
+        given = getattr(training, name)
+        if (name in about.functions) != (given is not getattr(usual, name)):
+            was = about.functions.get(name, "none of its own")
+            raise SettingError(
+                f"the agent was saved with the {name} {was}, and training has {given!r}: its {changed} would be "
+                "others. Give the one that it learnt with.",
+                page="files",
+            )
     return training
 
 

@@ -1,3 +1,4 @@
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -263,3 +264,21 @@ def test_a_run_with_nothing_to_do_warns():
     other = Clock(agent, stream, policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
     with pytest.warns(UserWarning, match="nothing to do: the agent had lived 2 days before this clock was made"):
         assert len(other.run()) == 0
+
+
+def test_tasks_that_were_learnt_are_known_by_their_names(tmp_path):
+    tasks = [attrs.evolve(task, name=name) for task, name in zip(toy_stream(4), "abcd", strict=True)]
+    agent = make_clock(days=4).agent
+    Clock(agent, [tasks[0], tasks[2]], policy=OneShot(), wake=Epochs(1), night=Epochs(1)).run()
+    agent.save(tmp_path / "agent.dn")
+    for known in (agent, Agent.load(tmp_path / "agent.dn", toy_network, training=agent.training)):
+        # One that came late, and the day's alone.
+        for wrong, place in ((tasks[:3], 1), (tasks[3:], 0)):
+            clock = Clock(known, wrong, policy=OneShot(), wake=Epochs(1), night=Epochs(1))
+            with pytest.raises(
+                DataError, match=f"day {place} was that of task '[ac]', and the stream has '[bd]' there"
+            ):
+                clock.run()
+        known.evaluate(attrs.evolve(tasks[0], name="a in the rain"), 0)
+        numbered = [attrs.evolve(task, name=str(n)) for n, task in enumerate((tasks[0], tasks[2]))]
+        Clock(known, numbered, policy=OneShot(), wake=Epochs(1), night=Epochs(1)).check()

@@ -160,7 +160,7 @@ def test_a_deadline_does_not_wait():
     agent.sleep(OneShot(), budget)
     assert agent.days[0].night_steps == 10
     timer.advance(1000)
-    *_, day = night_of(NoSleep(), Until("22:00", timer=timer), agent)
+    *_, day = night_of(NoSleep(), Until("22:00", longest=86_400, timer=timer), agent)
     assert day.budget_seconds == pytest.approx(86_400 - 1050 - 0.0, abs=1)
 
 
@@ -169,7 +169,7 @@ def test_a_deadline_does_not_wait():
 )
 def test_until_is_the_next_such_time_of_day(now, when, hours):
     timer = FakeTimer(start=datetime.datetime(2001, 1, 2, *now))
-    assert Until(when, timer=timer).open(10).seconds == pytest.approx(hours * 3600)
+    assert Until(when, longest=86_400, timer=timer).open(10).seconds == pytest.approx(hours * 3600)
 
 
 def test_a_ledger_in_seconds_survives_being_pickled():

@@ -26,21 +26,32 @@ pytestmark = pytest.mark.usefixtures("at_every_step")
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"policy": UniformCycles(3)}, "another policy"),
-        ({"night": Epochs(3)}, "another night"),
-        ({"training": {"clip_norm": 1.0}}, "another training.clip_norm"),
-        ({"training": {"optimizer": sgd}}, "another training.optimizer"),
-        ({"restart": "keep", "biases": "freeze-after-first"}, "another biases, another restart"),
-        ({"consolidation": "fine-tune"}, "another consolidation"),
-        ({"days": 3}, "another capacity"),
-        ({"criterion": criteria.random}, "another criterion"),
-        ({"network": lambda: toy_network(8)}, "another network"),
+        ({"policy": UniformCycles(3)}, r"another policy \(UniformCycles\(n=2\) then, UniformCycles\(n=3\) now\)"),
+        ({"night": Epochs(3)}, r"another night \(.* then, .* now\)"),
+        ({"training": {"clip_norm": 1.0}}, r"another training.clip_norm \(None then, 1.0 now\)"),
+        ({"training": {"optimizer": sgd}}, "another training.optimizer.*"),
+        (
+            {"restart": "keep", "biases": "freeze-after-first"},
+            r"another biases .*, another restart \('zero' then, 'keep' now\)",
+        ),
+        ({"consolidation": "fine-tune"}, r"another consolidation \('freeze' then, 'fine-tune' now\)"),
+        ({"days": 3}, r"another capacity \(.*"),
+        ({"criterion": criteria.random}, r"another criterion \(.*"),
+        ({"network": lambda: toy_network(8)}, "another network.*"),
     ],
 )
 def test_another_run_is_refused(change, what, tmp_path):
     killed(tmp_path, 13)
     with pytest.raises(SettingError, match=rf"clock\.dn is of a run with {what}\. Give what it was begun with"):
         clock(tmp_path, **change)
+
+
+def test_a_run_in_which_nothing_was_lived_gives_way_to_another(tmp_path):
+    for n in (2, 3):
+        assert clock(tmp_path, policy=UniformCycles(n)).policy.n == n
+    clock(tmp_path, policy=UniformCycles(3)).to_dusk()
+    with pytest.raises(SettingError, match="another policy"):
+        clock(tmp_path, policy=UniformCycles(2))
 
 
 class Busier(Dropping):
