@@ -289,6 +289,9 @@ class Agent(Persistent):
     ) -> Agent:
         """Read an agent that `save` wrote. It runs no code of the file: what is code, you give again.
 
+        A network of your own whose code is not that which was saved is taken with a warning: with it, what was learnt
+        may predict something else.
+
         Args:
             path: The file.
             network: As it was given to the agent; None will do for the library's own models.
@@ -311,6 +314,7 @@ class Agent(Persistent):
             private=about.private, consolidation=about.consolidation, device=device,
         )  # fmt: skip
         agent._restore(about, tensors, saving.kept_of(about, kept))
+        saving.check_code(about, agent.network)
         return agent
 
     def _settle(self) -> None:

@@ -42,7 +42,7 @@ _VERIFY = """examples:
   daynight verify first/agent.dn
   daynight verify mine/agent.dn --network "mine:Network(64)" --training "mine:training()"
 
-The exit status is 0 if every task predicts what it did at its dawn, and 1 if not, or if the file is damaged.
+The exit status is 0 if every task predicts with the numbers of its dawn, and 1 if not, or if the file is damaged.
 """
 _STUDY = """examples:
   daynight study figure2 --quick

@@ -113,7 +113,7 @@ class Knowledge:
             return self.training.judge(task, outputs, targets)
 
     def verify(self) -> None:
-        """Make sure that all that the predictions of finished tasks use is, bit for bit, what it was at their dawns.
+        """Make sure that all numbers that finished tasks predict with are, bit for bit, what they were at their dawns.
 
         Raises:
             SealError: If something has moved; it names what.

@@ -50,6 +50,7 @@ class Persistent(Knowledge):
         if self._today is not None:
             raise StateError(f"save: day {self.day} is under way. Call finish_night, or abandon_day, before.")
         about = self._about([saving.mark(task) for task in self._kept])
+        about = attrs.evolve(about, code=saving.code_of(self.network))
         containers.write(path, "agent", attrs.asdict(about), self.network.state())
 
     def _about(self, kept: Iterable[str]) -> saving.About:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import warnings
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
@@ -16,6 +18,7 @@ from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
+from daynight.identity import describe_structure, digest
 from daynight.network import Biases, MaskedNetwork, Restart
 from daynight.rehearsal import Form
 from daynight.seals import Seal
@@ -50,6 +53,7 @@ class About:
         tasks: The form of each.
         seals: The seal of each, where they are sealed.
         kept: Marks of the tasks that it keeps to rehearse.
+        code: Digest of the network's code, if it is a user's that can be told, and the versions that it was taken with.
     """
 
     model: dict[str, Any] | None
@@ -69,6 +73,31 @@ class About:
     tasks: tuple[Form, ...]
     seals: tuple[Seal, ...]
     kept: tuple[str, ...]
+    code: tuple[str, ...] | None = None
+
+
+def code_of(network: MaskedNetwork) -> tuple[str, ...] | None:
+    """Give a digest of the code of a user's network, and the versions of Python and PyTorch that it is taken with."""
+    module = network.module
+    if models.settings_of(module) is not None:
+        return None
+    try:
+        found = digest(describe_structure(module, network.anatomy.head))
+    except SettingError:  # it cannot be told apart from others
+        return None
+    return found, platform.python_version(), torch.__version__
+
+
+def check_code(about: About, network: MaskedNetwork) -> None:
+    """Warn if a network's code is not that which its agent was saved with, as far as that can be told."""
+    code = code_of(network)
+    if about.code and code and about.code[1:] == code[1:] and about.code != code:
+        warnings.warn(
+            "the agent was saved with a network of other code, or with other settings of its modules: its predictions "
+            "for the tasks that it has learnt may be others, which verify does not see, for it compares what the "
+            "network holds. Compare predictions with those before, or load it with the code that it was saved with.",
+            stacklevel=3,
+        )
 
 
 def about(network: MaskedNetwork, training: Training, criterion: Criterion, **rest: Any) -> About:
@@ -206,7 +235,15 @@ def _check(about: About) -> None:
     n_kept = n_days if about.consolidation == "rehearse" else 0
     if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
         raise ValueError(f"it has {n_days} days, and other numbers of tasks")
-    texts = [about.head, about.criterion, *about.frozen, *about.private, *about.kept, *about.functions.values()]
+    texts = [
+        *(about.code or ()),
+        about.head,
+        about.criterion,
+        *about.frozen,
+        *about.private,
+        *about.kept,
+        *about.functions.values(),
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
 

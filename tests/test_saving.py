@@ -125,17 +125,6 @@ def test_what_is_code_must_be_given_again(tmp_path):
         Agent.load(tmp_path / "agent.dn", training=Training(), criterion=smallest)
     with pytest.raises(SettingError, match=r"saved with the criterion .*smallest: give it with criterion="):
         Agent.load(tmp_path / "agent.dn", training=training)
-    for name in ("loss", "metric"):
-        own = functools.partial(torch.nn.functional.cross_entropy, label_smoothing=0.1)
-        own = own if name == "loss" else lambda outputs, targets: (outputs.argmax(1) == targets).float().mean()
-        make(training=Training(batch_size=10, **{name: own})).save(tmp_path / "own.dn")
-        with pytest.raises(
-            SettingError, match=f"saved with the {name} .*, and training has .*: its (losses|scores) wo"
-        ):
-            Agent.load(tmp_path / "own.dn", training=Training(), network=toy_network)
-        make(training=Training(batch_size=10)).save(tmp_path / "usual.dn")
-        with pytest.raises(SettingError, match=f"saved with the {name} none of its own, and training has"):
-            Agent.load(tmp_path / "usual.dn", training=Training(**{name: own}), network=toy_network)
     make(training=Training(batch_size=7, clip_norm=1, autocast=torch.bfloat16)).save(tmp_path / "agent.dn")
     assert Agent.load(tmp_path / "agent.dn").training == Training(batch_size=7, clip_norm=1.0, autocast=torch.bfloat16)
 
