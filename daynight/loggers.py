@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
     The file is what the clock's history is, with the next record at the latest: also after a checkpoint, a day that was
-    given up, or a line that could not be written. Each clock wants a file of its own.
+    given up, or a line that could not be written. The log of another run that is there is put by with the first record,
+    under the next free name: ``run-1.csv`` for ``run.csv``.
 
     Args:
-        path: The file. A log that is there is written anew with the first record; any other file is refused.
+        path: The file. What is there and is no log is refused.
 
     Raises:
         SettingError: If `path` is none, or is there and is no log.
@@ -63,14 +65,29 @@ class CSVLogger:
             return
         try:
             with self.path.open("a", newline="") as stream:
-                csv.writer(stream).writerow(["" if value is None else value for value in attrs.astuple(event)])
+                csv.writer(stream).writerow(_cells(event))
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}.") from error
         self._note()
 
     def _rewrite(self) -> None:
+        if self._n < 0:
+            self._put_by()
         self._history.to_csv(self.path)
         self._note()
+
+    def _put_by(self) -> None:
+        """Give the log of another run, which begins with another record, a name of its own."""
+        try:
+            with self.path.open(newline="") as stream:
+                first = list(itertools.islice(csv.reader(stream), 1, 2))
+            if first and first[0] != [str(value) for value in _cells(self._history._records[0])]:
+                names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
+                self.path.rename(next(name for name in names if not name.exists()))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(f"cannot put {self.path} by: {error.strerror or error}.") from error
 
     def _note(self) -> None:
         self._n, self._size = len(self._history), self.path.stat().st_size
@@ -78,6 +95,11 @@ class CSVLogger:
     def _start(self) -> str:
         with self.path.open(errors="replace") as stream:
             return stream.readline(10_000).rstrip("\n")
+
+
+def _cells(record: Record) -> list[Any]:
+    """Give a line of the log."""
+    return ["" if value is None else value for value in attrs.astuple(record)]
 
 
 class TensorBoardLogger:

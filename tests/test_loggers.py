@@ -131,6 +131,10 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     assert History.from_csv(path) == history
     again.to_dusk()
     assert History.from_csv(path) == again.history
+    assert History.from_csv(tmp_path / "run-1.csv") == history
+    clock(hook=CSVLogger(path)).to_dusk()
+    assert History.from_csv(tmp_path / "run-2.csv") == again.history
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["run-1.csv", "run-2.csv", "run.csv"]
     path.write_text("precious\n")
     with pytest.raises(SettingError, match=r"run.csv is there, and is no log. Name another file"):
         clock(hook=CSVLogger(path))
