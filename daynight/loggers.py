@@ -71,7 +71,7 @@ class CSVLogger:
         self._note()
 
     def _rewrite(self) -> None:
-        if self._n < 0:
+        if self._n < 0 and self.path.is_file():
             self._put_by()
         self._history.to_csv(self.path)
         self._note()
@@ -84,8 +84,6 @@ class CSVLogger:
             if first and first[0] != [str(value) for value in _cells(self._history._records[0])]:
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))
-        except FileNotFoundError:
-            return
         except OSError as error:
             raise OutputError(f"cannot put {self.path} by: {error.strerror or error}.") from error
 
