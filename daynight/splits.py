@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -36,9 +37,16 @@ def _read(what: str, values: Any) -> Tensor:
     if values is None:
         raise DataError(f"the {what} are None. Without inputs and targets nothing can be learnt.")
     try:
+        if hasattr(values, "to_numpy"):  # a table, such as pandas', which may let nobody write to it
+            values = values.to_numpy().copy()
+        elif isinstance(values, np.ndarray) and any(stride < 0 for stride in values.strides):
+            values = values.copy()
         return torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"the {what} cannot be read as a tensor: {error}.") from error
+        raise DataError(
+            f"the {what} cannot be read as a tensor: {error}. Give numbers: of a table, number its texts, and give "
+            "table.to_numpy(dtype='float32')."
+        ) from error
 
 
 def _examples(what: str, values: Any) -> Tensor:
@@ -50,8 +58,10 @@ def _examples(what: str, values: Any) -> Tensor:
     # Networks compute with 32 bits, in which a large number of 64 bits is infinite.
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
     if tensor.is_floating_point() and not checks.all_finite(narrow):
+        first = int(torch.isfinite(narrow).reshape(len(narrow), -1).all(1).logical_not().nonzero()[0])
         raise DataError(
-            f"the {what} hold values that are not finite as 32-bit numbers. Clean, fill or scale them first."
+            f"the {what} hold values that are not finite as 32-bit numbers, first in example {first}. Clean, fill or "
+            "scale them first."
         )
     return tensor
 

@@ -15,10 +15,13 @@ from daynight import checks, seeding
 from daynight.errors import DataError
 from daynight.splits import Data, Pair, Split, as_split
 
+#: Whole numbers of which there are so many times as many as there are different ones look like classes.
+_FEW = 10
+
 
 def _titled(name: str) -> str:
     """Name a task in an error: one that a stream numbered by its number."""
-    return f"task {name}" if str(name).isdecimal() else f"task {name!r}"
+    return f"task {name}" if str(name).isdecimal() else f"task {name!r}" if name else "a task without a name"
 
 
 def _count_outputs(splits: dict[str, Split]) -> int:
@@ -36,11 +39,26 @@ def _look_again(title: str, targets: Tensor) -> None:
                 f"{title}: no training label is 0, and the least is {int(targets.min())}. Number the classes of each "
                 "task from 0, or give n_outputs if that is meant.", stacklevel=3,
             )  # fmt: skip
+        elif not targets.any():
+            warnings.warn(
+                f"{title}: all training labels are 0, which leaves nothing to tell apart. Give n_outputs if that is "
+                "meant.",
+                stacklevel=3,
+            )
     elif bool(((targets == 0) | (targets == 1)).all()):
         warnings.warn(
             f"{title}: all targets are 0.0 or 1.0, and floating point, which means regression. If they are classes, "
             "give whole numbers from 0, (n,); if they are not, give n_outputs.", stacklevel=3,
         )  # fmt: skip
+    elif targets.shape[1] == 1 and _FEW * (n := len(targets.unique())) <= len(targets) and _are_whole(targets):
+        warnings.warn(
+            f"{title}: all targets are whole numbers, {n} different ones, in floating point, which means regression. "
+            "If they are classes, give whole numbers from 0, (n,); if they are not, give n_outputs.", stacklevel=3,
+        )  # fmt: skip
+
+
+def _are_whole(numbers: Tensor) -> bool:
+    return bool((numbers == numbers.round()).all())
 
 
 @attrs.frozen(eq=False, init=False)

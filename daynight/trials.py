@@ -36,8 +36,9 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
         try:
             outputs, again = (run(inputs.clone()) for _ in range(2))
         except _FAILURES as error:
+            whole = "" if inputs.is_floating_point() else "Whole numbers are indices: make others floating point. "
             raise NetworkError(
-                f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. "
+                f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. {whole}"
                 "Give inputs of the shape and type that its first layer takes, and name the layer that makes the "
                 f"outputs with head=, if it is not {network.anatomy.head!r}."
             ) from error

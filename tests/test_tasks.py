@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
@@ -82,7 +83,8 @@ def test_split_needs_no_gradient():
 def test_number_of_classes_is_found_over_all_splits():
     task = Task(train=(torch.rand(2, 3), [0, 1]), test=(torch.rand(3, 3), [0, 1, 4]))
     assert task.n_outputs == 5
-    assert Task(train=(torch.rand(2, 3), [0, 0]), test=(torch.rand(1, 3), [0])).n_outputs == 2
+    with pytest.warns(UserWarning, match="all training labels are 0"):
+        assert Task(train=(torch.rand(2, 3), [0, 0]), test=(torch.rand(1, 3), [0])).n_outputs == 2
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_number_of_classes_is_found_over_all_splits():
         ((torch.rand(4, 3), torch.zeros(4, 2, dtype=torch.long)), r"labels must have the shape \(n,\), not \(4, 2\)"),
         ((torch.tensor([[1.0], [torch.nan]]), [0, 1]), "the inputs hold values that are not finite"),
         ((torch.rand(2, 1), torch.tensor([1.0, torch.inf])), "the targets hold values that are not finite"),
-        ((np.array([[1e300]]), [0]), "the inputs hold values that are not finite as 32-bit numbers. Clean, fill"),
+        ((np.array([[1e300]]), [0]), "the inputs hold values that are not finite as 32-bit numbers, first in example 0. Clean"),
         ((torch.rand(1, 1), np.array([-1e300])), "the targets hold values that are not finite as 32-bit numbers"),
         ((torch.tensor(1.0), torch.tensor(1)), "the inputs are a single number, and need a first dimension"),
         ((["a", "b"], [0, 1]), "the inputs cannot be read as a tensor"),
@@ -200,11 +202,28 @@ def test_hold_out_of_a_stream_keeps_order_and_source():
         (torch.tensor([2, 3, 2, 3]), "no training label is 0, and the least is 2"),
         (torch.tensor([0.0, 1.0, 1.0, 0.0]), "all targets are 0.0 or 1.0, and floating point, which means regression"),
         (torch.eye(4), "which means regression"),
+        (torch.arange(40.0) % 4, "all targets are whole numbers, 4 different ones, in floating point, which means"),
+        (torch.zeros(4, dtype=torch.int64), "all training labels are 0, which leaves nothing to tell apart"),
     ],
 )
 def test_targets_that_may_mean_something_else_are_warned_of(targets, message):
-    data = (torch.rand(4, 3), targets)
+    data = (torch.rand(len(targets), 3), targets)
     with pytest.warns(UserWarning, match=message):
         Task(train=data, test=data)
     n_outputs = 4 if targets.dim() == 2 or not targets.is_floating_point() else 1
     assert Task(train=data, test=data, n_outputs=n_outputs).n_outputs == n_outputs  # meant, so it is said
+
+
+def test_tables_of_pandas_are_read():
+    table = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "b": [4, 5, 6], "label": [0, 1, 0], "text": ["x", "y", "z"]})
+    data = (table[["a", "b"]], table["label"])
+    task = Task(train=data, test=data)
+    assert task.train.inputs.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert task.train.targets.tolist() == [0, 1, 0]
+    with pytest.raises(DataError, match=r"a task without a name: train: the inputs cannot .* give table\.to_numpy\(dt"):
+        Task(train=(table[["a", "text"]], table["label"]), test=data)
+    backward = np.arange(6.0).reshape(3, 2)[::-1]
+    assert Task(train=(backward, table["label"]), test=data).train.inputs[0].tolist() == [4, 5]
+    table.loc[1, "a"] = math.nan
+    with pytest.raises(DataError, match="not finite as 32-bit numbers, first in example 1"):
+        Task(train=(table[["a", "b"]], table["label"]), test=data)
