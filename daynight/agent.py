@@ -16,7 +16,7 @@ from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude, needs
 from daynight.day import Day, dusk_of
-from daynight.errors import StateError
+from daynight.errors import NetworkError, StateError
 from daynight.history import Hook, ignore
 from daynight.network import Biases, Restart
 from daynight.persistent import Persistent
@@ -307,12 +307,18 @@ class Agent(Persistent):
             SettingError, NetworkError, DataError: If what is given is not what was saved.
         """
         about, tensors = saving.read(path)
-        agent = cls(
-            saving.network_of(about, network), capacity=about.capacity, seed=about.seed,
-            training=saving.training_of(about, training), criterion=saving.criterion_of(about, criterion),
-            biases=about.biases, restart=about.restart, head=about.head, make_head=make_head, exclude=about.frozen,
-            private=about.private, consolidation=about.consolidation, device=device,
-        )  # fmt: skip
+        given = saving.network_of(about, network)
+        training, criterion = saving.training_of(about, training), saving.criterion_of(about, criterion)
+        try:
+            agent = cls(
+                given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
+                head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
+                consolidation=about.consolidation, device=device, training=training, criterion=criterion,
+            )  # fmt: skip
+        except NetworkError as error:
+            raise NetworkError(
+                f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
+            ) from error
         agent._restore(about, tensors, saving.kept_of(about, kept))
         saving.check_code(about, agent.network)
         return agent

@@ -149,11 +149,16 @@ def report(settings: argparse.Namespace) -> None:
 def verify(settings: argparse.Namespace) -> None:
     """Read an agent's file, and say what is in it and whether all is as it was."""
     path = Path(settings.path)
-    agent = Agent.load(
-        path / "agent.dn" if (path / "agent.dn").is_file() else path,
-        None if settings.network is None else made_of(settings.network, "--network", "mine:Network(64)"),
-        training=None if settings.training is None else made_of(settings.training, "--training", "mine:training()"),
-    )
+    try:
+        agent = Agent.load(
+            path / "agent.dn" if (path / "agent.dn").is_file() else path,
+            None if settings.network is None else made_of(settings.network, "--network", "mine:Network(64)"),
+            training=None if settings.training is None else made_of(settings.training, "--training", "mine:training()"),
+        )
+    except SettingError as error:
+        place = path / "settings.json"
+        where = f" {place} has the call that the run was begun with." if place.is_file() else ""
+        raise SettingError(f"{error} Here, that is --network or --training.{where}", page=error.page) from error
     for task, owned in enumerate(agent.owned):
         print(f"task {task}: {owned:,} weights, as at its dawn")
     print(f"{agent.n_free:,} of {agent.n_weights:,} weights free, after {agent.day} days and {agent.n_steps:,} steps.")

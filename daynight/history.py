@@ -119,10 +119,14 @@ _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.
 
 
 class History:
-    """The records of a run, in the order in which things happened. Only a `Clock` writes to it."""
+    """The records of a run, in the order in which things happened. Only a `Clock` writes to it.
+
+    Args:
+        records: Those that there are, such as those of several histories; one that is there twice counts once.
+    """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._records = list(records)
+        self._records = list(dict.fromkeys(records))
         self._of_day: dict[int, list[Record]] = {}
         self._index()
 

@@ -173,6 +173,11 @@ def test_an_agent_with_functions_of_its_own_is_verified_with_them(capsys):
     verify = ["verify", "daynight_run/agent.dn", "--network", "mine:Network(8)"]
     assert main(verify) == 1
     assert "give them with training=" in capsys.readouterr().err
+    assert main(["verify", "daynight_run"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "Here, that is --network or --training. daynight_run/settings.json has the call that the run was begun" in said
+    )
     assert main([*verify, "--training", "mine:training()"]) == 0
 
 

@@ -147,3 +147,10 @@ def test_seconds_of_timed_nights_are_read_as_they_were_written(tmp_path):
     history.to_json(tmp_path / "h.json")
     assert History.from_csv(tmp_path / "h.csv").records == (record,)
     assert History.from_json(tmp_path / "h.json").records == (record,)
+
+
+def test_a_record_that_is_there_twice_counts_once():
+    records = [Record(kind="day", day=day, phase="dawn", step=day) for day in range(2)]
+    history = History([*records, *records[1:]])
+    assert history.records == tuple(records)
+    assert history.n_days == 2

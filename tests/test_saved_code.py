@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training
-from daynight.errors import SettingError
+from daynight.errors import NetworkError, SettingError
 from daynight.identity import describe
 from daynight.saving import code_of
 from daynight.testing import toy_stream
@@ -87,3 +87,11 @@ def test_an_agent_goes_on_with_the_loss_and_metric_that_it_had(name, tmp_path):
     saved(tmp_path / "usual.dn", Bent)
     with pytest.raises(SettingError, match=f"saved with the {name} none of its own, and training has"):
         Agent.load(tmp_path / "usual.dn", Bent, training=Training(**functions))
+
+
+def test_a_network_with_other_layers_is_said_to_be_another_than_that_of_the_file(tmp_path):
+    saved(tmp_path / "agent.dn", Bent)
+    with pytest.raises(
+        (NetworkError, SettingError), match=r"the network is not the one that '.*agent.dn' was saved with"
+    ):
+        Agent.load(tmp_path / "agent.dn", lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)))

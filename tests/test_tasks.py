@@ -101,7 +101,7 @@ def test_number_of_classes_is_found_over_all_splits():
         ((torch.rand(4, 3), torch.zeros(4, 2, dtype=torch.long)), r"labels must have the shape \(n,\), not \(4, 2\)"),
         ((torch.tensor([[1.0], [torch.nan]]), [0, 1]), "the inputs hold values that are not finite"),
         ((torch.rand(2, 1), torch.tensor([1.0, torch.inf])), "the targets hold values that are not finite"),
-        ((np.array([[1e300]]), [0]), "the inputs hold values that are not finite as 32-bit numbers, first in example 0. Clean"),
+        ((np.array([[1e300]]), [0]), "the inputs hold values that are not finite as 32-bit numbers, first in"),
         ((torch.rand(1, 1), np.array([-1e300])), "the targets hold values that are not finite as 32-bit numbers"),
         ((torch.tensor(1.0), torch.tensor(1)), "the inputs are a single number, and need a first dimension"),
         ((["a", "b"], [0, 1]), "the inputs cannot be read as a tensor"),
