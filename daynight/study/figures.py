@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from daynight import files, plots
 from daynight.schedule import Cycle
@@ -172,6 +172,7 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     axes.axvline(0, color="#b5b5b5", lw=1, zorder=0)
     axes.set_ylim(-0.5, len(summaries) - 0.2)
     axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("gain in mean accuracy")
     axes.set_title(title, fontsize="medium")
     return axes
