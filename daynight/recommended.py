@@ -16,8 +16,8 @@ def recommended_policy(n: int = 72) -> SleepPolicy:
     MNIST, with a network of linear layers; the page on choosing a policy has how, and what it gains on which data.
 
     Args:
-        n: Number of prunes, 1 or more. Take fewer where they take long; where they have a price, all together must fit
-            in the night, or the plan is refused before it.
+        n: Number of prunes, 1 or more. Where they have a price, all together must fit in the night, or the plan is
+            refused before it; a night in time has fewer of itself where they take long.
 
     Raises:
         SettingError: If `n` is outside its range.
