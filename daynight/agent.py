@@ -130,7 +130,7 @@ class Agent(Persistent):
         day = self.day if day is None else day
         form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
         if first is not None:
-            first.check_shape(task, form.shape, day)
+            first.check_shape(task, form, day)
         if day < self.day:
             self._tasks[day].check_name(task, day)
             self._tasks[day].check_outputs(task, day)

@@ -14,7 +14,7 @@ from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.checkpoints import Checkpoint, State, check_packs, mark, named
-from daynight.errors import OutputError, SettingError
+from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record
 from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
@@ -83,6 +83,11 @@ class Clock:
         checks.finite("every: seconds between checkpoints", every, least=0)
         self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
         if self._checkpoint is not None:
+            if len(self.stream) < agent.day:
+                raise DataError(
+                    f"the stream has {len(self.stream)} tasks, and the agent {agent.day} days behind it. A stream "
+                    "begins with the task of day 0, also for an agent that has lived it."
+                )
             self._settings = self._named()
             self._marks = list[str]()
             self._take_up(self._checkpoint)

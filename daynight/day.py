@@ -175,15 +175,14 @@ class Day:
         sleep = self._sleep or self._at_dusk(budget)
 
         def begin() -> None:
-            if self._sleep is None and sleep.ledger.missed_by:
-                warnings.warn(
-                    f"the night of day {self.index} was to be over {sleep.ledger.missed_by:,.0f} seconds ago: it "
-                    "prunes down to the dawn density at once, and has no REM. Begin earlier, or give the wake a "
-                    "deadline.",
-                    stacklevel=2,
-                )
             self._sleep = sleep
 
+        if overdue := sleep.ledger.overdue:
+            warnings.warn(
+                f"the night of day {self.index} was to be over {overdue:,.0f} seconds ago: it prunes down to the dawn "
+                "density at once, without another REM. Begin earlier, or give the wake a deadline.",
+                stacklevel=2,
+            )
         with self._timed(sleep.ledger):
             sleep.run(policy, begin, on_event)
 

@@ -196,15 +196,20 @@ class DeadlineLedger(TimeLedger):
     def __init__(self, deadline: datetime.datetime, price_seconds: float, timer: Timer) -> None:
         left = (deadline - timer.wall()).total_seconds()
         super().__init__(max(0.0, left), price_seconds, timer)
-        self.deadline, self.missed_by = deadline, max(0.0, -left)
+        self.deadline, self._missed_by = deadline, max(0.0, -left)
         if not self.seconds:
             self.price = 0.0  # the one prune that there will be is done whatever it costs
+
+    @property
+    def overdue(self) -> float:  # type: ignore[override]
+        """Seconds since its end."""
+        return max(0.0, (self._timer.wall() - self.deadline).total_seconds())
 
     @property
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
         left = (self.deadline - self._timer.wall()).total_seconds()
-        return self.seconds - left - self.missed_by + self.n_prunes * self.price_seconds
+        return self.seconds - left - self._missed_by + self.n_prunes * self.price_seconds
 
     def state(self) -> dict[str, Any]:
         """Give what has been spent, in plain values, for `restore`."""

@@ -49,6 +49,11 @@ class Knowledge:
         return tuple(self._days)
 
     @property
+    def task_names(self) -> tuple[str, ...]:
+        """The name of each finished task, as it was learnt; empty for one that had none."""
+        return tuple(form.name for form in self._tasks[: self.day])
+
+    @property
     def n_weights(self) -> int:
         """Number of maskable weights, of which the capacity is a share."""
         return sum(self.network.sizes.values())

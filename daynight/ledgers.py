@@ -24,8 +24,8 @@ class Ledger(abc.ABC):
     price: float = 0.0
     #: Share of the budget that a cycle has to take for its REM to be as long as its prune, as far as that is known.
     least_cycle: float = 0.0
-    #: Seconds by which its end had passed when it was opened.
-    missed_by: float = 0.0
+    #: Seconds since its end, if it ends by the clock.
+    overdue: float = 0.0
 
     @property
     @abc.abstractmethod

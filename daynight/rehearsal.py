@@ -43,12 +43,18 @@ class Form:
         inputs, _ = task.train.subset(torch.tensor([0])).load()
         return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
 
-    def check_shape(self, task: Task, shape: tuple[int, ...], day: int) -> None:
-        """Refuse a task of another day if its inputs have another shape.
+    def check_shape(self, task: Task, form: Form, day: int) -> None:
+        """Refuse a task of another day if its inputs have another shape or kind.
 
         Raises:
             DataError: If they have.
         """
+        shape, kinds = form.shape, ("whole numbers", "floating point")
+        if form.is_floating_point != self.is_floating_point:
+            raise DataError(
+                f"day {day}, task {task.name!r}: inputs are {kinds[form.is_floating_point]}, and those of day 0 "
+                f"{kinds[self.is_floating_point]}. One network reads one kind: convert them."
+            )
         if shape != self.shape:
             raise DataError(
                 f"day {day}, task {task.name!r}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "

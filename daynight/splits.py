@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -37,16 +38,26 @@ def _read(what: str, values: Any) -> Tensor:
     if values is None:
         raise DataError(f"the {what} are None. Without inputs and targets nothing can be learnt.")
     try:
-        if hasattr(values, "to_numpy"):  # a table, such as pandas', which may let nobody write to it
-            values = values.to_numpy().copy()
+        if hasattr(values, "to_numpy"):
+            values = _of_table(values)
         elif isinstance(values, np.ndarray) and any(stride < 0 for stride in values.strides):
             values = values.copy()
-        return torch.as_tensor(values).detach()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
+            return torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"the {what} cannot be read as a tensor: {error}. Give numbers: of a table, number its texts, and give "
             "table.to_numpy(dtype='float32')."
         ) from error
+
+
+def _of_table(table: Any) -> np.ndarray:
+    """Give the numbers of a table or column, such as pandas'; where columns differ in type, as floating point."""
+    values = np.array(table.to_numpy())
+    if values.dtype == object:
+        values = np.array(table.to_numpy(dtype="float64", na_value=np.nan))
+    return values.astype("float32") if values.dtype == bool and values.ndim > 1 else values
 
 
 def _examples(what: str, values: Any) -> Tensor:

@@ -14,6 +14,7 @@ from daynight import (
     Progress,
     Record,
     SleepPolicy,
+    Task,
     TaskStream,
     Training,
     UniformCycles,
@@ -279,6 +280,17 @@ def test_tasks_that_were_learnt_are_known_by_their_names(tmp_path):
                 DataError, match=f"day {place} was that of task '[ac]', and the stream has '[bd]' there"
             ):
                 clock.run()
+        assert known.task_names == ("a", "c")
+        with pytest.raises(DataError, match="the stream has 1 tasks, and the agent 2 days behind it"):
+            Clock(known, tasks[:1], policy=OneShot(), wake=Epochs(1), night=Epochs(1), checkpoint=tmp_path / "folder")
         known.evaluate(attrs.evolve(tasks[0], name="a in the rain"), 0)
         numbered = [attrs.evolve(task, name=str(n)) for n, task in enumerate((tasks[0], tasks[2]))]
         Clock(known, numbered, policy=OneShot(), wake=Epochs(1), night=Epochs(1)).check()
+
+
+def test_days_of_one_agent_have_inputs_of_one_kind():
+    tasks = list(toy_stream(2))
+    inputs, labels = tasks[1].train.load()
+    whole = Task(train=((10 * inputs).long(), labels), test=((10 * inputs).long(), labels))
+    with pytest.raises(DataError, match="inputs are whole numbers, and those of day 0 floating point"):
+        make_clock([tasks[0], whole], days=2).check()

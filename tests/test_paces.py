@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daynight import Agent, Capacity, Epochs, Seconds, Steps, Training, UniformCycles, recommended_policy
+from daynight import Agent, Capacity, Epochs, Seconds, Steps, Training, UniformCycles, Until, recommended_policy
 from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
 
@@ -64,3 +64,18 @@ def test_a_steady_machine_is_never_late_and_its_nights_repeat(n, step, prune, se
         n_prunes = round((agent.days[0].night_seconds - taken[-1] * step) / prune) if prune else 0
         assert taken[-1] == math.floor((seconds - n_prunes * prune) / step + 1e-6)
     assert len(set(taken)) == 1
+
+
+def test_a_night_that_goes_on_after_its_end_says_so():
+    timer, agent = FakeTimer(0.5), make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+
+    def stop(event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agent.sleep(UniformCycles(2), Until("22:01", timer=timer), stop)
+    timer.advance(3600)
+    with pytest.warns(UserWarning, match="the night of day 0 was to be over 3,5[0-9][0-9] seconds ago: it prunes down"):
+        agent.sleep(UniformCycles(2), Until("22:01", timer=timer))
+    assert agent.days[0].night_steps == 0

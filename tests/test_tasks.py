@@ -227,3 +227,16 @@ def test_tables_of_pandas_are_read():
     table.loc[1, "a"] = math.nan
     with pytest.raises(DataError, match="not finite as 32-bit numbers, first in example 1"):
         Task(train=(table[["a", "b"]], table["label"]), test=data)
+    # Columns of different types are objects to NumPy, and what pandas gives may let nobody write to it.
+    mixed = pandas.DataFrame(
+        {"a": pandas.array([1, 2, 3], dtype="Int64"), "b": [True, False, True], "c": [0.5, 1.5, 2.5]}
+    )
+    labels = [0, 1, 0]
+    assert Task(train=(mixed, labels), test=(mixed, labels)).train.inputs[1].tolist() == [2, 0, 1.5]
+    assert Task(train=(mixed[["b"]], labels), test=(mixed[["b"]], labels)).train.inputs.tolist() == [[1], [0], [1]]
+    mixed.loc[2, "a"] = pandas.NA
+    with pytest.raises(DataError, match="not finite as 32-bit numbers, first in example 2"):
+        Task(train=(mixed, labels), test=(mixed, labels))
+    locked = np.ones((3, 2), dtype="float32")
+    locked.flags.writeable = False
+    assert Task(train=(locked, labels), test=(locked, labels)).train.inputs.sum() == 6
