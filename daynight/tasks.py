@@ -17,6 +17,8 @@ from daynight.splits import Data, Pair, Split, as_split
 
 #: Whole numbers of which there are so many times as many as there are different ones look like classes.
 _FEW = 10
+#: Labels up to this one are not looked at for gaps.
+_MANY = 100
 
 
 def _titled(name: str) -> str:
@@ -38,6 +40,11 @@ def _look_again(title: str, targets: Tensor) -> None:
             warnings.warn(
                 f"{title}: no training label is 0, and the least is {int(targets.min())}. Number the classes of each "
                 "task from 0, or give n_outputs if that is meant.", stacklevel=3,
+            )  # fmt: skip
+        elif int(targets.max()) > max(_MANY, _FEW * (n := len(targets.unique()))):
+            warnings.warn(
+                f"{title}: the largest training label is {int(targets.max())}, and there are {n} different ones. "
+                "Number the classes of each task from 0, or give n_outputs if that is meant.", stacklevel=3,
             )  # fmt: skip
         elif not targets.any():
             warnings.warn(

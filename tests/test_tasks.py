@@ -203,6 +203,7 @@ def test_hold_out_of_a_stream_keeps_order_and_source():
         (torch.tensor([0.0, 1.0, 1.0, 0.0]), "all targets are 0.0 or 1.0, and floating point, which means regression"),
         (torch.eye(4), "which means regression"),
         (torch.arange(40.0) % 4, "all targets are whole numbers, 4 different ones, in floating point, which means"),
+        (torch.tensor([0, 1, 100_000]), "the largest training label is 100000, and there are 3 different ones"),
         (torch.zeros(4, dtype=torch.int64), "all training labels are 0, which leaves nothing to tell apart"),
     ],
 )
@@ -210,7 +211,7 @@ def test_targets_that_may_mean_something_else_are_warned_of(targets, message):
     data = (torch.rand(len(targets), 3), targets)
     with pytest.warns(UserWarning, match=message):
         Task(train=data, test=data)
-    n_outputs = 4 if targets.dim() == 2 or not targets.is_floating_point() else 1
+    n_outputs = 1 if targets.is_floating_point() and targets.dim() == 1 else max(4, 1 + int(targets.max()))
     assert Task(train=data, test=data, n_outputs=n_outputs).n_outputs == n_outputs  # meant, so it is said
 
 
