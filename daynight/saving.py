@@ -235,15 +235,8 @@ def _check(about: About) -> None:
     n_kept = n_days if about.consolidation == "rehearse" else 0
     if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
         raise ValueError(f"it has {n_days} days, and other numbers of tasks")
-    texts = [
-        *(about.code or ()),
-        about.head,
-        about.criterion,
-        *about.frozen,
-        *about.private,
-        *about.kept,
-        *about.functions.values(),
-    ]
+    texts = [about.head, about.criterion, *about.frozen, *about.private, *about.kept, *about.functions.values()]
+    texts += about.code or ()
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a name is no text")
 

@@ -42,14 +42,21 @@ def _read(what: str, values: Any) -> Tensor:
             values = _of_table(values)
         elif isinstance(values, np.ndarray) and any(stride < 0 for stride in values.strides):
             values = values.copy()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes to it
-            return torch.as_tensor(values).detach()
+        return _shared(values) if isinstance(values, np.ndarray) else torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(
             f"the {what} cannot be read as a tensor: {error}. Give numbers: of a table, number its texts, and give "
             "table.to_numpy(dtype='float32')."
         ) from error
+
+
+def _shared(values: np.ndarray) -> Tensor:
+    """Give an array as a tensor in the same memory, to which nobody writes, whether or not it could be."""
+    if values.flags.writeable:
+        return torch.as_tensor(values)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(values)
 
 
 def _of_table(table: Any) -> np.ndarray:
