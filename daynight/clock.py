@@ -86,7 +86,7 @@ class Clock:
             if len(self.stream) < agent.day:
                 raise DataError(
                     f"the stream has {len(self.stream)} tasks, and the agent {agent.day} days behind it. A stream "
-                    "begins with the task of day 0, also for an agent that has lived it."
+                    "begins with the task of day 0, also for an agent that has lived it: give all of them."
                 )
             self._settings = self._named()
             self._marks = list[str]()
