@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from daynight.lazy import LazyInputs
 from daynight.network import MaskedNetwork
 from daynight.packing import pack, unpack
 from daynight.rehearsal import tried
+from daynight.schedule import Budget
 from daynight.tasks import Task
 from daynight.training import Training
 
@@ -117,12 +119,13 @@ class Checkpoint:
                 "on; or another folder, to begin anew.", page="files",
             )  # fmt: skip
 
-    def check_tasks(self, found: Sequence[str], stream: Sequence[Task]) -> None:
+    def check_tasks(self, found: Sequence[str], stream: Sequence[Task], first_day: int) -> None:
         """Refuse a stream whose tasks are not those that a run has had so far.
 
         Args:
             found: Their marks.
             stream: The tasks.
+            first_day: The day of the first of them.
 
         Raises:
             DataError: If there are fewer, or one is another.
@@ -130,10 +133,11 @@ class Checkpoint:
         way_on = "Give the tasks that it was begun with, to go on; or another folder, to begin anew."
         if len(found) > len(stream):
             raise DataError(f"{self.path} is of a run that has had {len(found)} tasks; the stream has fewer. {way_on}")
-        for day, known in enumerate(found):
-            if mark(stream[day]) != known:
+        for index, known in enumerate(found):
+            if mark(stream[index]) != known:
                 raise DataError(
-                    f"{self.path} is of a run whose task of day {day} was not the one that the stream has. {way_on}"
+                    f"{self.path} is of a run whose task of day {first_day + index} was not the one that the stream "
+                    f"has. {way_on}"
                 )
 
 
@@ -193,3 +197,11 @@ def mark(task: Task) -> str:
             index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
             parts.append(split.subset(index).load()[0])
     return "".join(seals.digest(part)[:16] for part in parts)
+
+
+def compared(budget: Budget) -> Any:
+    """Give what makes a budget equal to another one, if it says so."""
+    if not attrs.has(type(budget)):
+        return budget
+    kind: Any = type(budget)
+    return kind, {field.name: getattr(budget, field.name) for field in attrs.fields(kind) if field.eq}

@@ -6,16 +6,15 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import attrs
 
 from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
-from daynight.checkpoints import Checkpoint, State, check_packs, mark, named
+from daynight.checkpoints import Checkpoint, State, check_packs, compared, mark, named
 from daynight.errors import DataError, OutputError, SettingError
-from daynight.history import Event, History, Hook, Record
+from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar
@@ -29,7 +28,7 @@ class Clock:
     """Drives an agent through the days of a stream. `step` is one day, and `run` repeats it.
 
     Args:
-        agent: The agent. It may have days behind it: the stream's first task is that of day 0 all the same.
+        agent: The agent. It may have days behind it.
         stream: The tasks of the days, in order: a `TaskStream`, or what makes one.
         policy: Lays out the nights.
         wake: Budget of each wake.
@@ -43,10 +42,12 @@ class Clock:
             bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
             one, so that it is less than 2 % of the time; there is one more at each dawn.
+        first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
+            earlier days, whose data may be gone, are as safe as all others, and are not tested.
 
     Raises:
-        SettingError: If a budget, the policy or the agent is of another kind; or the checkpoint is of a run with other
-            settings.
+        SettingError: If a budget, the policy or the agent is of another kind; `first_day` is a day that the agent has
+            not come to; or the checkpoint is of a run with other settings.
         DataError: If a task breaks a rule, or is not the one that the checkpoint was made with.
         DamagedFileError: If the checkpoint is damaged, or by a newer version of daynight.
         OutputError: If the folder cannot be made or written to.
@@ -64,6 +65,7 @@ class Clock:
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         every: float = 60.0,
+        first_day: int = 0,
     ) -> None:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
@@ -73,20 +75,25 @@ class Clock:
         self.agent = agent
         self.stream = stream if isinstance(stream, TaskStream) else TaskStream(stream)
         self.policy, self.wake, self.night = policy, wake, night
+        self.first_day = checks.whole("first_day", first_day, least=0)
+        if first_day > agent.day:
+            raise SettingError(
+                f"first_day={first_day}: the agent's next day is day {agent.day}, which would have no task. Begin the "
+                "stream with its task, or with that of an earlier day."
+            )
         self.history = History()
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
-        hooks = _hooks_of(on_event)
+        hooks = hooks_of(on_event)
         self._hooks: list[Hook] = []
-        self._asked = interrupts.Asked()
         checks.flag("progress", progress)
-        self._progress = progress
+        self._asked, self._progress = interrupts.Asked(), progress
         checks.finite("every: seconds between checkpoints", every, least=0)
         self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
         if self._checkpoint is not None:
-            if len(self.stream) < agent.day:
+            if self._end < agent.day:
                 raise DataError(
                     f"the stream has {len(self.stream)} tasks, and the agent {agent.day} days behind it. A stream "
-                    "begins with the task of day 0, also for an agent that has lived it: give all of them."
+                    "begins with the task of day 0, unless first_day says which."
                 )
             self._settings = self._named()
             self._marks = list[str]()
@@ -98,7 +105,12 @@ class Clock:
     @property
     def is_over(self) -> bool:
         """Whether all days of the stream are over."""
-        return self.agent.day >= len(self.stream)
+        return self.agent.day >= self._end
+
+    @property
+    def _end(self) -> int:
+        """The day after the stream's last."""
+        return self.first_day + len(self.stream)
 
     def check(self, until: int | None = None) -> None:
         """Make sure that every day to come can be: tasks, capacity, and the policy's plans.
@@ -109,8 +121,8 @@ class Clock:
         Raises:
             DataError, NetworkError, CapacityError, PolicyError, SettingError: For the first rule broken.
         """
-        end = len(self.stream) if until is None else checks.whole("until", until, least=0)
-        for day in range(min(end, len(self.stream))):
+        end = self._end if until is None else checks.whole("until", until, least=0)
+        for day in range(self.first_day, min(end, self._end)):
             self._check_day(day)
 
     def step(self) -> None:
@@ -144,14 +156,14 @@ class Clock:
             self._check_day(day)
             if self.agent.phase == "between days":
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
-            self.agent.wake(self.stream[day], self.wake, self._note, remember=self.remembered())
+            self.agent.wake(self._task(day), self.wake, self._note, remember=self.remembered())
         self._evaluate(day, "dusk")
         self._save(is_needed=False)
 
     def remembered(self) -> tuple[float, ...]:
         """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
         day = self.agent.day
-        return remembered(self.policy, planned(self.policy, self.agent.night(self.stream[day], self.night, day)))
+        return remembered(self.policy, planned(self.policy, self.agent.night(self._task(day), self.night, day)))
 
     def fork(
         self,
@@ -178,10 +190,10 @@ class Clock:
         agent = self.agent.fork(capacity)
         twin = Clock(
             agent, self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
-            night=self.night if night is None else night, progress=self._progress,
+            night=self.night if night is None else night, progress=self._progress, first_day=self.first_day,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted
-        twin._listen(_hooks_of(on_event))
+        twin._listen(hooks_of(on_event))
         return twin
 
     def run(self, until: int | None = None) -> History:
@@ -195,16 +207,15 @@ class Clock:
         Returns:
             What happened, from the clock's first day on.
         """
-        end = len(self.stream) if until is None else min(checks.whole("until", until, least=0), len(self.stream))
+        end = self._end if until is None else min(checks.whole("until", until, least=0), self._end)
         self.check(end)
         if self.agent.day >= end > 0 and not len(self.history):
             warnings.warn(
                 f"there is nothing to do: the agent had lived {self.agent.day} days before this clock was made, and "
-                f"the run ends before day {end}. A stream begins with the task of day 0. For a day whose data are all "
-                "there is, call agent.wake and agent.sleep; to compare policies, use new agents, or fork.",
-                stacklevel=2,
-            )
-        bar = ProgressBar(len(self.stream), self._n_steps(end), self.agent.n_steps) if self._progress else None
+                f"the run ends before day {end}. A stream begins with the task of day 0, unless first_day says which. "
+                "To compare policies, use new agents, or fork.", stacklevel=2,
+            )  # fmt: skip
+        bar = ProgressBar(self._end, self._n_steps(end), self.agent.n_steps) if self._progress else None
         hooks = list(self._hooks)
         try:
             self._hooks += [bar] if bar else []
@@ -218,17 +229,23 @@ class Clock:
                 bar.close()
         return self.history
 
+    def _task(self, day: int) -> Task:
+        return self.stream[day - self.first_day]
+
+    def _tasks(self, end: int) -> list[Task]:
+        """Give the tasks of the days before `end`."""
+        return list(self.stream)[: max(0, end - self.first_day)]
+
     def _check_day(self, day: int) -> None:
-        task = self.stream[day]
-        self.agent.check(task, day, like=self.stream[0])
-        if day < self.agent.day:
-            return
-        planned(self.policy, self.agent.night(task, self.night, day))
+        task = self._task(day)
+        self.agent.check(task, day, like=None if self.first_day else self.stream[0])
+        if day >= self.agent.day:
+            planned(self.policy, self.agent.night(task, self.night, day))
 
     def _n_steps(self, end: int) -> int | None:
         """Count the agent's steps by the end of the run; None if the budgets do not tell."""
         total = self.agent.n_steps
-        for task in self.stream[self.agent.day : end] if self.agent.day < end else ():
+        for task in self._tasks(end)[self.agent.day - self.first_day :]:
             steps_per_epoch = self.agent.training.steps_per_epoch(task)
             for budget in (self.wake, self.night):
                 n_steps = budget.open(steps_per_epoch).n_steps
@@ -248,11 +265,11 @@ class Clock:
     def _evaluate(self, day: int, phase: str) -> None:
         """Evaluate every task so far, as far as that has not been done."""
         known = {record.task for record in self.history.select(kind="evaluation", day=day, phase=phase)}
-        for index in range(day + 1):
+        for index in range(self.first_day, day + 1):
             if index in known:
                 continue
             began = time.perf_counter()
-            loss, score = self.agent.evaluate(self.stream[index], index)
+            loss, score = self.agent.evaluate(self._task(index), index)
             seconds = time.perf_counter() - began
             self._note(
                 Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
@@ -283,7 +300,7 @@ class Clock:
         return named(
             network=describe_structure(agent.network.module, about.head),
             **{name: getattr(about, name) for name in same}, criterion=agent.criterion, **training,
-            policy=self.policy, wake=_compared(self.wake), night=_compared(self.night),
+            policy=self.policy, wake=compared(self.wake), night=compared(self.night), first_day=self.first_day,
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:
@@ -299,7 +316,7 @@ class Clock:
     def _state(self) -> State:
         """Give all that the clock and its agent are, for `_take_up`."""
         about, tensors, today = self.agent._state()
-        self._marks += [mark(self.stream[day]) for day in range(len(self._marks), len(about.tasks))]
+        self._marks += [mark(task) for task in self._tasks(len(about.tasks))[len(self._marks) :]]
         said = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
             "records": self.history._rows(), "n_noted": self._n_noted,
@@ -316,7 +333,7 @@ class Clock:
         if not said["records"] and today is None and said["agent"]["n_steps"] == self.agent.n_steps:
             return  # in which nothing has been lived: a run with other settings may begin
         checkpoint.check_settings(said["settings"], self._settings)
-        checkpoint.check_tasks(said["marks"], self.stream)
+        checkpoint.check_tasks(said["marks"], self.stream, self.first_day)
         about = saving.heard(checkpoint.path, said["agent"])
         if self.agent.phase != "between days":
             raise SettingError(
@@ -327,23 +344,7 @@ class Clock:
                 f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
             )
-        tasks = [self.stream[day] for day in range(len(about.tasks))]
-        kept = tasks[: len(about.days)] if about.consolidation == "rehearse" else ()
-        self.agent._restore(about, tensors, kept, None if today is None else (tasks[-1], self.wake, self.night, today))
+        kept = [*self.agent._kept[: self.first_day], *self._tasks(len(about.days))]
+        now = None if today is None else (self._task(len(about.days)), self.wake, self.night, today)
+        self.agent._restore(about, tensors, kept if about.consolidation == "rehearse" else (), now)
         self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]
-
-
-def _hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
-    """Give one function, or several, as a list."""
-    hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
-    if not all(callable(hook) for hook in hooks):
-        raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
-    return hooks
-
-
-def _compared(budget: Budget) -> Any:
-    """Give what makes a budget equal to another one, if it says so."""
-    if not attrs.has(type(budget)):
-        return budget
-    kind: Any = type(budget)
-    return kind, {field.name: getattr(budget, field.name) for field in attrs.fields(kind) if field.eq}

@@ -112,6 +112,18 @@ def ignore(event: Event) -> None:
     """Do nothing: the hook of those who need none."""
 
 
+def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
+    """Give one hook, or several, as a list.
+
+    Raises:
+        SettingError: If one of them is no function.
+    """
+    hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
+    if not all(callable(hook) for hook in hooks):
+        raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+    return hooks
+
+
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 _CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)

@@ -70,7 +70,8 @@ class Form:
         if task.name != self.name and is_name(task.name) and is_name(self.name):
             raise DataError(
                 f"day {day} was that of task {self.name!r}, and the stream has {task.name!r} there. Give the tasks in "
-                "the order in which they were learnt, from day 0 on, and new ones after them.", page="data",
+                "the order in which they were learnt, from day 0 on or from first_day of the clock, and new ones after "
+                "them.", page="data",
             )  # fmt: skip
 
     def check_outputs(self, task: Task, day: int) -> None:

@@ -1,0 +1,123 @@
+"""Clocks whose stream begins after the agent's first days: the data of those may be gone."""
+
+import numpy as np
+import pytest
+from resumable import Killed, Killer
+
+from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training, UniformCycles, plots
+from daynight.errors import DataError, SettingError
+from daynight.testing import toy_network, toy_stream
+
+STREAM = toy_stream(4)
+
+
+def make_agent(**settings):
+    capacity = Capacity(free_at_end=0.5, days=4)
+    return Agent(toy_network, capacity=capacity, training=Training(batch_size=16), seed=3, **settings)
+
+
+def make_clock(agent, stream, **settings):
+    return Clock(agent, stream, policy=UniformCycles(2), wake=Epochs(2), night=Epochs(2), **settings)
+
+
+def days_behind(n, **settings):
+    agent = make_agent(**settings)
+    make_clock(agent, STREAM).run(until=n)
+    return agent
+
+
+def weights(agent):
+    return {name: tensor.numpy().tobytes() for name, tensor in agent._state()[1].items()}
+
+
+@pytest.mark.parametrize("consolidation", ["freeze", "fine-tune", "rehearse"])
+def test_days_with_their_own_data_alone_are_those_of_a_whole_stream(consolidation):
+    whole = make_agent(consolidation=consolidation)
+    history = make_clock(whole, STREAM).run()
+    agent = make_agent(consolidation=consolidation)
+    for day, task in enumerate(STREAM):
+        clock = make_clock(agent, [task], first_day=day)
+        own = clock.run()
+        assert clock.is_over
+        assert own.accuracy[day, day] == history.accuracy[day, day]
+        assert np.isnan(own.accuracy[:day]).all()
+        assert np.isnan(own.accuracy[day, :day]).all()
+    assert weights(agent) == weights(whole)
+    assert agent.n_steps == whole.n_steps
+
+
+def test_later_tasks_of_the_stream_are_tested_at_each_dawn():
+    whole = make_clock(make_agent(), STREAM).run()
+    clock = make_clock(days_behind(1), STREAM[1:], first_day=1)
+    assert len(clock.run(until=0)) == 0  # days are counted from the agent's first
+    assert clock.run(until=3).n_days == 2
+    history = clock.run()
+    assert np.isnan(history.accuracy[:, 0]).all()
+    np.testing.assert_array_equal(history.accuracy[1:, 1:], whole.accuracy[1:, 1:])
+
+
+@pytest.mark.parametrize("consolidation", ["freeze", "rehearse"])
+@pytest.mark.parametrize("n", [1, 7, 12, 16])
+def test_a_night_that_was_killed_goes_on_without_the_data_of_earlier_days(consolidation, n, tmp_path, at_every_step):
+    before = days_behind(2, consolidation=consolidation)
+    before.save(tmp_path / "agent.dn")
+
+    def tonight(hook=()):
+        kept = STREAM[:2] if consolidation == "rehearse" else ()
+        agent = Agent.load(tmp_path / "agent.dn", toy_network, kept=kept)
+        return make_clock(agent, STREAM[2:3], first_day=2, on_event=hook, checkpoint=tmp_path / "night", every=0)
+
+    with pytest.raises(Killed):
+        tonight(Killer(n)).run()
+    clock = tonight()
+    clock.run()
+    make_clock(before, STREAM).run(until=3)
+    assert weights(clock.agent) == weights(before)
+    assert len(tonight().run()) == len(clock.history)  # the night is over, and its history is there
+    (tmp_path / "other").mkdir()
+    with pytest.raises(SettingError, match=r"another first_day \(2 then, 1 now\)"):
+        make_clock(days_behind(2, consolidation=consolidation), STREAM[1:3], first_day=1, checkpoint=tmp_path / "night")
+
+
+def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
+    agent = days_behind(2)
+    agent.save(tmp_path / "agent.dn")
+    make_clock(agent, STREAM[2:3], first_day=2, checkpoint=tmp_path / "night").run()
+    again = Agent.load(tmp_path / "agent.dn", toy_network)
+    with pytest.raises(DataError, match="a run whose task of day 2 was not the one"):
+        make_clock(again, STREAM[3:], first_day=2, checkpoint=tmp_path / "night")
+
+
+def test_what_a_first_day_cannot_be():
+    agent = days_behind(1)
+    with pytest.raises(SettingError, match="first_day=2: the agent's next day is day 1, which would have no task"):
+        make_clock(agent, STREAM[2:], first_day=2)
+    for wrong in (-1, 0.5, "1", None):
+        with pytest.raises(SettingError, match="first_day must be"):
+            make_clock(agent, STREAM[1:], first_day=wrong)
+    with pytest.raises(
+        DataError, match=r"day 0 was that of task 'toy 0', and the stream has 'toy 1' there.*first_day of the clock"
+    ):
+        make_clock(agent, STREAM[1:]).run()
+    with pytest.warns(UserWarning, match=r"nothing to do.*unless first_day says which"):
+        make_clock(days_behind(2), STREAM[1:2], first_day=1).run()
+
+
+def test_shapes_are_those_of_the_days_behind():
+    wider = toy_stream(1, n_features=7)
+    with pytest.raises(DataError, match="shape"):
+        make_clock(days_behind(1), wider, first_day=1).run()
+
+
+def test_forks_figures_and_reports_know_of_earlier_days(tmp_path):
+    clock = make_clock(days_behind(2), STREAM[2:], first_day=2, progress=True)
+    clock.to_dusk()
+    twin = clock.fork(policy=OneShot())
+    assert twin.first_day == 2
+    twin.run()
+    clock.run()
+    assert twin.history.accuracy.shape == clock.history.accuracy.shape == (4, 4)
+    for draw in (plots.accuracy, plots.capacity, plots.hypnogram):
+        draw(clock.history)
+    clock.history.report(tmp_path / "report.html")
+    assert "2 days" in (tmp_path / "report.html").read_text()
