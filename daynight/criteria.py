@@ -101,7 +101,10 @@ def needs(criterion: Criterion) -> frozenset[str]:
     try:
         scores = criterion(layer)
     except Exception as error:
-        raise SettingError(f"criterion failed on a layer of 2 x 3 weights: {error!r}") from error
+        raise SettingError(
+            f"criterion failed on a layer of 2 x 3 weights: {error!r}. It is a function of a Layer, and gives a score "
+            "for each weight; a loss is the training's: Training(loss=...).", page="policies",
+        ) from error  # fmt: skip
     checked(criterion, scores, weight, "a layer of 2 x 3 weights")
     return frozenset(asked)
 
