@@ -25,7 +25,7 @@ from daynight.prediction import load
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
-from daynight.tasks import Task
+from daynight.tasks import Task, mark, titled
 from daynight.training import Training
 
 
@@ -120,6 +120,7 @@ class Agent(Persistent):
             like: The task of day 0, as long as that has not begun.
 
         Raises:
+            StateError: If that day is under way with another task.
             DataError: If its inputs have another shape than those of day 0, or it is of a day that is over and named
                 otherwise than the task of that day.
             NetworkError: If the network cannot read them or make its outputs.
@@ -128,6 +129,8 @@ class Agent(Persistent):
         """
         check_task(task)
         day = self.day if day is None else day
+        if day == self.day:
+            self._check_today(task)
         form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
         if first is not None:
             first.check_shape(task, form, day)
@@ -154,7 +157,7 @@ class Agent(Persistent):
             remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
 
         Raises:
-            StateError: If the day's wake is over, or was interrupted with another task.
+            StateError: If the day's wake is over, or it is under way with another task.
             SettingError: If `budget` is none.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
@@ -172,10 +175,8 @@ class Agent(Persistent):
                 self.network.begin_day(task.n_outputs)
                 self._today = self._day_of(task, lesson)
                 self._tasks.append(form)
-        elif task is not self._today.task:
-            raise StateError(
-                f"the wake of day {self.day} was interrupted and goes on only with its task, {self._today.task.name!r}."
-            )
+        else:
+            self._check_today(task)
         self._today.wake(budget, on_event, shares)
 
     def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
@@ -322,6 +323,15 @@ class Agent(Persistent):
         agent._restore(about, tensors, saving.kept_of(about, kept))
         saving.check_code(about, agent.network)
         return agent
+
+    def _check_today(self, task: Task) -> None:
+        """Refuse another task than that of the day under way, if there is one."""
+        known = task if self._today is None else self._today.task
+        if task is not known and mark(task) != mark(known):
+            raise StateError(
+                f"day {self.day} is under way and goes on only with its task, {titled(known.name)}, not with "
+                f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
+            )
 
     def _settle(self) -> None:
         if self._today is not None:

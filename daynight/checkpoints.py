@@ -9,18 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor
 
-from daynight import checks, containers, files, locks, seals
+from daynight import checks, containers, files, locks
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
-from daynight.lazy import LazyInputs
 from daynight.network import MaskedNetwork
 from daynight.packing import pack, unpack
 from daynight.rehearsal import tried
 from daynight.schedule import Budget
-from daynight.tasks import Task
+from daynight.tasks import Task, mark
 from daynight.training import Training
 
 #: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
@@ -29,8 +27,6 @@ _APART = 100
 _MARGIN = 10
 #: Where something is in the memory of a process.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
-#: A task is known again by its targets and so many of its inputs.
-_N_GLIMPSED = 16
 
 
 State = tuple[dict[str, Any], dict[str, Tensor], Any]
@@ -98,25 +94,27 @@ class Checkpoint:
         network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
         return about, network, unpack(about["state"], tensors)
 
-    def check_settings(self, found: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> None:
+    def check_settings(self, said: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> None:
         """Refuse a run with other settings than those that it was begun with.
 
         Args:
-            found: What `named` gave then.
-            now: What it gives now.
+            said: What was written of it.
+            now: What `named` gives for this one.
 
         Raises:
             SettingError: If something is another.
         """
         others = []
         for name, (digested, text) in now.items():
-            was, shown = found.get(name, ("", ""))
+            was, shown = said["settings"].get(name, ("", ""))
             if was != digested:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
+            n_days, n_begun = len(said["agent"]["days"]), len(said["agent"]["tasks"])
+            where = f"in the midst of day {n_days}" if n_begun > n_days else f"at the end of day {n_days - 1}"
             raise SettingError(
                 f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to go "
-                "on; or another folder, to begin anew.", page="files",
+                f"on; or another folder, to begin anew. It is {where}.", page="files",
             )  # fmt: skip
 
     def check_tasks(self, found: Sequence[str], stream: Sequence[Task], first_day: int) -> None:
@@ -175,7 +173,7 @@ def named(**settings: Any) -> dict[str, Sequence[str]]:
     found = dict[str, Sequence[str]]()
     for name, value in settings.items():
         try:
-            about = describe(value)
+            about = describe(_compared(value) if isinstance(value, Budget) else value)
         except SettingError as error:
             raise SettingError(f"no checkpoint can be made with this {name}: {error}", page="files") from error
         if _ADDRESS.search(repr(about)):
@@ -188,18 +186,7 @@ def named(**settings: Any) -> dict[str, Sequence[str]]:
     return found
 
 
-def mark(task: Task) -> str:
-    """Give a digest of a task's targets, those of its test too, and of a few of its inputs if they are in memory."""
-    parts = [torch.tensor([task.n_outputs])]
-    for split in (task.train, task.test):
-        parts += [split.targets, torch.tensor([len(split)])]
-        if not isinstance(split.inputs, LazyInputs):
-            index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
-            parts.append(split.subset(index).load()[0])
-    return "".join(seals.digest(part)[:16] for part in parts)
-
-
-def compared(budget: Budget) -> Any:
+def _compared(budget: Budget) -> Any:
     """Give what makes a budget equal to another one, if it says so."""
     if not attrs.has(type(budget)):
         return budget

@@ -12,15 +12,15 @@ import attrs
 from daynight import checks, interrupts, saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
-from daynight.checkpoints import Checkpoint, State, check_packs, compared, mark, named
+from daynight.checkpoints import Checkpoint, State, check_packs, named
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
-from daynight.progress import ProgressBar
+from daynight.progress import ProgressBar, n_steps_after
 from daynight.schedule import Budget
 from daynight.splits import Pair
-from daynight.tasks import Task, TaskStream
+from daynight.tasks import Days, Task, TaskStream, mark
 from daynight.training import Training
 
 
@@ -43,7 +43,7 @@ class Clock:
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
             one, so that it is less than 2 % of the time; there is one more at each dawn.
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
-            earlier days, whose data may be gone, are as safe as all others, and are not tested.
+            earlier days, whose data may be gone, are not tested.
 
     Raises:
         SettingError: If a budget, the policy or the agent is of another kind; `first_day` is a day that the agent has
@@ -78,9 +78,10 @@ class Clock:
         self.first_day = checks.whole("first_day", first_day, least=0)
         if first_day > agent.day:
             raise SettingError(
-                f"first_day={first_day}: the agent's next day is day {agent.day}, which would have no task. Begin the "
-                "stream with its task, or with that of an earlier day."
+                f"first_day={first_day}: day {agent.day}, which the agent has not been through, would have no task. "
+                f"Begin the stream with it, first_day={agent.day}, or with an earlier day."
             )
+        self._days = Days(self.stream, first_day)
         self.history = History()
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
         hooks = hooks_of(on_event)
@@ -90,7 +91,7 @@ class Clock:
         checks.finite("every: seconds between checkpoints", every, least=0)
         self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
         if self._checkpoint is not None:
-            if self._end < agent.day:
+            if self._days.end < agent.day:
                 raise DataError(
                     f"the stream has {len(self.stream)} tasks, and the agent {agent.day} days behind it. A stream "
                     "begins with the task of day 0, unless first_day says which."
@@ -105,12 +106,7 @@ class Clock:
     @property
     def is_over(self) -> bool:
         """Whether all days of the stream are over."""
-        return self.agent.day >= self._end
-
-    @property
-    def _end(self) -> int:
-        """The day after the stream's last."""
-        return self.first_day + len(self.stream)
+        return self.agent.day >= self._days.end
 
     def check(self, until: int | None = None) -> None:
         """Make sure that every day to come can be: tasks, capacity, and the policy's plans.
@@ -119,10 +115,10 @@ class Clock:
             until: The day to stop before, from 0; None is the stream's end.
 
         Raises:
-            DataError, NetworkError, CapacityError, PolicyError, SettingError: For the first rule broken.
+            DataError, NetworkError, CapacityError, PolicyError, SettingError, StateError: For the first rule broken.
         """
-        end = self._end if until is None else checks.whole("until", until, least=0)
-        for day in range(self.first_day, min(end, self._end)):
+        end = self._days.end if until is None else checks.whole("until", until, least=0)
+        for day in range(self.first_day, min(end, self._days.end)):
             self._check_day(day)
 
     def step(self) -> None:
@@ -130,6 +126,7 @@ class Clock:
 
         Raises:
             SettingError: If all days are over.
+            StateError: If the day is under way with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
         self.to_dusk()
@@ -146,6 +143,7 @@ class Clock:
 
         Raises:
             SettingError: If all days are over.
+            StateError: If the day is under way with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
         if self.is_over:
@@ -156,14 +154,16 @@ class Clock:
             self._check_day(day)
             if self.agent.phase == "between days":
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
-            self.agent.wake(self._task(day), self.wake, self._note, remember=self.remembered())
+            self.agent.wake(self._days[day], self.wake, self._note, remember=self.remembered())
+        else:
+            self.agent._check_today(self._days[day])
         self._evaluate(day, "dusk")
         self._save(is_needed=False)
 
     def remembered(self) -> tuple[float, ...]:
         """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
         day = self.agent.day
-        return remembered(self.policy, planned(self.policy, self.agent.night(self._task(day), self.night, day)))
+        return remembered(self.policy, planned(self.policy, self.agent.night(self._days[day], self.night, day)))
 
     def fork(
         self,
@@ -206,16 +206,25 @@ class Clock:
 
         Returns:
             What happened, from the clock's first day on.
+
+        Raises:
+            SettingError: If there is nothing to do, with a `first_day`; without one there is a warning.
         """
-        end = self._end if until is None else min(checks.whole("until", until, least=0), self._end)
+        end = self._days.end if until is None else min(checks.whole("until", until, least=0), self._days.end)
         self.check(end)
         if self.agent.day >= end > 0 and not len(self.history):
+            if self.first_day:
+                raise SettingError(
+                    f"first_day={self.first_day}: the run ends before day {end}, and the agent has been through "
+                    f"{self.agent.day} days, so that there is nothing to do. A task to come wants "
+                    f"first_day={self.agent.day}."
+                )
             warnings.warn(
                 f"there is nothing to do: the agent had lived {self.agent.day} days before this clock was made, and "
                 f"the run ends before day {end}. A stream begins with the task of day 0, unless first_day says which. "
                 "To compare policies, use new agents, or fork.", stacklevel=2,
             )  # fmt: skip
-        bar = ProgressBar(self._end, self._n_steps(end), self.agent.n_steps) if self._progress else None
+        bar = self._bar(end) if self._progress else None
         hooks = list(self._hooks)
         try:
             self._hooks += [bar] if bar else []
@@ -229,30 +238,20 @@ class Clock:
                 bar.close()
         return self.history
 
-    def _task(self, day: int) -> Task:
-        return self.stream[day - self.first_day]
-
-    def _tasks(self, end: int) -> list[Task]:
-        """Give the tasks of the days before `end`."""
-        return list(self.stream)[: max(0, end - self.first_day)]
-
     def _check_day(self, day: int) -> None:
-        task = self._task(day)
+        task = self._days[day]
         self.agent.check(task, day, like=None if self.first_day else self.stream[0])
         if day >= self.agent.day:
             planned(self.policy, self.agent.night(task, self.night, day))
 
-    def _n_steps(self, end: int) -> int | None:
-        """Count the agent's steps by the end of the run; None if the budgets do not tell."""
-        total = self.agent.n_steps
-        for task in self._tasks(end)[self.agent.day - self.first_day :]:
-            steps_per_epoch = self.agent.training.steps_per_epoch(task)
-            for budget in (self.wake, self.night):
-                n_steps = budget.open(steps_per_epoch).n_steps
-                if n_steps is None:
-                    return None
-                total += n_steps
-        return total
+    def _bar(self, end: int) -> ProgressBar:
+        """Make a progress bar for the days before `end`, from the clock's first day on."""
+        agent = self.agent
+        dawns = [0, *(record.step for record in agent.days)]
+        to_come = self._days.before(end)[agent.day - self.first_day :]
+        known = agent.n_steps if agent.phase == "between days" else dawns[-1]
+        n_steps = n_steps_after(known, map(agent.training.steps_per_epoch, to_come), (self.wake, self.night))
+        return ProgressBar(self._days.end, n_steps, agent.n_steps, dawns[self.first_day])
 
     def _catch_up(self) -> None:
         """Note what is missing of the days that are over, because they, or what hears of them, were interrupted."""
@@ -269,7 +268,7 @@ class Clock:
             if index in known:
                 continue
             began = time.perf_counter()
-            loss, score = self.agent.evaluate(self._task(index), index)
+            loss, score = self.agent.evaluate(self._days[index], index)
             seconds = time.perf_counter() - began
             self._note(
                 Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
@@ -300,7 +299,7 @@ class Clock:
         return named(
             network=describe_structure(agent.network.module, about.head),
             **{name: getattr(about, name) for name in same}, criterion=agent.criterion, **training,
-            policy=self.policy, wake=compared(self.wake), night=compared(self.night), first_day=self.first_day,
+            policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:
@@ -316,7 +315,7 @@ class Clock:
     def _state(self) -> State:
         """Give all that the clock and its agent are, for `_take_up`."""
         about, tensors, today = self.agent._state()
-        self._marks += [mark(task) for task in self._tasks(len(about.tasks))[len(self._marks) :]]
+        self._marks += [mark(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         said = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
             "records": self.history._rows(), "n_noted": self._n_noted,
@@ -332,7 +331,7 @@ class Clock:
         said, tensors, today = found
         if not said["records"] and today is None and said["agent"]["n_steps"] == self.agent.n_steps:
             return  # in which nothing has been lived: a run with other settings may begin
-        checkpoint.check_settings(said["settings"], self._settings)
+        checkpoint.check_settings(said, self._settings)
         checkpoint.check_tasks(said["marks"], self.stream, self.first_day)
         about = saving.heard(checkpoint.path, said["agent"])
         if self.agent.phase != "between days":
@@ -344,7 +343,7 @@ class Clock:
                 f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
             )
-        kept = [*self.agent._kept[: self.first_day], *self._tasks(len(about.days))]
-        now = None if today is None else (self._task(len(about.days)), self.wake, self.night, today)
+        kept = [*self.agent._kept[: self.first_day], *self._days.before(len(about.days))]
+        now = None if today is None else (self._days[len(about.days)], self.wake, self.night, today)
         self.agent._restore(about, tensors, kept if about.consolidation == "rehearse" else (), now)
         self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]

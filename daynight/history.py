@@ -134,13 +134,22 @@ class History:
     """The records of a run, in the order in which things happened. Only a `Clock` writes to it.
 
     Args:
-        records: Those that there are, such as those of several histories; one that is there twice counts once.
+        records: Those that there are, such as those of several histories. One that is there twice counts once; and of
+            a day that was lived several times, as after a night that was not kept, the last time counts.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._records = list(dict.fromkeys(records))
+        self._records = list[Record]()
         self._of_day: dict[int, list[Record]] = {}
-        self._index()
+        ends: dict[int, float] = {}  # up to which step each day is known
+        for record in dict.fromkeys(records):
+            day, end = record.day, ends.get(record.day, -1.0)
+            if (record.kind == "epoch" and record.step <= end) or (record.kind != "evaluation" and end == math.inf):
+                self._of_day[day], ends[day] = [], -1.0  # what is known is of an earlier time
+            if record.kind in ("epoch", "day"):
+                ends[day] = record.step if record.kind == "epoch" else math.inf
+            self._of_day.setdefault(day, []).append(record)
+        self._records = [record for day in sorted(self._of_day) for record in self._of_day[day]]
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -167,7 +176,7 @@ class History:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Score on test data at each dawn, as float64 (day, task); NaN for tasks still to come."""
+        """Score on test data at each dawn, as float64 (day, task); NaN for tasks still to come, or not tested."""
         return self.scores("dawn")
 
     def scores(self, phase: str = "dawn") -> np.ndarray:
@@ -263,12 +272,7 @@ class History:
 
     def _forget(self, day: int) -> None:
         self._records = [record for record in self._records if record.day != day]
-        self._index()
-
-    def _index(self) -> None:
-        self._of_day.clear()
-        for record in self._records:
-            self._of_day.setdefault(record.day, []).append(record)
+        self._of_day.pop(day, None)
 
 
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:

@@ -19,7 +19,7 @@ from daynight.prediction import fitted, outputs_of, predict
 from daynight.rehearsal import Form, check_task
 from daynight.seals import Seal
 from daynight.sizes import Size, sizes
-from daynight.tasks import Task
+from daynight.tasks import Task, titled
 from daynight.training import Training
 
 
@@ -106,7 +106,7 @@ class Knowledge:
         check_task(task)
         if split not in task.splits():
             raise DataError(
-                f"task {task.name!r} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
+                f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
             )
         if 0 <= index < len(self._tasks):
             self._tasks[index].check_outputs(task, index)

@@ -16,7 +16,7 @@ from daynight.network import MaskedNetwork
 from daynight.prediction import fitted
 from daynight.sharing import SharedNetwork
 from daynight.splits import as_inputs
-from daynight.tasks import Task
+from daynight.tasks import Task, titled
 from daynight.training import Training, number
 from daynight.trials import probe, trains_on, try_step
 from daynight.unions import check_can_join
@@ -52,12 +52,12 @@ class Form:
         shape, kinds = form.shape, ("whole numbers", "floating point")
         if form.is_floating_point != self.is_floating_point:
             raise DataError(
-                f"day {day}, task {task.name!r}: inputs are {kinds[form.is_floating_point]}, and those of day 0 "
+                f"day {day}, {titled(task.name)}: inputs are {kinds[form.is_floating_point]}, and those of day 0 "
                 f"{kinds[self.is_floating_point]}. One network reads one kind: convert them."
             )
         if shape != self.shape:
             raise DataError(
-                f"day {day}, task {task.name!r}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "
+                f"day {day}, {titled(task.name)}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "
                 "network reads one shape: resize or pad them."
             )
 
@@ -82,8 +82,8 @@ class Form:
         """
         if task.n_outputs != self.n_outputs:
             raise DataError(
-                f"task {task.name!r} has {task.n_outputs} outputs, and what was learnt on day {day} {self.n_outputs}: "
-                "is it that day's task?"
+                f"{titled(task.name)} has {task.n_outputs} outputs, and what was learnt on day {day} {self.n_outputs}: "
+                "is it that day's task? If it is, and some of its data are gone, give n_outputs."
             )
 
     def read(self, inputs: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -171,7 +171,7 @@ def check_batches(network: MaskedNetwork, training: Training, task: Task, inputs
     sizes = (len(task.train) % training.batch_size, training.batch_size)
     if 1 in sizes and not trains_on(network, inputs[:1], task.n_outputs):
         raise DataError(
-            f"day {day}, task {task.name!r}: {len(task.train)} examples in batches of {training.batch_size} leave a "
+            f"day {day}, {titled(task.name)}: {len(task.train)} examples in batches of {training.batch_size} leave a "
             "batch of one, on which batch normalisation cannot train. Choose another batch_size."
         )
 

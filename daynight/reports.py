@@ -70,11 +70,11 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
     days = history.select(kind="day")
     if not days:
         raise DataError("the history holds no finished day yet, so there is nothing to report.")
-    last = history.accuracy[-1] if len(history.accuracy) else np.array([np.nan])
+    last, when = _last_scores(history.accuracy)
     seconds = sum(record.elapsed_seconds or 0.0 for record in days)
     facts = [
         _count(len(days), "day"), _count(days[-1].step, "optimizer step"), f"{seconds:,.1f} s of wakes and nights",
-        f"mean score at the last dawn {np.nanmean(last):.4f}" if np.isfinite(last).any() else "not evaluated",
+        f"mean score {when} {last.mean():.4f}" if last.size else "not evaluated",
     ]  # fmt: skip
     if days[-1].free is not None and days[-1].capacity is not None:
         facts.append(f"{days[-1].free:,} of {days[-1].capacity:,} weights free")
@@ -82,7 +82,7 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
     parts += [f"<p>{html.escape(about)}</p>"] if about else []
     if history.select(kind="epoch"):
         parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]
-    if np.isfinite(last).any():
+    if last.size:
         parts += ["<h2>Scores</h2>", _side([
             _picture(plots.accuracy(history), "score of each task at each dawn"),
             _picture(plots.capacity(history), "owned and free weights at each dawn"),
@@ -117,6 +117,14 @@ def of_rows(
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
     parts += [f"<h2>{html.escape(what)}</h2>{_picture(ax, what)}" for ax, what in pictures]
     _write(path, title, [*parts, "<h2>All values</h2>", _table(rows)])
+
+
+def _last_scores(accuracy: np.ndarray) -> tuple[np.ndarray, str]:
+    """Give the last score of each task that was tested, and say when that was."""
+    tested = np.isfinite(accuracy)
+    last = np.array([column[known][-1] for column, known in zip(accuracy.T, tested.T, strict=True) if known.any()])
+    is_whole = len(last) > 0 and tested[-1].sum() == len(last)
+    return last, "at the last dawn" if is_whole else f"of {_count(len(last), 'task')}, each as it was tested last,"
 
 
 def _days(history: History) -> list[dict[str, Any]]:

@@ -11,17 +11,20 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight import checks, seeding
+from daynight import checks, seals, seeding
 from daynight.errors import DataError
+from daynight.lazy import LazyInputs
 from daynight.splits import Data, Pair, Split, as_split
 
 #: Whole numbers of which there are so many times as many as there are different ones look like classes.
 _FEW = 10
 #: Labels up to this one are not looked at for gaps.
 _MANY = 100
+#: A task is known again by its targets and so many of its inputs.
+_N_GLIMPSED = 16
 
 
-def _titled(name: str) -> str:
+def titled(name: str) -> str:
     """Name a task in an error: one that a stream numbered by its number."""
     return f"task {name}" if str(name).isdecimal() else f"task {name!r}" if name else "a task without a name"
 
@@ -106,17 +109,17 @@ class Task:
             try:
                 splits[which] = as_split(data)
             except DataError as error:
-                raise DataError(f"{_titled(name)}: {which}: {error}") from error
+                raise DataError(f"{titled(name)}: {which}: {error}") from error
         if n_outputs is None:
-            _look_again(_titled(name), splits["train"].targets)
+            _look_again(titled(name), splits["train"].targets)
         n_outputs = _count_outputs(splits) if n_outputs is None else checks.whole("Task: n_outputs", n_outputs, least=1)
         self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups))
         if groups and (not self.classifies or sum(groups) != n_outputs):
-            raise DataError(f"{_titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
+            raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
         for which, split in splits.items():
             if split.input_shape() != self.input_shape:
                 raise DataError(
-                    f"{_titled(name)}: {which} inputs have the shape {split.input_shape()}, and train "
+                    f"{titled(name)}: {which} inputs have the shape {split.input_shape()}, and train "
                     f"inputs {self.input_shape}. All splits of a task need one shape."
                 )
             self._check_targets(which, split)
@@ -150,7 +153,7 @@ class Task:
                 would be empty.
         """
         if self.validation is not None:
-            raise DataError(f"{_titled(self.name)} has a validation split already.")
+            raise DataError(f"{titled(self.name)} has a validation split already.")
         if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
             raise DataError(f"hold_out: fraction must be above 0 and below 1, not {fraction!r}.")
         labels = self.train.targets if self.classifies else torch.zeros(len(self.train))
@@ -161,13 +164,14 @@ class Task:
             held[members[: round(fraction * len(members))]] = True
         if not held.any() or held.all():
             raise DataError(
-                f"{_titled(self.name)}: {fraction} of {len(labels)} training examples leaves one split empty."
+                f"{titled(self.name)}: {fraction} of {len(labels)} training examples leaves one split empty. "
+                "Hold out of tasks with more examples, before they are put into a stream, or give validation data."
             )
         train, validation = self.train.subset(torch.where(~held)[0]), self.train.subset(torch.where(held)[0])
         return attrs.evolve(self, train=train, validation=validation)
 
     def _check_targets(self, which: str, split: Split) -> None:
-        title = _titled(self.name)
+        title = titled(self.name)
         if split.targets.is_floating_point() == self.classifies:
             raise DataError(f"{title}: {which} and train targets are of different kinds.")
         if not self.classifies:
@@ -184,6 +188,17 @@ class Task:
                 f"{self.n_outputs - 1} with {self.n_outputs} outputs. Number the classes of each task "
                 "from 0, leave unlabelled examples out, or set n_outputs. For regression, give floating point."
             )
+
+
+def mark(task: Task) -> str:
+    """Give a digest of a task's targets, those of its test too, and of a few of its inputs if they are in memory."""
+    parts = [torch.tensor([task.n_outputs])]
+    for split in (task.train, task.test):
+        parts += [split.targets, torch.tensor([len(split)])]
+        if not isinstance(split.inputs, LazyInputs):
+            index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
+            parts.append(split.subset(index).load()[0])
+    return "".join(seals.digest(part)[:16] for part in parts)
 
 
 class TaskStream(Sequence[Task]):
@@ -240,3 +255,27 @@ class TaskStream(Sequence[Task]):
         if not isinstance(task, tuple | list) or len(task) != 2:
             raise DataError(f"task {index}: give a Task or a pair (train, test), not {type(task).__name__}.")
         return Task(train=task[0], test=task[1], name=str(index))
+
+
+class Days:
+    """The tasks of a stream by the days of a life, whose first days may be missing.
+
+    Args:
+        stream: The tasks.
+        first: The day of the first of them, from 0.
+    """
+
+    def __init__(self, stream: TaskStream, first: int) -> None:
+        self._stream, self._first = stream, first
+
+    @property
+    def end(self) -> int:
+        """The day after the last."""
+        return self._first + len(self._stream)
+
+    def __getitem__(self, day: int) -> Task:
+        return self._stream[day - self._first]
+
+    def before(self, end: int) -> list[Task]:
+        """Give the tasks of the days before `end`, as far as they are there."""
+        return list(self._stream)[: max(0, end - self._first)]

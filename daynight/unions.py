@@ -12,7 +12,7 @@ from torch import Tensor
 from daynight.errors import DataError
 from daynight.lazy import LazyInputs
 from daynight.splits import Split
-from daynight.tasks import Task
+from daynight.tasks import Task, titled
 
 
 def union(tasks: Sequence[Task], name: str = "union") -> Task:
@@ -71,12 +71,12 @@ def check_can_join(task: Task) -> None:
         DataError: If it has no class labels, is read from elsewhere, or is a union itself.
     """
     if not task.classifies:
-        raise DataError(f"task {task.name!r} has no class labels, and only tasks that have are joined. Leave it out.")
+        raise DataError(f"{titled(task.name)} has no class labels, and only tasks that have are joined. Leave it out.")
     if task.groups:
-        raise DataError(f"task {task.name!r} is a union of tasks already. Give its tasks one by one.")
+        raise DataError(f"{titled(task.name)} is a union of tasks already. Give its tasks one by one.")
     if any(isinstance(split.inputs, LazyInputs) for split in task.splits().values()):
         raise DataError(
-            f"task {task.name!r} is read lazily, and only tasks in memory can be learnt together. Give tensors."
+            f"{titled(task.name)} is read lazily, and only tasks in memory can be learnt together. Give tensors."
         )
 
 

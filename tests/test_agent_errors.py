@@ -184,7 +184,7 @@ def test_wake_goes_on_only_with_its_own_task():
 
     with pytest.raises(ZeroDivisionError):
         agent.wake(first, Epochs(1), fail)
-    with pytest.raises(StateError, match="the wake of day 0 was interrupted and goes on only with its task, 'toy 0'"):
+    with pytest.raises(StateError, match="day 0 is under way and goes on only with its task, task 'toy 0', not"):
         agent.wake(second, Epochs(1))
     agent.wake(first, Epochs(1))
 

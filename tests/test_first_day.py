@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from resumable import Killed, Killer
 
-from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training, UniformCycles, plots
-from daynight.errors import DataError, SettingError
+from daynight import Agent, Capacity, Clock, Epochs, History, OneShot, Record, Training, UniformCycles, plots
+from daynight.errors import DataError, SettingError, StateError
 from daynight.testing import toy_network, toy_stream
 
 STREAM = toy_stream(4)
@@ -90,17 +90,43 @@ def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
 
 def test_what_a_first_day_cannot_be():
     agent = days_behind(1)
-    with pytest.raises(SettingError, match="first_day=2: the agent's next day is day 1, which would have no task"):
+    with pytest.raises(SettingError, match=r"day 1, which the agent has not been through, .*, first_day=1, or with an"):
         make_clock(agent, STREAM[2:], first_day=2)
     for wrong in (-1, 0.5, "1", None):
         with pytest.raises(SettingError, match="first_day must be"):
             make_clock(agent, STREAM[1:], first_day=wrong)
     with pytest.raises(
-        DataError, match=r"day 0 was that of task 'toy 0', and the stream has 'toy 1' there.*first_day of the clock"
+        DataError, match=r"day 0 was that of task 'toy 0', and .* 'toy 1' there.*first_day of the clock"
     ):
         make_clock(agent, STREAM[1:]).run()
-    with pytest.warns(UserWarning, match=r"nothing to do.*unless first_day says which"):
+    with pytest.raises(SettingError, match=r"first_day=1: .* nothing to do. A task to come wants first_day=2"):
         make_clock(days_behind(2), STREAM[1:2], first_day=1).run()
+
+
+@pytest.mark.parametrize("phase", ["wake", "dusk", "night"])
+def test_a_day_under_way_goes_on_with_its_task_alone(phase):
+    agent = days_behind(2)
+
+    def stop(event):
+        if isinstance(event, Record) and event.kind == ("epoch" if phase == "wake" else "prune"):
+            raise ZeroDivisionError
+
+    clock = make_clock(agent, STREAM[2:3], first_day=2, on_event=stop)
+    if phase == "dusk":
+        clock.to_dusk()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            clock.run()
+    assert agent.phase == phase
+    other = make_clock(agent, STREAM[3:], first_day=2)
+    for live in (other.run, other.step, other.to_dusk, lambda: agent.check(STREAM[3])):
+        with pytest.raises(
+            StateError, match="day 2 is under way and goes on only with its task, task 'toy 2', not with"
+        ):
+            live()
+    again = make_clock(agent, toy_stream(4)[2:3], first_day=2)  # the same data, read anew
+    again.run()
+    assert agent.day == 3
 
 
 def test_shapes_are_those_of_the_days_behind():
@@ -119,5 +145,24 @@ def test_forks_figures_and_reports_know_of_earlier_days(tmp_path):
     assert twin.history.accuracy.shape == clock.history.accuracy.shape == (4, 4)
     for draw in (plots.accuracy, plots.capacity, plots.hypnogram):
         draw(clock.history)
-    clock.history.report(tmp_path / "report.html")
-    assert "2 days" in (tmp_path / "report.html").read_text()
+    last = clock.history.accuracy[-1]
+    joined = History([*make_clock(make_agent(), STREAM).run(until=2), *clock.history])
+    mean = (joined.accuracy[1, :2].sum() + last[2:].sum()) / 4
+    for history, said in (
+        (clock.history, f"mean score at the last dawn {np.nanmean(last):.4f}"),
+        (
+            joined,
+            f"mean score of 4 tasks, each as it was tested last, {mean:.4f}",
+        ),
+    ):
+        history.report(tmp_path / "report.html")
+        assert said in (tmp_path / "report.html").read_text()
+
+
+def test_progress_is_that_of_the_run(capsys):
+    clock = make_clock(days_behind(3), STREAM[3:], first_day=3, progress=True)
+    clock.run()
+    shown = capsys.readouterr().err
+    assert "day 4/4" in shown
+    assert " 0%" in shown
+    assert "100%" in shown

@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from daynight import History, Record
+from daynight import Agent, Capacity, Clock, Epochs, History, Record, Seconds, Training, UniformCycles, plots
 from daynight.errors import DataError, DataNotFoundError, OutputError, SettingError
+from daynight.testing import FakeTimer, toy_network, toy_stream
 
 
 @pytest.fixture
@@ -154,3 +155,47 @@ def test_a_record_that_is_there_twice_counts_once():
     history = History([*records, *records[1:]])
     assert history.records == tuple(records)
     assert history.n_days == 2
+
+
+def made(days, seed=0):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=Training(batch_size=10), seed=seed)
+    return Clock(agent, toy_stream(3), policy=UniformCycles(3), wake=Epochs(2), night=Epochs(3)).run(until=days)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 9, 12])
+def test_a_day_that_was_lived_twice_counts_as_it_was_lived_last(n):
+    whole, other = made(2), made(2, seed=1)
+    begun = [record for record in other if record.day == 1][:n]  # a night that was given up, or not kept
+    first, second = ([record for record in whole if record.day == day] for day in (0, 1))
+    assert History([*first, *begun, *second]) == whole
+    assert History([*first, *other.select(day=1), *begun, *second]) == whole
+    assert History([*second, *first]) == whole  # days are in their order
+    assert History([*whole, *first, *begun[:0]]) == whole
+    assert History(whole) == whole
+
+
+def test_nights_in_time_and_with_errors_are_taken_as_they_were():
+    def fails(event):
+        if isinstance(event, Record) and event.phase == "rem" and event.cycle == 1 and not failed:
+            failed.append(event)
+            raise ZeroDivisionError
+
+    failed = []
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=Training(batch_size=10))
+    night = Seconds(1, timer=FakeTimer(0.03, 0.05))
+    clock = Clock(agent, toy_stream(3), policy=UniformCycles(3), wake=Epochs(2), night=night, on_event=fails)
+    with pytest.raises(ZeroDivisionError):
+        clock.run()
+    history = clock.run()
+    assert failed
+    assert [record.cycle for record in history.select(kind="prune", day=0)][:3] == [0, 1, 1]
+    assert History(history) == history
+
+
+def test_capacity_is_drawn_of_days_that_were_joined_in_any_order():
+    whole = made(3)
+    shown = [
+        [patch.get_bbox().bounds for patch in plots.capacity(history).patches]
+        for history in (whole, History(sorted(whole, key=lambda record: -record.day)))
+    ]
+    assert shown[0] == shown[1]

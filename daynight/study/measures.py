@@ -84,5 +84,8 @@ def _checked(matrix: Any) -> np.ndarray:
     if table.ndim != 2 or table.shape[0] != table.shape[1] or not len(table):
         raise SettingError(f"a matrix of accuracies must have the shape (tasks, tasks), not {table.shape}.")
     if np.isnan(table[np.tril_indices(len(table))]).any():
-        raise SettingError("a matrix of accuracies needs each finished task at each dawn, and some are missing.")
+        raise SettingError(
+            "a matrix of accuracies needs each finished task at each dawn, and some are missing: test all "
+            "of them, with a stream that begins with the task of day 0."
+        )
     return table
