@@ -25,7 +25,7 @@ from daynight.prediction import load
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
-from daynight.tasks import Task, mark, titled
+from daynight.tasks import Task, glimpse, titled
 from daynight.training import Training
 
 
@@ -327,7 +327,7 @@ class Agent(Persistent):
     def _check_today(self, task: Task) -> None:
         """Refuse another task than that of the day under way, if there is one."""
         known = task if self._today is None else self._today.task
-        if task is not known and mark(task) != mark(known):
+        if task is not known and glimpse(task) != glimpse(known):
             raise StateError(
                 f"day {self.day} is under way and goes on only with its task, {titled(known.name)}, not with "
                 f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."

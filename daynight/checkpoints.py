@@ -18,7 +18,7 @@ from daynight.network import MaskedNetwork
 from daynight.packing import pack, unpack
 from daynight.rehearsal import tried
 from daynight.schedule import Budget
-from daynight.tasks import Task, mark
+from daynight.tasks import Task, glimpse
 from daynight.training import Training
 
 #: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
@@ -111,10 +111,10 @@ class Checkpoint:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
             n_days, n_begun = len(said["agent"]["days"]), len(said["agent"]["tasks"])
-            where = f"in the midst of day {n_days}" if n_begun > n_days else f"at the end of day {n_days - 1}"
+            where = "in the midst of" if n_begun > n_days else "before"
             raise SettingError(
                 f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to go "
-                f"on; or another folder, to begin anew. It is {where}.", page="files",
+                f"on; or another folder, to begin anew. It is {where} day {n_days}.", page="files",
             )  # fmt: skip
 
     def check_tasks(self, found: Sequence[str], stream: Sequence[Task], first_day: int) -> None:
@@ -132,7 +132,7 @@ class Checkpoint:
         if len(found) > len(stream):
             raise DataError(f"{self.path} is of a run that has had {len(found)} tasks; the stream has fewer. {way_on}")
         for index, known in enumerate(found):
-            if mark(stream[index]) != known:
+            if glimpse(stream[index]) != known:
                 raise DataError(
                     f"{self.path} is of a run whose task of day {first_day + index} was not the one that the stream "
                     f"has. {way_on}"

@@ -20,7 +20,7 @@ from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
 from daynight.schedule import Budget
 from daynight.splits import Pair
-from daynight.tasks import Days, Task, TaskStream, mark
+from daynight.tasks import Days, Task, TaskStream, glimpse
 from daynight.training import Training
 
 
@@ -216,8 +216,8 @@ class Clock:
             if self.first_day:
                 raise SettingError(
                     f"first_day={self.first_day}: the run ends before day {end}, and the agent has been through "
-                    f"{self.agent.day} days, so that there is nothing to do. A task to come wants "
-                    f"first_day={self.agent.day}."
+                    f"{self.agent.day} days, so that there is nothing to do. For a task to come, give "
+                    f"first_day={self.agent.day}, or a later until."
                 )
             warnings.warn(
                 f"there is nothing to do: the agent had lived {self.agent.day} days before this clock was made, and "
@@ -315,7 +315,7 @@ class Clock:
     def _state(self) -> State:
         """Give all that the clock and its agent are, for `_take_up`."""
         about, tensors, today = self.agent._state()
-        self._marks += [mark(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
+        self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         said = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
             "records": self.history._rows(), "n_noted": self._n_noted,

@@ -139,7 +139,6 @@ class History:
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._records = list[Record]()
         self._of_day: dict[int, list[Record]] = {}
         ends: dict[int, float] = {}  # up to which step each day is known
         for record in dict.fromkeys(records):

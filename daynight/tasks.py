@@ -190,7 +190,7 @@ class Task:
             )
 
 
-def mark(task: Task) -> str:
+def glimpse(task: Task) -> str:
     """Give a digest of a task's targets, those of its test too, and of a few of its inputs if they are in memory."""
     parts = [torch.tensor([task.n_outputs])]
     for split in (task.train, task.test):
