@@ -1,9 +1,12 @@
 """Whether accuracy falls before it rises again."""
 
+import matplotlib.pyplot as plt
 import pytest
 from scipy import stats
 
+from daynight.study import figures
 from daynight.study.dips import deepest
+from daynight.study.statistics import summarize
 
 
 def by_seed(*values):
@@ -37,3 +40,13 @@ def test_what_only_rises_or_only_falls_has_no_dip():
     assert deepest(rising) is None
     assert deepest({-n: values for n, values in rising.items()}) is None
     assert deepest({1: by_seed(0.9, 0.8)}) is None
+
+
+def test_an_axis_of_n_has_those_of_all_its_lines_and_no_labels_that_touch():
+    figure, (axes,) = figures.panels(1)
+    for cycles in ((1, 2, 8, 9, 18, 24), (8, 72)):
+        figures.line_of_cycles(axes, {n: summarize([0.9, 0.8]) for n in cycles}, str(cycles))
+    figure.canvas.draw()
+    assert list(axes.get_xticks()) == [1, 2, 8, 9, 18, 24, 72]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "8", "", "18", "", "72"]
+    plt.close(figure)

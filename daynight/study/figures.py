@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 import textwrap
@@ -113,11 +112,16 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
     """
     order = sorted(summaries)
     _line(axes, order, [summaries[n] for n in order], label)
+    drawn = axes.xaxis.get_major_locator()
+    places = sorted({*order, *(drawn.tick_values(0, 0) if isinstance(drawn, FixedLocator) else ())})
+    labelled: list[float] = []
+    for n in places:
+        if not labelled or n >= labelled[-1] * (1.15 if n < 10 else 1.4):
+            labelled.append(n)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator(order))
+    axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_minor_locator(NullLocator())
-    crowded = {n for before, n in itertools.pairwise(order) if n < before * 1.15}
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: "" if n in crowded else f"{n:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}" if n in labelled else ""))
     axes.tick_params(axis="x", labelsize="small")
     axes.set_xlabel("cycles a night, $N$")
     axes.set_ylabel("mean accuracy")
