@@ -64,6 +64,32 @@ def status_of(entries):
     return f"Runs that are done: {', '.join(done)}.\n" if done else "No runs are done yet.\n"
 
 
+def write_device_effect(store, plan):
+    """Say by how much accuracy on a GPU differs from that on a CPU with N and seed the same, by least squares."""
+    import numpy as np
+
+    from daynight.study import results
+
+    found = []
+    for p in plan.prunings:
+        own = source_of(entries_of(store), plan)("PackNet", plan.n_cycle_seeds, [p], plan.cycles)
+        here = np.array([entry["machine"]["platform"].startswith("NVIDIA") for entry in own], dtype=float)
+        if not 0 < here.sum() < len(here):
+            continue
+        columns = [here]
+        for name in ("policy.n", "seed"):
+            values = [results.setting(entry, name) for entry in own]
+            columns += [np.array([value == one for value in values], dtype=float) for one in sorted(set(values))]
+        columns = np.stack(columns, axis=1)
+        accuracy = np.array([entry["result"]["mean_accuracy"] for entry in own])
+        effect, _, rank, _ = np.linalg.lstsq(columns, accuracy)
+        scatter = np.sum((accuracy - columns @ effect) ** 2) / (len(accuracy) - rank)
+        error = np.sqrt(scatter * np.linalg.pinv(columns.T @ columns)[0, 0])
+        found.append(f"{effect[0]:+.4f} ± {error:.4f} at p = {p:g} ({here.sum():.0f} of {len(here)} runs)")
+    said = "; ".join(found) or "there are no runs of both"
+    (GENERATED / f"{store}_device.rst").write_text(f"Runs of Figure 2 on a GPU, over those on a CPU: {said}.\n")
+
+
 def write_agreement(known):
     """Write the table of what the study says in numbers, beside what was measured."""
     rows = [*agreement_on_mnist(*known["mnist"]), *agreement_on_cifar10(*known["cifar10"])]
@@ -144,4 +170,5 @@ def write_all():
     for name, (store, plan) in known.items():
         write_reproduction(name, store, plan)
     write_chosen_dip(*known["mnist"])
+    write_device_effect(*known["mnist"])
     write_agreement(known)
