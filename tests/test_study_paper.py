@@ -143,6 +143,15 @@ def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
     assert {(len(task.train), len(task.test)) for task in stream} == {(50, 200)}
 
 
+def test_a_search_for_one_p_is_that_of_the_whole_table():
+    def planned(what):
+        return paper_module._plan(paper_module.parse([what, "--prunings", "0.95"]))
+
+    for what in ("table1", "figure3"):
+        assert (planned(what).prunings, planned(what).curve) == ((0.95,), full("mnist").curve)
+    assert planned("figure1").curve == (0.95,)
+
+
 def test_plans_are_those_of_the_study():
     mnist, cifar, small = full("mnist"), full("cifar10"), full("cifar10-small")
     assert (mnist.epochs, mnist.budget, mnist.training.batch_size) == (72, 72, 128)

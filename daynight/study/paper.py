@@ -202,7 +202,7 @@ def _plan(settings: argparse.Namespace) -> Plan:
             changes[name] = checks.finite(f"--{name}", getattr(settings, name), least=0)
     if settings.prunings:
         prunings = tuple(dict.fromkeys(check_free_at_end(p) for p in settings.prunings))
-        changes |= {"prunings": prunings, "curve": prunings}
+        changes["curve" if settings.what == "figure1" else "prunings"] = prunings
     if settings.cycles:
         cycles = tuple(dict.fromkeys(checks.whole("--cycles", n, least=1) for n in settings.cycles))
         changes |= {"cycles": cycles, "unbudgeted": cycles}
