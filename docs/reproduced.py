@@ -16,7 +16,7 @@ def parts():
 
     cifar10 = plans.full("cifar10")
     return {
-        "mnist": ("mnist", attrs.evolve(plans.full("mnist"), n_seeds=3)),
+        "mnist": ("mnist", plans.full("mnist")),
         "cifar10": ("cifar10", attrs.evolve(cifar10, n_cycle_seeds=3, cycles=(1,))),
         "cifar10_small": ("cifar10-small", plans.full("cifar10-small")),
     }

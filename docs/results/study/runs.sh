@@ -18,13 +18,11 @@ study() {
 
 # What says most comes first.
 study mnist figure2 --prunings 0.995
-study mnist figure1 --seeds 3
-study mnist choices --seeds 3
+study mnist figure1
 study mnist dips --prunings 0.95 --cycles 1 8 72
-study mnist table1 --seeds 3
+study mnist table1
 study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 3 "${CIFAR10[@]}"
-for what in figure3 baselines; do study mnist "$what" --seeds 3; done
-for what in figure2 dips optimizer; do study mnist "$what"; done
+for what in figure3 baselines choices figure2 dips optimizer; do study mnist "$what"; done
 for what in figure2 figure1 baselines table1 figure3 figure4; do
     study cifar10-small "$what" --dataset cifar10-small "${CIFAR10[@]}"
 done
@@ -34,5 +32,3 @@ tournament() {
 }
 for stream in mnist permuted rotated; do tournament "$stream"; done
 tournament cifar10-small "${CIFAR10[@]}"
-# The page has three seeds of these so far.
-for what in figure1 table1 figure3 choices baselines; do study mnist "$what"; done
