@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from statistics import mean
 
-from pages import GENERATED, HERE, entries_of, write_section, write_table
+from pages import GENERATED, HERE, entries_of, unless_missing, write_section, write_table
 
 
 def parts():
@@ -70,24 +70,25 @@ def write_device_effect(store, plan):
 
     from daynight.study import results
 
-    found = []
-    for p in plan.prunings:
-        own = source_of(entries_of(store), plan)("PackNet", plan.n_cycle_seeds, [p], plan.cycles)
-        here = np.array([entry["machine"]["platform"].startswith("NVIDIA") for entry in own], dtype=float)
-        if not 0 < here.sum() < len(here):
-            continue
-        columns = [here]
-        for name in ("policy.n", "seed"):
-            values = [results.setting(entry, name) for entry in own]
-            columns += [np.array([value == one for value in values], dtype=float) for one in sorted(set(values))]
-        columns = np.stack(columns, axis=1)
-        accuracy = np.array([entry["result"]["mean_accuracy"] for entry in own])
-        effect, _, rank, _ = np.linalg.lstsq(columns, accuracy)
-        scatter = np.sum((accuracy - columns @ effect) ** 2) / (len(accuracy) - rank)
-        error = np.sqrt(scatter * np.linalg.pinv(columns.T @ columns)[0, 0])
-        found.append(f"{effect[0]:+.4f} ± {error:.4f} at p = {p:g} ({here.sum():.0f} of {len(here)} runs)")
-    said = "; ".join(found) or "there are no runs of both"
-    (GENERATED / f"{store}_device.rst").write_text(f"Runs of Figure 2 on a GPU, over those on a CPU: {said}.\n")
+    with unless_missing(f"{store}_device"):
+        found = []
+        for p in plan.prunings:
+            own = source_of(entries_of(store), plan)("PackNet", plan.n_cycle_seeds, [p], plan.cycles)
+            here = np.array([entry["machine"]["platform"].startswith("NVIDIA") for entry in own], dtype=float)
+            if not 0 < here.sum() < len(here):
+                continue
+            columns = [here]
+            for name in ("policy.n", "seed"):
+                values = [results.setting(entry, name) for entry in own]
+                columns += [np.array([value == one for value in values], dtype=float) for one in sorted(set(values))]
+            columns = np.stack(columns, axis=1)
+            accuracy = np.array([entry["result"]["mean_accuracy"] for entry in own])
+            effect, _, rank, _ = np.linalg.lstsq(columns, accuracy)
+            scatter = np.sum((accuracy - columns @ effect) ** 2) / (len(accuracy) - rank)
+            error = np.sqrt(scatter * np.linalg.pinv(columns.T @ columns)[0, 0])
+            found.append(f"{effect[0]:+.4f} ± {error:.4f} at p = {p:g} ({here.sum():.0f} of {len(here)} runs)")
+        said = "; ".join(found) or "there are no runs of both"
+        (GENERATED / f"{store}_device.rst").write_text(f"Runs of Figure 2 on a GPU, over those on a CPU: {said}.\n")
 
 
 def write_agreement(known):
