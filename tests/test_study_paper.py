@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import attrs
+import matplotlib.pyplot as plt
 import pytest
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary, packnet, tables, tournament
+from daynight.study import Study, Summary, figures, packnet, tables, tournament
 from daynight.study import paper as paper_module
 from daynight.study.matching import match
 from daynight.study.plans import Plan, doing, full, quick, reading, source
@@ -204,6 +205,18 @@ def test_matching_finds_the_compression_of_a_known_curve(compression):
     assert tried == sorted(set(tried))
     assert len(tried) < 20
     assert not found.at_edge
+
+
+@pytest.mark.parametrize(
+    ("compression", "title"),
+    [(1.5, r"1\.\d\dx"), (9.0, "not reached"), (6.5, r"\d\.\d\dx, or beyond")],
+)
+def test_a_match_at_the_end_of_what_was_tried_says_so(compression, title):
+    found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression), 0.001))
+    _, (axes,) = figures.panels(1)
+    figures.evaluations(axes, found, "Memory")
+    plt.close(axes.figure)
+    assert re.fullmatch(rf"Memory, \$p\$ = 0\.99: {title}", axes.get_title())
 
 
 @pytest.mark.parametrize("curve", [(0.9, 0.97, 0.98, 0.99, 0.995), (0.9,), (0.98,), (0.5, 0.999)], ids=str)

@@ -42,7 +42,7 @@ def test_methods_are_told_where_to_live_and_where_is_noted(tmp_path, monkeypatch
 
 def test_a_device_that_is_not_there_is_named(tmp_path):
     runs = grid(packnet, toy_stream, seeds=[0], network=toy_network, free_at_end=0.5, wake=Epochs(1), night=Epochs(1))
-    with pytest.raises(StudyError, match=r"1 of 1 runs have failed; .*device='meta' cannot be used here"):
+    with pytest.raises(StudyError, match=r"1 of 1 runs have failed\. .*device='meta' cannot be used here"):
         Study(tmp_path, device="meta").run(runs)
     for wrong in ("nowhere", None, ["cpu"], ""):
         with pytest.raises(SettingError, match="device must be one of PyTorch's"):

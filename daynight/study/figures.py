@@ -257,7 +257,8 @@ def evaluations(axes: Axes, match: Match, method: str) -> Axes:
     axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0)
     axes.set_xlabel("compression")
     axes.set_ylabel("mean accuracy")
-    found = f"{match.compression:.2f}x" if match.is_reached else "not reached"
+    beyond = ", or beyond" if match.at_edge else ""
+    found = f"{match.compression:.2f}x{beyond}" if match.is_reached else "not reached"
     axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {found}", fontsize="medium")
     return axes
 

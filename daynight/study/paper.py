@@ -2,8 +2,8 @@
 
     python -m daynight.study.paper figure2 --dataset mnist --jobs 2
 
-runs what is not in the store yet, and writes a figure (PDF and PNG), a table (CSV) and the runs themselves, one
-small JSON file each, into the folder named by --out. Stop it at any time: the same command goes on.
+runs what is not in the store yet, one small JSON file a run, and writes a figure (PDF and PNG) and a table (CSV) into
+the folder named by --out, over those that it wrote there before. Stop it at any time: the same command goes on.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("what", choices=sorted(FIGURES), help="what to make")
-    add("--dataset", choices=("mnist", "cifar10", "cifar10-small"), default="mnist")
+    add("--dataset", choices=("mnist", "cifar10", "cifar10-small"), default="mnist", help="what is learnt (mnist)")
     add("--seeds", type=int, metavar="S", help="number of seeds (figures 2 and 4, dips and optimizer: 10, else 5; of "
         "cifar10-small 3)")  # fmt: skip
     add("--jobs", type=int, default=1, metavar="J", help="processes at a time (1)")
@@ -156,10 +156,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=float, metavar="E", help="epochs of each wake")
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
-    add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night")
+    add(
+        "--cycles",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of cycles a night, of figures 2 and 4, dips and optimizer",
+    )
     add("--tolerance", type=float, metavar="T", help="share of itself to which table1 and figure3 look for the kept "
         "fraction (0.1; of cifar10-small 0.2)")  # fmt: skip
-    add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
+    add("--biases", choices=("per-task", "freeze-after-first"), default="per-task", help="whether each task has biases "
+        "of its own (per-task); for the same as --cycles")  # fmt: skip
     add("--data", choices=("full", "sample", "auto"), help="all of the images (default), or MNIST's sample of 5,000")
     add("--out", default="paper", metavar="FOLDER", help="where figures and tables go (paper)")
     add("--states", metavar="FOLDER", help="where unfinished runs put their state after each day, and first dusks are "
@@ -216,7 +223,8 @@ def _check_options(settings: argparse.Namespace) -> None:
     for name, value, usual in (("cycles", settings.cycles, None), ("biases", settings.biases, "per-task"),
                                ("tolerance", settings.tolerance, None)):  # fmt: skip
         if value != usual and settings.what not in _ONLY[name]:
-            raise SettingError(f"--{name} is for {' and '.join(_ONLY[name])}, and says nothing of {settings.what}.")
+            *first, last = _ONLY[name]
+            raise SettingError(f"--{name} is for {', '.join(first)} and {last}, and says nothing of {settings.what}.")
 
 
 #: What compares seed by seed, and says nothing of one.

@@ -122,8 +122,9 @@ class Study:
         if failed:
             run, error = failed[0]
             others = len({error for _, error in failed}) - 1
+            kept = f"; the others are in {self.store.folder}" if len(failed) < len(unique) else ""
             raise StudyError(
-                f"{len(failed)} of {len(unique)} runs have failed; the others are in {self.store.folder}. The first, "
+                f"{len(failed)} of {len(unique)} runs have failed{kept}. The first, "
                 f"with {run.about['settings']}: {error}" + (f" (and {others} other errors)" if others else "")
             )
         return self.results(unique.values())

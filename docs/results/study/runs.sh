@@ -19,7 +19,7 @@ study() {
 # What says most comes first.
 study mnist figure2 --prunings 0.995
 study mnist figure1
-study mnist dips --prunings 0.95 --cycles 1 8 72
+study mnist dips --prunings 0.95 --cycles 1 8 72 --out paper/chosen_dip
 study mnist table1
 study cifar10 figure2 --dataset cifar10 --cycles 1 --seeds 3 "${CIFAR10[@]}"
 for what in figure3 baselines choices figure2 dips optimizer; do study mnist "$what"; done
