@@ -13,8 +13,8 @@ def recommended_policy(n: int = 72) -> SleepPolicy:
 
     It prunes often, the same share of what is left each time, over the first 70 % of the night, and retrains for the
     rest. The learning rate rises evenly over the night, from the optimizer's own to three times that. It was chosen on
-    MNIST, with a network of linear layers; the page on choosing a policy has how, and what it gains on which data. Where
-    much may be kept, one prune a night can do better: compare it with `OneShot` on data that you hold out.
+    MNIST, with a network of linear layers; the page on choosing a policy has how, and what it gains on which data.
+    Where much may be kept, one prune a night can do better: compare it with `OneShot` on data that you hold out.
 
     Args:
         n: Number of prunes, 1 or more. Where they have a price, all together must fit in the night, or the plan is
