@@ -122,6 +122,8 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
     for what in ("dips", "optimizer"):
         with pytest.raises(SettingError, match="--seeds must be a whole number from 2 up, not 1"):
             paper_module.main([what, "--seeds", "1", "--out", str(tmp_path)])
+    with pytest.raises(SettingError, match=r"--cycles must be three numbers or more for dips, .* not \(1, 2\)"):
+        paper_module.main(["dips", "--cycles", "1", "2", "2", "--out", str(tmp_path)])
     with pytest.raises(SettingError, match=r"free_at_end must be above 0 and below 1, not 1\.5"):
         paper_module.main(["figure1", "--prunings", "1.5", "--out", str(tmp_path)])
 

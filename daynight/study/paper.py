@@ -212,6 +212,8 @@ def _plan(settings: argparse.Namespace) -> Plan:
         changes["curve" if settings.what == "figure1" else "prunings"] = prunings
     if settings.cycles:
         cycles = tuple(dict.fromkeys(checks.whole("--cycles", n, least=1) for n in settings.cycles))
+        if settings.what == "dips" and len(cycles) < 3:
+            raise SettingError(f"--cycles must be three numbers or more for dips, such as 1 8 72, not {cycles}.")
         changes |= {"cycles": cycles, "unbudgeted": cycles}
     if settings.biases != "per-task":
         changes["settings"] = {"biases": settings.biases}
