@@ -18,7 +18,7 @@ from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
-from daynight.schedule import Budget
+from daynight.schedule import Budget, Cycle
 from daynight.splits import Pair
 from daynight.tasks import Days, Task, TaskStream, glimpse
 from daynight.training import Training
@@ -151,10 +151,10 @@ class Clock:
         self._catch_up()
         day = self.agent.day
         if self.agent.phase in ("between days", "wake"):
-            self._check_day(day)
+            plan = self._check_day(day)
             if self.agent.phase == "between days":
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
-            self.agent.wake(self._days[day], self.wake, self._note, remember=self.remembered())
+            self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent._check_today(self._days[day])
         self._evaluate(day, "dusk")
@@ -162,8 +162,7 @@ class Clock:
 
     def remembered(self) -> tuple[float, ...]:
         """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
-        day = self.agent.day
-        return remembered(self.policy, planned(self.policy, self.agent.night(self._days[day], self.night, day)))
+        return remembered(self.policy, self._check_day(self.agent.day))
 
     def fork(
         self,
@@ -238,11 +237,13 @@ class Clock:
                 bar.close()
         return self.history
 
-    def _check_day(self, day: int) -> None:
+    def _check_day(self, day: int) -> tuple[Cycle, ...] | None:
+        """Make sure that a day can be, and give the plan of its night; None if it is over, or has none."""
         task = self._days[day]
         self.agent.check(task, day, like=None if self.first_day else self.stream[0])
-        if day >= self.agent.day:
-            planned(self.policy, self.agent.night(task, self.night, day))
+        if day < self.agent.day:
+            return None
+        return planned(self.policy, self.agent.night(task, self.night, day))
 
     def _bar(self, end: int) -> ProgressBar:
         """Make a progress bar for the days before `end`, from the clock's first day on."""

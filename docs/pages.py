@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import json
 import math
 from pathlib import Path
@@ -39,6 +40,7 @@ def write_page(name, rows, exact, style=".4f"):
     (GENERATED / f"{name}.rst").write_text(f".. csv-table::\n   :file: {name}.csv\n   :header-rows: 1\n")
 
 
+@functools.cache
 def entries_of(store):
     """Give what is in a store; nothing if it is not there."""
     from daynight.study import Store

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from daynight import Epochs
-from daynight.errors import SettingError, StudyError
+from daynight.errors import CapacityError, SettingError, StudyError
 from daynight.study import Study, grid, packnet
 from daynight.testing import toy_network, toy_stream
 
@@ -38,6 +38,11 @@ def test_methods_are_told_where_to_live_and_where_is_noted(tmp_path, monkeypatch
     # A method's own setting, and one that lives nowhere in particular, are left alone.
     assert there.run(grid(placed, toy_stream, seeds=[1], device="cpu")).entries[0]["result"] == {"device": "cpu"}
     assert there.run(grid(unplaced, toy_stream, seeds=[1])).entries[0]["result"]["value"] == 1
+
+
+def test_a_run_without_room_says_so_and_not_what_follows_from_it():
+    with pytest.raises(CapacityError, match=r"day 0: layer .* would get no new weight"):
+        packnet(toy_stream(), seed=0, network=toy_network, free_at_end=1 - 1e-6, wake=Epochs(1), night=Epochs(1))
 
 
 def test_a_device_that_is_not_there_is_named(tmp_path):

@@ -112,8 +112,7 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
     """
     order = sorted(summaries)
     _line(axes, order, [summaries[n] for n in order], label)
-    drawn = axes.xaxis.get_major_locator()
-    places = sorted({*order, *(drawn.tick_values(0, 0) if isinstance(drawn, FixedLocator) else ())})
+    places = sorted({n for drawn in axes.containers for n in drawn[0].get_xdata()})
     labelled: list[float] = []
     for n in places:
         if not labelled or n >= labelled[-1] * (1.15 if n < 10 else 1.4):

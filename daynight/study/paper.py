@@ -156,13 +156,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=float, metavar="E", help="epochs of each wake")
     add("--budget", type=float, metavar="B", help="epochs of each night")
     add("--prunings", type=float, nargs="+", metavar="P", help="fractions free at the end")
-    add(
-        "--cycles",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="numbers of cycles a night, of figures 2 and 4, dips and optimizer",
-    )
+    add("--cycles", type=int, nargs="+", metavar="N", help="numbers of cycles a night (figures 2 and 4, dips and "
+        "optimizer)")  # fmt: skip
     add("--tolerance", type=float, metavar="T", help="share of itself to which table1 and figure3 look for the kept "
         "fraction (0.1; of cifar10-small 0.2)")  # fmt: skip
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task", help="whether each task has biases "

@@ -4,7 +4,7 @@
 #
 #     DAYNIGHT_DATA=/data JOBS=2 docs/results/study/runs.sh
 #
-# DEVICE=cuda does those on CIFAR10 on a GPU, as they were. Of those on MNIST a part was; the pages say how many.
+# DEVICE=cuda does those on CIFAR10 on a GPU, as they were. Of the others a part was, as each run's file says.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
