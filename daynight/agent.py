@@ -11,10 +11,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from daynight import checks, interrupts, saving, seals, seeding
+from daynight import checks, criteria, interrupts, saving, seals, seeding
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
-from daynight.criteria import Criterion, magnitude, needs
+from daynight.criteria import Criterion, magnitude
 from daynight.day import Day, dusk_of
 from daynight.errors import NetworkError, StateError
 from daynight.history import Hook, ignore
@@ -90,7 +90,7 @@ class Agent(Persistent):
         super().__init__(masked, Training() if training is None else training)
         self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
         self.consolidation, self.criterion = consolidation, criterion
-        needs(criterion)  # refuses what is none
+        criteria.check(criterion)
         self._n_steps, self._kept, self._today = 0, [], None
 
     @property

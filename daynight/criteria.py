@@ -84,20 +84,22 @@ def random(layer: Layer) -> Tensor:
     return scores.to(layer.weight.device)
 
 
-def needs(criterion: Criterion) -> frozenset[str]:
-    """Try a criterion on a small layer, and give what it looks at, of ``"start"`` and ``"gradient"``.
+def looks_back(criterion: Criterion) -> bool:
+    """Tell whether a criterion may look at the weights of the day's beginning: one of a user's, in some layers only."""
+    return not any(criterion is one for one in (magnitude, gradient_times_weight, random))
+
+
+def check(criterion: Criterion) -> None:
+    """Try a criterion on a small layer.
 
     Raises:
         SettingError: If it fails, or does not give a floating-point score for each weight.
     """
-    asked = set[str]()
-
-    def give(what: str) -> Tensor:
-        asked.add(what)
-        return torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
-
-    weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
-    layer = Layer("probe", weight.clone(), lambda: give("start"), lambda: give("gradient"), torch.Generator())
+    weight, other = (
+        torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]]),
+        torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]]),
+    )
+    layer = Layer("probe", weight.clone(), other.clone, other.clone, torch.Generator())
     try:
         scores = criterion(layer)
     except Exception as error:
@@ -106,7 +108,6 @@ def needs(criterion: Criterion) -> frozenset[str]:
             "for each weight; a loss is the training's: Training(loss=...).", page="policies",
         ) from error  # fmt: skip
     checked(criterion, scores, weight, "a layer of 2 x 3 weights")
-    return frozenset(asked)
 
 
 def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Tensor:

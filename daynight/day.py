@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daynight.capacity import Capacity
-from daynight.criteria import Criterion, needs
+from daynight.criteria import Criterion, looks_back
 from daynight.history import Hook, Progress, Record
 from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
@@ -68,8 +68,8 @@ class Day:
         self.is_woken = False
         self._network, self._capacity, self._training = network, capacity, training
         self._criterion = criterion
-        needs_start = "start" in needs(criterion)
-        self._start = {name: w.detach().clone() for name, w in network.weights.items()} if needs_start else {}
+        weights = network.weights.items() if looks_back(criterion) else ()
+        self._start = {name: weight.detach().clone() for name, weight in weights}
         self._seconds = 0.0
         self._began: float | None = None  # when the phase under way did
         self._wake: Ledger | None = None

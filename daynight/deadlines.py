@@ -14,7 +14,7 @@ import attrs
 from daynight import checks
 from daynight.errors import SettingError
 from daynight.ledgers import Ledger
-from daynight.schedule import MAX_BUDGET, TOLERANCE, Budget, price_of
+from daynight.schedule import MAX_BUDGET, Budget, price_of
 
 #: Times closer than this many seconds are the same: the wall clock tells microseconds.
 _SAME = 2e-6
@@ -131,6 +131,11 @@ class TimeLedger(Ledger):
         self._mark = self._now()
 
     @property
+    def n_done(self) -> int:
+        """Number of optimizer steps and prunes."""
+        return self.spent_steps + self.n_prunes
+
+    @property
     def seconds_left(self) -> float:
         """Seconds until the budget is spent."""
         return max(0.0, self.seconds - self.elapsed_seconds)
@@ -154,9 +159,10 @@ class TimeLedger(Ledger):
         """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
         step = self._step_seconds or 0.0
         ahead = step if self._is_prepared else max(step, self._preparing_seconds)
-        left = share * self.seconds - self.elapsed_seconds
+        elapsed = self.elapsed_seconds
         # A share within the night ends at the step that is nearest to it, and the night before it is over.
-        return left <= _SAME or left < (ahead if share >= 1 - TOLERANCE else ahead / 2) - _SAME
+        left = min(2 * (share * self.seconds - elapsed), self.seconds - elapsed)
+        return left <= _SAME or left < ahead - _SAME
 
     def steps_until(self, share: float) -> int | None:
         """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""

@@ -177,26 +177,12 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
 
 def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float, ...]:
     """Give the shares of the wake, rising, whose weights the nights of a policy may return to."""
-    shares = {share_of_wake(share) for share in policy.rewinds}
+    given = policy.rewinds
+    if not isinstance(given, Iterable):
+        raise PolicyError(f"{policy!r}: rewinds must be shares of the wake, such as (0.1, 0.5), not {given!r}.")
+    shares = {share_of_wake(share) for share in given}
     shares |= {cycle.rewind for cycle in plan or () if cycle.rewind is not None}
     return tuple(sorted(shares))
-
-
-def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
-    """Give the cycles of a plan, of which those to come share what is left in proportion.
-
-    Args:
-        plan: The cycles.
-        night: The snapshot before them; send the next one after each cycle.
-        left: Share of the budget that was left when they were planned.
-
-    Yields:
-        The cycles, longer or shorter as there is more or less left than planned.
-    """
-    for cycle in plan:
-        length = cycle.length * night.left / left if left > 0 else 0.0
-        left -= cycle.length
-        night = yield attrs.evolve(cycle, length=length)
 
 
 def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
@@ -230,7 +216,7 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
             reason = str(error) if isinstance(error, DaynightError) else f"{type(error).__name__}: {error}"
             raise PolicyError(f"{_where(policy, night)}: {reason}") from error
         checked = _checked(policy, cycle, night)
-        n_idle = n_idle + 1 if checked.length == 0 and checked.keep == night.density else 0
+        n_idle = n_idle + 1 if checked.length <= TOLERANCE and checked.keep == night.density else 0
         if n_idle > MAX_IDLE:
             raise PolicyError(
                 f"{_where(policy, night)}: {n_idle:,} cycles on end neither prune nor last. Does its loop end?"
@@ -285,8 +271,8 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
         )
     if keep < night.dawn_density:
         raise PolicyError(
-            f"{where}: keep={keep:.6g} is below the dawn density {night.dawn_density:.6g}. Keep at least "
-            "night.dawn_density."
+            f"{where}: keep={keep:.9g} is below the dawn density {night.dawn_density:.9g}. Keep at least "
+            "night.dawn_density, which keep='dawn' says, too."
         )
     if cycle.rate is not None:
         _check_rate(cycle.rate, where)
@@ -302,7 +288,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
         return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:
         raise PolicyError(
-            f"{where}: overspends: its cycles would take {total:.6g} of the night's budget. Lengths are "
+            f"{where}: overspends: its cycles would take {total:.9g} of the night's budget. Lengths are "
             "shares of the whole night and sum to at most 1"
             + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
             + (" What is left is in the snapshot that each yield gives." if night.spent else "")

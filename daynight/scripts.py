@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import attrs
 
 from daynight.errors import PolicyError
-from daynight.policies import SleepPolicy, advance, follow, paced, planned
+from daynight.policies import SleepPolicy, advance, follow, planned
 from daynight.schedule import Budget, Cycle, Measured, Night
 
 
@@ -82,6 +82,23 @@ class Script:
         for night, least in state["heard"]:
             script.next(heard(night, budget), least)
         return script
+
+
+def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
+    """Give the cycles of a plan, of which those to come share what is left in proportion.
+
+    Args:
+        plan: The cycles.
+        night: The snapshot before them; send the next one after each cycle.
+        left: Share of the budget that was left when they were planned.
+
+    Yields:
+        The cycles, longer or shorter as there is more or less left than planned.
+    """
+    for cycle in plan:
+        length = cycle.length * night.left / left if left > 0 else 0.0
+        left -= cycle.length
+        night = yield attrs.evolve(cycle, length=length)
 
 
 def same(begun: Cycle, cycle: Cycle | None, night: Night) -> Cycle:

@@ -22,65 +22,11 @@ from daynight.network import Mark, MaskedNetwork
 from daynight.ownership import FREE
 from daynight.policies import SleepPolicy, check_end, remembered
 from daynight.rates import Rate, factor_of
-from daynight.schedule import TOLERANCE, Budget, Cycle, Night
-from daynight.scripts import Script, heard, same, told
+from daynight.schedule import TOLERANCE, Cycle, Night
+from daynight.scripts import Script, heard, told
 from daynight.selection import Selection
 from daynight.training import Training
-
-
-@attrs.define(eq=False)
-class Turn:
-    """A cycle whose turn it is.
-
-    Attributes:
-        cycle: The cycle.
-        is_last: Whether it is the night's last, for want of time.
-        takes_all: Whether it is to take all that is left of the budget.
-        is_given: Whether the policy has given it.
-    """
-
-    cycle: Cycle
-    is_last: bool = False
-    takes_all: bool = True
-    is_given: bool = True
-
-
-@attrs.define(eq=False, kw_only=True)
-class Rem:
-    """A REM that is under way.
-
-    Attributes:
-        turn: Its cycle.
-        cut: How much its NREM has cut, 0 to 1.
-        end: Share of the budget that is spent when it is over, 0 to 1.
-        before: The snapshot before the cycle.
-        mark: The network, likewise.
-    """
-
-    turn: Turn
-    cut: float
-    end: float
-    before: Night
-    mark: Mark
-
-    def state(self) -> dict[str, Any]:
-        """Give what it is, in plain values and tensors, for `restore`."""
-        turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
-        cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
-        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": told(self.before), "mark": self.mark}
-
-    @classmethod
-    def restore(cls, state: dict[str, Any], cycle: Cycle | None, budget: Budget) -> Rem:
-        """Make one of what `state` gave, with the cycle that a policy lays out for it.
-
-        Raises:
-            PolicyError: If that is another.
-        """
-        before, made = heard(state["before"], budget), Cycle(keep=state["keep"], length=state["length"])
-        if state["is_given"]:
-            made = same(made, cycle, before)
-        turn = Turn(made, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
-        return cls(turn=turn, cut=state["cut"], end=state["end"], before=before, mark=state["mark"])
+from daynight.turns import Rem, Turn
 
 
 class Sleep:
@@ -140,9 +86,12 @@ class Sleep:
         try:
             turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
             while turn is not None:
+                n_done = self._timed and self._timed.n_done
                 self._tried(turn, on_event)
-                spent = self.night.after(turn.cycle).spent if self._timed is None else self._timed.spent
-                self.night = attrs.evolve(self.night.after(turn.cycle), density=self.night.density, spent=spent)
+                after = attrs.evolve(self.night.after(turn.cycle), density=self.night.density)
+                if self._timed is not None and self._timed.n_done != n_done:
+                    after = attrs.evolve(after, spent=self._timed.spent)  # cycles too short for a step add up to one
+                self.night = after
                 if turn.is_last:
                     return
                 takes_all, turn = turn.takes_all, self._following()
@@ -214,6 +163,8 @@ class Sleep:
     def _following(self) -> Turn | None:
         """Give the next cycle."""
         if self._script.plan is None:
+            if self.night.density <= self.night.dawn_density and self.ledger.reached(1.0):
+                return None
             if not self.ledger.allows("other"):
                 # Where there is no time to measure what the policy would like to know, its next cycle is the last.
                 return self._dawn()

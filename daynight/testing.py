@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
+import functools
 import math
 import pickle
+import types
+import warnings
 from collections.abc import Callable, Iterator
 
 import attrs
@@ -199,9 +203,13 @@ def _check_settings(policy: SleepPolicy) -> None:
         seen.add(id(value))
         if isinstance(value, dict):
             held += [(f"{name}[{key!r}]", item) for key, item in value.items()]
-        elif isinstance(value, list | tuple | set | frozenset):
+        elif isinstance(value, list | tuple | set | frozenset | collections.deque):
             held += [(f"{name}[{index}]", item) for index, item in enumerate(value)]
-        elif hasattr(value, "__dict__") and not isinstance(value, type) and not callable(value):
+        elif isinstance(value, functools.partial):
+            held += [(name, value.func), (f"{name}.args", value.args), (f"{name}.keywords", value.keywords)]
+        elif isinstance(value, types.MethodType):
+            held.append((name, value.__self__))
+        elif hasattr(value, "__dict__") and not isinstance(value, type | types.FunctionType | types.ModuleType):
             held += [(f"{name}.{key}", item) for key, item in vars(value).items()]
 
 
@@ -283,7 +291,9 @@ def _sleep(policy: SleepPolicy, budget: Budget) -> None:
     """Live two days with the policy on a toy network."""
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
     try:
-        Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the night of day [01] was to be over", UserWarning)
+            Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run()
     except DaynightError as error:
         raise _broken(policy, budget, "a toy network", error) from error
 

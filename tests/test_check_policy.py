@@ -1,5 +1,6 @@
 """The check of users' policies: it passes on what keeps the rules, and names the rule that is broken."""
 
+import collections
 import functools
 import math
 import random
@@ -169,7 +170,7 @@ BROKEN = {
     Rises: f"{LONG}: Rises() on day 0, cycle 1: the density goes up, from 0.3 to 0.4. A pruned weight stays pruned "
     "until the next wake: each keep must be at most the one before.",
     Sinks: f"{LONG}: Sinks() on day 0, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "
-    "night.dawn_density.",
+    "night.dawn_density, which keep='dawn' says, too.",
     Random: "Random() is not repeatable: it gives other cycles for an equal night. Draw random numbers from a "
     "generator that is made in cycles() from a setting and night.day.",
     Remembers: "Remembers(n_nights=160) keeps state between nights: n_nights has changed. Keep what belongs to a night "
@@ -206,6 +207,62 @@ def test_what_cannot_be_pickled_is_named():
 def test_what_is_no_policy_is_refused():
     with pytest.raises(SettingError, match=r"the policy must be a SleepPolicy.*Did you mean Plain\(\.\.\.\)\?"):
         check_policy(Plain)
+
+
+class Waits(dn.SleepPolicy):
+    """Keeps the rules, and waits for the loss in ever shorter cycles."""
+
+    def cycles(self, night):
+        at_dusk = night.loss
+        night = yield dn.Cycle(keep="dawn", length=night.left / 3)
+        while night.loss > at_dusk and night.left > 0.01:
+            night = yield dn.Cycle(keep="dawn", length=night.left / 3)
+
+
+def test_cycles_too_short_for_a_step_come_to_an_end():
+    check_policy(Waits())
+
+
+class Shrinks(dn.SleepPolicy):
+    """Never ends, with cycles that are ever shorter."""
+
+    def cycles(self, night):
+        night = yield dn.Cycle(keep="dawn", length=night.left / 10)
+        while night.loss > 0.11:
+            night = yield dn.Cycle(keep="dawn", length=night.left / 10)
+
+
+def test_cycles_that_shrink_without_end_are_named():
+    with pytest.raises(PolicyError, match="101 cycles on end neither prune nor last"):
+        check_policy(Shrinks())
+
+
+class Rounds(Plain):
+    rewinds = None
+
+
+class Holds(Plain):
+    def __init__(self, held):
+        self.held = held
+
+
+def shape(task, share, cut):
+    """Is a rate, if it is given a task."""
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    "held", [functools.partial(shape, toy_stream(1)[0]), collections.deque([toy_stream(1)[0]]),
+             Holds(toy_stream(1)[0]).cycles],
+)  # fmt: skip
+def test_data_in_functions_and_containers_is_found(held):
+    with pytest.raises(PolicyError, match="holds data"):
+        check_policy(Holds(held))
+
+
+def test_rewinds_that_are_no_shares_are_refused():
+    with pytest.raises(PolicyError, match=r"Rounds\(\): rewinds must be shares of the wake, such as \(0.1, 0.5\)"):
+        check_policy(Rounds())
 
 
 class SlowsDown(dn.SleepPolicy):

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import daynight as dn
 from daynight import criteria
-from daynight.criteria import Layer, needs
+from daynight.criteria import Layer, looks_back
 from daynight.errors import SettingError
 from daynight.pruning import keep_top_globally, layer_adaptive
 from daynight.testing import toy_network, toy_stream
@@ -30,8 +30,25 @@ def test_scores_by_hand():
     assert scores.mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_what_a_criterion_looks_at_is_found():
-    assert [needs(criterion) for criterion in CRITERIA] == [set(), {"gradient"}, {"start"}, set()]
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_what_never_looks_back_is_known(criterion):
+    asked = []
+
+    def start():
+        asked.append("start")
+        return torch.ones(3)
+
+    criterion(Layer("a", torch.ones(3), start, lambda: torch.ones(3), torch.Generator()))
+    assert looks_back(criterion) == bool(asked)
+
+
+def test_a_criterion_may_look_back_in_some_layers_only():
+    def mixed(layer):
+        return criteria.movement(layer) if layer.name == "body.3" else layer.weight.abs()
+
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), criterion=mixed)
+    dn.Clock(agent, toy_stream(2), policy=dn.UniformCycles(2), wake=dn.Epochs(1), night=dn.Epochs(1)).run()
+    agent.verify()
 
 
 def test_movement_is_the_sum_of_the_gradients_times_the_weights():

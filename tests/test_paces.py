@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daynight import Agent, Capacity, Epochs, Seconds, Steps, Training, UniformCycles, Until, recommended_policy
+from daynight import (
+    Agent,
+    Capacity,
+    Cycle,
+    Epochs,
+    ExplicitCycles,
+    Seconds,
+    SleepPolicy,
+    Steps,
+    Training,
+    UniformCycles,
+    Until,
+    recommended_policy,
+)
 from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
 
@@ -49,6 +62,26 @@ def test_cycles_that_were_put_together_are_so_when_they_are_read_again():
 def test_a_price_alone_puts_no_cycles_together():
     records = night_of(UniformCycles(4), Seconds(10, price=2, timer=FakeTimer(0.25)))
     assert len([record for record in records if record.kind == "prune"]) == 4
+
+
+@pytest.mark.parametrize("cycles", [[("dawn", 1)], [("dawn", 0.999)], [(0.75, 0.333), ("dawn", 0.666)]])
+def test_a_night_that_leaves_a_little_is_not_late_either(cycles):
+    *_, day = night_of(ExplicitCycles(cycles), Seconds(10, timer=FakeTimer(0.64)))
+    assert (day.night_steps, day.night_seconds) == (15, pytest.approx(9.6))
+
+
+class Follows(SleepPolicy):
+    """Goes on for as long as it may, in cycles of a tenth of what is left."""
+
+    def cycles(self, night):
+        while night.loss >= 0:
+            night = yield Cycle("dawn", night.left / 10)
+
+
+@pytest.mark.parametrize("budget", [Steps(30), Seconds(2, timer=FakeTimer(0.06))])
+def test_a_night_whose_budget_is_spent_is_over_at_the_dawn_density(budget):
+    *_, day = night_of(Follows(), budget)
+    assert day.night_steps == (30 if isinstance(budget, Steps) else 33)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 12])

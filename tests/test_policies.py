@@ -124,7 +124,7 @@ def test_uniform_cycles_refuse_what_is_no_count(n):
                                                 "pruned weight stays pruned until the next wake: each keep must be at "
                                                 "most the one before."),
         ([(0.005, 0.5)], "Yields() on day 3, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "
-                         "night.dawn_density."),
+                         "night.dawn_density, which keep='dawn' says, too."),
         ([(0.5, 0.1), (math.nan, 0.1)], "Yields() on day 3, cycle 1: Cycle: keep (a density, or 'dawn') must be a "
                                       "finite number, not nan."),
         ([(0.5, math.nan)], "Yields() on day 3, cycle 0: Cycle: length must be a finite number, not nan."),

@@ -75,6 +75,7 @@ FLOORS = [
         "lesson",
         "selection",
         "rehearsal",
+        "turns",
         "sleep",
         "day",
         "sizes",
