@@ -86,7 +86,8 @@ class Sleep:
         try:
             turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
             while turn is not None:
-                n_done = self._timed and self._timed.n_done
+                # A REM to go on with has had steps already.
+                n_done = self._timed.n_done if self._timed is not None and self._rem is None else None
                 self._tried(turn, on_event)
                 after = attrs.evolve(self.night.after(turn.cycle), density=self.night.density)
                 if self._timed is not None and self._timed.n_done != n_done:
