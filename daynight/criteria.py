@@ -85,7 +85,7 @@ def random(layer: Layer) -> Tensor:
 
 
 def looks_back(criterion: Criterion) -> bool:
-    """Tell whether a criterion may look at the weights of the day's beginning: one of a user's, in some layers only."""
+    """Tell whether a criterion may look at `Layer.start`: one of a user's may do so in some layers or nights only."""
     return not any(criterion is one for one in (magnitude, gradient_times_weight, random))
 
 
@@ -95,10 +95,8 @@ def check(criterion: Criterion) -> None:
     Raises:
         SettingError: If it fails, or does not give a floating-point score for each weight.
     """
-    weight, other = (
-        torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]]),
-        torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]]),
-    )
+    weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
+    other = torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
     layer = Layer("probe", weight.clone(), other.clone, other.clone, torch.Generator())
     try:
         scores = criterion(layer)

@@ -237,7 +237,7 @@ def test_cycles_that_shrink_without_end_are_named():
         check_policy(Shrinks())
 
 
-class Rounds(Plain):
+class NoShares(Plain):
     rewinds = None
 
 
@@ -261,8 +261,8 @@ def test_data_in_functions_and_containers_is_found(held):
 
 
 def test_rewinds_that_are_no_shares_are_refused():
-    with pytest.raises(PolicyError, match=r"Rounds\(\): rewinds must be shares of the wake, such as \(0.1, 0.5\)"):
-        check_policy(Rounds())
+    with pytest.raises(PolicyError, match=r"NoShares\(\): rewinds must be shares of the wake, such as \(0.1, 0.5\)"):
+        check_policy(NoShares())
 
 
 class SlowsDown(dn.SleepPolicy):

@@ -43,12 +43,16 @@ def test_what_never_looks_back_is_known(criterion):
 
 
 def test_a_criterion_may_look_back_in_some_layers_only():
+    names = []
+
     def mixed(layer):
+        names.append(layer.name)
         return criteria.movement(layer) if layer.name == "body.3" else layer.weight.abs()
 
     agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), criterion=mixed)
     dn.Clock(agent, toy_stream(2), policy=dn.UniformCycles(2), wake=dn.Epochs(1), night=dn.Epochs(1)).run()
     agent.verify()
+    assert {"probe", "body.1", "body.3"} <= set(names)
 
 
 def test_movement_is_the_sum_of_the_gradients_times_the_weights():
