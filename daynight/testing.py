@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import attrs
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,7 +33,9 @@ from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
-_DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, torch.Tensor, nn.Module, torch.utils.data.Dataset)
+_DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, nn.Module, torch.utils.data.Dataset)
+#: Up to how many numbers an array or tensor of one dimension can have and be a list of settings, such as of densities.
+_MANY = 1000
 #: Budgets of nights that are tried. Some have fewer steps than most policies have cycles; in one, a prune is not free.
 _BUDGETS: tuple[Budget, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
 _DAWNS = (0.01, 0.5, 1e-4, 1.0)
@@ -160,7 +163,8 @@ def check_policy(policy: SleepPolicy) -> None:
         SettingError: If it is no policy.
         PolicyError: For the first rule broken. A policy must
 
-            - hold settings only: no data, networks, agents or histories;
+            - hold settings only: no data, networks, agents or histories, and no arrays or tensors but those of one
+              dimension with at most 1,000 numbers;
             - be picklable, for runs in other processes and for saved agents;
             - in each night reach the dawn density, never let the density rise, and never overspend, also where the
               budget is less than a step a cycle, or zero;
@@ -193,7 +197,7 @@ def _check_settings(policy: SleepPolicy) -> None:
     held, seen = list(vars(policy).items()), set[int]()
     while held:
         name, value = held.pop()
-        if isinstance(value, _DATA):
+        if isinstance(value, _DATA) or _is_large(value):
             raise PolicyError(
                 f"check_policy: {type(policy).__name__} holds data: {name} is a {type(value).__name__}. A policy holds "
                 "settings, and finds in night.loss and night.score what it may know; never test data."
@@ -211,6 +215,11 @@ def _check_settings(policy: SleepPolicy) -> None:
             held.append((name, value.__self__))
         elif hasattr(value, "__dict__") and not isinstance(value, type | types.FunctionType | types.ModuleType):
             held += [(f"{name}.{key}", item) for key, item in vars(value).items()]
+
+
+def _is_large(value: object) -> bool:
+    """Tell whether this is an array or tensor that is more than a list of settings."""
+    return isinstance(value, torch.Tensor | np.ndarray) and (value.ndim > 1 or math.prod(value.shape) > _MANY)
 
 
 def _bytes_of(policy: SleepPolicy) -> bytes:

@@ -6,7 +6,9 @@ import math
 import random
 import re
 
+import numpy as np
 import pytest
+import torch
 
 import daynight as dn
 from daynight import cycles, rates
@@ -253,11 +255,16 @@ def shape(task, share, cut):
 
 @pytest.mark.parametrize(
     "held", [functools.partial(shape, toy_stream(1)[0]), collections.deque([toy_stream(1)[0]]),
-             Holds(toy_stream(1)[0]).cycles],
+             Holds(toy_stream(1)[0]).cycles, toy_stream(1)[0].train.inputs, np.zeros((2, 3)), np.arange(1001)],
 )  # fmt: skip
 def test_data_in_functions_and_containers_is_found(held):
     with pytest.raises(PolicyError, match="holds data"):
         check_policy(Holds(held))
+
+
+@pytest.mark.parametrize("held", [torch.tensor([0.5, 0.1]), torch.tensor(0.5), np.linspace(1, 0, 1000)])
+def test_a_list_of_settings_can_be_an_array(held):
+    check_policy(Holds(held))
 
 
 def test_rewinds_that_are_no_shares_are_refused():
