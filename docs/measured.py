@@ -92,6 +92,7 @@ def write_tournament():
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)
+    write_unequal(contest)
 
 
 def reported_so_far(contest, stream):
@@ -170,6 +171,30 @@ def write_dips_of_nights(contest):
             values = {policy.n: found[name] for name, policy in contest.uniform.items()}
             rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **dips.row_of(values)})
         write_page("dips_of_nights", rows, tournament.PRUNINGS)
+
+
+def write_unequal(contest):
+    """Write what cycles that lengthen or shorten gain over as many equal ones, as far as their runs are done."""
+    from daynight.cycles import GeometricCycles
+    from daynight.errors import DataError
+    from daynight.study import tournament
+
+    rows = []
+    with unless_missing("unequal"):
+        for name, policy in contest.finalists.items():
+            for p in tournament.PRUNINGS if type(policy) is GeometricCycles else ():
+                equal = f"uniform {policy.n}"
+                with contextlib.suppress(DataError):
+                    judged = contest.judged("mnist", p, [name], {"equal": equal})
+                    found = {row["policy"]: row for row in judged}
+                    rows.append({
+                        "cycles": name, "p": p, "seeds": found[name]["seeds"],
+                        "error %": f"{found[name]['error %']:.2f}", "of equal ones": f"{found[equal]['error %']:.2f}",
+                        "less than equal": with_interval(found[name], "less than equal"),
+                    })  # fmt: skip
+        if not rows:
+            raise DataError("no p has its runs")
+        write_page("unequal", rows, tournament.PRUNINGS)
 
 
 def with_interval(row, name):

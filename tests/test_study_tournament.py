@@ -65,6 +65,7 @@ def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
         (lambda: contest.night_of("foo"), "policy must be one of 'uniform 1', 'uniform 2', 'lengthening 2'"),
         (lambda: contest.judged("other", 0.5, []), "p must be one of 0.4, 0.6, not 0.5"),
         (lambda: contest.judged("other", 0.6, ["foo"]), "policy must be one of 'uniform 1', 'uniform 2'"),
+        (lambda: contest.judged("other", 0.6, [], {"equal": "foo"}), "policy must be one of 'uniform 1', 'uniform 2'"),
     ):
         with pytest.raises(SettingError, match=re.escape(message)):
             ask()
@@ -141,6 +142,10 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
         (0.6, "uniform 1", ""), (0.6, "uniform 2", "N"), (0.6, "lengthening 3", "policy"),
     ]  # fmt: skip
     assert contest.judged("other", 0.6, contest.reports("other")) == rows[2:]
+    own, equal = contest.judged("other", 0.6, ["lengthening 3"], {"equal": "uniform 2"})[::-1]
+    assert (own["policy"], equal["policy"]) == ("lengthening 3", "uniform 2")
+    assert own["less than equal"] == pytest.approx(2)
+    assert not {"less than uniform 1", "less than best uniform"} & own.keys()
     few = attrs.evolve(contest, plans=contest.plans | {"other": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
     assert {row["seeds"] for row in few.judged("other", 0.4, [])} == {1}
     row = rows[4]

@@ -161,29 +161,29 @@ class Tournament:
         checks.one_of("Tournament: stream", stream, self.plans)
         return [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:1]
 
-    def judged(self, stream: str, p: float, names: Sequence[str]) -> Rows:
+    def judged(self, stream: str, p: float, names: Sequence[str], than: Mapping[str, str] | None = None) -> Rows:
         """Whole lives on test data at one p: of some policies, and of those that they are compared with.
 
         Args:
             stream: Its name.
             p: Fraction of weights free at the end.
             names: The policies'; with all uniform cycles among them, what is gained over the best of these, too.
+            than: Names of those to compare with, by what to call each; None for `ONCE` and the N that was chosen.
 
         Raises:
             SettingError: If there is no such stream, nothing was chosen at that p, or one is no finalist.
         """
         checks.one_of("Tournament: stream", stream, self.plans)
         checks.one_of("Tournament: p", p, self.plans["mnist"].prunings)
-        for name in names:
+        for name in (*names, *(than or {}).values()):
             checks.one_of("Tournament: policy", name, self.uniform | self.finalists)
-        uniform = self.best_uniform[p]
-        wanted = {ONCE, uniform, *names}
+        baselines = {ONCE: ONCE, "best uniform": self.best_uniform[p]} if than is None else dict(than)
+        wanted = {*baselines.values(), *names}
         entered = {name: policy for name, policy in (self.uniform | self.finalists).items() if name in wanted}
         plan = self.plans[stream]
         seeds = self.reporting[: plan.n_cycle_seeds]
         results = self.fetch(stream)(methods.packnet, seeds, **plan.choices([p], policy=list(entered.values())))
         found = {name: results.select(policy=one).values("mean_accuracy") for name, one in entered.items()}
-        baselines = {ONCE: ONCE, "best uniform": uniform}
         if self.uniform.keys() <= set(names):
             baselines["best uniform in hindsight"] = max(self.uniform, key=lambda name: sum(found[name].values()))
         return self.marked(_compared(p, found, baselines))
