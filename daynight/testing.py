@@ -163,8 +163,8 @@ def check_policy(policy: SleepPolicy) -> None:
         SettingError: If it is no policy.
         PolicyError: For the first rule broken. A policy must
 
-            - hold settings only: no data, networks, agents or histories, and no arrays or tensors but those of one
-              dimension with at most 1,000 numbers;
+            - hold settings only: no data, networks, agents or histories, and no arrays or tensors of more than
+              one dimension or 1,000 numbers;
             - be picklable, for runs in other processes and for saved agents;
             - in each night reach the dawn density, never let the density rise, and never overspend, also where the
               budget is less than a step a cycle, or zero;
@@ -200,7 +200,8 @@ def _check_settings(policy: SleepPolicy) -> None:
         if isinstance(value, _DATA) or _is_large(value):
             raise PolicyError(
                 f"check_policy: {type(policy).__name__} holds data: {name} is a {type(value).__name__}. A policy holds "
-                "settings, and finds in night.loss and night.score what it may know; never test data."
+                "settings, and finds in night.loss and night.score what it may know; never test data. An array or "
+                f"tensor of settings has one dimension and at most {_MANY:,} numbers."
             )
         if id(value) in seen:
             continue

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import csv
 import functools
+import itertools
 import json
 import statistics
 import sys
@@ -181,17 +182,18 @@ def write_unequal(contest):
 
     rows = []
     with unless_missing("unequal"):
-        for name, policy in contest.finalists.items():
-            for p in tournament.PRUNINGS if type(policy) is GeometricCycles else ():
-                equal = f"uniform {policy.n}"
-                with contextlib.suppress(DataError):
-                    judged = contest.judged("mnist", p, [name], {"equal": equal})
-                    found = {row["policy"]: row for row in judged}
-                    rows.append({
-                        "cycles": name, "p": p, "seeds": found[name]["seeds"],
-                        "error %": f"{found[name]['error %']:.2f}", "of equal ones": f"{found[equal]['error %']:.2f}",
-                        "less than equal": with_interval(found[name], "less than equal"),
-                    })  # fmt: skip
+        unequal = {name: policy for name, policy in contest.finalists.items() if type(policy) is GeometricCycles}
+        pairs = [(name, f"uniform {policy.n}") for name, policy in unequal.items()]
+        for (name, equal), p in itertools.product(pairs, tournament.PRUNINGS):
+            if equal not in contest.uniform:
+                continue
+            with contextlib.suppress(DataError):
+                found = {row["policy"]: row for row in contest.judged("mnist", p, [name], {"equal": equal})}
+                rows.append({
+                    "cycles": name, "p": p, "seeds": found[name]["seeds"],
+                    "error %": f"{found[name]['error %']:.2f}", "of equal ones": f"{found[equal]['error %']:.2f}",
+                    "less than equal": with_interval(found[name], "less than equal"),
+                })  # fmt: skip
         if not rows:
             raise DataError("no p has its runs")
         write_page("unequal", rows, tournament.PRUNINGS)

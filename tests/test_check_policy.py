@@ -178,7 +178,8 @@ BROKEN = {
     Remembers: "Remembers(n_nights=160) keeps state between nights: n_nights has changed. Keep what belongs to a night "
     "in variables of cycles().",
     Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds settings, and finds in night.loss and "
-    "night.score what it may know; never test data.",
+    "night.score what it may know; never test data. An array or tensor of settings has one dimension and at most "
+    "1,000 numbers.",
     TooFew: "in a night of Steps(n=3, price=0.0) with the dawn density 0.01: TooFew() on day 3 yields no cycle. A "
     "night without retraining is one cycle of nothing but its prune: Cycle(keep='dawn', length=night.price).",
     Blind: "in a night of Seconds(n=60.0, price=0.0, reserve=0.0) with the dawn density 0.01: Blind() on day 6, cycle "
