@@ -15,11 +15,13 @@ import concurrent.futures
 import functools
 import hashlib
 import json
+import multiprocessing
 import random
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 import attrs
@@ -31,6 +33,9 @@ import daynight as dn
 from daynight.files import whole
 
 N_DAYS, EVERY = 3, 0.05
+#: Each process begins as one that has imported what it needs, which takes longer than all else, and has done nothing.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["daynight", "torch._dynamo", "safetensors.torch"])
 
 
 def parse() -> argparse.Namespace:
@@ -43,8 +48,6 @@ def parse() -> argparse.Namespace:
     add("--data", default="auto", choices=("full", "sample", "auto"), help="which images; see daynight.split_mnist")
     add("--epochs", type=float, default=6.0, metavar="E", help="epochs of each wake and each night (6)")
     add("--out", metavar="FILE", help="write the raw numbers as JSON")
-    add("--folder", help=argparse.SUPPRESS)
-    add("--work", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -72,22 +75,22 @@ def one_cycle(optimizer: torch.optim.Optimizer, n_steps: int) -> torch.optim.lr_
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=n_steps + 1)
 
 
-def work(settings: argparse.Namespace) -> None:
-    """Live the days, or what is left of them, and print what has come out."""
+def work(settings: argparse.Namespace, folder: str | None, tell: Connection) -> None:
+    """Live the days, or what is left of them, and tell what has come out."""
     torch.set_num_threads(1)
     stream = dn.split_mnist(data=settings.data)[:N_DAYS]
     training = dn.Training(batch_size=64, augment=noisy, scheduler=one_cycle, carry_optimizer=True)
     agent = dn.Agent(Network, capacity=dn.Capacity(free_at_end=0.9, days=N_DAYS), training=training)
     clock = dn.Clock(
         agent, stream, policy=dn.GradualPruning(12, 0.4), wake=dn.Epochs(settings.epochs),
-        night=dn.Epochs(settings.epochs), checkpoint=settings.folder, every=EVERY,
+        night=dn.Epochs(settings.epochs), checkpoint=folder, every=EVERY,
     )  # fmt: skip
-    print(json.dumps({"day": agent.day, "phase": agent.phase, "step": agent.n_steps}), flush=True)
+    tell.send({"day": agent.day, "phase": agent.phase, "step": agent.n_steps})
     began = time.perf_counter()
     clock.run()
     seconds = time.perf_counter() - began
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({"outcome": outcome(clock, f"{folder}/agent.dn"), "seconds": seconds}), flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        tell.send({"outcome": outcome(clock, f"{place}/agent.dn"), "seconds": seconds})
 
 
 def outcome(clock: dn.Clock, path: str) -> str:
@@ -104,46 +107,45 @@ def outcome(clock: dn.Clock, path: str) -> str:
     return found.hexdigest()
 
 
-def started(settings: argparse.Namespace, folder: str | None) -> subprocess.Popen[str]:
-    """Start a process that lives the days."""
-    command = [sys.executable, __file__, "--work", "--epochs", str(settings.epochs), "--data", settings.data]
-    command += ["--folder", folder] if folder else []
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def started(settings: argparse.Namespace, folder: str | None) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that lives the days, and give what it tells."""
+    told, tell = FRESH.Pipe(duplex=False)
+    process = FRESH.Process(target=work, args=(settings, folder, tell))
+    process.start()
+    tell.close()
+    return process, told
 
 
-def said(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Read the next thing that a process says."""
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit(f"a process ended with the status {process.wait()} before it was done.")
-    found: dict[str, Any] = json.loads(line)
+def heard(process: ForkServerProcess, told: Connection) -> dict[str, Any]:
+    """Give the next thing that a process tells."""
+    try:
+        found: dict[str, Any] = told.recv()
+    except EOFError:
+        process.join()
+        raise SystemExit(f"a process ended with the status {process.exitcode} before it was done.") from None
     return found
 
 
 def trial(moment: float, settings: argparse.Namespace) -> dict[str, Any]:
     """Kill a run after some seconds, and let it go on to its end."""
     with tempfile.TemporaryDirectory() as folder:
-        first = started(settings, folder)
-        said(first)
+        process, told = started(settings, folder)
+        heard(process, told)
         time.sleep(moment)
-        first.kill()
-        first.wait()
-        second = started(settings, folder)
-        return {"moment": moment, "goes_on_at": said(second), **said(second)}
+        process.kill()
+        process.join()
+        again = started(settings, folder)
+        return {"moment": moment, "goes_on_at": heard(*again), **heard(*again)}
 
 
 def main() -> None:
     """Run all trials, and compare."""
     settings = parse()
-    if settings.work:
-        work(settings)
-        return
     about = machine.describe()
     print(machine.line(about), flush=True)
     plain = started(settings, None)
-    said(plain)
-    expected = said(plain)
+    heard(*plain)
+    expected = heard(*plain)
     print(f"Without a kill: {expected['seconds']:.1f} s.", flush=True)
     draw = random.Random(settings.seed)
     moments = [draw.uniform(0, expected["seconds"]) for _ in range(settings.kills)]

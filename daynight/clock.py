@@ -119,7 +119,9 @@ class Clock:
         """
         end = self._days.end if until is None else checks.whole("until", until, least=0)
         for day in range(self.first_day, min(end, self._days.end)):
-            self._check_day(day)
+            self.agent.check(self._days[day], day, like=None if self.first_day else self.stream[0])
+            if day >= self.agent.day:
+                self._plan(day)
 
     def step(self) -> None:
         """Live one day, or what is left of one: wake, evaluate at dusk, sleep, evaluate at dawn.
@@ -151,7 +153,7 @@ class Clock:
         self._catch_up()
         day = self.agent.day
         if self.agent.phase in ("between days", "wake"):
-            plan = self._check_day(day)
+            plan = self._plan(day)  # and the wake checks the task
             if self.agent.phase == "between days":
                 self.history._forget(day)  # what an earlier try at the day has left, which was abandoned
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
@@ -162,7 +164,7 @@ class Clock:
 
     def remembered(self) -> tuple[float, ...]:
         """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
-        return remembered(self.policy, self._check_day(self.agent.day))
+        return remembered(self.policy, self._plan(self.agent.day))
 
     def fork(
         self,
@@ -237,13 +239,9 @@ class Clock:
                 bar.close()
         return self.history
 
-    def _check_day(self, day: int) -> tuple[Cycle, ...] | None:
-        """Make sure that a day can be, and give the plan of its night; None if it is over, or has none."""
-        task = self._days[day]
-        self.agent.check(task, day, like=None if self.first_day else self.stream[0])
-        if day < self.agent.day:
-            return None
-        return planned(self.policy, self.agent.night(task, self.night, day))
+    def _plan(self, day: int) -> tuple[Cycle, ...] | None:
+        """Give the plan of a night; None if it has none."""
+        return planned(self.policy, self.agent.night(self._days[day], self.night, day))
 
     def _bar(self, end: int) -> ProgressBar:
         """Make a progress bar for the days before `end`, from the clock's first day on."""

@@ -23,23 +23,11 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "tutorials"]
-#: Tutorials in the order in which they are best read.
-TUTORIALS = (
-    "first_nights", "read_a_hypnogram", "bring_your_own", "write_a_policy", "deadline_and_restart", "study_with_seeds",
-    "nightly_forecaster",
-)  # fmt: skip
-
-
-def in_order(name):
-    """Give the key by which a tutorial is sorted."""
-    return TUTORIALS.index(Path(name).stem)
-
-
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "learn",
     "filename_pattern": r"\.py$",
-    "within_subsection_order": "conf.in_order",
+    "within_subsection_order": "pages.in_order",  # and not of this module, which is read twice if it is named
     "abort_on_example_error": True,
     "download_all_examples": False,
     "capture_repr": (),

@@ -1,4 +1,4 @@
-"""Pages and tables of the site, from rows of numbers."""
+"""Pages and tables of the site, from rows of numbers, and the order of its tutorials."""
 
 import contextlib
 import csv
@@ -11,6 +11,16 @@ HERE = Path(__file__).parent
 GENERATED = HERE / "_build" / "generated"
 #: Columns whose intervals are shown, by a word of their names.
 INTERVALS = {"gain", "fall", "rise", "less", "compression"}
+#: Tutorials in the order in which they are best read.
+TUTORIALS = (
+    "first_nights", "read_a_hypnogram", "bring_your_own", "write_a_policy", "deadline_and_restart", "study_with_seeds",
+    "nightly_forecaster",
+)  # fmt: skip
+
+
+def in_order(name):
+    """Give the key by which a tutorial is sorted."""
+    return TUTORIALS.index(Path(name).stem)
 
 
 def result_of(name):

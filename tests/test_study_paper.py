@@ -31,9 +31,15 @@ def plan():
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Give a folder for the runs of all figures, which share many of them."""
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.mark.parametrize("what", sorted(paper_module.FIGURES))
-def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, tmp_path):
-    study = Study(tmp_path)
+def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, store, tmp_path):
+    study = Study(store)
     _, rows = paper_module.FIGURES[what](plan, source(plan, doing(plan.stream, study)))
     n_runs = len(study.store)
     _, again = paper_module.FIGURES[what](plan, source(plan, reading(study.store)))
