@@ -186,10 +186,15 @@ class Agent(Persistent):
             task: The day's task.
             budget: What the night may spend.
             day: Index of the day, from 0; None is the one under way or next.
+
+        Raises:
+            DataError, SettingError: If `task`, `budget` or `day` is none.
+            CapacityError: If nothing is free on that day, or a layer would get no new weight.
         """
         check_task(task)
         self.training.check_budget("the night's budget", budget)
         day = checks.whole("day", self.day if day is None else day, least=0)
+        check_room(self.network, self.capacity, task, day)
         return dusk_of(task, budget, day, self.network, self.capacity, self.training)
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
