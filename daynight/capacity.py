@@ -161,7 +161,7 @@ class Capacity:
         if starved:
             raise CapacityError(
                 f"day {day}: layer {starved[0]!r} ({layers[starved[0]]:,} weights) would get no new weight"
-                + (f", nor would {len(starved) - 1} other layers" if len(starved) > 1 else "")
+                + (f", nor would {len(starved) - 1} more" if len(starved) > 1 else "")
                 + ". Set Capacity(min_per_layer=1) or higher, keep more per night, or exclude the layer."
             )
 

@@ -82,7 +82,7 @@ def test_check_reports_a_layer_that_would_get_nothing():
     layers = {"body.1": 200_704, "body.3": 40, "body.5": 30}
     with pytest.raises(
         CapacityError,
-        match=r"day 0: layer 'body.3' \(40 weights\) would get no new weight, nor would 1 other layers\. "
+        match=r"day 0: layer 'body.3' \(40 weights\) would get no new weight, nor would 1 more\. "
         r"Set Capacity\(min_per_layer=1\) or higher, keep more per night, or exclude the layer\.",
     ):
         Capacity(free_at_end=0.995, days=5).check(layers, 0)
