@@ -33,7 +33,7 @@ import daynight as dn
 from daynight.files import whole
 
 N_DAYS, EVERY = 3, 0.05
-#: Each process begins as one that has imported what it needs, which takes longer than all else, and has done nothing.
+#: Each process begins as one that has imported what it needs, which takes seconds, and has done nothing else.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(["daynight", "torch._dynamo", "safetensors.torch"])
 

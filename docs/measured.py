@@ -183,10 +183,9 @@ def write_unequal(contest):
     rows = []
     with unless_missing("unequal"):
         unequal = {name: policy for name, policy in contest.finalists.items() if type(policy) is GeometricCycles}
-        pairs = [(name, f"uniform {policy.n}") for name, policy in unequal.items()]
-        for (name, equal), p in itertools.product(pairs, tournament.PRUNINGS):
-            if equal not in contest.uniform:
-                continue
+        pairs = {name: f"uniform {policy.n}" for name, policy in unequal.items()}
+        known = [(name, equal) for name, equal in pairs.items() if equal in contest.uniform]
+        for (name, equal), p in itertools.product(known, tournament.PRUNINGS):
             with contextlib.suppress(DataError):
                 found = {row["policy"]: row for row in contest.judged("mnist", p, [name], {"equal": equal})}
                 rows.append({

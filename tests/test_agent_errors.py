@@ -10,6 +10,7 @@ from torch import nn
 from daynight import (
     Agent,
     Capacity,
+    Clock,
     Cycle,
     Epochs,
     OneShot,
@@ -20,7 +21,7 @@ from daynight import (
     UniformCycles,
     models,
 )
-from daynight.errors import DataError, NetworkError, PolicyError, SettingError, StateError, TrainingError
+from daynight.errors import CapacityError, DataError, NetworkError, PolicyError, SettingError, StateError, TrainingError
 from daynight.testing import toy_network, toy_stream
 
 
@@ -248,3 +249,12 @@ def test_cycles_without_steps_need_no_optimizer(carry):
     agent.wake(toy_stream(1)[0], Steps(0))
     agent.sleep(UniformCycles(2), Steps(0))
     assert agent.n_steps == 7
+
+
+def test_a_day_without_room_has_no_night_and_no_step():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=1 - 1e-6, days=2))
+    clock = Clock(agent, toy_stream(2), policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
+    for act in (lambda: agent.night(toy_stream(2)[0], Epochs(1)), clock.remembered, clock.step, clock.check):
+        with pytest.raises(CapacityError, match=r"day 0: layer .* would get no new weight"):
+            act()
+    assert (agent.phase, agent.n_steps) == ("between days", 0)
