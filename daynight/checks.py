@@ -12,6 +12,9 @@ from torch import Tensor
 
 from daynight.errors import SettingError
 
+#: Characters of an object that errors show at most.
+_LONG = 300
+
 
 def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
     """Give `value` as an int.
@@ -109,6 +112,15 @@ def shown(value: Any) -> str:
     """Give what stands for a value in an error: itself, if that is short."""
     text = repr(value)
     return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
+
+
+def begun(value: Any) -> str:
+    """Give what stands for a user's own object in an error: itself, cut off where that is long."""
+    try:
+        text = repr(value)
+    except Exception:  # its own, and the error is not about that
+        text = type(value).__name__
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def function(what: str, value: Any) -> None:

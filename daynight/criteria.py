@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from daynight import checks
-from daynight.errors import SettingError
+from daynight.errors import DaynightError, SettingError
 
 Criterion = Callable[["Layer"], Tensor]
 
@@ -98,31 +98,36 @@ def check(criterion: Criterion) -> None:
     weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
     other = torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
     layer = Layer("probe", weight.clone(), other.clone, other.clone, torch.Generator())
-    try:
-        scores = criterion(layer)
-    except Exception as error:
-        raise SettingError(
-            f"criterion failed on a layer of 2 x 3 weights: {error!r}. It is a function of a Layer, and gives a score "
-            "for each weight; a loss is the training's: Training(loss=...).", page="policies",
-        ) from error  # fmt: skip
-    checked(criterion, scores, weight, "a layer of 2 x 3 weights")
+    scored(criterion, layer, weight, "a layer of 2 x 3 weights")
 
 
-def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Tensor:
-    """Give the scores of a layer, if they are such.
+def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Tensor:
+    """Ask a criterion for the scores of a layer.
 
     Args:
-        criterion: Gave them.
-        scores: What it gave.
+        criterion: The criterion.
+        layer: What it may look at, and write to.
         weight: The layer's weights.
         where: Names the layer.
 
     Raises:
-        SettingError: If it is not a floating-point number for each weight, or one is not finite although weights are.
+        SettingError: If it fails, does not give a floating-point number for each weight, or gives one that is not
+            finite although weights are.
     """
+    try:
+        scores: Any = criterion(layer)
+    except DaynightError:
+        raise
+    except Exception as error:
+        raise SettingError(
+            f"criterion failed on {where}: {error!r}. It is a function of a Layer, and gives a score for each weight; "
+            "a loss is the training's: Training(loss=...).", page="policies",
+        ) from error  # fmt: skip
     name = getattr(criterion, "__name__", repr(criterion))
-    if not isinstance(scores, Tensor) or scores.shape != weight.shape or not scores.is_floating_point():
-        what = f"{scores.dtype} {tuple(scores.shape)}" if isinstance(scores, Tensor) else repr(scores)
+    if not isinstance(scores, Tensor) or not _fits(scores, weight):
+        what = checks.shown(scores)
+        if isinstance(scores, Tensor):
+            what = f"{scores.dtype} {tuple(scores.shape)}, {scores.layout}, on {scores.device}"
         raise SettingError(
             f"criterion {name} must give a floating-point score for each weight, and for {where}, of the shape "
             f"{tuple(weight.shape)}, gave {what}."
@@ -133,3 +138,9 @@ def checked(criterion: Criterion, scores: Any, weight: Tensor, where: str) -> Te
             "give each weight a finite number."
         )
     return scores
+
+
+def _fits(scores: Tensor, weight: Tensor) -> bool:
+    """Tell whether these can be the scores of the weights: as many numbers, and dense ones."""
+    is_dense = scores.layout is torch.strided and not scores.is_meta
+    return is_dense and scores.shape == weight.shape and scores.is_floating_point()

@@ -180,7 +180,7 @@ class Day:
         if overdue := sleep.ledger.overdue:
             warnings.warn(
                 f"the night of day {self.index} was to be over {overdue:,.0f} seconds ago: it prunes down to the dawn "
-                "density at once, without another REM. Begin earlier, or give the wake a deadline.",
+                "density at once, without another REM. Begin earlier, give the wake a deadline, or reserve less time.",
                 stacklevel=2,
             )
         with self._timed(sleep.ledger):

@@ -69,6 +69,7 @@ class TimeLedger(Ledger):
         self._timer, self._latest = timer, -math.inf
         self._step_seconds: float | None = None  # a running mean
         self._preparing_seconds = 0.0  # the most that a first step after a prune has taken
+        self._pruning_seconds = 0.0  # from the begin of the last prune to that first step
         self._is_prepared = False
         self._before = 0.0  # spent until it was paused last
         self._since: float | None = None  # when it was resumed
@@ -88,9 +89,12 @@ class TimeLedger(Ledger):
 
     @property
     def least_cycle(self) -> float:  # type: ignore[override]
-        """Share of the budget that a cycle takes whose REM is as long as the longest prune so far, price included."""
-        prune = max(0.0, self.longest["prune"] - self.price_seconds)
-        return (self.price_seconds + 2 * prune) / self.seconds if prune > _SAME and self.seconds else 0.0
+        """Share of the budget that a cycle takes half of which is steps, as far as known, and its price.
+
+        The other half is all that a cycle takes beside them: its prune, a measurement after it, and what is prepared.
+        """
+        aside = self._pruning_seconds + max(0.0, self._preparing_seconds - (self._step_seconds or 0.0))
+        return (self.price_seconds + 2 * aside) / self.seconds if aside > _SAME and self.seconds else 0.0
 
     def resume(self) -> None:
         """Let time pass."""
@@ -119,12 +123,14 @@ class TimeLedger(Ledger):
         """Enter one prune."""
         self._timer.worked("prune")
         self.n_prunes += 1
-        self._lap("prune", self.price_seconds)
+        self._pruning_seconds = self._lap("prune", self.price_seconds) - self.price_seconds
         self._is_prepared = False
 
     def note_other(self) -> None:
         """Enter what has been done since the last step or prune, and is neither."""
-        self._lap("other")
+        seconds = self._lap("other")
+        if not self._is_prepared and self.n_prunes:
+            self._pruning_seconds += seconds
 
     def note_outside(self) -> None:
         """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
@@ -276,7 +282,7 @@ class Seconds(Budget):
 
 
 def _time_of_day(when: Any) -> str:
-    found = re.fullmatch(r"(\d{1,2}):(\d{2})", when) if isinstance(when, str) else None
+    found = re.fullmatch(r"([0-9]{1,2}):([0-9]{2})", when) if isinstance(when, str) else None
     if found is None or int(found[1]) > 23 or int(found[2]) > 59:
         raise SettingError(f"Until: when must be a time of day from '00:00' to '23:59', not {when!r}.")
     return f"{int(found[1]):02}:{found[2]}"
@@ -294,7 +300,7 @@ class Until(Budget):
         when: Time of day, such as ``"06:30"``.
         longest: Seconds that the phase can have at most, up to a day: a time of day that is further ahead has passed.
         price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
-        reserve: Seconds before `when` that are kept free for what follows the night, 0 or more.
+        reserve: Seconds before `when` that are kept free for what follows the night, 0 up to `longest`.
         timer: Tells the time.
     """
 
@@ -303,6 +309,10 @@ class Until(Budget):
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
     reserve: float = attrs.field(default=0.0, converter=_reserve, kw_only=True)
     timer: Timer = attrs.field(factory=Timer, validator=_check_timer, kw_only=True, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.reserve > self.longest:
+            raise SettingError(f"Until: reserve must be at most longest, {self.longest:g}, not {self.reserve:g}.")
 
     def open(self, steps_per_epoch: int) -> DeadlineLedger:
         """Open the ledger of one phase."""

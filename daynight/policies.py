@@ -55,7 +55,9 @@ class SleepPolicy(abc.ABC):
             PolicyError: If the plan breaks a rule of the night, or the policy raises an exception.
         """
         if not isinstance(night, Night):
-            raise SettingError(f"night must be a Night, such as agent.night(task, Epochs(72)) gives, not {night!r}.")
+            raise SettingError(
+                f"night must be a Night, such as agent.night(task, Epochs(72)) gives, not {checks.shown(night)}."
+            )
         night = attrs.evolve(night, measured=None)
         script = follow(self, night)
         plan: list[Cycle] = []
@@ -133,6 +135,8 @@ class ExplicitCycles(SleepPolicy):
         self.explicit: tuple[Cycle, ...] = ()
         if all(isinstance(item, numbers.Real) for item in given):
             self.relative_lengths = tuple(checks.finite("ExplicitCycles: a length", n, least=0) for n in given)
+            if math.isinf(sum(self.relative_lengths)):
+                raise SettingError("ExplicitCycles: the relative lengths must have a finite sum: give smaller ones.")
             if not any(self.relative_lengths):
                 raise SettingError("ExplicitCycles: at least one relative length must be above 0.")
         else:
@@ -170,16 +174,24 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
     if night.price > 1:
         raise PolicyError(f"the night's budget {night.budget!r} does not pay for a single prune: lower its price.")
     try:
-        return policy.plan(night)
+        plan = policy.plan(night)
     except ReactivePolicyError:
         return None
+    if not isinstance(plan, tuple) or not all(isinstance(cycle, Cycle) for cycle in plan):
+        raise PolicyError(
+            f"{checks.begun(policy)}: plan() must give a tuple of Cycle, not {checks.shown(plan)}. Leave plan() as "
+            "SleepPolicy has it: it follows cycles() and checks them."
+        )
+    return plan
 
 
 def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float, ...]:
     """Give the shares of the wake, rising, whose weights the nights of a policy may return to."""
     given = policy.rewinds
     if not isinstance(given, Iterable):
-        raise PolicyError(f"{policy!r}: rewinds must be shares of the wake, such as (0.1, 0.5), not {given!r}.")
+        raise PolicyError(
+            f"{checks.begun(policy)}: rewinds must be shares of the wake, such as (0.1, 0.5), not {given!r}."
+        )
     shares = {share_of_wake(share) for share in given}
     shares |= {cycle.rewind for cycle in plan or () if cycle.rewind is not None}
     return tuple(sorted(shares))
@@ -236,12 +248,12 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
     """Make sure that a night which ends with the snapshot `night` has reached the dawn density."""
     if night.cycle == 0:
         raise PolicyError(
-            f"{policy!r} on day {night.day} yields no cycle. A night without retraining is one cycle of "
+            f"{checks.begun(policy)} on day {night.day} yields no cycle. A night without retraining is one cycle of "
             "nothing but its prune: Cycle(keep='dawn', length=night.price)."
         )
     if night.density > night.dawn_density:
         raise PolicyError(
-            f"{policy!r} on day {night.day} never reaches the dawn density: it ends at "
+            f"{checks.begun(policy)} on day {night.day} never reaches the dawn density: it ends at "
             f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'. "
             "A keep is the fraction of what there was at dusk, not of what the cycle before has left."
         )
@@ -258,48 +270,50 @@ def _script(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
 
 
 def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
-    where = _where(policy, night)
     if not isinstance(cycle, Cycle):
-        raise PolicyError(f"{where}: yielded {cycle!r}, not a Cycle(keep=..., length=...).")
+        raise PolicyError(f"{_where(policy, night)}: yielded {checks.shown(cycle)}, not a Cycle(keep=..., length=...).")
     if night.cycle >= MAX_CYCLES:
-        raise PolicyError(f"{where}: more than {MAX_CYCLES:,} cycles in one night. Does its loop end?")
+        raise PolicyError(f"{_where(policy, night)}: more than {MAX_CYCLES:,} cycles in one night. Does its loop end?")
     keep = cycle.resolved(night)
     if keep > night.density * (1 + TOLERANCE):
         raise PolicyError(
-            f"{where}: the density goes up, from {night.density:.6g} to {keep:.6g}. A pruned weight stays "
-            "pruned until the next wake: each keep must be at most the one before."
+            f"{_where(policy, night)}: the density goes up, from {night.density:.6g} to {keep:.6g}. A pruned weight "
+            "stays pruned until the next wake: each keep must be at most the one before."
         )
     if keep < night.dawn_density:
         raise PolicyError(
-            f"{where}: keep={keep:.9g} is below the dawn density {night.dawn_density:.9g}. Keep at least "
-            "night.dawn_density, which keep='dawn' says, too."
+            f"{_where(policy, night)}: keep={keep:.9g} is below the dawn density {night.dawn_density:.9g}. Keep at "
+            "least night.dawn_density, which keep='dawn' says, too."
         )
     if cycle.rate is not None:
-        _check_rate(cycle.rate, where)
+        try:
+            _check_rate(cycle.rate)
+        except PolicyError as error:
+            raise PolicyError(f"{_where(policy, night)}: {error}") from error
     if keep < night.density and cycle.length < night.price * (1 - TOLERANCE):
         raise PolicyError(
-            f"{where}: its prune costs {night.price:.6g} of the night's budget, and the cycle takes "
+            f"{_where(policy, night)}: its prune costs {night.price:.6g} of the night's budget, and the cycle takes "
             f"{cycle.length:.6g}. The length of a cycle includes the price of its NREM, night.price: plan fewer "
             "cycles, or longer ones."
         )
     total = night.spent + cycle.length
-    if night.n_steps is None and night.measured is not None:
+    if night.n_steps is None and night._measured is not None:
         # Time has passed as it would, and not as it was planned.
         return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:
         raise PolicyError(
-            f"{where}: overspends: its cycles would take {total:.9g} of the night's budget. Lengths are "
-            "shares of the whole night and sum to at most 1"
+            f"{_where(policy, night)}: overspends: its cycles would take {total:.9g} of the night's budget. Lengths "
+            "are shares of the whole night and sum to at most 1"
             + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
             + (" What is left is in the snapshot that each yield gives." if night.spent else "")
         )
     return attrs.evolve(cycle, keep=keep)
 
 
-def _check_rate(rate: Rate, where: str) -> None:
+def _check_rate(rate: Rate) -> None:
     """Refuse a learning-rate shape that gives no factor in some places; elsewhere it is when it comes to that."""
     for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.25, 0.5), (0.5, 0.5), (0.75, 0.5), (1.0, 1.0)):
-        factor_of(rate, share, cut, where)
+        factor_of(rate, share, cut)
 
 
 def _listens(script: Generator[Cycle, Night, None]) -> bool:
@@ -309,7 +323,7 @@ def _listens(script: Generator[Cycle, Night, None]) -> bool:
 
 
 def _where(policy: SleepPolicy, night: Night) -> str:
-    return f"{policy!r} on day {night.day}, cycle {night.cycle}"
+    return f"{checks.begun(policy)} on day {night.day}, cycle {night.cycle}"
 
 
 def _geometric(night: Night, lengths: Iterable[float]) -> Generator[Cycle, Night, None]:

@@ -99,6 +99,8 @@ def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor
         values = scores[name].detach()[mask].double()
         if len(values):
             values = values - values.min().clamp(max=0)
+            if not bool(values.square().sum().isfinite()):
+                values = values / values.max()
         order = values.argsort(stable=True)
         squares = values[order].square()
         # Summed from the smallest of what is left, for the largest differ by orders of magnitude.

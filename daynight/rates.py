@@ -19,7 +19,7 @@ from daynight.errors import PolicyError
 Rate = Callable[[float, float], float]
 
 
-def factor_of(rate: Rate, share: float, cut: float, where: str) -> float:
+def factor_of(rate: Rate, share: float, cut: float) -> float:
     """Give the factor of the learning rate at a share of a REM.
 
     Raises:
@@ -29,7 +29,7 @@ def factor_of(rate: Rate, share: float, cut: float, where: str) -> float:
         return checks.finite("a factor of the learning rate", rate(share, cut), least=0)
     except Exception as error:
         raise PolicyError(
-            f"{where}: its rate must give a number from 0 up for a share of the REM and for how much the prune has "
+            f"its rate must give a number from 0 up for a share of the REM and for how much the prune has "
             f"cut, and for {share:g} and {cut:g} it fails: {error}"
         ) from error
 

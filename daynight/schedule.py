@@ -161,7 +161,6 @@ class Night:
         price: Share of the budget that an NREM costs, 0 or more.
         spent: Share of the budget spent so far, 0 to 1.
         cycle: Index of the cycle to come, from 0.
-        measured: What was measured now, or None while a plan is made.
     """
 
     day: int
@@ -173,7 +172,21 @@ class Night:
     density: float = 1.0
     spent: float = 0.0
     cycle: int = 0
-    measured: Measured | None = attrs.field(default=None, repr=False)
+    _measured: Measured | None = attrs.field(default=None, repr=False)  # None while a plan is made
+
+    @property
+    def measured(self) -> Measured:
+        """Loss and score of the network as it is now, and the split that they are of.
+
+        Raises:
+            ReactivePolicyError: While a plan is made, when nothing is measured.
+        """
+        if self._measured is None:
+            raise ReactivePolicyError(
+                "the policy reads the night's loss or score, so it has no plan beforehand. agent.sleep and a Clock "
+                "lay its nights out as they go; a policy that is to have a plan does not read them."
+            )
+        return self._measured
 
     @property
     def left(self) -> float:
@@ -183,12 +196,12 @@ class Night:
     @property
     def loss(self) -> float:
         """Loss of the network as it is now, on the validation split if there is one, else on training data."""
-        return self._measurement().loss
+        return self.measured.loss
 
     @property
     def score(self) -> float:
         """Metric of the network as it is now (accuracy by default), on the same data as `loss`."""
-        return self._measurement().score
+        return self.measured.score
 
     def after(self, cycle: Cycle, measured: Measured | None = None) -> Night:
         """Give the snapshot that follows once `cycle` is over."""
@@ -199,11 +212,6 @@ class Night:
             cycle=self.cycle + 1,
             measured=measured,
         )
-
-    def _measurement(self) -> Measured:
-        if self.measured is None:
-            raise ReactivePolicyError("the policy reads the night's loss or score, so it has no plan beforehand")
-        return self.measured
 
 
 def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:

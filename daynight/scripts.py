@@ -118,7 +118,8 @@ def same(begun: Cycle, cycle: Cycle | None, night: Night) -> Cycle:
 
 def told(night: Night) -> dict[str, Any]:
     """Give a snapshot in plain values, but for the budget."""
-    return attrs.asdict(night, filter=lambda field, _: field.name != "budget")
+    told = attrs.asdict(night, filter=lambda field, _: field.name != "budget")
+    return {name.lstrip("_"): value for name, value in told.items()}
 
 
 def heard(told: dict[str, Any], budget: Budget) -> Night:

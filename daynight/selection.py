@@ -45,7 +45,7 @@ class Selection:
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
             generator = self.lesson.generator("prune", self.cycle, name)
             layer = Layer(name, weight.detach().clone(), start, gradient, generator)
-            scores[name] = criteria.checked(self.criterion, self.criterion(layer), weight, f"layer {name!r}")
+            scores[name] = criteria.scored(self.criterion, layer, weight, f"layer {name!r}")
         return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -265,12 +265,14 @@ class Sleep:
         cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(night.day).values())
         available = self._capacity.available(tuple(self._network.sizes.values()), night.day)
-        on_event(Record(
+        record = Record(
             kind="prune", day=night.day, phase="nrem", step=self._lesson.step, cycle=night.cycle,
             **self._lesson.validated(ledger), density=owned / available if available else 1.0, owned=owned,
             free=sum(self._network.count(FREE).values()), elapsed_seconds=time.perf_counter() - began,
-        ))  # fmt: skip
+        )  # fmt: skip
         ledger.note_other()
+        on_event(record)
+        ledger.note_outside()
         return cut
 
     def _selection(self, night: Night) -> Selection:
@@ -281,7 +283,10 @@ class Sleep:
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:
         """Give the factor of the learning rate at a share of a REM."""
-        return factor_of(rate, share, cut, f"day {self.night.day}, cycle {self.night.cycle}")
+        try:
+            return factor_of(rate, share, cut)
+        except PolicyError as error:
+            raise PolicyError(f"day {self.night.day}, cycle {self.night.cycle}: {error}") from error
 
     def _measure(self) -> None:
         """Measure the task within the night, which takes its time."""

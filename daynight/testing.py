@@ -21,11 +21,11 @@ from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.deadlines import Seconds, Timer, Until
-from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
+from daynight.errors import DaynightError, PolicyError, SettingError
 from daynight.history import History, Record
 from daynight.identity import attributes_of
 from daynight.models import MLP
-from daynight.policies import SleepPolicy, advance, check_end, follow, require_policy
+from daynight.policies import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.rates import factor_of
 from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
 from daynight.splits import Split
@@ -164,13 +164,13 @@ def check_policy(policy: SleepPolicy) -> None:
         PolicyError: For the first rule broken. A policy must
 
             - hold settings only: no data, networks, agents or histories, and no arrays or tensors of more than
-              one dimension or 1,000 numbers;
+              one dimension or 1,000 numbers, and not more than 8,000 bytes; neither in its class;
             - be picklable, for runs in other processes and for saved agents;
             - in each night reach the dawn density, never let the density rise, and never overspend, also where the
               budget is less than a step a cycle, or zero;
             - give equal nights equal cycles;
             - keep nothing from one night to the next;
-            - get along with nights in seconds, which do not go as planned, and with prunes that have a price.
+            - get along with nights in seconds, which do not go as planned, and with prunes that have a small price.
     """
     require_policy(policy)
     _check_settings(policy)
@@ -180,8 +180,8 @@ def check_policy(policy: SleepPolicy) -> None:
     again = [_laid(policy, night, course) for night, course in reversed(list(_nights()))]
     if first != again[::-1]:
         raise PolicyError(
-            f"check_policy: {policy!r} is not repeatable: it gives other cycles for an equal night. Draw random "
-            "numbers from a generator that is made in cycles() from a setting and night.day."
+            f"check_policy: {checks.begun(policy)} is not repeatable: it gives other cycles for an equal night. Draw "
+            "random numbers from a generator that is made in cycles() from a setting and night.day."
         )
     _check_kept(policy, before)
     for budget in (Epochs(3), Epochs(0.25), Steps(0)):
@@ -194,14 +194,14 @@ def check_policy(policy: SleepPolicy) -> None:
 
 def _check_settings(policy: SleepPolicy) -> None:
     """Refuse a policy that holds data."""
-    held, seen = list(vars(policy).items()), set[int]()
+    held, seen = [*vars(policy).items(), *_of_classes(policy).items()], set[int]()
     while held:
         name, value = held.pop()
         if isinstance(value, _DATA) or _is_large(value):
             raise PolicyError(
                 f"check_policy: {type(policy).__name__} holds data: {name} is a {type(value).__name__}. A policy holds "
                 "settings, and finds in night.loss and night.score what it may know; never test data. An array or "
-                f"tensor of settings has one dimension and at most {_MANY:,} numbers."
+                f"tensor of settings has one dimension and at most {_MANY:,} numbers; bytes are at most {8 * _MANY:,}."
             )
         if id(value) in seen:
             continue
@@ -218,19 +218,32 @@ def _check_settings(policy: SleepPolicy) -> None:
             held += [(f"{name}.{key}", item) for key, item in vars(value).items()]
 
 
+def _of_classes(policy: SleepPolicy) -> dict[str, object]:
+    """Give what the policy's class, and those between it and SleepPolicy, have beside methods and the like."""
+    classes = [each for each in type(policy).__mro__ if issubclass(each, SleepPolicy) and each is not SleepPolicy]
+    return {
+        f"{each.__name__}.{name}": value
+        for each in classes
+        for name, value in vars(each).items()
+        if not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
+    }
+
+
 def _is_large(value: object) -> bool:
-    """Tell whether this is an array or tensor that is more than a list of settings."""
+    """Tell whether this is an array or tensor, or bytes, that is more than a list of settings."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return len(value) > 8 * _MANY
     return isinstance(value, torch.Tensor | np.ndarray) and (value.ndim > 1 or math.prod(value.shape) > _MANY)
 
 
 def _bytes_of(policy: SleepPolicy) -> bytes:
     try:
-        found = pickle.dumps(policy)
+        found = pickle.dumps((policy, _of_classes(policy)))
         pickle.loads(found)
     except Exception as error:
         raise PolicyError(
-            f"check_policy: {policy!r} cannot be pickled: {error}. Define its class and its functions in a module, not "
-            "within a function, and keep open files, generators and lambdas out of its settings."
+            f"check_policy: {checks.begun(policy)} cannot be pickled: {error}. Define its class and its functions in a "
+            "module, not within a function, and keep open files, generators and lambdas out of its settings."
         ) from error
     return found
 
@@ -240,15 +253,15 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
     if _bytes_of(policy) == before:
         return
     old, new = (
-        {name: pickle.dumps(value) for name, value in attributes_of(each).items()}
-        for each in (pickle.loads(before), policy)
+        {name: pickle.dumps(value) for name, value in (attributes_of(each) | of_classes).items()}
+        for each, of_classes in (pickle.loads(before), (policy, _of_classes(policy)))
     )
     if new == old and vars(policy).keys() - new:
         return  # nothing but what it has worked out from its settings
     names = [name for name, value in new.items() if value != old.get(name)]
     raise PolicyError(
-        f"check_policy: {policy!r} keeps state between nights: {', '.join(names) or 'an attribute'} has changed. Keep "
-        "what belongs to a night in variables of cycles()."
+        f"check_policy: {checks.begun(policy)} keeps state between nights: {', '.join(names) or 'an attribute'} has "
+        "changed. Keep what belongs to a night in variables of cycles()."
     )
 
 
@@ -267,11 +280,11 @@ def _nights() -> Iterator[tuple[Night, str]]:
 def _laid(policy: SleepPolicy, night: Night, course: str) -> Plan:
     """Give the cycles of a night, as a plan if there is one, else with a course of measurements."""
     try:
-        return [_told(cycle) for cycle in policy.plan(night)]
-    except ReactivePolicyError:
-        pass
+        plan = planned(policy, night)
     except PolicyError as error:
         raise _broken(policy, night.budget, f"the dawn density {night.dawn_density:g}", error) from error
+    if plan is not None:
+        return [_told(cycle) for cycle in plan]
     told = _COURSES[course]
     night = attrs.evolve(night, measured=told(0))
     found: Plan = []
@@ -293,7 +306,7 @@ def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
     """Give what can be compared of a cycle."""
     rate = cycle.rate
     assert not isinstance(cycle.keep, str)
-    factors = () if rate is None else tuple(factor_of(rate, index / 40, 0.5, "a REM") for index in range(41))
+    factors = () if rate is None else tuple(factor_of(rate, index / 40, 0.5) for index in range(41))
     return cycle.keep, cycle.length, factors
 
 

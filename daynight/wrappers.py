@@ -180,7 +180,7 @@ class Floored(Wrapper):
                 night = seen = yield attrs.evolve(cycle, length=length)
                 length, cycle = 0.0, advance(script, night)
             else:
-                last, seen = cycle, seen.after(cycle, seen.measured)
+                last, seen = cycle, seen.after(cycle, seen._measured)
                 cycle = advance(script, seen)
                 if cycle is None:
                     yield attrs.evolve(last, length=length)

@@ -179,7 +179,7 @@ BROKEN = {
     "in variables of cycles().",
     Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds settings, and finds in night.loss and "
     "night.score what it may know; never test data. An array or tensor of settings has one dimension and at most "
-    "1,000 numbers.",
+    "1,000 numbers; bytes are at most 8,000.",
     TooFew: "in a night of Steps(n=3, price=0.0) with the dawn density 0.01: TooFew() on day 3 yields no cycle. A "
     "night without retraining is one cycle of nothing but its prune: Cycle(keep='dawn', length=night.price).",
     Blind: "in a night of Seconds(n=60.0, price=0.0, reserve=0.0) with the dawn density 0.01: Blind() on day 6, cycle "
@@ -256,7 +256,8 @@ def shape(task, share, cut):
 
 @pytest.mark.parametrize(
     "held", [functools.partial(shape, toy_stream(1)[0]), collections.deque([toy_stream(1)[0]]),
-             Holds(toy_stream(1)[0]).cycles, toy_stream(1)[0].train.inputs, np.zeros((2, 3)), np.arange(1001)],
+             Holds(toy_stream(1)[0]).cycles, toy_stream(1)[0].train.inputs, np.zeros((2, 3)), np.arange(1001),
+             bytes(8001)],
 )  # fmt: skip
 def test_data_in_functions_and_containers_is_found(held):
     with pytest.raises(PolicyError, match="holds data"):

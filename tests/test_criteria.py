@@ -82,6 +82,8 @@ def test_layer_adaptive_scores_by_hand():
         1.0,
     ]
     assert layer_adaptive({"a": torch.zeros(2)}, {"a": torch.tensor([False, False])})["a"].tolist() == [0.0, 0.0]
+    huge = {"a": torch.tensor([1e300, 2e300], dtype=torch.float64)}  # whose squares no number can hold
+    assert layer_adaptive(huge, {"a": torch.tensor([True, True])})["a"].tolist() == pytest.approx([0.2, 1.0])
 
 
 def test_gradients_are_those_of_the_mean_loss():
@@ -142,7 +144,7 @@ def test_what_is_no_criterion_is_refused(criterion, message):
 def test_random_pruning_is_worse_than_magnitude():
     def accuracy(criterion):
         agent = dn.Agent(
-            dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=0.02),
+            lambda: dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=0.02),
             training=dn.Training(batch_size=10), criterion=criterion,
         )  # fmt: skip
         task = toy_stream(1, n_train=200, n_test=200)[0]
@@ -185,3 +187,30 @@ def test_a_criterion_that_gives_no_finite_scores_is_refused_by_name(value):
 
     with pytest.raises(SettingError, match="criterion spoiled gives scores that are not finite for a layer of 2 x 3"):
         dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=3), criterion=spoiled)
+
+
+def fails_on_a_real_layer(layer):
+    return layer.weight.abs() if layer.name == "probe" else {}["scores"]
+
+
+def is_nowhere(layer):
+    return layer.weight.abs() if layer.name == "probe" else layer.weight.to("meta")
+
+
+def is_sparse(layer):
+    return layer.weight.abs() if layer.name == "probe" else layer.weight.to_sparse()
+
+
+@pytest.mark.parametrize(
+    ("criterion", "message"),
+    [
+        (fails_on_a_real_layer, r"criterion failed on layer '.*': KeyError\('scores'\)\. It is a function of a Layer"),
+        (is_nowhere, "for layer '.*gave torch.float32 .*on meta"),
+        (is_sparse, "for layer '.*gave torch.float32 .*torch.sparse_coo"),
+    ],
+)
+def test_a_criterion_that_fails_in_the_night_is_named(criterion, message):
+    agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), criterion=criterion)
+    agent.wake(toy_stream(2)[0], dn.Steps(2))
+    with pytest.raises(SettingError, match=message):
+        agent.sleep(dn.OneShot(), dn.Steps(2))

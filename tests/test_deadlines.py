@@ -235,6 +235,8 @@ def test_schedulers_need_a_number_of_steps():
         (lambda: Until("25:00"), "when must be a time of day from '00:00' to '23:59', not '25:00'"),
         (lambda: Until("0630"), "when must be a time of day"),
         (lambda: Until(630), "when must be a time of day"),
+        (lambda: Until("\N{ARABIC-INDIC DIGIT ZERO}6:30"), "when must be a time of day"),
+        (lambda: Until("06:30", reserve=64_801), "Until: reserve must be at most longest, 64800, not 64801"),
         (lambda: Until("06:30", longest=0), "Until: longest must be above 0"),
         (lambda: Until("06:30", longest=86_401), "Until: longest must be at most a day, 86400 seconds"),
         (lambda: Epochs(1, price=math.nan), "price must be a finite number"),

@@ -21,6 +21,8 @@ from daynight import (
     Until,
     recommended_policy,
 )
+from daynight.lesson import Lesson
+from daynight.schedule import Measured
 from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
 
@@ -44,6 +46,37 @@ def test_planned_nights_in_time_retrain_for_as_long_as_they_prune(n, prune):
         *_, day = night_of(policy, Seconds(100, timer=FakeTimer(0.1, prune)))
         # But for the first prune, before which nobody knows how long they take, and a step or so at each cycle's end.
         assert 0.1 * day.night_steps >= (100 - prune) / 2 - 0.1 * n - 0.1
+
+
+class Prepares(FakeTimer):
+    """Simulates a machine on which the first step after a prune takes a second more."""
+
+    is_pruned = False
+
+    def worked(self, what):
+        super().worked(what)
+        self.advance(1.0 if self.is_pruned and what == "step" else 0.0)
+        self.is_pruned = what == "prune"
+
+    def measure(self, seconds):
+        """Take the time of a measurement, after a prune alone."""
+        self.advance(seconds if self.is_pruned else 0.0)
+        return Measured(0.5, 0.5, "validation")
+
+
+@settings(max_examples=15, deadline=None)
+@given(n=st.integers(2, 80), prune=st.floats(0.01, 5.0), measuring=st.floats(0.01, 5.0))
+def test_what_is_measured_and_prepared_after_a_prune_counts_as_the_prune_does(n, prune, measuring):
+    timer, stream = Prepares(0.1, prune), toy_stream(2).hold_out(0.2)
+    for policy in (UniformCycles(n), recommended_policy(n)):
+        agent = make_agent()
+        agent.wake(stream[0], Epochs(1))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Lesson, "measure", lambda _: timer.measure(measuring))
+            agent.sleep(policy, Seconds(200, timer=timer))
+        # But for the first cycles, from which it is known what they take.
+        begun = 2 * (prune + measuring + 1.0) + 200 / n
+        assert 0.1 * agent.days[0].night_steps >= (200 - begun) / 2 - 0.1 * n - 0.1
 
 
 def test_cycles_that_were_put_together_are_so_when_they_are_read_again():

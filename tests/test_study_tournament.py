@@ -10,7 +10,7 @@ import pytest
 
 from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates, recommended_policy
 from daynight.cycles import GeometricCycles
-from daynight.errors import SettingError
+from daynight.errors import DataNotFoundError, SettingError
 from daynight.reactive import Controlled
 from daynight.study import Store, Study, tournament
 from daynight.study.contestants import DESIGNS, UNIFORM
@@ -69,6 +69,12 @@ def test_what_a_tournament_does_not_know_is_refused(monkeypatch, tmp_path):
     ):
         with pytest.raises(SettingError, match=re.escape(message)):
             ask()
+
+
+def test_data_that_cannot_be_had_are_missed_before_any_run(tmp_path):
+    with pytest.raises(DataNotFoundError, match="there is no sample of CIFAR10"):
+        tournament.main(["report", "--stream", "cifar10-small", "--quick", "--data", "sample", "--out", str(tmp_path)])
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):

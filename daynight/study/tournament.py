@@ -303,6 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     contest = _contest(settings, store)
     stage = settings.stream if settings.stage == "report" else settings.stage
     if settings.stage == "report":
+        contest.plans[settings.stream].stream()  # what cannot be had is missed before the runs that it builds on
         rows = contest.reported(settings.stream)
     else:
         rows = contest.screened if settings.stage == "screen" else contest.marked(contest.chosen_from)
