@@ -257,8 +257,8 @@ class Seconds(Budget):
 
     A night ends on time: with the last optimizer step that fits in, and at the dawn density. It is late by one step
     and one prune at most, where they take longer than those before. Cycles of a plan that are too short for a REM as
-    long as a prune are put together. What follows at dawn, such as evaluating and saving, comes after it. While the
-    program is down, the time stands still.
+    long as all else that a cycle takes are put together. What follows at dawn, such as evaluating and saving, comes
+    after it. While the program is down, the time stands still.
 
     Args:
         n: Number of seconds, from 0 to 10^12.

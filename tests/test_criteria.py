@@ -144,7 +144,7 @@ def test_what_is_no_criterion_is_refused(criterion, message):
 def test_random_pruning_is_worse_than_magnitude():
     def accuracy(criterion):
         agent = dn.Agent(
-            lambda: dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=0.02),
+            lambda: dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=0.2),
             training=dn.Training(batch_size=10), criterion=criterion,
         )  # fmt: skip
         task = toy_stream(1, n_train=200, n_test=200)[0]
