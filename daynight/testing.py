@@ -225,7 +225,8 @@ def _of_classes(policy: SleepPolicy) -> dict[str, object]:
         f"{each.__name__}.{name}": value
         for each in classes
         for name, value in vars(each).items()
-        if not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
+        if not name.startswith(("__", "_abc_"))
+        and (isinstance(value, _DATA) or not (callable(value) or hasattr(value, "__get__")))
     }
 
 

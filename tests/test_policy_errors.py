@@ -28,22 +28,30 @@ class Below(InItsClass):
     pass
 
 
-@pytest.mark.parametrize("kind", [InItsClass, Below])
-def test_data_of_the_class_is_found(kind):
-    with pytest.raises(PolicyError, match=r"holds data: InItsClass\.data is a Tensor"):
+class Network(Plain):
+    _network = toy_network()
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [(InItsClass, "InItsClass.data is a Tensor"), (Below, "InItsClass.data is a Tensor"),
+     (Network, "Network._network is a MLP")],
+)  # fmt: skip
+def test_data_of_the_class_is_found(kind, what):
+    with pytest.raises(PolicyError, match=f"holds data: {what}"):
         check_policy(kind())
 
 
 class Counts(Plain):
-    seen: list = []  # noqa: RUF012
+    _seen: list = []  # noqa: RUF012
 
     def cycles(self, night):
-        self.seen.append(night.day)
+        self._seen.append(night.day)
         yield from super().cycles(night)
 
 
 def test_state_of_the_class_is_found():
-    with pytest.raises(PolicyError, match=r"keeps state between nights: Counts\.seen has changed"):
+    with pytest.raises(PolicyError, match=r"keeps state between nights: Counts\._seen has changed"):
         check_policy(Counts())
 
 
