@@ -69,7 +69,7 @@ class TimeLedger(Ledger):
         self._timer, self._latest = timer, -math.inf
         self._step_seconds: float | None = None  # a running mean
         self._preparing_seconds = 0.0  # the most that a first step after a prune has taken
-        self._pruning_seconds = 0.0  # from the begin of the last prune to that first step
+        self._aside = self._last_aside = 0.0  # seconds since the last step, and of the last cycle beside its steps
         self._is_prepared = False
         self._before = 0.0  # spent until it was paused last
         self._since: float | None = None  # when it was resumed
@@ -91,9 +91,10 @@ class TimeLedger(Ledger):
     def least_cycle(self) -> float:  # type: ignore[override]
         """Share of the budget that a cycle takes half of which is steps, as far as known, and its price.
 
-        The other half is all that a cycle takes beside them: its prune, a measurement after it, and what is prepared.
+        The other half is all that a cycle takes beside them: its prune, what is measured, checked and prepared.
         """
-        aside = self._pruning_seconds + max(0.0, self._preparing_seconds - (self._step_seconds or 0.0))
+        preparing = max(0.0, self._preparing_seconds - (self._step_seconds or 0.0))
+        aside = max(self._last_aside, self._aside) + preparing if self.n_prunes else 0.0
         return (self.price_seconds + 2 * aside) / self.seconds if aside > _SAME and self.seconds else 0.0
 
     def resume(self) -> None:
@@ -113,24 +114,27 @@ class TimeLedger(Ledger):
         self.spent_steps += 1
         seconds = self._lap("step")
         if not self._is_prepared:
+            self._last_aside = self._aside
             self._is_prepared, self._preparing_seconds = True, max(self._preparing_seconds, seconds)
         elif self._step_seconds is None:
             self._step_seconds = seconds
         else:
             self._step_seconds += _NEWEST * (seconds - self._step_seconds)
+        self._aside = 0.0
 
     def note_prune(self) -> None:
         """Enter one prune."""
         self._timer.worked("prune")
+        if self.n_prunes and not self._is_prepared:  # the cycle before has had no step
+            self._last_aside, self._aside = self._aside, 0.0
         self.n_prunes += 1
-        self._pruning_seconds = self._lap("prune", self.price_seconds) - self.price_seconds
+        self._aside += self._lap("prune", self.price_seconds) - self.price_seconds
         self._is_prepared = False
 
     def note_other(self) -> None:
         """Enter what has been done since the last step or prune, and is neither."""
         seconds = self._lap("other")
-        if not self._is_prepared and self.n_prunes:
-            self._pruning_seconds += seconds
+        self._aside += seconds if self.n_prunes else 0.0
 
     def note_outside(self) -> None:
         """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
