@@ -84,6 +84,7 @@ def test_explicit_cycles_take_cycles_and_pairs_as_they_are():
     [
         ([], "give at least one cycle"),
         ([0, 0], "at least one relative length must be above 0"),
+        ([1e308, 1e308], "the relative lengths must have a finite sum"),
         ([1, -1], "a length must be 0 or more, not -1"),
         ([1, math.nan], "a length must be a finite number, not nan"),
         ([1, (0.5, 0.5)], "is neither a Cycle nor a (keep, length) pair"),
