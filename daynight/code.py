@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from daynight.storage.names import name_in_files
+
 #: Number of hexadecimal digits of a digest: 80 bits, so that no two runs ever share one.
 DIGITS = 20
 #: What is told by its name alone. Of daynight, and of what it is built on, versions are told apart elsewhere.
@@ -42,7 +44,7 @@ def name_of(item: Any) -> str:
     if root in ("__main__", "__mp_main__"):
         return name
     version = "" if root in _KNOWN or not _is_installed(root) else getattr(sys.modules.get(root), "__version__", "")
-    return f"{item.__module__}.{name}" + (f" {version}" if version else "")
+    return name_in_files(item.__module__, name) + (f" {version}" if version else "")
 
 
 def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any]:

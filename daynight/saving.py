@@ -23,6 +23,7 @@ from daynight.network import Biases, MaskedNetwork, Restart
 from daynight.rehearsal import Form
 from daynight.seals import Seal
 from daynight.sharing import Consolidation
+from daynight.storage.names import name_in_files
 from daynight.tasks import Task
 from daynight.training import Training
 
@@ -247,7 +248,7 @@ def _name(function: Any) -> str:
     if part is not None:
         return f"{_name(part)}(...)"
     owner = getattr(function, "__objclass__", function)  # of a method that is written in C
-    return f"{owner.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return name_in_files(owner.__module__, getattr(function, "__qualname__", type(function).__qualname__))
 
 
 #: The library's own functions, which are found again by their names.

@@ -1,0 +1,37 @@
+"""How the package is laid out: its packages and modules, from the ground up, and what lives in each.
+
+A module imports from earlier rows of this list, and from its own package; never from the others of its row, or from
+later ones. ``tests/test_structure.py`` holds the code to it, and the page on the design shows it.
+"""
+
+#: Each row: packages and top-level modules that do not import each other, and what they are for.
+LAYERS = (
+    (("errors", "metrics"), "one root of errors; scores of outputs"),
+    (("support",), "argument checks, random streams, interrupts, digests, files written whole or not at all"),
+    (
+        ("data", "history", "models", "rates", "criteria"),
+        "examples, tasks and streams; what happened; the networks of the paper; learning rates; scores of weights",
+    ),
+    (
+        ("networks", "nights"),
+        "`MaskedNetwork`, the only writer of owner maps, and what is made of it; budgets, cycles and sleep policies",
+    ),
+    (("pruning", "plots", "loggers"), "capacity, and scores to masks; figures; CSV, TensorBoard and the progress bar"),
+    (
+        ("training", "reports"),
+        "settings, checks before training, the loop, the night and its engines; a history as one HTML file",
+    ),
+    (("storage",), "agents and checkpoints in files, and the names that files know things by"),
+    (("agent",), "`Agent`: wakes, sleeps, answers, is kept"),
+    (("clock",), "`Clock`: takes an agent through the days of a stream, and never touches a tensor"),
+    (("study", "testing"), "many runs, kept and compared, and the paper remade; toys and the check of policies"),
+    (("cli",), "the command line"),
+)
+#: Imports within a method that go against the order, each with its reason.
+EXCEPTIONS = {("history", "reports"): "History.report writes a report when it is called, and not before."}
+
+
+def row_of(name):
+    """Return the index of the row that a module, such as ``nights.cycle``, belongs to."""
+    first = name.partition(".")[0]
+    return next(index for index, (names, _) in enumerate(LAYERS) if first in names)
