@@ -24,8 +24,8 @@ import torch
 
 import daynight as dn
 from daynight import adapters
-from daynight.files import whole
 from daynight.images import cache_folder
+from daynight.support.atomic import whole
 
 GROUPS = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 

@@ -24,7 +24,7 @@ import torch
 
 import daynight as dn
 from daynight.checkpoints import Checkpoint
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 
 def parse() -> argparse.Namespace:

@@ -21,7 +21,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 N_CYCLES = 8
 

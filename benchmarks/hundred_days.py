@@ -21,7 +21,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 Row = dict[str, float]
 WINDOW = 5  # days that a median is taken over

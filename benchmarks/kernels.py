@@ -24,7 +24,7 @@ from timing import seconds_of
 from torch.nn import functional
 
 from daynight.engines import cost
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 SHAPES = ((256, 652), (256, 256), (1024, 8192))  # outputs, inputs
 BATCH_SIZES = (32, 128)

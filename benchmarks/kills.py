@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 N_DAYS, EVERY = 3, 0.05
 #: Each process begins as one that has imported what it needs, which takes seconds, and has done nothing else.

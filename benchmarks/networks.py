@@ -28,7 +28,7 @@ from torchvision import models as vision
 
 import daynight as dn
 from daynight.datasets import Rotation
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 N_TASKS, N_TEST = 3, 500
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)

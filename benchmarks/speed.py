@@ -32,7 +32,7 @@ import tables
 import torch
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 METHODS = ("floor", "daynight", "plain", "avalanche", "avalanche-tensors")
 

@@ -22,7 +22,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 N_TASKS = 2
 

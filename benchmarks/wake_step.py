@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import daynight as dn
-from daynight.files import whole
+from daynight.support.atomic import whole
 
 N, BATCH_SIZE, LIVE, HIDDEN, N_OUTPUTS = 12_000, 128, 656, 256, 2
 N_STEPS = N // BATCH_SIZE

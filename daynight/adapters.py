@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from daynight import checks
 from daynight.errors import DataError
 from daynight.lazy import LazyDataset
+from daynight.support import checks
 from daynight.tasks import Task, TaskStream
 
 

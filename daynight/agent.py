@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from daynight import checks, criteria, interrupts, saving, seals, seeding
+from daynight import criteria, saving, seals
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude
@@ -25,6 +25,7 @@ from daynight.prediction import load
 from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
+from daynight.support import checks, interrupts, seeding
 from daynight.tasks import Task, glimpse, titled
 from daynight.training import Training
 

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import attrs
 
-from daynight import checks
 from daynight.errors import CapacityError, SettingError
-from daynight.ledgers import round_half_up
 from daynight.schedule import check_free_at_end
+from daynight.support import checks
+from daynight.support.checks import round_half_up
 
 
 def _days(days: Any) -> int:

@@ -11,13 +11,13 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from daynight import checks, containers, files, locks
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.network import MaskedNetwork
-from daynight.packing import pack, unpack
 from daynight.rehearsal import tried
 from daynight.schedule import Budget
+from daynight.support import archive, atomic, checks
+from daynight.support.archive import pack, unpack
 from daynight.tasks import Task, glimpse
 from daynight.training import Training
 
@@ -46,8 +46,8 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
         self._every = every
-        self.path = files.check_folder(folder) / "clock.dn"
-        self._lock = locks.of_folder(self.path.parent)
+        self.path = atomic.check_folder(folder) / "clock.dn"
+        self._lock = atomic.of_folder(self.path.parent)
         for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
             left.unlink(missing_ok=True)  # of a process that was killed as it wrote
         self._written, self._took = time.monotonic(), 0.0
@@ -65,7 +65,7 @@ class Checkpoint:
         """Write; what was written before stays until the new file is whole.
 
         Args:
-            state_of: Gives what JSON can say, tensors by name, and nested values and tensors (see `daynight.packing`).
+            state_of: Gives what JSON can say, tensors by name, and nested values (see `daynight.support.archive`).
 
         Raises:
             OutputError: If it cannot be written.
@@ -74,7 +74,7 @@ class Checkpoint:
         about, tensors, state = state_of()
         packed, more = pack(state)
         try:
-            containers.write(self.path, "clock", {**about, "state": packed}, {**tensors, **more})
+            archive.write(self.path, "clock", {**about, "state": packed}, {**tensors, **more})
         finally:
             self._written = time.monotonic()
             self._took = self._written - began
@@ -88,7 +88,7 @@ class Checkpoint:
         if not self.path.exists():
             return None
         try:
-            about, tensors = containers.read(self.path, "clock")
+            about, tensors = archive.read(self.path, "clock")
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} To begin anew, delete it or name another folder.") from error
         network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from daynight import checks, interrupts, saving
+from daynight import saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.checkpoints import Checkpoint, State, check_packs, named
@@ -20,6 +20,7 @@ from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
 from daynight.schedule import Budget, Cycle
 from daynight.splits import Pair
+from daynight.support import checks, interrupts
 from daynight.tasks import Days, Task, TaskStream, glimpse
 from daynight.training import Training
 

@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 
-from daynight import checks, files, reports
+from daynight import reports
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.errors import DataNotFoundError, SettingError
-from daynight.exits import status_of
 from daynight.expressions import made_of
 from daynight.history import History
 from daynight.policies import require_policy
 from daynight.schedule import Budget, Epochs, check_budget
+from daynight.support import atomic, checks
+from daynight.support.exits import status_of
 from daynight.tasks import TaskStream
 from daynight.training import Training
 
@@ -75,7 +76,7 @@ def run(settings: argparse.Namespace) -> None:
     require_policy(policy)
     wake, night = _budget("--wake", settings.wake), _budget("--night", settings.night)
     checks.usable_device(settings.device)
-    out = files.check_folder(settings.out)
+    out = atomic.check_folder(settings.out)
     stream = made_of(settings.stream, "--stream", "split_mnist()")
     stream = TaskStream(stream) if isinstance(stream, list | tuple) else stream
     checks.kind("--stream", stream, TaskStream, "split_mnist()")
@@ -168,7 +169,7 @@ def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None
     """Write down what was run, by the command's own options, and with what."""
     given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
     about = {"settings": given, "data": data, "daynight": __version__, "torch": torch.__version__}
-    with files.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n")
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daynight import checks
 from daynight.errors import DaynightError, SettingError
+from daynight.support import checks
 
 Criterion = Callable[["Layer"], Tensor]
 

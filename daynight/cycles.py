@@ -6,10 +6,10 @@ import abc
 import math
 from collections.abc import Callable, Generator, Iterable
 
-from daynight import checks
 from daynight.policies import MAX_CYCLES, SleepPolicy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night
+from daynight.support import checks
 
 #: How the density falls: a function of the share of the prunes that are done, 0 to 1, and of the dawn density, that
 #: gives 1 at 0 and the dawn density at 1.

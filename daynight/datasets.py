@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from daynight import checks, seeding
 from daynight.errors import SettingError
 from daynight.images import Images, Source, load_images
 from daynight.splits import Split
+from daynight.support import checks, seeding
 from daynight.tasks import Task, TaskStream
 
 #: The label pairs of the study, one task each.

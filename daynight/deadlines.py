@@ -11,10 +11,10 @@ from typing import Any
 
 import attrs
 
-from daynight import checks
 from daynight.errors import SettingError
 from daynight.ledgers import Ledger
 from daynight.schedule import MAX_BUDGET, Budget, price_of
+from daynight.support import checks
 
 #: Times closer than this many seconds are the same: the wall clock tells microseconds.
 _SAME = 2e-6

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight import files
 from daynight.errors import ExportError, MissingPackageError, SettingError
 from daynight.subnetworks import check_equal
+from daynight.support import atomic
 
 #: How far outputs of what was exported may be from the agent's, in units of the largest (or 1).
 TOLERANCE = 1e-5
@@ -66,7 +66,7 @@ def export(
     if form not in forms:
         raise SettingError(f"path must end in {', '.join(forms)}, which name the form of the file, not {str(path)!r}.")
     whole = Whole(network, transform).eval()
-    with files.whole(path) as temporary, torch.no_grad():
+    with atomic.whole(path) as temporary, torch.no_grad():
         check_equal(form, forms[form](temporary, whole, inputs), expected, TOLERANCE)
 
 

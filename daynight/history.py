@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import numpy as np
 
-from daynight import checks, files
 from daynight.errors import DataError, DataNotFoundError, MissingPackageError, SettingError
+from daynight.support import atomic, checks
 
 if TYPE_CHECKING:
     import pandas
@@ -202,7 +202,7 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the records as CSV, one row a record; an empty field is None."""
-        with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
+        with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(COLUMNS)
             for record in self._records:
@@ -210,7 +210,7 @@ class History:
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON: ``{"records": [{...}, ...]}``."""
-        with files.whole(path) as temporary:
+        with atomic.whole(path) as temporary:
             temporary.write_text(json.dumps({"records": self._rows()}, indent=1) + "\n")
 
     def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:

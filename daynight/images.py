@@ -15,8 +15,8 @@ from typing import Literal
 import attrs
 import numpy as np
 
-from daynight import checks, files
 from daynight.errors import DataError, DataNotFoundError, OutputError
+from daynight.support import atomic, checks
 
 Name = Literal["mnist", "cifar10"]
 Source = Literal["auto", "full", "sample"]
@@ -172,7 +172,7 @@ def _checked(name: Name, images: Images, path: Path) -> Images:
 
 
 def _write_packed(images: Images, path: Path) -> None:
-    with files.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         np.savez_compressed(temporary, **{key: getattr(images, key) for key in _KEYS})
 
 

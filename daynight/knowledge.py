@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight import seals, seeding, subnetworks
+from daynight import seals, subnetworks
 from daynight.errors import DataError, StateError
 from daynight.export import export
 from daynight.history import Record
@@ -19,6 +19,7 @@ from daynight.prediction import fitted, outputs_of, predict
 from daynight.rehearsal import Form, check_task
 from daynight.seals import Seal
 from daynight.sizes import Size, sizes
+from daynight.support import seeding
 from daynight.tasks import Task, titled
 from daynight.training import Training
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from daynight import checks
 from daynight.errors import DataError
+from daynight.support import checks
 
 
 class LazyInputs:

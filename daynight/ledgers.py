@@ -7,10 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-
-def round_half_up(value: float) -> int:
-    """Round to the nearest whole number, halves up, so that equal shares round alike."""
-    return math.floor(value + 0.5)
+from daynight.support.checks import round_half_up
 
 
 class Ledger(abc.ABC):

@@ -11,7 +11,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight import checks, interrupts, seeding
 from daynight.engines import blueprint, proof
 from daynight.engines.arena import ALIGNMENT
 from daynight.engines.blueprint import Part
@@ -23,6 +22,7 @@ from daynight.network import MaskedNetwork
 from daynight.optimization import Optimization, Stretch
 from daynight.prediction import CHUNK, fitted, load, outputs_of, predict
 from daynight.schedule import Measured
+from daynight.support import checks, interrupts, seeding
 from daynight.tasks import Task
 from daynight.training import Batches, HeldBatches, LazyBatches, Training
 

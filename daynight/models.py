@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from daynight import checks
 from daynight.errors import SettingError
+from daynight.support import checks
 
 
 class MLP(nn.Module):

@@ -10,11 +10,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight import checks, interrupts
 from daynight.anatomy import Exclude, dissect, redrawn
 from daynight.errors import NetworkError
 from daynight.heads import MakeHead, check_alike, tensors_of
 from daynight.ownership import FREE, Ownership, copies
+from daynight.support import checks, interrupts
 
 Biases = Literal["freeze-after-first", "per-task"]
 Restart = Literal["zero", "redraw", "keep"]
@@ -90,7 +90,7 @@ class MaskedNetwork(Ownership):
     def begin_day(self, n_outputs: int) -> None:
         """Give all free weights to a new task, restart them, and make its head.
 
-        Draws from PyTorch's global generator; call it under `daynight.seeding.forked`.
+        Draws from PyTorch's global generator; call it under `daynight.support.seeding.forked`.
 
         Raises:
             NetworkError: If the head cannot be made.

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight import interrupts
 from daynight.engines import blueprint
 from daynight.engines.arena import Arena, Slot
 from daynight.engines.blueprint import Part
@@ -19,6 +18,7 @@ from daynight.errors import SettingError, TrainingError
 from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
 from daynight.stepping import Stepper
+from daynight.support import interrupts
 from daynight.training import Batches, Training
 
 State = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from daynight import containers, saving, seeding
+from daynight import saving
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.day import Day
@@ -18,6 +18,7 @@ from daynight.knowledge import Knowledge
 from daynight.lesson import Lesson
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
+from daynight.support import archive, seeding
 from daynight.tasks import Task
 from daynight.unions import union
 
@@ -51,7 +52,7 @@ class Persistent(Knowledge):
             raise StateError(f"save: day {self.day} is under way. Call finish_night, or abandon_day, before.")
         about = self._about([saving.mark(task) for task in self._kept])
         about = attrs.evolve(about, code=saving.code_of(self.network))
-        containers.write(path, "agent", attrs.asdict(about), self.network.state())
+        archive.write(path, "agent", attrs.asdict(about), self.network.state())
 
     def _about(self, kept: Iterable[str]) -> saving.About:
         """Say what the agent is, with marks of the tasks that it keeps."""

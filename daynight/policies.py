@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterable, Sequence
 
 import attrs
 
-from daynight import checks
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
 from daynight.rates import Rate, factor_of
 from daynight.schedule import TOLERANCE, Cycle, Density, Night, share_of_wake
+from daynight.support import checks
 
 #: More cycles than this in one night are taken for a policy that never ends.
 MAX_CYCLES = 100_000

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from daynight import interrupts
 from daynight.network import MaskedNetwork
 from daynight.splits import Split
+from daynight.support import interrupts
 
 #: Every prediction is computed in chunks of this many examples, the last one padded with zeros, so that one
 #: kernel computes them all and the size of a caller's batch cannot change a bit.

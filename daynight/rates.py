@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
-from daynight import checks
 from daynight.errors import PolicyError
+from daynight.support import checks
 
 Rate = Callable[[float, float], float]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from daynight import checks
 from daynight.policies import SleepPolicy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night
+from daynight.support import checks
 
 #: By how much the next prune may be larger or smaller than the last.
 _GROWTH, _SHRINKING = 4.0, 0.25

@@ -9,13 +9,13 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight import checks
 from daynight.capacity import Capacity, keeps_nothing
 from daynight.errors import DataError, SettingError
 from daynight.network import MaskedNetwork
 from daynight.prediction import fitted
 from daynight.sharing import SharedNetwork
 from daynight.splits import as_inputs
+from daynight.support import checks
 from daynight.tasks import Task, titled
 from daynight.training import Training, number
 from daynight.trials import probe, trains_on, try_step

@@ -14,10 +14,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from daynight import files, plots
+from daynight import plots
 from daynight._version import __version__
 from daynight.errors import DataError
 from daynight.history import History
+from daynight.support import atomic
 
 #: Nights of more days than this are not drawn one by one.
 N_NIGHTS = 12
@@ -189,5 +190,5 @@ def _count(n: int, what: str) -> str:
 
 def _write(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
     content = _PAGE.format(title=html.escape(title), body="\n".join(parts), version=__version__)
-    with files.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight import containers, criteria, metrics, models, seals
+from daynight import criteria, metrics, models
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.errors import DamagedFileError, DataError, SettingError
@@ -24,6 +24,7 @@ from daynight.rehearsal import Form
 from daynight.seals import Seal
 from daynight.sharing import Consolidation
 from daynight.storage.names import name_in_files
+from daynight.support import archive, digests
 from daynight.tasks import Task
 from daynight.training import Training
 
@@ -132,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
         DataNotFoundError: If there is no such file.
         DamagedFileError: If it is damaged, of another kind, or by a newer version.
     """
-    found, tensors = containers.read(path, "agent")
+    found, tensors = archive.read(path, "agent")
     about = heard(path, found)
     try:
         _check(about)
@@ -263,4 +264,4 @@ _KNOWN: dict[str, Any] = {
 def mark(task: Task) -> str:
     """Give a digest of a task's training data."""
     inputs, targets = task.train.load()
-    return f"{seals.digest(inputs)[:32]}{seals.digest(targets)[:32]}"
+    return f"{digests.digest(inputs)[:32]}{digests.digest(targets)[:32]}"

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import attrs
 
-from daynight import checks
 from daynight.errors import ReactivePolicyError, SettingError
-from daynight.ledgers import Ledger, StepLedger, round_half_up
+from daynight.ledgers import Ledger, StepLedger
 from daynight.rates import Rate
+from daynight.support import checks
+from daynight.support.checks import round_half_up
 
 Density = float | Literal["dawn"]
 

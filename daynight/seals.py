@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from daynight.errors import SealError
+from daynight.support.digests import digest
 
 Seal = dict[str, str]
 
@@ -16,14 +15,6 @@ Seal = dict[str, str]
 def seal(tensors: Mapping[str, Tensor]) -> Seal:
     """Give the SHA-256 of each tensor's type, shape and bits, by its name."""
     return {name: digest(tensor) for name, tensor in tensors.items()}
-
-
-def digest(tensor: Tensor) -> str:
-    """Give the SHA-256 of a tensor's type, shape and bits, wherever and however it lies in memory."""
-    found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    found.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
-    return found.hexdigest()
 
 
 def check(task: int, sealed: Seal, now: Seal) -> None:

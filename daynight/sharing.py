@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from daynight import checks
 from daynight.heads import Heads, JoinedHeads, MakeHead
 from daynight.network import MaskedNetwork
 from daynight.ownership import FREE
+from daynight.support import checks
 
 Consolidation = Literal["freeze", "rehearse", "fine-tune"]
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from daynight import checks
 from daynight.errors import DataError
 from daynight.lazy import LazyDataset, LazyInputs, read_example
+from daynight.support import checks
 
 Pair = tuple[Any, Any]
 

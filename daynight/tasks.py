@@ -11,10 +11,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight import checks, seals, seeding
 from daynight.errors import DataError
 from daynight.lazy import LazyInputs
 from daynight.splits import Data, Pair, Split, as_split
+from daynight.support import checks, digests, seeding
 
 #: Whole numbers of which there are so many times as many as there are different ones look like classes.
 _FEW = 10
@@ -198,7 +198,7 @@ def glimpse(task: Task) -> str:
         if not isinstance(split.inputs, LazyInputs):
             index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
             parts.append(split.subset(index).load()[0])
-    return "".join(seals.digest(part)[:16] for part in parts)
+    return "".join(digests.digest(part)[:16] for part in parts)
 
 
 class TaskStream(Sequence[Task]):

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from daynight import checks, seeding
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
@@ -29,6 +28,7 @@ from daynight.policies import SleepPolicy, advance, check_end, follow, planned, 
 from daynight.rates import factor_of
 from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
 from daynight.splits import Split
+from daynight.support import checks, seeding
 from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daynight import checks, metrics
+from daynight import metrics
 from daynight.errors import SettingError
 from daynight.schedule import check_budget
 from daynight.splits import Split
+from daynight.support import checks
 from daynight.tasks import Task
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from daynight import checks, interrupts
 from daynight.errors import NetworkError
 from daynight.network import MaskedNetwork
+from daynight.support import checks, interrupts
 
 #: What PyTorch raises for inputs that a module cannot read.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)

@@ -7,10 +7,10 @@ from collections.abc import Generator
 
 import attrs
 
-from daynight import checks
 from daynight.policies import MAX_CYCLES, SleepPolicy, advance, require_policy
 from daynight.rates import Rate
 from daynight.schedule import Cycle, Night, share_of_wake
+from daynight.support import checks
 
 
 class Wrapper(SleepPolicy):

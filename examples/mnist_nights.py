@@ -15,8 +15,8 @@ import torch
 
 import daynight as dn
 from daynight.errors import DaynightError, SettingError
-from daynight.files import check_folder, whole
 from daynight.ownership import FREE
+from daynight.support.atomic import check_folder, whole
 
 HIDDEN = (256, 256)  # units
 BATCH_SIZE = 128  # examples

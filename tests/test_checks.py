@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from daynight import Capacity, Cycle, Epochs, ExplicitCycles, Steps, Task, Training, UniformCycles, checks, seeding
+from daynight import Capacity, Cycle, Epochs, ExplicitCycles, Steps, Task, Training, UniformCycles
 from daynight.errors import SettingError
+from daynight.support import checks, seeding
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])

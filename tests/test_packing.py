@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight.errors import SettingError
-from daynight.packing import pack, unpack
+from daynight.support.archive import pack, unpack
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
 NESTED = st.recursive(

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from daynight import Agent, Capacity, Epochs, ExplicitCycles, Training, models, seeding
+from daynight import Agent, Capacity, Epochs, ExplicitCycles, Training, models
+from daynight.support import seeding
 from daynight.testing import toy_stream
 
 SEED, BATCH, WAKE, LENGTHS, FREE, DAYS = 3, 16, 6, (1, 3, 2), 0.6, 3

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles, containers, criteria, metrics
+from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles, criteria, metrics
 from daynight.errors import (
     DamagedFileError,
     DataError,
@@ -22,6 +22,8 @@ from daynight.errors import (
     StateError,
 )
 from daynight.models import ConvNet
+from daynight.support import archive
+from daynight.support import archive as containers
 from daynight.testing import toy_network, toy_stream
 
 
@@ -257,9 +259,9 @@ def test_no_code_of_a_file_is_run(tmp_path):
 
 def rewritten(path, change):
     """Write a whole file anew, with something changed in what it says."""
-    about, tensors = containers.read(path, "agent")
+    about, tensors = archive.read(path, "agent")
     change(about, tensors)
-    containers.write(path, "agent", about, tensors)
+    archive.write(path, "agent", about, tensors)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_a_file_that_says_nonsense_is_refused(change, tmp_path):
 
 
 def test_a_file_of_another_kind_or_a_newer_version_is_refused(tmp_path, monkeypatch):
-    containers.write(tmp_path / "other", "forecast", {}, {})
+    archive.write(tmp_path / "other", "forecast", {}, {})
     with pytest.raises(DamagedFileError, match="holds 'forecast', and not 'agent'"):
         Agent.load(tmp_path / "other")
     monkeypatch.setattr(containers, "FORMAT", 2)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from daynight import seeding
 from daynight.errors import SettingError
+from daynight.support import seeding
 
 
 def test_generator_same_name_gives_same_numbers():

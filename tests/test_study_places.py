@@ -24,7 +24,7 @@ def test_methods_are_told_where_to_live_and_where_is_noted(tmp_path, monkeypatch
 
     here = grid(placed, toy_stream, seeds=[0])
     assert Study(tmp_path / "here").run(here).entries[0]["result"] == {"device": "cpu"}
-    monkeypatch.setattr("daynight.checks.usable_device", torch.device)
+    monkeypatch.setattr("daynight.support.checks.usable_device", torch.device)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"a GPU at {device}")
     there = Study(tmp_path / "there", device="cuda")
     entry = there.run(here).entries[0]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from daynight import seeding
 from daynight.network import MaskedNetwork
+from daynight.support import seeding
 
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from daynight import seeding
 from daynight.engines import blueprint
 from daynight.engines.arena import Arena
 from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
 from daynight.network import MaskedNetwork
+from daynight.support import seeding
 
 #: How far gradients may differ, as a share of their norm: a thousand roundings, and never more than a tenth.
 _ROUNDINGS, _MOST = 1000, 0.1

@@ -8,11 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
-from daynight import checks
 from daynight.errors import DataError
 from daynight.history import History
 from daynight.knowledge import Knowledge
 from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, limit, shades
+from daynight.support import checks
 
 
 def capacity(history: History, ax: Axes | None = None) -> Axes:

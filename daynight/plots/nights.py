@@ -10,11 +10,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from daynight import checks
 from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
 from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare, limit, plain_log
 from daynight.schedule import Cycle
+from daynight.support import checks
 
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from daynight import files
 from daynight.errors import SettingError
+from daynight.support import atomic
 
 #: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
 COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
@@ -90,5 +90,5 @@ def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float =
     if Path(path).suffix.lower().removeprefix(".") not in formats:
         endings = ", ".join(f".{name}" for name in formats)
         raise SettingError(f"path must end in the name of a format, one of {endings}, not {str(path)!r}.")
-    with files.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

@@ -14,12 +14,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from daynight import files, plots
+from daynight import plots
 from daynight.schedule import Cycle
 from daynight.study.matching import Match
 from daynight.study.results import Results
 from daynight.study.statistics import Summary, summarize
 from daynight.study.tables import Rows
+from daynight.support import atomic
 
 #: Colours and markers that stay apart in grey and for the colour-blind.
 STYLES: dict[str, dict[str, Any]] = {
@@ -54,7 +55,7 @@ def save(figure: Any, folder: Path, name: str) -> None:
         OutputError: If it cannot be written.
     """
     for ending in ("pdf", "png"):
-        with files.whole(folder / f"{name}.{ending}") as path:
+        with atomic.whole(folder / f"{name}.{ending}") as path:
             figure.savefig(path, dpi=200)
     plt.close(figure)
 

@@ -10,11 +10,11 @@ import attrs
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from daynight import checks
 from daynight.errors import SettingError
 from daynight.schedule import check_free_at_end
 from daynight.study import measures
 from daynight.study.statistics import Summary
+from daynight.support import checks
 
 #: Kept fractions are rounded to so many digits, so that a search which is repeated finds its runs in the store.
 _DIGITS = 3

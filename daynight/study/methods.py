@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from daynight import files, seeding
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
@@ -27,6 +26,7 @@ from daynight.policies import OneShot, SleepPolicy
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
 from daynight.study import measures
+from daynight.support import atomic, seeding
 from daynight.tasks import TaskStream
 from daynight.training import Training
 from daynight.unions import union, within_union
@@ -277,7 +277,7 @@ def _put_by(clock: Clock, path: Path) -> None:
         raise MissingPackageError(
             "a study needs cloudpickle. Install it with: pip install 'daynight[study]'"
         ) from error
-    with files.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         temporary.write_bytes(cloudpickle.dumps((_library(), clock.agent, clock.history)))
 
 

@@ -16,9 +16,7 @@ from typing import Any
 
 import attrs
 
-from daynight import checks, files
 from daynight.errors import SettingError
-from daynight.exits import status_of
 from daynight.schedule import check_free_at_end
 from daynight.study import dips, figures, plans, published, tables, unsaid
 from daynight.study.figures import panels
@@ -27,6 +25,8 @@ from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
 from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.tables import Rows
+from daynight.support import atomic, checks
+from daynight.support.exits import status_of
 
 
 def figure1(plan: Plan, results: Source) -> tuple[Any, Rows]:
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = parse(arguments)
     checks.usable_device(settings.device)
     plan = _plan(settings)
-    out = files.check_folder(settings.out)
+    out = atomic.check_folder(settings.out)
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states,
                   device=settings.device)  # fmt: skip
     figure, rows = FIGURES[settings.what](plan, plans.source(plan, plans.doing(plan.stream, study)))

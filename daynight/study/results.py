@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 
-from daynight import files, plots, reports
+from daynight import plots, reports
 from daynight.errors import SettingError
 from daynight.history import frame_of
 from daynight.identity import describe, digest
 from daynight.study import statistics
 from daynight.study.statistics import CONFIDENCE, Summary
+from daynight.support import atomic
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +133,7 @@ class Results:
             OutputError: If it cannot be written.
         """
         rows = self.table(by, values)
-        with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
+        with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]) if rows else list(by))
             writer.writeheader()
             writer.writerows(rows)

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from daynight import checks, files
 from daynight.errors import MissingPackageError, SettingError, StudyError
 from daynight.identity import describe_views, digest, digest_of_data
 from daynight.study.results import Results
 from daynight.study.store import Store
 from daynight.study.worker import Done, Method, Run, Stream, about, do, given
+from daynight.support import atomic, checks
 
 #: A pool of which a worker was killed is made anew as often as this, with no run being done in between.
 MAX_RESTARTS = 3
@@ -94,8 +94,8 @@ class Study:
         checks.flag("progress", progress)
         self.progress = progress
         self.device = _device(device)
-        self.store = Store(files.check_folder(folder))
-        self.states = None if states is None else files.check_folder(states)
+        self.store = Store(atomic.check_folder(folder))
+        self.states = None if states is None else atomic.check_folder(states)
 
     def run(self, runs: Iterable[Run]) -> Results:
         """Do those runs that are not in the store, and give what came of all, each once.

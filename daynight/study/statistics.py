@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 from scipy import special
 
-from daynight import checks
 from daynight.errors import SettingError
+from daynight.support import checks
 
 #: Probability that an interval covers the mean, unless another is asked for.
 CONFIDENCE = 0.95

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from daynight import files
 from daynight.errors import DataError
 from daynight.identity import digest
+from daynight.support import atomic
 
 
 class Store:
@@ -51,7 +51,7 @@ class Store:
         Raises:
             OutputError: If the folder cannot be written to.
         """
-        with files.whole(self._path(key)) as path:
+        with atomic.whole(self._path(key)) as path:
             path.write_text(json.dumps({"key": key, **entry}, sort_keys=True, allow_nan=False) + "\n")
 
     def _paths(self) -> list[Path]:

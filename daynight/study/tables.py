@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from daynight import files
+from daynight.support import atomic
 
 #: A table: each row by the names of its columns.
 Rows = list[dict[str, Any]]
@@ -23,7 +23,7 @@ def write(path: str | os.PathLike[str], rows: Rows) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with files.whole(path) as temporary, temporary.open("w", newline="") as stream:
+    with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows({key: _number(value, ".6g") for key, value in row.items()} for row in rows)

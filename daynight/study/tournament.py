@@ -21,9 +21,8 @@ from typing import Any
 
 import attrs
 
-from daynight import checks, datasets, files
+from daynight import datasets
 from daynight.errors import SettingError
-from daynight.exits import status_of
 from daynight.policies import SleepPolicy, UniformCycles, planned
 from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
@@ -32,6 +31,8 @@ from daynight.study.plans import Fetch, Plan
 from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.tables import Rows
+from daynight.support import atomic, checks
+from daynight.support.exits import status_of
 from daynight.tasks import TaskStream
 
 #: The fractions free at the end that all of it is about, and the one of the screen.
@@ -298,8 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checks.usable_device(settings.device)
     if settings.stage != "report" and settings.stream != "mnist":
         raise SettingError(f"--stream is for report, and says nothing of {settings.stage}: all is chosen on MNIST.")
-    out = files.check_folder(settings.out)
-    store = files.check_folder(settings.store or out / "runs")
+    out = atomic.check_folder(settings.out)
+    store = atomic.check_folder(settings.store or out / "runs")
     contest = _contest(settings, store)
     stage = settings.stream if settings.stage == "report" else settings.stage
     if settings.stage == "report":
@@ -326,7 +327,7 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
     judged |= {name: plan.stream for name, plan in known.items()}
 
     def fetch(stage: str) -> Fetch:
-        states = None if settings.states is None else files.check_folder(settings.states) / stage
+        states = None if settings.states is None else atomic.check_folder(settings.states) / stage
         study = Study(store / stage, jobs=settings.jobs, progress=True, states=states, device=settings.device)
         return plans.doing(judged[stage], study)
 

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daynight import checks
 from daynight._version import __version__
 from daynight.errors import DataError, DaynightError, SettingError, StudyError
 from daynight.identity import describe, describe_views, digest, digest_of_data
-from daynight.interrupts import Terminated
+from daynight.support import checks
+from daynight.support.interrupts import Terminated
 from daynight.tasks import TaskStream
 
 Method = Callable[..., Mapping[str, Any]]

@@ -16,9 +16,8 @@ predict numbers, with a loss and a metric of our own.
 
 import math
 
-import torch
-
 import daynight as dn
+import torch
 
 
 def signals(n, seed):

@@ -13,11 +13,10 @@ ever was stays as it was: what was reported can be computed again, bit for bit.
 #
 # Weekly carbon dioxide at Mauna Loa in ppm, 1958 to 2001, as the package statsmodels ships it. Gaps are filled linearly.
 
+import daynight as dn
 import numpy as np
 import torch
 from statsmodels.datasets import co2
-
-import daynight as dn
 
 series = co2.load_pandas().data["co2"].interpolate().to_numpy()
 print(f"{len(series)} weeks, from {series.min():.0f} to {series.max():.0f} ppm")

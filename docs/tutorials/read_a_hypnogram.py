@@ -13,9 +13,8 @@ what happens to a network that is pruned and retrained.
 # ``to_dusk`` lives up to the end of a wake. From there a fork for each policy sleeps its own night: they differ in nothing
 # else. Little may be kept here, so that it shows.
 
-import matplotlib.pyplot as plt
-
 import daynight as dn
+import matplotlib.pyplot as plt
 
 stream = dn.split_mnist(data="sample").hold_out(0.3)
 agent = dn.Agent(

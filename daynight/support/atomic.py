@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,47 @@ def _refused(path: Path, error: OSError, temporary: Path | None = None) -> Outpu
         reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
     advice = "Make room, or name another folder." if error.errno in _FULL else "Name a folder that you may write to."
     return OutputError(f"cannot write to {path}: {reason}. {advice}")
+
+
+class Lock:
+    """Keeps other processes out of a folder, as long as it is there; the system lets go of it when the process ends.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        SettingError: If another process is at work there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import fcntl
+        except ImportError:  # there is none on Windows
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingError(
+                f"another process is at work in {folder}. Wait for it or stop it, or name another folder."
+            ) from error
+        except OSError:  # some file systems have no locks
+            pass
+
+
+#: Those of this process, by folder.
+_locks: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
+
+
+def of_folder(folder: Path) -> Lock:
+    """Give the lock of a folder, to be held as long as this process is at work there.
+
+    Raises:
+        SettingError: If another process is.
+    """
+    folder = folder.resolve()
+    lock = _locks.get(folder)
+    if lock is None:
+        lock = _locks[folder] = Lock(folder)
+    return lock

@@ -12,6 +12,12 @@ from torch import Tensor
 
 from daynight.errors import SettingError
 
+
+def round_half_up(value: float) -> int:
+    """Round to the nearest whole number, halves up, so that equal shares round alike."""
+    return math.floor(value + 0.5)
+
+
 #: Characters of an object that errors show at most.
 _LONG = 300
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daynight import checks
+from daynight.support import checks
 
 Name = str | int
 

@@ -1,0 +1,1 @@
+"""What all other packages stand on: checks of arguments, random streams, whole files, digests."""
