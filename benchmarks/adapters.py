@@ -23,8 +23,8 @@ import machine
 import torch
 
 import daynight as dn
-from daynight import adapters
-from daynight.images import cache_folder
+from daynight.data import adapters
+from daynight.data.images import cache_folder
 from daynight.support.atomic import whole
 
 GROUPS = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torchvision import models as vision
 
 import daynight as dn
-from daynight.datasets import Rotation
+from daynight.data.streams import Rotation
 from daynight.support.atomic import whole
 
 N_TASKS, N_TEST = 3, 500

@@ -15,18 +15,19 @@ from daynight import criteria, saving, seals
 from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude
+from daynight.data.signatures import Form, check_task
+from daynight.data.splits import load
+from daynight.data.tasks import Task, glimpse, titled
 from daynight.day import Day, dusk_of
 from daynight.errors import NetworkError, StateError
 from daynight.history import Hook, ignore
 from daynight.network import Biases, Restart
 from daynight.persistent import Persistent
 from daynight.policies import SleepPolicy
-from daynight.prediction import load
-from daynight.rehearsal import N_EXAMPLES, Form, check_batches, check_room, check_task, rehearse
+from daynight.rehearsal import N_EXAMPLES, check_batches, check_room, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
 from daynight.sharing import Consolidation, network_of
 from daynight.support import checks, interrupts, seeding
-from daynight.tasks import Task, glimpse, titled
 from daynight.training import Training
 
 

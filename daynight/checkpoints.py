@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 from torch import Tensor
 
+from daynight.data.tasks import Task, glimpse
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.network import MaskedNetwork
@@ -18,7 +19,6 @@ from daynight.rehearsal import tried
 from daynight.schedule import Budget
 from daynight.support import archive, atomic, checks
 from daynight.support.archive import pack, unpack
-from daynight.tasks import Task, glimpse
 from daynight.training import Training
 
 #: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.

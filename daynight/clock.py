@@ -13,15 +13,15 @@ from daynight import saving
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.checkpoints import Checkpoint, State, check_packs, named
+from daynight.data.splits import Pair
+from daynight.data.tasks import Days, Task, TaskStream, glimpse
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.identity import describe_structure
 from daynight.policies import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
 from daynight.schedule import Budget, Cycle
-from daynight.splits import Pair
 from daynight.support import checks, interrupts
-from daynight.tasks import Days, Task, TaskStream, glimpse
 from daynight.training import Training
 
 

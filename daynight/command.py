@@ -16,6 +16,7 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.data.tasks import TaskStream
 from daynight.errors import DataNotFoundError, SettingError
 from daynight.expressions import made_of
 from daynight.history import History
@@ -23,7 +24,6 @@ from daynight.policies import require_policy
 from daynight.schedule import Budget, Epochs, check_budget
 from daynight.support import atomic, checks
 from daynight.support.exits import status_of
-from daynight.tasks import TaskStream
 from daynight.training import Training
 
 _RUN = """examples:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, looks_back
+from daynight.data.batches import Batches
+from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
 from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
@@ -23,8 +25,7 @@ from daynight.ownership import FREE
 from daynight.policies import SleepPolicy
 from daynight.schedule import Budget, Night, Steps
 from daynight.sleep import Sleep
-from daynight.tasks import Task
-from daynight.training import Batches, Training
+from daynight.training import Training
 
 
 def dusk_of(

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from daynight.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
+from daynight.data.splits import LazyInputs, Split
+from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
-from daynight.lazy import LazyInputs
-from daynight.splits import Split
-from daynight.tasks import TaskStream
 
 #: What is larger than memory is read so many examples at a time.
 _CHUNK = 1024

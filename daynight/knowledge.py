@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from daynight import seals, subnetworks
+from daynight.data.signatures import Form, check_task
+from daynight.data.splits import fitted
+from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, StateError
 from daynight.export import export
 from daynight.history import Record
 from daynight.network import MaskedNetwork
 from daynight.ownership import FREE
-from daynight.prediction import fitted, outputs_of, predict
-from daynight.rehearsal import Form, check_task
+from daynight.prediction import outputs_of, predict
 from daynight.seals import Seal
 from daynight.sizes import Size, sizes
 from daynight.support import seeding
-from daynight.tasks import Task, titled
 from daynight.training import Training
 
 

@@ -11,20 +11,21 @@ import attrs
 import torch
 from torch import Tensor
 
+from daynight.data.batches import Batches, HeldBatches, LazyBatches
+from daynight.data.splits import LazyInputs, fitted, load
+from daynight.data.tasks import Task
 from daynight.engines import blueprint, proof
 from daynight.engines.arena import ALIGNMENT
 from daynight.engines.blueprint import Part
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.lazy import LazyInputs
 from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
 from daynight.optimization import Optimization, Stretch
-from daynight.prediction import CHUNK, fitted, load, outputs_of, predict
+from daynight.prediction import CHUNK, outputs_of, predict
 from daynight.schedule import Measured
 from daynight.support import checks, interrupts, seeding
-from daynight.tasks import Task
-from daynight.training import Batches, HeldBatches, LazyBatches, Training
+from daynight.training import Training
 
 #: A sign of life is given every so many optimizer steps, and after so many seconds.
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from daynight.data.batches import Batches
 from daynight.engines import blueprint
 from daynight.engines.arena import Arena, Slot
 from daynight.engines.blueprint import Part
@@ -19,7 +20,7 @@ from daynight.ledgers import Ledger
 from daynight.network import MaskedNetwork
 from daynight.stepping import Stepper
 from daynight.support import interrupts
-from daynight.training import Batches, Training
+from daynight.training import Training
 
 State = dict[str, Any]
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from daynight import saving
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion
+from daynight.data.tasks import Task
+from daynight.data.unions import union
 from daynight.day import Day
 from daynight.errors import StateError
 from daynight.knowledge import Knowledge
@@ -19,8 +21,6 @@ from daynight.lesson import Lesson
 from daynight.schedule import Budget
 from daynight.sharing import Consolidation
 from daynight.support import archive, seeding
-from daynight.tasks import Task
-from daynight.unions import union
 
 
 class Persistent(Knowledge):

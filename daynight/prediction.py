@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from daynight.data.splits import Split, fitted
 from daynight.network import MaskedNetwork
-from daynight.splits import Split
 from daynight.support import interrupts
 
 #: Every prediction is computed in chunks of this many examples, the last one padded with zeros, so that one
@@ -67,14 +67,3 @@ def outputs_of(
     return torch.cat(
         [predict(network, fitted(inputs, network.dtype, device), task, transform) for inputs, _ in portions]
     )
-
-
-def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Put values on a device, and in a network's type if they are floating-point numbers."""
-    return values.to(device, dtype if values.is_floating_point() else None)
-
-
-def load(split: Split, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give inputs and targets of a split as a network reads them, on a device."""
-    inputs, targets = split.load()
-    return fitted(inputs, dtype, device), fitted(targets, dtype, device)

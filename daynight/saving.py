@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from daynight import criteria, metrics, models
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion
+from daynight.data.signatures import Form
+from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
 from daynight.identity import describe_structure, digest
 from daynight.network import Biases, MaskedNetwork, Restart
-from daynight.rehearsal import Form
 from daynight.seals import Seal
 from daynight.sharing import Consolidation
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests
-from daynight.tasks import Task
 from daynight.training import Training
 
 Network = nn.Module | Callable[[], nn.Module]

@@ -19,6 +19,8 @@ from torch import nn
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.data.splits import Split
+from daynight.data.tasks import Task, TaskStream
 from daynight.deadlines import Seconds, Timer, Until
 from daynight.errors import DaynightError, PolicyError, SettingError
 from daynight.history import History, Record
@@ -27,9 +29,7 @@ from daynight.models import MLP
 from daynight.policies import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.rates import factor_of
 from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
-from daynight.splits import Split
 from daynight.support import checks, seeding
-from daynight.tasks import Task, TaskStream
 from daynight.training import Training
 
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot
-from daynight.adapters import by_class, from_avalanche, from_continuum, from_hugging_face
+from daynight.data.adapters import by_class, from_avalanche, from_continuum, from_hugging_face
 from daynight.errors import DataError, SettingError
 from daynight.testing import toy_network
 

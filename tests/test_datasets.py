@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from daynight import datasets, permuted_mnist, rotated_mnist, split_cifar10, split_mnist
+from daynight import permuted_mnist, rotated_mnist, split_cifar10, split_mnist
+from daynight.data import streams
 from daynight.errors import SettingError
 
 
@@ -77,7 +78,7 @@ def test_classes_may_be_arrays(folder):
 def test_permuted_mnist_reorders_all_images_alike(folder):
     stream = permuted_mnist(3, folder=folder)
     plain, _ = stream[0].train.load()
-    orders = [datasets.Permutation(seed=0, index=index) for index in (1, 2)]
+    orders = [streams.Permutation(seed=0, index=index) for index in (1, 2)]
     for task, order in zip(stream[1:], orders, strict=True):
         inputs, targets = task.train.load()
         assert torch.equal(inputs, order(plain))
@@ -94,7 +95,7 @@ def test_rotation_by_right_angles_is_exact():
     image = torch.rand(2, 1, 28, 28)
     for turns in range(4):
         expected = torch.rot90(image, turns, (2, 3))  # counter-clockwise
-        assert torch.allclose(datasets.Rotation(90.0 * turns)(image), expected, atol=1e-4)
+        assert torch.allclose(streams.Rotation(90.0 * turns)(image), expected, atol=1e-4)
 
 
 def test_rotated_mnist_turns_each_task_by_its_angle(folder):
@@ -102,7 +103,7 @@ def test_rotated_mnist_turns_each_task_by_its_angle(folder):
     assert [task.name for task in stream] == ["0 degrees", "30 degrees"]
     plain, _ = stream[0].test.load()
     turned, _ = stream[1].test.load()
-    assert torch.equal(turned, datasets.Rotation(30.0)(plain))
+    assert torch.equal(turned, streams.Rotation(30.0)(plain))
     assert float(turned.min()) >= 0
     assert float(turned.max()) <= 1
     for angles in ([], [float("nan")], 30, ["a"], None, [None], "30"):

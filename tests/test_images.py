@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from daynight import images
+from daynight.data import images
 from daynight.errors import DataError, DataNotFoundError, SettingError
 
 

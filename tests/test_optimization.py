@@ -6,11 +6,12 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from daynight.data.batches import HeldBatches
 from daynight.errors import SettingError, TrainingError
 from daynight.ledgers import StepLedger
 from daynight.network import MaskedNetwork
 from daynight.optimization import Optimization, Stretch
-from daynight.training import HeldBatches, Training
+from daynight.training import Training
 
 
 def network_at_night(keep=4):

@@ -20,6 +20,8 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.data.tasks import TaskStream
+from daynight.data.unions import union, within_union
 from daynight.errors import MissingPackageError, SettingError
 from daynight.identity import describe, digest
 from daynight.policies import OneShot, SleepPolicy
@@ -27,9 +29,7 @@ from daynight.schedule import Budget
 from daynight.sharing import Consolidation
 from daynight.study import measures
 from daynight.support import atomic, seeding
-from daynight.tasks import TaskStream
 from daynight.training import Training
-from daynight.unions import union, within_union
 
 Network = Callable[[], nn.Module]
 Outcome = dict[str, Any]

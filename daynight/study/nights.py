@@ -10,11 +10,11 @@ from torch import nn
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
+from daynight.data.tasks import TaskStream
 from daynight.identity import describe, digest
 from daynight.policies import SleepPolicy
 from daynight.schedule import Budget, Cycle, Night
 from daynight.study.methods import Outcome
-from daynight.tasks import TaskStream
 from daynight.training import Training
 from daynight.wrappers import Wrapper
 

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import attrs
 import torch
 
-from daynight import datasets, models
+from daynight import models
+from daynight.data import streams
+from daynight.data.tasks import TaskStream
 from daynight.errors import DataError
 from daynight.identity import describe, digest
 from daynight.policies import UniformCycles
@@ -18,7 +20,6 @@ from daynight.study import methods
 from daynight.study.results import Entry, Results
 from daynight.study.runner import Study, combinations, grid
 from daynight.study.worker import Method
-from daynight.tasks import TaskStream
 from daynight.training import Training
 
 Network = Callable[[], torch.nn.Module]
@@ -69,7 +70,7 @@ class Plan:
     n_cycle_seeds: int = 10
     tolerance: float = 0.1
     settings: dict[str, Any] = attrs.field(factory=dict)
-    tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in datasets.PAIRS)
+    tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in streams.PAIRS)
 
     def title(self, p: float) -> str:
         """Name the data set and a fraction free at the end, above what is drawn of them."""
@@ -184,7 +185,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
     if dataset == "mnist":
         return Plan(
             dataset="mnist",
-            stream=functools.partial(datasets.split_mnist, data=source, n_train=n_train),
+            stream=functools.partial(streams.split_mnist, data=source, n_train=n_train),
             network=functools.partial(models.MLP, 784, 256, 256),
             training=Training(batch_size=128),
             epochs=72.0,
@@ -196,7 +197,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         )
     return Plan(
         dataset="cifar10",
-        stream=functools.partial(datasets.split_cifar10, data=source, n_train=n_train),
+        stream=functools.partial(streams.split_cifar10, data=source, n_train=n_train),
         network=models.ConvNet,
         training=Training(batch_size=32, optimizer=functools.partial(torch.optim.Adam, lr=1e-4, fused=True)),
         epochs=12.0,

@@ -21,7 +21,8 @@ from typing import Any
 
 import attrs
 
-from daynight import datasets
+from daynight.data.streams import permuted_mnist, rotated_mnist
+from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
 from daynight.policies import SleepPolicy, UniformCycles, planned
 from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
@@ -33,7 +34,6 @@ from daynight.study.runner import Study
 from daynight.study.tables import Rows
 from daynight.support import atomic, checks
 from daynight.support.exits import status_of
-from daynight.tasks import TaskStream
 
 #: The fractions free at the end that all of it is about, and the one of the screen.
 PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
@@ -54,8 +54,8 @@ def streams(data: str | None = None) -> dict[str, Plan]:
     source: Any = data or "full"
     mnist = attrs.evolve(plans.full("mnist", data), prunings=PRUNINGS)
     others: dict[str, Callable[..., Any]] = {
-        "permuted": functools.partial(datasets.permuted_mnist, 5, data=source, n_train=12_000),
-        "rotated": functools.partial(datasets.rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
+        "permuted": functools.partial(permuted_mnist, 5, data=source, n_train=12_000),
+        "rotated": functools.partial(rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
     }
     return {
         "mnist": mnist,

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from daynight.data.splits import LazyDataset
+from daynight.data.tasks import Task, TaskStream
 from daynight.errors import DataError
-from daynight.lazy import LazyDataset
 from daynight.support import checks
-from daynight.tasks import Task, TaskStream
 
 
 def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:

@@ -11,9 +11,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from daynight.data.splits import Data, LazyInputs, Pair, Split, as_split
 from daynight.errors import DataError
-from daynight.lazy import LazyInputs
-from daynight.splits import Data, Pair, Split, as_split
 from daynight.support import checks, digests, seeding
 
 #: Whole numbers of which there are so many times as many as there are different ones look like classes.

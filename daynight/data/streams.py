@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from daynight.data.images import Images, Source, load_images
+from daynight.data.splits import Split
+from daynight.data.tasks import Task, TaskStream
 from daynight.errors import SettingError
-from daynight.images import Images, Source, load_images
-from daynight.splits import Split
 from daynight.support import checks, seeding
-from daynight.tasks import Task, TaskStream
 
 #: The label pairs of the study, one task each.
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -34,7 +34,7 @@ def split_mnist(
     Args:
         classes: The digits of each task.
         data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``: the first that can be had.
-        folder: Where the data are; see `daynight.images.load_images`.
+        folder: Where the data are; see `daynight.data.images.load_images`.
         n_train: Number of training examples a task, evenly from its classes; None is all.
 
     Raises:

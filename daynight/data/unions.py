@@ -9,10 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
+from daynight.data.splits import LazyInputs, Split
+from daynight.data.tasks import Task, titled
 from daynight.errors import DataError
-from daynight.lazy import LazyInputs
-from daynight.splits import Split
-from daynight.tasks import Task, titled
 
 
 def union(tasks: Sequence[Task], name: str = "union") -> Task:

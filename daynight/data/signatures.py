@@ -1,0 +1,105 @@
+"""`Form`: what an agent remembers of a task, by which later tasks and inputs are checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from daynight.data.splits import as_inputs, fitted
+from daynight.data.tasks import Task, titled
+from daynight.errors import DataError
+
+#: A number of so many digits is a name, such as that of a date.
+_LENGTH_OF_NAMES = 6
+
+
+@attrs.frozen
+class Form:
+    """What an agent remembers of a task: the shape and kind of its inputs, its number of outputs, and its name."""
+
+    shape: tuple[int, ...]
+    is_floating_point: bool
+    n_outputs: int
+    name: str = ""
+
+    @classmethod
+    def of(cls, task: Task) -> Form:
+        """Give the form of a task."""
+        inputs, _ = task.train.subset(torch.tensor([0])).load()
+        return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
+
+    def check_shape(self, task: Task, form: Form, day: int) -> None:
+        """Refuse a task of another day if its inputs have another shape or kind.
+
+        Raises:
+            DataError: If they have.
+        """
+        shape, kinds = form.shape, ("whole numbers", "floating point")
+        if form.is_floating_point != self.is_floating_point:
+            raise DataError(
+                f"day {day}, {titled(task.name)}: inputs are {kinds[form.is_floating_point]}, and those of day 0 "
+                f"{kinds[self.is_floating_point]}. One network reads one kind: convert them."
+            )
+        if shape != self.shape:
+            raise DataError(
+                f"day {day}, {titled(task.name)}: inputs have the shape {shape}, and those of day 0 {self.shape}. One "
+                "network reads one shape: resize or pad them."
+            )
+
+    def check_name(self, task: Task, day: int) -> None:
+        """Refuse a task that is named otherwise than the one that was learnt on `day`, where both have a name.
+
+        Raises:
+            DataError: If it is.
+        """
+        if task.name != self.name and is_name(task.name) and is_name(self.name):
+            raise DataError(
+                f"day {day} was that of task {self.name!r}, and the stream has {task.name!r} there. Give the tasks in "
+                "the order in which they were learnt, from day 0 on or from first_day of the clock, and new ones after "
+                "them.", page="data",
+            )  # fmt: skip
+
+    def check_outputs(self, task: Task, day: int) -> None:
+        """Refuse a task that cannot be the one that was learnt on `day`.
+
+        Raises:
+            DataError: If it has another number of outputs.
+        """
+        if task.n_outputs != self.n_outputs:
+            raise DataError(
+                f"{titled(task.name)} has {task.n_outputs} outputs, and what was learnt on day {day} {self.n_outputs}: "
+                "is it that day's task? If it is, and some of its data are gone, give n_outputs."
+            )
+
+    def read(self, inputs: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Turn a tensor or array into inputs (n, ...) as a network of that type reads them, on a device.
+
+        Raises:
+            DataError: If they have another shape than the task's.
+        """
+        read = as_inputs(inputs)
+        if self.is_floating_point and not read.is_floating_point():
+            read = read.to(dtype)
+        read = fitted(read, dtype, device)
+        if tuple(read.shape[1:]) != self.shape or not read.dim():
+            shape = ", ".join(map(str, self.shape))
+            raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
+        return read
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a task has a name, which is none of the small numbers that streams give."""
+    return bool(name) and not (name.isdecimal() and len(name) < _LENGTH_OF_NAMES)
+
+
+def check_task(task: object) -> None:
+    """Refuse what is no task.
+
+    Raises:
+        DataError: If it is none.
+    """
+    if not isinstance(task, Task):
+        raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")
