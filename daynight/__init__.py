@@ -18,7 +18,7 @@ from daynight.data.unions import union, within_union
 from daynight.deadlines import Seconds, Timer, Until
 from daynight.history import History, Progress, Record
 from daynight.ledgers import Ledger
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
 from daynight.reactive import Controlled
 from daynight.recommended import recommended_policy

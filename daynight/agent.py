@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from daynight import criteria, saving, seals
-from daynight.anatomy import Exclude
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
@@ -21,12 +20,13 @@ from daynight.data.tasks import Task, glimpse, titled
 from daynight.day import Day, dusk_of
 from daynight.errors import NetworkError, StateError
 from daynight.history import Hook, ignore
-from daynight.network import Biases, Restart
+from daynight.networks.anatomy import Exclude
+from daynight.networks.masked import Biases, Restart
+from daynight.networks.shared import Consolidation, network_of
 from daynight.persistent import Persistent
 from daynight.policies import SleepPolicy
 from daynight.rehearsal import N_EXAMPLES, check_batches, check_room, rehearse
 from daynight.schedule import Budget, Night, share_of_wake
-from daynight.sharing import Consolidation, network_of
 from daynight.support import checks, interrupts, seeding
 from daynight.training import Training
 

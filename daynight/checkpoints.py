@@ -14,7 +14,7 @@ from torch import Tensor
 from daynight.data.tasks import Task, glimpse
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.rehearsal import tried
 from daynight.schedule import Budget
 from daynight.support import archive, atomic, checks

@@ -20,8 +20,7 @@ from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
 from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.policies import SleepPolicy
 from daynight.schedule import Budget, Night, Steps
 from daynight.sleep import Sleep

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight import seals, subnetworks
+from daynight import seals
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, StateError
-from daynight.export import export
 from daynight.history import Record
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
-from daynight.prediction import outputs_of, predict
+from daynight.networks import compact as subnetworks
+from daynight.networks.compact import plain
+from daynight.networks.export import export
+from daynight.networks.masked import FREE, MaskedNetwork
+from daynight.networks.prediction import outputs_of, predict
 from daynight.seals import Seal
 from daynight.sizes import Size, sizes
 from daynight.support import seeding
@@ -150,7 +151,7 @@ class Knowledge:
             StateError: If the task is not finished.
             ExportError: If the compact form gives other outputs.
         """
-        module = subnetworks.plain(self.network, self._finished("subnetwork", task))
+        module = plain(self.network, self._finished("subnetwork", task))
         if not compact:
             return module
         inputs = self._probe(task)

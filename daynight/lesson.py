@@ -14,15 +14,16 @@ from torch import Tensor
 from daynight.data.batches import Batches, HeldBatches, LazyBatches
 from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
-from daynight.engines import blueprint, proof
+from daynight.engines import proof
 from daynight.engines.arena import ALIGNMENT
-from daynight.engines.blueprint import Part
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.ledgers import Ledger
-from daynight.network import MaskedNetwork
+from daynight.networks import tracing
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.prediction import CHUNK, outputs_of, predict
+from daynight.networks.tracing import Part
 from daynight.optimization import Optimization, Stretch
-from daynight.prediction import CHUNK, outputs_of, predict
 from daynight.schedule import Measured
 from daynight.support import checks, interrupts, seeding
 from daynight.training import Training
@@ -309,11 +310,11 @@ class Lesson:
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
             for function in functions:
                 batch = function(batch)
-            parts = blueprint.draw(self._network, batch)
+            parts = tracing.draw(self._network, batch)
             if is_whole is None:
                 self._is_whole = not proof.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if self._is_whole:
-                parts = blueprint.whole(self._network)
+                parts = tracing.whole(self._network)
         return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from daynight.data.batches import Batches
-from daynight.engines import blueprint
 from daynight.engines.arena import Arena, Slot
-from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
 from daynight.engines.stages import Units
 from daynight.errors import SettingError, TrainingError
 from daynight.ledgers import Ledger
-from daynight.network import MaskedNetwork
+from daynight.networks import tracing
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.tracing import Part
 from daynight.stepping import Stepper
 from daynight.support import interrupts
 from daynight.training import Training
@@ -60,7 +60,7 @@ class Optimization:
         self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
         self._step = Stepper(self._optimizer, [item.parameter for item in network.trainables()])
         is_plain = self._step.is_plain
-        self._parts = parts if parts is not None and is_plain else blueprint.whole(network, training.autocast)
+        self._parts = parts if parts is not None and is_plain else tracing.whole(network, training.autocast)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._engage(narrows)

@@ -18,8 +18,8 @@ from daynight.day import Day
 from daynight.errors import StateError
 from daynight.knowledge import Knowledge
 from daynight.lesson import Lesson
+from daynight.networks.shared import Consolidation
 from daynight.schedule import Budget
-from daynight.sharing import Consolidation
 from daynight.support import archive, seeding
 
 

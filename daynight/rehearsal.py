@@ -12,8 +12,8 @@ from daynight.capacity import Capacity, keeps_nothing
 from daynight.data.tasks import Task, titled
 from daynight.data.unions import check_can_join
 from daynight.errors import DataError, SettingError
-from daynight.network import MaskedNetwork
-from daynight.sharing import SharedNetwork
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.shared import SharedNetwork
 from daynight.support import checks
 from daynight.training import Training, number
 from daynight.trials import probe, trains_on, try_step

@@ -21,9 +21,9 @@ from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
 from daynight.identity import describe_structure, digest
-from daynight.network import Biases, MaskedNetwork, Restart
+from daynight.networks.masked import Biases, MaskedNetwork, Restart
+from daynight.networks.shared import Consolidation
 from daynight.seals import Seal
-from daynight.sharing import Consolidation
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests
 from daynight.training import Training

@@ -12,7 +12,7 @@ from daynight import criteria, pruning
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, Layer
 from daynight.lesson import Lesson
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.training import Training
 
 

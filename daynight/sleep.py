@@ -18,8 +18,7 @@ from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
-from daynight.network import Mark, MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE, Mark, MaskedNetwork
 from daynight.policies import SleepPolicy, check_end, remembered
 from daynight.rates import Rate, factor_of
 from daynight.schedule import TOLERANCE, Cycle, Night

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from daynight.errors import NetworkError
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.support import checks, interrupts
 
 #: What PyTorch raises for inputs that a module cannot read.

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from daynight.network import Mark
+from daynight.networks.masked import Mark
 from daynight.schedule import Budget, Cycle, Night
 from daynight.scripts import heard, same, told
 

@@ -15,7 +15,7 @@ import torch
 
 import daynight as dn
 from daynight.errors import DaynightError, SettingError
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE
 from daynight.support.atomic import check_folder, whole
 
 HIDDEN = (256, 256)  # units

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from daynight import Agent, Capacity, OneShot, Steps
-from daynight.anatomy import dissect
 from daynight.errors import NetworkError, SettingError
-from daynight.network import MaskedNetwork
+from daynight.networks.anatomy import dissect
+from daynight.networks.masked import MaskedNetwork
 from daynight.testing import toy_stream
 from daynight.trials import probe
 

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training
-from daynight.engines import blueprint, cost
-from daynight.network import MaskedNetwork
+from daynight.engines import cost
+from daynight.networks import tracing
+from daynight.networks.masked import MaskedNetwork
 
 
 def _head_of(module):
@@ -19,7 +20,7 @@ def kinds(module, *shape, **settings):
     network.begin_day(2)
     before = [value.clone() for value in network.module.state_dict().values()]
     state = torch.get_rng_state()
-    parts = blueprint.draw(network, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
+    parts = tracing.draw(network, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(network.module.state_dict().values(), before, strict=True))
     return [part.kind for part in parts]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import daynight as dn
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE
 from daynight.study import fine_tuning, from_scratch, memory, multinet, nights, packnet
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

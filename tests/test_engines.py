@@ -10,10 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training, models
-from daynight.engines import blueprint
 from daynight.engines.engine import Engine, loss_and_gradient
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks import tracing
+from daynight.networks.masked import FREE, MaskedNetwork
 
 ENGINES = ("dense", "sparse", "auto")
 OPTIMIZERS = {
@@ -134,7 +133,7 @@ def night_of(module, keep, generator, dtype=torch.float32):
 
 def gradients(network, inputs, targets, name, **settings):
     """Give the loss and the gradients of an engine, as full tensors; what it leaves out is zero."""
-    parts = blueprint.whole(network) if name == "module" else blueprint.draw(network, inputs)
+    parts = tracing.whole(network) if name == "module" else tracing.draw(network, inputs)
     live = None if name == "module" else torch.nonzero((inputs.flatten(1) != 0).any(0))[:, 0]
     for parameter in network.module.parameters():
         parameter.grad = None

@@ -13,10 +13,10 @@ from torch import nn
 from torchvision import models as vision
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Steps, Task, TaskStream, Training, UniformCycles
-from daynight import export as export_module
 from daynight.errors import ExportError, SettingError, StateError
-from daynight.prediction import CHUNK
-from daynight.subnetworks import compact
+from daynight.networks import export as export_module
+from daynight.networks.compact import compact
+from daynight.networks.prediction import CHUNK
 from daynight.testing import toy_network, toy_stream
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE
 
 OPTIMIZERS = {
     "sgd": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01),

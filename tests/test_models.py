@@ -3,7 +3,7 @@ import torch
 
 from daynight.errors import SettingError
 from daynight.models import MLP, ConvNet
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 
 
 def test_mlp_of_the_study():

@@ -8,10 +8,9 @@ from torch import nn
 from torchvision import models as vision
 
 from daynight import Agent, Capacity, Clock, Epochs, Task, TaskStream, Training, UniformCycles
-from daynight.anatomy import dissect
 from daynight.errors import NetworkError
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.anatomy import dissect
+from daynight.networks.masked import FREE, MaskedNetwork
 
 N, LENGTH = 24, 5
 

@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from daynight.errors import NetworkError, SettingError
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.trials import probe
 
 

@@ -9,7 +9,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from daynight.data.batches import HeldBatches
 from daynight.errors import SettingError, TrainingError
 from daynight.ledgers import StepLedger
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.optimization import Optimization, Stretch
 from daynight.training import Training
 

@@ -10,14 +10,13 @@ from torch.nn import functional
 
 from daynight.engines import cost
 from daynight.engines.arena import Slot
-from daynight.engines.blueprint import CONVOLUTIONS, Part
 from daynight.engines.convolution import NarrowConvolution
 from daynight.engines.dense import DenseLinear
 from daynight.engines.sparse import SparseLinear
 from daynight.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
 from daynight.metrics import WithinGroups
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.masked import FREE, MaskedNetwork
+from daynight.networks.tracing import CONVOLUTIONS, Part
 from daynight.training import EngineName
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,7 +32,7 @@ class Engine:
     are zero in all training data. A layer that is left with few visible weights is computed sparsely.
 
     Args:
-        parts: The network as a chain (see `daynight.engines.blueprint`).
+        parts: The network as a chain (see `daynight.networks.tracing`).
         network: The network, in a day; it is only read.
         name: ``"auto"`` chooses for each layer by `cost`; ``"dense"`` and ``"sparse"`` force one;
             ``"module"`` belongs to a chain of one part, and leaves nothing out.

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from daynight.engines import blueprint
 from daynight.engines.arena import Arena
-from daynight.engines.blueprint import Part
 from daynight.engines.engine import Engine, Loss
-from daynight.network import MaskedNetwork
+from daynight.networks import tracing
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.tracing import Part
 from daynight.support import seeding
 
 #: How far gradients may differ, as a share of their norm: a thousand roundings, and never more than a tenth.
@@ -31,7 +31,7 @@ def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets
         targets: Theirs.
         loss: Function of (outputs, targets) to a scalar.
     """
-    expected = _step(blueprint.whole(network), network, inputs, targets, loss)
+    expected = _step(tracing.whole(network), network, inputs, targets, loss)
     try:
         found = _step(parts, network, inputs, targets, loss)
     except Exception:  # Parts run the user's own code on other shapes than it was written for.
@@ -43,7 +43,7 @@ def _step(
     parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss
 ) -> list[Tensor | None]:
     """Give loss, gradients by what may move, and buffers, of one step."""
-    with blueprint.borrowed(network.module), seeding.forked(0, "prove", device=inputs.device):
+    with tracing.borrowed(network.module), seeding.forked(0, "prove", device=inputs.device):
         engine = Engine(parts, network, "dense", None, len(inputs), narrows=False)
         slots = engine.slots()
         arena = Arena(slots) if slots else None

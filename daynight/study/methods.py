@@ -24,9 +24,9 @@ from daynight.data.tasks import TaskStream
 from daynight.data.unions import union, within_union
 from daynight.errors import MissingPackageError, SettingError
 from daynight.identity import describe, digest
+from daynight.networks.shared import Consolidation
 from daynight.policies import OneShot, SleepPolicy
 from daynight.schedule import Budget
-from daynight.sharing import Consolidation
 from daynight.study import measures
 from daynight.support import atomic, seeding
 from daynight.training import Training

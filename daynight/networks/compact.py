@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight.engines import blueprint
-from daynight.engines.blueprint import Part
 from daynight.errors import ExportError
-from daynight.network import MaskedNetwork
+from daynight.networks import tracing
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.tracing import Part
 
 #: How far the outputs of a compact module may be from those of the whole, in units of the largest output (or 1).
 TOLERANCE = 1e-6
@@ -56,7 +56,7 @@ def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Mo
     """
     device = inputs.device
     module, inputs = module.cpu(), inputs.cpu()
-    parts = blueprint.chain(module, layers, inputs)
+    parts = tracing.chain(module, layers, inputs)
     if parts is None:
         return module.to(device)
     found = nn.Sequential(*_Compaction(parts, inputs).parts).eval().requires_grad_(False)
@@ -211,7 +211,7 @@ def _passed(part: Part, values: Tensor) -> Tensor:
     """Give what comes of units that always have these values; a pool leaves them as they are."""
     if part.kind == "relu":
         return values.relu()
-    return part.module(values) if type(part.module) in blueprint.UNITWISE else values
+    return part.module(values) if type(part.module) in tracing.UNITWISE else values
 
 
 def _padding(module: nn.Module) -> Any:

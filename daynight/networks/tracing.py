@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.support import seeding
 
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]

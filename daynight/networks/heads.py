@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight.anatomy import Anatomy, tensors
 from daynight.errors import DaynightError, NetworkError
+from daynight.networks.anatomy import Anatomy, tensors
 
 MakeHead = Callable[[int], nn.Module]
 

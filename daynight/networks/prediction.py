@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split, fitted
-from daynight.network import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts
 
 #: Every prediction is computed in chunks of this many examples, the last one padded with zeros, so that one

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from daynight.errors import ExportError, MissingPackageError, SettingError
-from daynight.subnetworks import check_equal
+from daynight.networks.compact import check_equal
 from daynight.support import atomic
 
 #: How far outputs of what was exported may be from the agent's, in units of the largest (or 1).

@@ -9,9 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from daynight.heads import Heads, JoinedHeads, MakeHead
-from daynight.network import MaskedNetwork
-from daynight.ownership import FREE
+from daynight.networks.heads import Heads, JoinedHeads, MakeHead
+from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.support import checks
 
 Consolidation = Literal["freeze", "rehearse", "fine-tune"]
