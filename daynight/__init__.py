@@ -10,21 +10,28 @@ from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.capacity import Capacity
 from daynight.clock import Clock
-from daynight.cycles import GeometricCycles, GradualPruning
 from daynight.data.splits import LazyDataset, Split
 from daynight.data.streams import permuted_mnist, rotated_mnist, split_cifar10, split_mnist
 from daynight.data.tasks import Task, TaskStream
 from daynight.data.unions import union, within_union
-from daynight.deadlines import Seconds, Timer, Until
 from daynight.history import History, Progress, Record
-from daynight.ledgers import Ledger
 from daynight.networks.masked import MaskedNetwork
-from daynight.policies import ExplicitCycles, NoSleep, OneShot, SleepPolicy, UniformCycles
-from daynight.reactive import Controlled
-from daynight.recommended import recommended_policy
-from daynight.schedule import Budget, Cycle, Epochs, Night, Steps, kept_fraction_per_night, pruned_fraction_per_round
+from daynight.nights.budgets import Budget, Epochs, Ledger, Steps
+from daynight.nights.cycle import Cycle, Night, kept_fraction_per_night, pruned_fraction_per_round
+from daynight.nights.deadlines import Seconds, Timer, Until
+from daynight.nights.policy import SleepPolicy
+from daynight.nights.reactive import Controlled
+from daynight.nights.schedules import (
+    ExplicitCycles,
+    GeometricCycles,
+    GradualPruning,
+    NoSleep,
+    OneShot,
+    UniformCycles,
+    recommended_policy,
+)
+from daynight.nights.wrappers import Around, Capped, Floored, Rated, Rewound, WarmStart
 from daynight.training import Training
-from daynight.wrappers import Around, Capped, Floored, Rated, Rewound, WarmStart
 
 if TYPE_CHECKING:
     from daynight import plots

@@ -23,10 +23,11 @@ from daynight.history import Hook, ignore
 from daynight.networks.anatomy import Exclude
 from daynight.networks.masked import Biases, Restart
 from daynight.networks.shared import Consolidation, network_of
+from daynight.nights.budgets import Budget
+from daynight.nights.cycle import Night, share_of_wake
+from daynight.nights.policy import SleepPolicy
 from daynight.persistent import Persistent
-from daynight.policies import SleepPolicy
 from daynight.rehearsal import N_EXAMPLES, check_batches, check_room, rehearse
-from daynight.schedule import Budget, Night, share_of_wake
 from daynight.support import checks, interrupts, seeding
 from daynight.training import Training
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from daynight.errors import CapacityError, SettingError
-from daynight.schedule import check_free_at_end
+from daynight.nights.cycle import check_free_at_end
 from daynight.support import checks
 from daynight.support.checks import round_half_up
 

@@ -15,8 +15,8 @@ from daynight.data.tasks import Task, glimpse
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.networks.masked import MaskedNetwork
+from daynight.nights.budgets import Budget
 from daynight.rehearsal import tried
-from daynight.schedule import Budget
 from daynight.support import archive, atomic, checks
 from daynight.support.archive import pack, unpack
 from daynight.training import Training

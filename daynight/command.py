@@ -20,8 +20,8 @@ from daynight.data.tasks import TaskStream
 from daynight.errors import DataNotFoundError, SettingError
 from daynight.expressions import made_of
 from daynight.history import History
-from daynight.policies import require_policy
-from daynight.schedule import Budget, Epochs, check_budget
+from daynight.nights.budgets import Budget, Epochs, check_budget
+from daynight.nights.policy import require_policy
 from daynight.support import atomic, checks
 from daynight.support.exits import status_of
 from daynight.training import Training

@@ -18,11 +18,11 @@ from daynight.criteria import Criterion, looks_back
 from daynight.data.batches import Batches
 from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
-from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
 from daynight.networks.masked import FREE, MaskedNetwork
-from daynight.policies import SleepPolicy
-from daynight.schedule import Budget, Night, Steps
+from daynight.nights.budgets import Budget, Ledger, Steps
+from daynight.nights.cycle import Night
+from daynight.nights.policy import SleepPolicy
 from daynight.sleep import Sleep
 from daynight.training import Training
 

@@ -18,13 +18,13 @@ from daynight.engines import proof
 from daynight.engines.arena import ALIGNMENT
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.ledgers import Ledger
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import CHUNK, outputs_of, predict
 from daynight.networks.tracing import Part
+from daynight.nights.budgets import Ledger
+from daynight.nights.cycle import Measured
 from daynight.optimization import Optimization, Stretch
-from daynight.schedule import Measured
 from daynight.support import checks, interrupts, seeding
 from daynight.training import Training
 

@@ -14,10 +14,10 @@ from daynight.engines.arena import Arena, Slot
 from daynight.engines.engine import Engine, Loss
 from daynight.engines.stages import Units
 from daynight.errors import SettingError, TrainingError
-from daynight.ledgers import Ledger
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
+from daynight.nights.budgets import Ledger
 from daynight.stepping import Stepper
 from daynight.support import interrupts
 from daynight.training import Training

@@ -19,7 +19,7 @@ from daynight.errors import StateError
 from daynight.knowledge import Knowledge
 from daynight.lesson import Lesson
 from daynight.networks.shared import Consolidation
-from daynight.schedule import Budget
+from daynight.nights.budgets import Budget
 from daynight.support import archive, seeding
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from daynight.history import Event, Progress, Record
-from daynight.schedule import Budget
+from daynight.nights.budgets import Budget
 
 
 class ProgressBar:

@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 
 from daynight.errors import PolicyError
-from daynight.policies import SleepPolicy, advance, follow, planned
-from daynight.schedule import Budget, Cycle, Measured, Night
+from daynight.nights.budgets import Budget
+from daynight.nights.cycle import Cycle, Measured, Night
+from daynight.nights.policy import SleepPolicy, advance, follow, planned
 
 
 class Script:

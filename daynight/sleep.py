@@ -13,15 +13,15 @@ from torch import Tensor
 
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion
-from daynight.deadlines import TimeLedger
 from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.ledgers import Ledger
 from daynight.lesson import Lesson
 from daynight.networks.masked import FREE, Mark, MaskedNetwork
-from daynight.policies import SleepPolicy, check_end, remembered
+from daynight.nights.budgets import Ledger
+from daynight.nights.cycle import TOLERANCE, Cycle, Night
+from daynight.nights.deadlines import TimeLedger
+from daynight.nights.policy import SleepPolicy, check_end, remembered
 from daynight.rates import Rate, factor_of
-from daynight.schedule import TOLERANCE, Cycle, Night
 from daynight.scripts import Script, heard, told
 from daynight.selection import Selection
 from daynight.training import Training

@@ -21,14 +21,15 @@ from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.splits import Split
 from daynight.data.tasks import Task, TaskStream
-from daynight.deadlines import Seconds, Timer, Until
 from daynight.errors import DaynightError, PolicyError, SettingError
 from daynight.history import History, Record
 from daynight.identity import attributes_of
 from daynight.models import MLP
-from daynight.policies import SleepPolicy, advance, check_end, follow, planned, require_policy
+from daynight.nights.budgets import Budget, Epochs, Steps
+from daynight.nights.cycle import Cycle, Measured, Night
+from daynight.nights.deadlines import Seconds, Timer, Until
+from daynight.nights.policy import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.rates import factor_of
-from daynight.schedule import Budget, Cycle, Epochs, Measured, Night, Steps
 from daynight.support import checks, seeding
 from daynight.training import Training
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from daynight import metrics
 from daynight.data.tasks import Task
 from daynight.errors import SettingError
-from daynight.schedule import check_budget
+from daynight.nights.budgets import check_budget
 from daynight.support import checks
 
 OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 
 from daynight.networks.masked import Mark
-from daynight.schedule import Budget, Cycle, Night
+from daynight.nights.budgets import Budget
+from daynight.nights.cycle import Cycle, Night
 from daynight.scripts import heard, same, told
 
 

@@ -122,7 +122,7 @@ def write_section_of_choice(contest):
         best, uniform = contest.ranked[0], contest.best_uniform
         policy = contest.finalists[best]
         if identity.describe(policy) != identity.describe(dn.recommended_policy()):
-            raise RuntimeError(f"the tournament chose {policy!r}: make that of daynight/recommended.py.")
+            raise RuntimeError(f"the tournament chose {policy!r}: make that of daynight/nights/schedules.py.")
         found = ", ".join(f"{name.removeprefix('uniform ')} at p = {p:g}" for p, name in sorted(uniform.items()))
         text = f"It chose ``{policy!r}`` ({best}), and for uniform cycles the N {found}.\n"
         (GENERATED / "tournament_chosen.rst").write_text(text)
@@ -176,8 +176,8 @@ def write_dips_of_nights(contest):
 
 def write_unequal(contest):
     """Write what cycles that lengthen or shorten gain over as many equal ones, as far as their runs are done."""
-    from daynight.cycles import GeometricCycles
     from daynight.errors import DataError
+    from daynight.nights.schedules import GeometricCycles
     from daynight.study import tournament
 
     rows = []

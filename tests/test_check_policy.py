@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import daynight as dn
-from daynight import cycles, rates
+from daynight import rates
 from daynight.errors import PolicyError, SettingError
+from daynight.nights import schedules
 from daynight.testing import check_policy, toy_stream
 
 
@@ -51,9 +52,9 @@ class WorksOut(dn.SleepPolicy):
     "policy",
     [
         dn.OneShot(), dn.NoSleep(), dn.UniformCycles(1), dn.UniformCycles(72), dn.ExplicitCycles([1, 2, 4]),
-        dn.GeometricCycles(9, 16), dn.GeometricCycles(4, 0.1, density=cycles.cubic, rate=rates.Cosine()),
+        dn.GeometricCycles(9, 16), dn.GeometricCycles(4, 0.1, density=schedules.cubic, rate=rates.Cosine()),
         dn.recommended_policy(),
-        dn.GradualPruning(), dn.GradualPruning(7, 0.0, density=cycles.equal_number), dn.Controlled(),
+        dn.GradualPruning(), dn.GradualPruning(7, 0.0, density=schedules.equal_number), dn.Controlled(),
         dn.Controlled(0.2, 0.3, 0.0, rate=rates.AdaptiveLinear(0.5)),
         dn.Rated(dn.UniformCycles(4), rates.Linear(), "night"),
         dn.Rated(dn.Controlled(), rates.Linear()), dn.Capped(dn.UniformCycles(9), 3), dn.Capped(dn.Controlled(), 3),

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import daynight as dn
-from daynight import cycles, rates
+from daynight import rates
 from daynight.errors import PolicyError, SettingError
-from daynight.policies import follow
-from daynight.schedule import Cycle, Epochs, Measured, Night
+from daynight.nights import schedules
+from daynight.nights.budgets import Epochs
+from daynight.nights.cycle import Cycle, Measured, Night
+from daynight.nights.policy import follow
+from daynight.nights.wrappers import Part
 from daynight.testing import toy_network, toy_stream
-from daynight.wrappers import Part
 
 
 def make_agent():
@@ -45,12 +47,12 @@ def test_gradual_pruning_by_hand():
     found = laid(dn.GradualPruning(2, 0.75))
     assert found == [pytest.approx((1 / 16 + 15 / 128, 0.25)), pytest.approx((0.0625, 0.75))]
     assert laid(dn.GradualPruning(1, 0.3)) == [(0.0625, 1.0)]
-    halves = laid(dn.GradualPruning(2, 0.75, density=cycles.equal_number))
+    halves = laid(dn.GradualPruning(2, 0.75, density=schedules.equal_number))
     assert halves[0][0] == pytest.approx(1 - 15 / 32)
 
 
 def test_densities_begin_at_one_and_end_at_dawn():
-    for density in (cycles.constant_share, cycles.cubic, cycles.equal_number):
+    for density in (schedules.constant_share, schedules.cubic, schedules.equal_number):
         assert density(0.0, 0.01) == pytest.approx(1)
         assert density(1.0, 0.01) == pytest.approx(0.01)
 
@@ -149,8 +151,8 @@ def test_how_much_a_prune_has_cut_is_told():
 
 
 STATIC = [
-    dn.GeometricCycles(5, 16), dn.GeometricCycles(7, 0.2, density=cycles.cubic), dn.GradualPruning(20, 0.4),
-    dn.GradualPruning(9, 1.0, density=cycles.equal_number), dn.GradualPruning(4, 0.0),
+    dn.GeometricCycles(5, 16), dn.GeometricCycles(7, 0.2, density=schedules.cubic), dn.GradualPruning(20, 0.4),
+    dn.GradualPruning(9, 1.0, density=schedules.equal_number), dn.GradualPruning(4, 0.0),
     dn.Rated(dn.GeometricCycles(3, 2), rates.Cosine(), over="night"), dn.Capped(dn.GradualPruning(30), 4),
     dn.Floored(dn.GeometricCycles(12, 30), 0.1), dn.WarmStart(dn.GradualPruning(5), 0.3),
 ]  # fmt: skip

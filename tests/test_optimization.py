@@ -8,8 +8,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from daynight.data.batches import HeldBatches
 from daynight.errors import SettingError, TrainingError
-from daynight.ledgers import StepLedger
 from daynight.networks.masked import MaskedNetwork
+from daynight.nights.budgets import StepLedger
 from daynight.optimization import Optimization, Stretch
 from daynight.training import Training
 

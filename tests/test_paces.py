@@ -22,7 +22,7 @@ from daynight import (
     recommended_policy,
 )
 from daynight.lesson import Lesson
-from daynight.schedule import Measured
+from daynight.nights.cycle import Measured
 from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
 

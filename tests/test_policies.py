@@ -20,8 +20,8 @@ from daynight import (
     pruned_fraction_per_round,
 )
 from daynight.errors import PolicyError, ReactivePolicyError, SettingError
-from daynight.policies import MAX_CYCLES, follow, planned
-from daynight.schedule import Measured
+from daynight.nights.cycle import Measured
+from daynight.nights.policy import MAX_CYCLES, follow, planned
 
 
 def dusk(**changes):

@@ -6,16 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight.errors import ReactivePolicyError, SettingError
-from daynight.schedule import (
-    Cycle,
-    Epochs,
-    Measured,
-    Night,
-    StepLedger,
-    Steps,
-    kept_fraction_per_night,
-    pruned_fraction_per_round,
-)
+from daynight.nights.budgets import Epochs, Steps
+from daynight.nights.cycle import Cycle, Measured, Night, StepLedger, kept_fraction_per_night, pruned_fraction_per_round
 
 
 def dusk(**changes):

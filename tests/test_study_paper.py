@@ -331,7 +331,7 @@ def test_a_match_that_is_flat_to_the_end_of_what_was_tried_says_so(curve):
 
 def test_equal_cuts_prune_equal_numbers():
     from daynight import Epochs, GeometricCycles, Night
-    from daynight.cycles import equal_number
+    from daynight.nights.schedules import equal_number
 
     night = Night(day=0, budget=Epochs(3), n_steps=30, steps_per_epoch=10, dawn_density=0.25)
     assert [cycle.keep for cycle in GeometricCycles(3, 1.0, density=equal_number).plan(night)] == [0.75, 0.5, 0.25]

@@ -136,7 +136,7 @@ def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
                 network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
     found = Study(tmp_path).run(runs)
     wakes = {key for (key,) in found.groups("wake")}
-    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
+    assert wakes == {"daynight.nights.budgets.Epochs(n=1.0)", "daynight.nights.budgets.Epochs(n=2.0)"}
     assert {len(group) for group in found.groups("policy").values()} == {4}
     assert [key for (key,) in found.groups("network")] == [
         "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip

@@ -9,9 +9,9 @@ import attrs
 import pytest
 
 from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCycles, rates, recommended_policy
-from daynight.cycles import GeometricCycles
 from daynight.errors import DataNotFoundError, SettingError
-from daynight.reactive import Controlled
+from daynight.nights.reactive import Controlled
+from daynight.nights.schedules import GeometricCycles
 from daynight.study import Store, Study, tournament
 from daynight.study.contestants import DESIGNS, UNIFORM
 from daynight.study.plans import Plan, doing, reading

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 
 from daynight.errors import DataError, SettingError
 from daynight.history import History, Record
+from daynight.nights.cycle import Cycle
 from daynight.plots.style import COLOURS, WHOLE, axes_or_new, bare, limit, plain_log
-from daynight.schedule import Cycle
 from daynight.support import checks
 
 _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}

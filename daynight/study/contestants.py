@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from daynight.cycles import GeometricCycles, GradualPruning, constant_share
-from daynight.policies import SleepPolicy, UniformCycles
+from daynight.nights.policy import SleepPolicy
+from daynight.nights.reactive import Controlled
+from daynight.nights.schedules import GeometricCycles, GradualPruning, UniformCycles, constant_share
+from daynight.nights.wrappers import Rated, Rewound, WarmStart
 from daynight.rates import AdaptiveLinear, Cosine, Linear
-from daynight.reactive import Controlled
-from daynight.wrappers import Rated, Rewound, WarmStart
 
 Named = dict[str, SleepPolicy]
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from daynight import plots
-from daynight.schedule import Cycle
+from daynight.nights.cycle import Cycle
 from daynight.study.matching import Match
 from daynight.study.results import Results
 from daynight.study.statistics import Summary, summarize

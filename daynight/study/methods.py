@@ -25,8 +25,9 @@ from daynight.data.unions import union, within_union
 from daynight.errors import MissingPackageError, SettingError
 from daynight.identity import describe, digest
 from daynight.networks.shared import Consolidation
-from daynight.policies import OneShot, SleepPolicy
-from daynight.schedule import Budget
+from daynight.nights.budgets import Budget
+from daynight.nights.policy import SleepPolicy
+from daynight.nights.schedules import OneShot
 from daynight.study import measures
 from daynight.support import atomic, seeding
 from daynight.training import Training

@@ -12,11 +12,12 @@ from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.identity import describe, digest
-from daynight.policies import SleepPolicy
-from daynight.schedule import Budget, Cycle, Night
+from daynight.nights.budgets import Budget
+from daynight.nights.cycle import Cycle, Night
+from daynight.nights.policy import SleepPolicy
+from daynight.nights.wrappers import Wrapper
 from daynight.study.methods import Outcome
 from daynight.training import Training
-from daynight.wrappers import Wrapper
 
 
 def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:

@@ -24,8 +24,10 @@ import attrs
 from daynight.data.streams import permuted_mnist, rotated_mnist
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
-from daynight.policies import SleepPolicy, UniformCycles, planned
-from daynight.schedule import Cycle, Epochs, Night, Steps, kept_fraction_per_night
+from daynight.nights.budgets import Epochs, Steps
+from daynight.nights.cycle import Cycle, Night, kept_fraction_per_night
+from daynight.nights.policy import SleepPolicy, planned
+from daynight.nights.schedules import UniformCycles
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
 from daynight.study.plans import Fetch, Plan

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 from torch import nn
 
-from daynight.cycles import GeometricCycles, equal_number
+from daynight.nights.schedules import GeometricCycles, equal_number
 from daynight.study import figures
 from daynight.study.figures import panels
 from daynight.study.plans import Network, Plan, Source

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 
-from daynight.policies import SleepPolicy
+from daynight.nights.cycle import Cycle, Night
+from daynight.nights.policy import SleepPolicy
 from daynight.rates import Rate
-from daynight.schedule import Cycle, Night
 from daynight.support import checks
 
 #: By how much the next prune may be larger or smaller than the last.

@@ -7,9 +7,9 @@ from collections.abc import Generator
 
 import attrs
 
-from daynight.policies import MAX_CYCLES, SleepPolicy, advance, require_policy
+from daynight.nights.cycle import Cycle, Night, share_of_wake
+from daynight.nights.policy import MAX_CYCLES, SleepPolicy, advance, require_policy
 from daynight.rates import Rate
-from daynight.schedule import Cycle, Night, share_of_wake
 from daynight.support import checks
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import abc
-import math
-import numbers
 from collections.abc import Generator, Iterable, Sequence
 
 import attrs
 
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
+from daynight.nights.cycle import TOLERANCE, Cycle, Night, share_of_wake
 from daynight.rates import Rate, factor_of
-from daynight.schedule import TOLERANCE, Cycle, Density, Night, share_of_wake
 from daynight.support import checks
 
 #: More cycles than this in one night are taken for a policy that never ends.
@@ -72,82 +70,6 @@ class SleepPolicy(abc.ABC):
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
-
-
-class UniformCycles(SleepPolicy):
-    """N cycles of equal length, each of which prunes the same share of what is left (the study's nights).
-
-    Args:
-        n: N, number of cycles, 1 or more. Where N does not divide the budget, lengths differ by one
-            optimizer step; where N is above it, some cycles have no REM.
-
-    Raises:
-        SettingError: If `n` is not a whole number from 1 to 100,000.
-    """
-
-    def __init__(self, n: int) -> None:
-        self.n = checks.whole("UniformCycles: n", n, least=1, most=MAX_CYCLES)
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield N cycles."""
-        yield from _geometric(night, [1.0] * self.n)
-
-
-class OneShot(SleepPolicy):
-    """One prune, then the whole budget in one REM: PackNet's own night."""
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the one cycle."""
-        yield Cycle(keep="dawn", length=night.left)
-
-
-class NoSleep(SleepPolicy):
-    """One prune and no REM: what a night is worth shows against this."""
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the one cycle."""
-        yield Cycle(keep="dawn", length=night.price)
-
-
-class ExplicitCycles(SleepPolicy):
-    """Cycles given one by one, of any lengths and densities.
-
-    Args:
-        cycles: Either relative lengths such as ``[1, 2, 4]`` (numbers, 0 or more, which then share the
-            whole budget while each cycle prunes the same share of what is left), or cycles as `Cycle`
-            or ``(keep, length)`` pairs, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, taken as they are.
-
-    Raises:
-        SettingError: If there are none, or one of them is not of these forms.
-    """
-
-    def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
-        try:
-            given = list(cycles)
-        except TypeError as error:
-            raise SettingError(
-                "ExplicitCycles: cycles must be several, such as [1, 2, 4] or [(0.2, 0.3), ('dawn', 0.7)], not "
-                f"{cycles!r}."
-            ) from error
-        if not given:
-            raise SettingError("ExplicitCycles: give at least one cycle.")
-        self.relative_lengths: tuple[float, ...] = ()
-        self.explicit: tuple[Cycle, ...] = ()
-        if all(isinstance(item, numbers.Real) for item in given):
-            self.relative_lengths = tuple(checks.finite("ExplicitCycles: a length", n, least=0) for n in given)
-            if math.isinf(sum(self.relative_lengths)):
-                raise SettingError("ExplicitCycles: the relative lengths must have a finite sum: give smaller ones.")
-            if not any(self.relative_lengths):
-                raise SettingError("ExplicitCycles: at least one relative length must be above 0.")
-        else:
-            self.explicit = tuple(_as_cycle(item) for item in given)
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the cycles that were given."""
-        if self.relative_lengths:
-            yield from _geometric(night, self.relative_lengths)
-        else:
-            yield from self.explicit
 
 
 def require_policy(policy: object) -> None:
@@ -324,27 +246,3 @@ def _listens(script: Generator[Cycle, Night, None]) -> bool:
 
 def _where(policy: SleepPolicy, night: Night) -> str:
     return f"{checks.begun(policy)} on day {night.day}, cycle {night.cycle}"
-
-
-def _geometric(night: Night, lengths: Iterable[float]) -> Generator[Cycle, Night, None]:
-    """Share what is left of the budget in proportion to `lengths`; prune the same share each time.
-
-    With N cycles from density 1 to 1 - r, the density after cycle n is (1 - r)^(n/N), which is
-    (1 - z)^n with the z of Algorithm 2.
-    """
-    lengths = list(lengths)
-    left, start, total = night.left, night.density, math.fsum(lengths)
-    for n, length in enumerate(lengths, start=1):
-        keep = start * (night.dawn_density / start) ** (n / len(lengths))
-        yield Cycle(keep=keep if n < len(lengths) else "dawn", length=left * length / total)
-
-
-def _as_cycle(item: object) -> Cycle:
-    if isinstance(item, Cycle):
-        return item
-    if isinstance(item, tuple) and len(item) == 2:
-        return Cycle(keep=item[0], length=item[1])
-    raise SettingError(
-        f"ExplicitCycles: {item!r} is neither a Cycle nor a (keep, length) pair; relative lengths and "
-        "cycles do not mix."
-    )

@@ -7,6 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
+from daynight.errors import SettingError
+from daynight.support import checks
 from daynight.support.checks import round_half_up
 
 
@@ -115,3 +119,70 @@ class StepLedger(Ledger):
     @property
     def _total(self) -> int:
         return self.spent_steps + (round_half_up(self.n_prunes * self.price_steps) if self.price_steps else 0)
+
+
+#: More epochs or steps than this are taken for a mistake: no machine lives to take them.
+MAX_BUDGET = 10**12
+
+
+def _epochs(n: Any) -> float:
+    return checks.finite("Epochs: n", n, least=0, most=MAX_BUDGET)
+
+
+def _steps(n: Any) -> int:
+    return checks.whole("Steps: n", n, least=0, most=MAX_BUDGET)
+
+
+def price_of(price: Any) -> float:
+    """Give what a prune costs, in the unit of a budget, 0 or more."""
+    return checks.finite("price", price, least=0, most=MAX_BUDGET)
+
+
+class Budget(abc.ABC):
+    """What a phase may spend. A new kind of budget is one subclass and the ledger it opens."""
+
+    @abc.abstractmethod
+    def open(self, steps_per_epoch: int) -> Ledger:
+        """Open the ledger of one phase, on a task of `steps_per_epoch` optimizer steps an epoch."""
+
+
+@attrs.frozen
+class Epochs(Budget):
+    """A budget in epochs of the day's task.
+
+    Args:
+        n: Number of epochs, from 0 to 10^12; need not be whole. It is spent in whole optimizer steps.
+        price: Epochs that each NREM costs of a night, 0 or more.
+    """
+
+    n: float = attrs.field(converter=_epochs)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
+
+    def open(self, steps_per_epoch: int) -> StepLedger:
+        """Open the ledger of one phase."""
+        return StepLedger(round_half_up(self.n * steps_per_epoch), self.price * steps_per_epoch)
+
+
+@attrs.frozen
+class Steps(Budget):
+    """A budget in optimizer steps.
+
+    Args:
+        n: Number of optimizer steps, a whole number from 0 to 10^12.
+        price: Optimizer steps that each NREM costs of a night, 0 or more; need not be whole.
+    """
+
+    n: int = attrs.field(converter=_steps)
+    price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
+
+    def open(self, steps_per_epoch: int) -> StepLedger:
+        """Open the ledger of one phase."""
+        return StepLedger(self.n, self.price)
+
+
+def check_budget(name: str, value: Any) -> None:
+    """Refuse what is no budget."""
+    if not isinstance(value, Budget):
+        raise SettingError(
+            f"{name} must be a budget, such as Epochs(72), Steps(1000) or Seconds(30), not {checks.shown(value)}."
+        )

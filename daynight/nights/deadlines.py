@@ -12,8 +12,7 @@ from typing import Any
 import attrs
 
 from daynight.errors import SettingError
-from daynight.ledgers import Ledger
-from daynight.schedule import MAX_BUDGET, Budget, price_of
+from daynight.nights.budgets import MAX_BUDGET, Budget, Ledger, price_of
 from daynight.support import checks
 
 #: Times closer than this many seconds are the same: the wall clock tells microseconds.

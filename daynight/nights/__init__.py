@@ -1,0 +1,1 @@
+"""How a night is laid out: budgets, cycles, and the sleep policies."""
