@@ -1,4 +1,4 @@
-"""Where the numbers of daynight/engines/cost.py come from: linear layers, dense and by their visible weights.
+"""Where the costs in daynight/training/engines/sparse.py come from: linear layers, dense and sparse.
 
 For some layers, batch sizes and densities, this times what the dense and the sparse engine compute in a
 step: the outputs, the gradient by the weights, and the gradient by the inputs. The time of a sparse
@@ -23,8 +23,8 @@ import torch
 from timing import seconds_of
 from torch.nn import functional
 
-from daynight.engines import cost
 from daynight.support.atomic import whole
+from daynight.training.engines.sparse import BY_INPUTS, BY_WEIGHT, FORWARD, OVERHEAD, sparse_is_faster
 
 SHAPES = ((256, 652), (256, 256), (1024, 8192))  # outputs, inputs
 BATCH_SIZES = (32, 128)
@@ -108,7 +108,7 @@ def time_dense(shape: tuple[int, int], batch_size: int, seconds: float) -> Times
 
 
 def time_sparse(shape: tuple[int, int], batch_size: int, density: float, seconds: float) -> dict[str, Any]:
-    """Time what the sparse engine computes, its changes of layout included (see daynight/engines/sparse.py)."""
+    """Time what the sparse engine computes, with its changes of layout."""
     n_out, n_in = shape
     inputs, gradient = torch.rand(batch_size, n_in), torch.rand(batch_size, n_out)
     rows, columns = torch.nonzero(torch.rand(shape) < density, as_tuple=True)
@@ -174,8 +174,8 @@ def print_constants(layers: Sequence[Mapping[str, Any]]) -> None:
     medians = "".join(f"{statistics.median(layer['each'][kind] for layer in layers):>11.2f}" for kind in KINDS)
     overhead = statistics.median(sum(layer["overhead"].values()) for layer in layers)
     print(f"{'median':>22} {medians} {overhead / 1e6:>10.2f}")
-    constants = "".join(f"{value:>11.2f}" for value in (cost.FORWARD, cost.BY_WEIGHT, cost.BY_INPUTS))
-    print(f"{'cost.py':>22} {constants} {cost.OVERHEAD / 1e6:>10.2f}")
+    constants = "".join(f"{value:>11.2f}" for value in (FORWARD, BY_WEIGHT, BY_INPUTS))
+    print(f"{'cost.py':>22} {constants} {OVERHEAD / 1e6:>10.2f}")
 
 
 def print_choices(layers: Sequence[Mapping[str, Any]]) -> None:
@@ -185,7 +185,7 @@ def print_choices(layers: Sequence[Mapping[str, Any]]) -> None:
         for row in layer["sparse"]:
             for kinds in (KINDS, KINDS[:2]):
                 dense, sparse = (sum(times[kind] for kind in kinds) for times in (layer["dense"], row["seconds"]))
-                chosen = cost.sparse_is_faster(row["visible"], layer["shape"], layer["batch_size"], len(kinds) == 3)
+                chosen = sparse_is_faster(row["visible"], layer["shape"], layer["batch_size"], len(kinds) == 3)
                 n_all += 1
                 n_right += chosen == (sparse < dense)
                 losses.append((sparse if chosen else dense) / min(sparse, dense) - 1)

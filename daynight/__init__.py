@@ -31,7 +31,7 @@ from daynight.nights.schedules import (
     recommended_policy,
 )
 from daynight.nights.wrappers import Around, Capped, Floored, Rated, Rewound, WarmStart
-from daynight.training import Training
+from daynight.training.settings import Training
 
 if TYPE_CHECKING:
     from daynight import plots

@@ -17,7 +17,6 @@ from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import load
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.day import Day, dusk_of
 from daynight.errors import NetworkError, StateError
 from daynight.history import Hook, ignore
 from daynight.networks.anatomy import Exclude
@@ -27,9 +26,10 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.persistent import Persistent
-from daynight.rehearsal import N_EXAMPLES, check_batches, check_room, rehearse
 from daynight.support import checks, interrupts, seeding
-from daynight.training import Training
+from daynight.training.day import Day, dusk_of
+from daynight.training.preflight import N_EXAMPLES, check_batches, check_room, rehearse
+from daynight.training.settings import Training
 
 
 class Agent(Persistent):

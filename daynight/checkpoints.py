@@ -16,10 +16,10 @@ from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.identity import describe, digest
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget
-from daynight.rehearsal import tried
 from daynight.support import archive, atomic, checks
 from daynight.support.archive import pack, unpack
-from daynight.training import Training
+from daynight.training.preflight import tried
+from daynight.training.settings import Training
 
 #: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
 _APART = 100

@@ -23,7 +23,7 @@ from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
 from daynight.support import checks, interrupts
-from daynight.training import Training
+from daynight.training.settings import Training
 
 
 class Clock:

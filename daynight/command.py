@@ -24,7 +24,7 @@ from daynight.nights.budgets import Budget, Epochs, check_budget
 from daynight.nights.policy import require_policy
 from daynight.support import atomic, checks
 from daynight.support.exits import status_of
-from daynight.training import Training
+from daynight.training.settings import Training
 
 _RUN = """examples:
   daynight run --out first

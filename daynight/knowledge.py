@@ -23,7 +23,7 @@ from daynight.networks.prediction import outputs_of, predict
 from daynight.seals import Seal
 from daynight.sizes import Size, sizes
 from daynight.support import seeding
-from daynight.training import Training
+from daynight.training.settings import Training
 
 
 class Knowledge:

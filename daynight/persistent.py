@@ -14,13 +14,13 @@ from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.data.tasks import Task
 from daynight.data.unions import union
-from daynight.day import Day
 from daynight.errors import StateError
 from daynight.knowledge import Knowledge
-from daynight.lesson import Lesson
 from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.support import archive, seeding
+from daynight.training.day import Day
+from daynight.training.trainer import Lesson
 
 
 class Persistent(Knowledge):

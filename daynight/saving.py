@@ -26,7 +26,7 @@ from daynight.networks.shared import Consolidation
 from daynight.seals import Seal
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests
-from daynight.training import Training
+from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
 #: The functions of a `Training`, of which a file tells only that they were there.

@@ -11,8 +11,8 @@ from torch import Tensor
 from daynight import criteria, pruning
 from daynight.capacity import Capacity
 from daynight.criteria import Criterion, Layer
-from daynight.lesson import Lesson
 from daynight.networks.masked import MaskedNetwork
+from daynight.training.trainer import Lesson
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from daynight.networks.masked import MaskedNetwork
-from daynight.training import Training
+from daynight.training.settings import Training
 
 
 @attrs.frozen(kw_only=True)

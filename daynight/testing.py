@@ -31,7 +31,7 @@ from daynight.nights.deadlines import Seconds, Timer, Until
 from daynight.nights.policy import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.rates import factor_of
 from daynight.support import checks, seeding
-from daynight.training import Training
+from daynight.training.settings import Training
 
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
 _DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, nn.Module, torch.utils.data.Dataset)

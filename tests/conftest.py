@@ -43,6 +43,6 @@ def _close_figures():
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Let a clock give a sign of life at every step, and write a checkpoint at each, however long one takes here."""
-    monkeypatch.setattr("daynight.lesson.PROGRESS_STEPS", 1)
+    monkeypatch.setattr("daynight.training.trainer.PROGRESS_STEPS", 1)
     monkeypatch.setattr("daynight.checkpoints._APART", 0)
     monkeypatch.setattr("daynight.checkpoints._MARGIN", 0)

@@ -9,7 +9,7 @@ from daynight.errors import NetworkError, SettingError
 from daynight.networks.anatomy import dissect
 from daynight.networks.masked import MaskedNetwork
 from daynight.testing import toy_stream
-from daynight.trials import probe
+from daynight.training.preflight import probe
 
 ONE_HEAD = nn.Linear(5, 2)
 

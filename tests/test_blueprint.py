@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training
-from daynight.engines import cost
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork
+from daynight.training.engines import sparse
 
 
 def _head_of(module):
@@ -158,9 +158,9 @@ def test_optimizers_that_look_across_weights_run_the_network_itself():
 
 def test_cost_model_by_hand():
     # 100 weights, batch 10, no gradient by inputs: 100 * 10 * (2 + 4) and the overhead, against 2 products.
-    size = int((6_000 + cost.OVERHEAD) / (2 * 10)) + 1
-    assert cost.sparse_is_faster(100, (1, size), 10, needs_inputs=False)
-    assert not cost.sparse_is_faster(100, (1, size - 2), 10, needs_inputs=False)
-    assert cost.sparse_is_faster(1_000, (1024, 8192), 32, needs_inputs=True)
-    assert not cost.sparse_is_faster(1024 * 8192, (1024, 8192), 32, needs_inputs=True)
-    assert not cost.can_be_sparse(torch.zeros(1, dtype=torch.bfloat16))
+    size = int((6_000 + sparse.OVERHEAD) / (2 * 10)) + 1
+    assert sparse.sparse_is_faster(100, (1, size), 10, needs_inputs=False)
+    assert not sparse.sparse_is_faster(100, (1, size - 2), 10, needs_inputs=False)
+    assert sparse.sparse_is_faster(1_000, (1024, 8192), 32, needs_inputs=True)
+    assert not sparse.sparse_is_faster(1024 * 8192, (1024, 8192), 32, needs_inputs=True)
+    assert not sparse.can_be_sparse(torch.zeros(1, dtype=torch.bfloat16))

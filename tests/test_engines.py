@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training, models
-from daynight.engines.engine import Engine, loss_and_gradient
 from daynight.networks import tracing
 from daynight.networks.masked import FREE, MaskedNetwork
+from daynight.training.engines.engine import Engine, loss_and_gradient
 
 ENGINES = ("dense", "sparse", "auto")
 OPTIMIZERS = {
@@ -138,7 +138,7 @@ def gradients(network, inputs, targets, name, **settings):
     for parameter in network.module.parameters():
         parameter.grad = None
     engine = Engine(parts, network, name, live, len(inputs), **{"narrows": True, **settings})
-    from daynight.engines.arena import Arena
+    from daynight.training.engines.arena import Arena
 
     slots = engine.slots()
     if slots:

@@ -7,7 +7,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.masked import FREE, MaskedNetwork
-from daynight.trials import probe
+from daynight.training.preflight import probe
 
 
 def mlp(n_hidden=5):

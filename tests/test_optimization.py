@@ -10,8 +10,9 @@ from daynight.data.batches import HeldBatches
 from daynight.errors import SettingError, TrainingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import StepLedger
-from daynight.optimization import Optimization, Stretch
-from daynight.training import Training
+from daynight.training.optimizer import Optimization
+from daynight.training.settings import Training
+from daynight.training.trainer import Stretch
 
 
 def network_at_night(keep=4):

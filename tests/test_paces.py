@@ -21,10 +21,10 @@ from daynight import (
     Until,
     recommended_policy,
 )
-from daynight.lesson import Lesson
 from daynight.nights.cycle import Measured
-from daynight.scripts import Script
 from daynight.testing import FakeTimer, toy_network, toy_stream
+from daynight.training.planner import Script
+from daynight.training.trainer import Lesson
 
 
 def make_agent():

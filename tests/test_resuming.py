@@ -118,7 +118,7 @@ def test_a_clock_with_deadlines_writes_from_its_first_wake_on(tmp_path):
 def test_slow_steps_give_signs_of_life_by_the_second(monkeypatch):
     monkeypatch.undo()
     now = iter(range(10**6))
-    monkeypatch.setattr("daynight.lesson.time.monotonic", lambda: next(now) * 0.6)
+    monkeypatch.setattr("daynight.training.trainer.time.monotonic", lambda: next(now) * 0.6)
     heard = []
     clock(hook=heard.append).run(until=1)
     steps = [event.step for event in heard if isinstance(event, Progress) and event.phase == "wake"]

@@ -17,9 +17,9 @@ from daynight import (
     union,
     within_union,
 )
-from daynight.engines.engine import loss_and_gradient
 from daynight.errors import DataError
 from daynight.testing import toy_network, toy_stream
+from daynight.training.engines.engine import loss_and_gradient
 
 
 def task_of(n, n_classes, first=0.0, name="", **more):

@@ -30,7 +30,7 @@ from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
 from daynight.study import measures
 from daynight.support import atomic, seeding
-from daynight.training import Training
+from daynight.training.settings import Training
 
 Network = Callable[[], nn.Module]
 Outcome = dict[str, Any]

@@ -17,7 +17,7 @@ from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.wrappers import Wrapper
 from daynight.study.methods import Outcome
-from daynight.training import Training
+from daynight.training.settings import Training
 
 
 def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:

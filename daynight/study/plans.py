@@ -20,7 +20,7 @@ from daynight.study import methods
 from daynight.study.results import Entry, Results
 from daynight.study.runner import Study, combinations, grid
 from daynight.study.worker import Method
-from daynight.training import Training
+from daynight.training.settings import Training
 
 Network = Callable[[], torch.nn.Module]
 DatasetName = Literal["mnist", "cifar10", "cifar10-small"]

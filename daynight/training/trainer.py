@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -14,8 +15,6 @@ from torch import Tensor
 from daynight.data.batches import Batches, HeldBatches, LazyBatches
 from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
-from daynight.engines import proof
-from daynight.engines.arena import ALIGNMENT
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.networks import tracing
@@ -24,9 +23,94 @@ from daynight.networks.prediction import CHUNK, outputs_of, predict
 from daynight.networks.tracing import Part
 from daynight.nights.budgets import Ledger
 from daynight.nights.cycle import Measured
-from daynight.optimization import Optimization, Stretch
 from daynight.support import checks, interrupts, seeding
-from daynight.training import Training
+from daynight.training.engines import equivalence
+from daynight.training.engines.arena import ALIGNMENT
+from daynight.training.optimizer import Optimization, State
+from daynight.training.settings import Training
+
+
+class Stretch:
+    """Optimizer steps on end, until a share of a budget is spent.
+
+    Args:
+        begin: Share of the budget that is spent before them, 0 to 1.
+        end: Share of the budget to stop at, 0 to 1.
+    """
+
+    def __init__(self, begin: float, end: float) -> None:
+        self._begin, self._end = begin, end
+        self._losses, self._sizes = list[Tensor](), list[int]()
+
+    def state(self) -> State:
+        """Give its place, after a step, for `restore`."""
+        losses = torch.stack(self._losses).cpu() if self._losses else torch.empty(0)
+        return {"begin": self._begin, "end": self._end, "losses": losses, "sizes": list(self._sizes)}
+
+    @classmethod
+    def restore(cls, state: State, device: torch.device) -> Stretch:
+        """Make one of what `state` gave, to go on on a device."""
+        stretch = cls(state["begin"], state["end"])
+        stretch._losses, stretch._sizes = list(state["losses"].to(device).unbind()), list(state["sizes"])
+        return stretch
+
+    def run(
+        self,
+        optimization: Optimization,
+        batches: Batches,
+        ledger: Ledger,
+        on_step: Callable[[Tensor], None],
+        rate: Callable[[float], float] | None = None,
+    ) -> Iterator[float]:
+        """Take the steps, or those that are left.
+
+        Args:
+            optimization: Takes them.
+            batches: Gives them their examples.
+            ledger: Where they are entered.
+            on_step: Called with the loss of each step.
+            rate: Gives a factor for the learning rate at a share of the stretch, 0 to 1; None is 1.
+
+        Yields:
+            The mean loss, at the end of each epoch and of the stretch, over the examples since the last.
+
+        Raises:
+            TrainingError: If that mean is not finite.
+        """
+        optimization.scale_rate(None)
+        batches.give(optimization.features)
+        try:
+            while True:
+                is_over = ledger.reached(self._end)
+                if self._losses and (is_over or batches.epoch_ends):
+                    mean = self._mean_loss()
+                    optimization.flush()
+                    yield mean
+                    self._losses, self._sizes = [], []
+                if is_over:
+                    return
+                inputs, targets = batches.next()
+                if rate is not None:
+                    share = (ledger.spent - self._begin) / (self._end - self._begin)
+                    optimization.scale_rate(rate(min(1.0, max(0.0, share))))
+                loss = optimization.step(inputs, targets)
+                ledger.note_step()
+                self._losses.append(loss)
+                self._sizes.append(len(inputs))
+                on_step(loss)
+        finally:
+            optimization.flush()
+
+    def _mean_loss(self) -> float:
+        weights = torch.tensor(self._sizes, dtype=torch.float64)
+        mean = float(torch.stack(self._losses).double().cpu() @ weights / weights.sum())
+        if not math.isfinite(mean):
+            raise TrainingError(
+                "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs far outside their "
+                "usual range."
+            )
+        return mean
+
 
 #: A sign of life is given every so many optimizer steps, and after so many seconds.
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
@@ -312,7 +396,9 @@ class Lesson:
                 batch = function(batch)
             parts = tracing.draw(self._network, batch)
             if is_whole is None:
-                self._is_whole = not proof.holds(parts, self._network, batch, targets, training.loss_of(self.task))
+                self._is_whole = not equivalence.holds(
+                    parts, self._network, batch, targets, training.loss_of(self.task)
+                )
             if self._is_whole:
                 parts = tracing.whole(self._network)
         return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))

@@ -2,25 +2,116 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
-from daynight.data.batches import Batches
-from daynight.engines.arena import Arena, Slot
-from daynight.engines.engine import Engine, Loss
-from daynight.engines.stages import Units
-from daynight.errors import SettingError, TrainingError
+from daynight.errors import SettingError
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
-from daynight.nights.budgets import Ledger
-from daynight.stepping import Stepper
 from daynight.support import interrupts
-from daynight.training import Training
+from daynight.training.engines.arena import Arena, Slot
+from daynight.training.engines.engine import Engine, Loss
+from daynight.training.engines.stages import Units
+from daynight.training.settings import Training
+
+#: Optimizers that move each number by itself, and none that has a gradient, decay and state of zero. Theirs may be
+#: laid out in any way, and left out where their gradient is zero.
+ELEMENTWISE = (
+    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
+    torch.optim.Adadelta, torch.optim.RMSprop,
+)  # fmt: skip
+
+#: What Adam works on: parameters, gradients, both moments, the largest second ones (none), and numbers of steps.
+Operands = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+
+_module: Any = inspect.getmodule(torch.optim.Optimizer)
+#: Hooks of all optimizers, which may come at any time.
+_GLOBAL_HOOKS = _module._global_optimizer_pre_hooks, _module._global_optimizer_post_hooks
+
+
+class Stepper:
+    """Takes the steps of an optimizer.
+
+    What PyTorch wraps around a step is for hooks, schedulers and profilers. Where nobody would hear it, it is left out,
+    and so is looking up at each step what Adam works on: in a sparse night both would show.
+
+    Args:
+        optimizer: As it was made.
+        parameters: What it may train.
+
+    Attributes:
+        is_plain: Whether it does what its class says, number by number, and no more.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> None:
+        self._optimizer = optimizer
+        # A subclass, a hook, another step, or a state before the first one may do more.
+        watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
+        watched += [parameter._backward_hooks for parameter in parameters]
+        has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
+        self.is_plain = type(optimizer) in ELEMENTWISE and not has_more
+        self.begin(is_steady=False)
+
+    def begin(self, is_steady: bool) -> None:
+        """Take notice of what it works on, and of a scheduler.
+
+        Args:
+            is_steady: Whether gradients stay the tensors that they are.
+        """
+        is_bare = self.is_plain and "step" not in vars(self._optimizer)
+        self._step = _unwrapped(type(self._optimizer)) if is_bare else None
+        self._can_be_direct = is_steady and is_bare and type(self._optimizer) is torch.optim.Adam
+        self._operands: list[Operands] = []
+
+    def __call__(self) -> None:
+        """Take a step."""
+        if self._step is None or any(_GLOBAL_HOOKS):
+            self._optimizer.step()
+            return
+        with torch.no_grad():
+            if self._operands:
+                self._step_adam()
+                return
+            self._step(self._optimizer)
+            if self._can_be_direct and all(_is_usual(group) for group in self._optimizer.param_groups):
+                self._operands = [self._operands_of(group["params"]) for group in self._optimizer.param_groups]
+
+    def _operands_of(self, parameters: list[Tensor]) -> Operands:
+        moved = [parameter for parameter in parameters if parameter.grad is not None]
+        states = [self._optimizer.state[parameter] for parameter in moved]
+        first, second, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        return moved, [p.grad for p in moved if p.grad is not None], first, second, [], steps
+
+    def _step_adam(self) -> None:
+        for group, operands in zip(self._optimizer.param_groups, self._operands, strict=True):
+            beta1, beta2 = group["betas"]
+            adam(
+                *operands, foreach=False, fused=True, amsgrad=False, maximize=False, beta1=beta1, beta2=beta2,
+                lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"],
+            )  # fmt: skip
+
+
+def _unwrapped(kind: type[torch.optim.Optimizer]) -> Any:
+    """Give the step that a class of PyTorch defines; None if something else is wrapped around it, too."""
+    step: Any = kind.step
+    while hasattr(step, "__wrapped__"):
+        if not step.__globals__["__name__"].startswith("torch."):
+            return None
+        step = step.__wrapped__
+    return step
+
+
+def _is_usual(group: dict[str, Any]) -> bool:
+    """Tell whether a group asks for fused Adam, and nothing unusual of it."""
+    unusual = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
+    return bool(group.get("fused")) and not any(group.get(name) for name in unusual)
+
 
 State = dict[str, Any]
 
@@ -255,85 +346,3 @@ def _rest_of(parameter: nn.Parameter, mask: Tensor | None, slots: Sequence[Slot]
         if slot.parameter is parameter:
             left[slice(None) if slot.index is None else slot.index] = False
     return Slot(parameter, torch.nonzero(left)[:, 0]) if bool(left.any()) else None
-
-
-class Stretch:
-    """Optimizer steps on end, until a share of a budget is spent.
-
-    Args:
-        begin: Share of the budget that is spent before them, 0 to 1.
-        end: Share of the budget to stop at, 0 to 1.
-    """
-
-    def __init__(self, begin: float, end: float) -> None:
-        self._begin, self._end = begin, end
-        self._losses, self._sizes = list[Tensor](), list[int]()
-
-    def state(self) -> State:
-        """Give its place, after a step, for `restore`."""
-        losses = torch.stack(self._losses).cpu() if self._losses else torch.empty(0)
-        return {"begin": self._begin, "end": self._end, "losses": losses, "sizes": list(self._sizes)}
-
-    @classmethod
-    def restore(cls, state: State, device: torch.device) -> Stretch:
-        """Make one of what `state` gave, to go on on a device."""
-        stretch = cls(state["begin"], state["end"])
-        stretch._losses, stretch._sizes = list(state["losses"].to(device).unbind()), list(state["sizes"])
-        return stretch
-
-    def run(
-        self,
-        optimization: Optimization,
-        batches: Batches,
-        ledger: Ledger,
-        on_step: Callable[[Tensor], None],
-        rate: Callable[[float], float] | None = None,
-    ) -> Iterator[float]:
-        """Take the steps, or those that are left.
-
-        Args:
-            optimization: Takes them.
-            batches: Gives them their examples.
-            ledger: Where they are entered.
-            on_step: Called with the loss of each step.
-            rate: Gives a factor for the learning rate at a share of the stretch, 0 to 1; None is 1.
-
-        Yields:
-            The mean loss, at the end of each epoch and of the stretch, over the examples since the last.
-
-        Raises:
-            TrainingError: If that mean is not finite.
-        """
-        optimization.scale_rate(None)
-        batches.give(optimization.features)
-        try:
-            while True:
-                is_over = ledger.reached(self._end)
-                if self._losses and (is_over or batches.epoch_ends):
-                    mean = self._mean_loss()
-                    optimization.flush()
-                    yield mean
-                    self._losses, self._sizes = [], []
-                if is_over:
-                    return
-                inputs, targets = batches.next()
-                if rate is not None:
-                    share = (ledger.spent - self._begin) / (self._end - self._begin)
-                    optimization.scale_rate(rate(min(1.0, max(0.0, share))))
-                loss = optimization.step(inputs, targets)
-                ledger.note_step()
-                self._losses.append(loss)
-                self._sizes.append(len(inputs))
-                on_step(loss)
-        finally:
-            optimization.flush()
-
-    def _mean_loss(self) -> float:
-        weights = torch.tensor(self._sizes, dtype=torch.float64)
-        mean = float(torch.stack(self._losses).double().cpu() @ weights / weights.sum())
-        if not math.isfinite(mean):
-            raise TrainingError(
-                "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs far outside their "
-                "usual range."
-            )
-        return mean

@@ -15,17 +15,54 @@ from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.lesson import Lesson
 from daynight.networks.masked import FREE, Mark, MaskedNetwork
-from daynight.nights.budgets import Ledger
+from daynight.nights.budgets import Budget, Ledger
 from daynight.nights.cycle import TOLERANCE, Cycle, Night
 from daynight.nights.deadlines import TimeLedger
 from daynight.nights.policy import SleepPolicy, check_end, remembered
 from daynight.rates import Rate, factor_of
-from daynight.scripts import Script, heard, told
 from daynight.selection import Selection
-from daynight.training import Training
-from daynight.turns import Rem, Turn
+from daynight.training.planner import Script, Turn, heard, same, told
+from daynight.training.settings import Training
+from daynight.training.trainer import Lesson
+
+
+@attrs.define(eq=False, kw_only=True)
+class Rem:
+    """A REM that is under way.
+
+    Attributes:
+        turn: Its cycle.
+        cut: How much its NREM has cut, 0 to 1.
+        end: Share of the budget that is spent when it is over, 0 to 1.
+        before: The snapshot before the cycle.
+        mark: The network, likewise.
+    """
+
+    turn: Turn
+    cut: float
+    end: float
+    before: Night
+    mark: Mark
+
+    def state(self) -> dict[str, Any]:
+        """Give what it is, in plain values and tensors, for `restore`."""
+        turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
+        cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
+        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": told(self.before), "mark": self.mark}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], cycle: Cycle | None, budget: Budget) -> Rem:
+        """Make one of what `state` gave, with the cycle that a policy lays out for it.
+
+        Raises:
+            PolicyError: If that is another.
+        """
+        before, made = heard(state["before"], budget), Cycle(keep=state["keep"], length=state["length"])
+        if state["is_given"]:
+            made = same(made, cycle, before)
+        turn = Turn(made, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
+        return cls(turn=turn, cut=state["cut"], end=state["end"], before=before, mark=state["mark"])
 
 
 class Sleep:

@@ -18,13 +18,13 @@ from daynight.criteria import Criterion, looks_back
 from daynight.data.batches import Batches
 from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
-from daynight.lesson import Lesson
 from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.nights.budgets import Budget, Ledger, Steps
 from daynight.nights.cycle import Night
 from daynight.nights.policy import SleepPolicy
-from daynight.sleep import Sleep
-from daynight.training import Training
+from daynight.training.night import Sleep
+from daynight.training.settings import Training
+from daynight.training.trainer import Lesson
 
 
 def dusk_of(

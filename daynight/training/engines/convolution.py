@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight.engines.arena import Slot
-from daynight.engines.stages import Stage, Units, bias_of, trained
+from daynight.training.engines.arena import Slot
+from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _FUNCTIONS: dict[type[nn.Module], Any] = {nn.Conv1d: torch.conv1d, nn.Conv2d: torch.conv2d, nn.Conv3d: torch.conv3d}

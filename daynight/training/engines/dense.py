@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from daynight.engines.arena import Slot
-from daynight.engines.stages import Stage, Units, bias_of, trained
+from daynight.training.engines.arena import Slot
+from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
 
 class DenseLinear(Stage):

@@ -13,6 +13,23 @@ from daynight.nights.cycle import Cycle, Measured, Night
 from daynight.nights.policy import SleepPolicy, advance, follow, planned
 
 
+@attrs.define(eq=False)
+class Turn:
+    """A cycle whose turn it is.
+
+    Attributes:
+        cycle: The cycle.
+        is_last: Whether it is the night's last, for want of time.
+        takes_all: Whether it is to take all that is left of the budget.
+        is_given: Whether the policy has given it.
+    """
+
+    cycle: Cycle
+    is_last: bool = False
+    takes_all: bool = True
+    is_given: bool = True
+
+
 class Script:
     """The cycles of a night, one after another, each laid out on what the snapshot before it tells.
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from daynight.engines.arena import Slot
+from daynight.training.engines.arena import Slot
 
 Units = Tensor | None
 """Which of a layer's units (features or channels) a stage is given or gives: int64, ascending; None is all."""
 
 
 class Stage(abc.ABC):
-    """Computes one part. Gradients of what it trains go to its slots (see `daynight.engines.arena`)."""
+    """Computes one part. Gradients of what it trains go to its slots (see `daynight.training.engines.arena`)."""
 
     def slots(self) -> list[Slot]:
         """Give what it trains in arenas."""

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from daynight.engines import cost
-from daynight.engines.arena import Slot
-from daynight.engines.convolution import NarrowConvolution
-from daynight.engines.dense import DenseLinear
-from daynight.engines.sparse import SparseLinear
-from daynight.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
 from daynight.metrics import WithinGroups
 from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.networks.tracing import CONVOLUTIONS, Part
-from daynight.training import EngineName
+from daynight.training.engines import sparse
+from daynight.training.engines.arena import Slot
+from daynight.training.engines.convolution import NarrowConvolution
+from daynight.training.engines.dense import DenseLinear
+from daynight.training.engines.sparse import SparseLinear
+from daynight.training.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
+from daynight.training.settings import EngineName
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -166,9 +166,9 @@ class Engine:
             layer.in_features if given is None else len(given),
         )
         needs_inputs = self._first < len(self._stages)
-        is_faster = cost.sparse_is_faster(int(torch.count_nonzero(visible)), shape, self._batch_size, needs_inputs)
+        is_faster = sparse.sparse_is_faster(int(torch.count_nonzero(visible)), shape, self._batch_size, needs_inputs)
         is_chosen = self._name == "sparse" or (self._name == "auto" and is_faster)
-        if is_chosen and cost.can_be_sparse(layer.weight):
+        if is_chosen and sparse.can_be_sparse(layer.weight):
             return SparseLinear(layer, given, outputs, visible, movable)
         return DenseLinear(layer, given, outputs, movable)
 

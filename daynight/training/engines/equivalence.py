@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from daynight.engines.arena import Arena
-from daynight.engines.engine import Engine, Loss
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
 from daynight.support import seeding
+from daynight.training.engines.arena import Arena
+from daynight.training.engines.engine import Engine, Loss
 
 #: How far gradients may differ, as a share of their norm: a thousand roundings, and never more than a tenth.
 _ROUNDINGS, _MOST = 1000, 0.1
