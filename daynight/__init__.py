@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from daynight import criteria, errors, metrics, models, rates
 from daynight._version import __version__
 from daynight.agent import Agent
-from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.splits import LazyDataset, Split
 from daynight.data.streams import permuted_mnist, rotated_mnist, split_cifar10, split_mnist
@@ -17,7 +16,7 @@ from daynight.data.unions import union, within_union
 from daynight.history import History, Progress, Record
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget, Epochs, Ledger, Steps
-from daynight.nights.cycle import Cycle, Night, kept_fraction_per_night, pruned_fraction_per_round
+from daynight.nights.cycle import Cycle, Night
 from daynight.nights.deadlines import Seconds, Timer, Until
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.reactive import Controlled
@@ -31,6 +30,7 @@ from daynight.nights.schedules import (
     recommended_policy,
 )
 from daynight.nights.wrappers import Around, Capped, Floored, Rated, Rewound, WarmStart
+from daynight.pruning.capacity import Capacity, kept_fraction_per_night, pruned_fraction_per_round
 from daynight.training.settings import Training
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from daynight import criteria, saving, seals
-from daynight.capacity import Capacity
 from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import load
@@ -26,6 +25,7 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.persistent import Persistent
+from daynight.pruning.capacity import Capacity
 from daynight.support import checks, interrupts, seeding
 from daynight.training.day import Day, dusk_of
 from daynight.training.preflight import N_EXAMPLES, check_batches, check_room, rehearse

@@ -11,7 +11,6 @@ import attrs
 
 from daynight import saving
 from daynight.agent import Agent
-from daynight.capacity import Capacity
 from daynight.checkpoints import Checkpoint, State, check_packs, named
 from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse
@@ -22,6 +21,7 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
 from daynight.progress import ProgressBar, n_steps_after
+from daynight.pruning.capacity import Capacity
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training
 

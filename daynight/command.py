@@ -14,7 +14,6 @@ import torch
 from daynight import reports
 from daynight._version import __version__
 from daynight.agent import Agent
-from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataNotFoundError, SettingError
@@ -22,6 +21,7 @@ from daynight.expressions import made_of
 from daynight.history import History
 from daynight.nights.budgets import Budget, Epochs, check_budget
 from daynight.nights.policy import require_policy
+from daynight.pruning.capacity import Capacity
 from daynight.support import atomic, checks
 from daynight.support.exits import status_of
 from daynight.training.settings import Training

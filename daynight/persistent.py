@@ -10,7 +10,6 @@ import attrs
 from torch import Tensor
 
 from daynight import saving
-from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.data.tasks import Task
 from daynight.data.unions import union
@@ -18,6 +17,7 @@ from daynight.errors import StateError
 from daynight.knowledge import Knowledge
 from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
+from daynight.pruning.capacity import Capacity
 from daynight.support import archive, seeding
 from daynight.training.day import Day
 from daynight.training.trainer import Lesson

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from daynight import criteria, metrics, models
-from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.data.signatures import Form
 from daynight.data.tasks import Task
@@ -23,6 +22,7 @@ from daynight.history import Record
 from daynight.identity import describe_structure, digest
 from daynight.networks.masked import Biases, MaskedNetwork, Restart
 from daynight.networks.shared import Consolidation
+from daynight.pruning.capacity import Capacity
 from daynight.seals import Seal
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests

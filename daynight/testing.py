@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from daynight.agent import Agent
-from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.splits import Split
 from daynight.data.tasks import Task, TaskStream
@@ -29,6 +28,7 @@ from daynight.nights.budgets import Budget, Epochs, Steps
 from daynight.nights.cycle import Cycle, Measured, Night
 from daynight.nights.deadlines import Seconds, Timer, Until
 from daynight.nights.policy import SleepPolicy, advance, check_end, follow, planned, require_policy
+from daynight.pruning.capacity import Capacity
 from daynight.rates import factor_of
 from daynight.support import checks, seeding
 from daynight.training.settings import Training

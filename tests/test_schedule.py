@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from daynight.errors import ReactivePolicyError, SettingError
 from daynight.nights.budgets import Epochs, Steps
-from daynight.nights.cycle import Cycle, Measured, Night, StepLedger, kept_fraction_per_night, pruned_fraction_per_round
+from daynight.nights.cycle import Cycle, Measured, Night, StepLedger
+from daynight.pruning.capacity import kept_fraction_per_night, pruned_fraction_per_round
 
 
 def dusk(**changes):

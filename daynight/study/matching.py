@@ -11,7 +11,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from daynight.errors import SettingError
-from daynight.nights.cycle import check_free_at_end
+from daynight.pruning.capacity import check_free_at_end
 from daynight.study import measures
 from daynight.study.statistics import Summary
 from daynight.support import checks

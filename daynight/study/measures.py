@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from daynight.errors import SettingError
-from daynight.nights.cycle import check_free_at_end
+from daynight.pruning.capacity import check_free_at_end
 
 
 def average_accuracy(matrix: Any) -> float:

@@ -18,7 +18,6 @@ from torch import nn
 
 from daynight._version import __version__
 from daynight.agent import Agent
-from daynight.capacity import Capacity
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.data.unions import union, within_union
@@ -28,6 +27,7 @@ from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
+from daynight.pruning.capacity import Capacity
 from daynight.study import measures
 from daynight.support import atomic, seeding
 from daynight.training.settings import Training

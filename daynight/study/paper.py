@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from daynight.errors import SettingError
-from daynight.nights.cycle import check_free_at_end
+from daynight.pruning.capacity import check_free_at_end
 from daynight.study import dips, figures, plans, published, tables, unsaid
 from daynight.study.figures import panels
 from daynight.study.matching import Match, match

@@ -25,9 +25,10 @@ from daynight.data.streams import permuted_mnist, rotated_mnist
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
 from daynight.nights.budgets import Epochs, Steps
-from daynight.nights.cycle import Cycle, Night, kept_fraction_per_night
+from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy, planned
 from daynight.nights.schedules import UniformCycles
+from daynight.pruning.capacity import kept_fraction_per_night
 from daynight.study import figures, methods, nights, plans, statistics, tables
 from daynight.study.contestants import DESIGNS, UNIFORM, Named
 from daynight.study.plans import Fetch, Plan

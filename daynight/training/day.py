@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from daynight.capacity import Capacity
 from daynight.criteria import Criterion, looks_back
 from daynight.data.batches import Batches
 from daynight.data.tasks import Task
@@ -22,6 +21,7 @@ from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.nights.budgets import Budget, Ledger, Steps
 from daynight.nights.cycle import Night
 from daynight.nights.policy import SleepPolicy
+from daynight.pruning.capacity import Capacity
 from daynight.training.night import Sleep
 from daynight.training.settings import Training
 from daynight.training.trainer import Lesson

@@ -11,7 +11,6 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from daynight.capacity import Capacity
 from daynight.criteria import Criterion
 from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
@@ -20,8 +19,9 @@ from daynight.nights.budgets import Budget, Ledger
 from daynight.nights.cycle import TOLERANCE, Cycle, Night
 from daynight.nights.deadlines import TimeLedger
 from daynight.nights.policy import SleepPolicy, check_end, remembered
+from daynight.pruning.capacity import Capacity
+from daynight.pruning.selection import Selection
 from daynight.rates import Rate, factor_of
-from daynight.selection import Selection
 from daynight.training.planner import Script, Turn, heard, same, told
 from daynight.training.settings import Training
 from daynight.training.trainer import Lesson
@@ -313,8 +313,8 @@ class Sleep:
 
     def _selection(self, night: Night) -> Selection:
         return Selection(
-            network=self._network, capacity=self._capacity, criterion=self._criterion, lesson=self._lesson,
-            start=self._start, cycle=night.cycle,
+            network=self._network, capacity=self._capacity, criterion=self._criterion, start=self._start,
+            gradients=self._lesson.gradients, generator=self._lesson.generator, cycle=night.cycle,
         )  # fmt: skip
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:

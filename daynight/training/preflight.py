@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from daynight.capacity import Capacity, keeps_nothing
 from daynight.data.tasks import Task, titled
 from daynight.data.unions import check_can_join
 from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.shared import SharedNetwork
+from daynight.pruning.capacity import Capacity, keeps_nothing
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training, number
 

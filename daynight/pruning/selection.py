@@ -6,13 +6,14 @@ import functools
 from collections.abc import Callable, Mapping
 
 import attrs
+import torch
 from torch import Tensor
 
-from daynight import criteria, pruning
-from daynight.capacity import Capacity
+from daynight import criteria
 from daynight.criteria import Criterion, Layer
 from daynight.networks.masked import MaskedNetwork
-from daynight.training.trainer import Lesson
+from daynight.pruning.capacity import Capacity
+from daynight.pruning.masks import keep_top_globally, keep_top_per_layer, layer_adaptive
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -23,7 +24,8 @@ class Selection:
         network: The network, in a day.
         capacity: How many weights the task may own at dawn.
         criterion: Scores them.
-        lesson: What the day trains.
+        gradients: Computes by layer the gradient of the mean training loss; called only if the criterion asks.
+        generator: Makes a generator of random numbers named by what it is given.
         start: By layer, the weights as they were when the day began, if the criterion looks at them.
         cycle: Index of the night's cycle, which names random numbers.
     """
@@ -31,7 +33,8 @@ class Selection:
     network: MaskedNetwork
     capacity: Capacity
     criterion: Criterion
-    lesson: Lesson
+    gradients: Callable[[], Mapping[str, Tensor]]
+    generator: Callable[..., torch.Generator]
     start: Mapping[str, Tensor]
     cycle: int
     #: By layer, the score of each weight.
@@ -39,11 +42,11 @@ class Selection:
 
     @scores.default
     def _scores(self) -> dict[str, Tensor]:
-        gradients, scores = functools.cache(self.lesson.gradients), {}
+        gradients, scores = functools.cache(self.gradients), {}
         for name, weight in self.network.weights.items():
             # Copies, which a criterion may write to.
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
-            generator = self.lesson.generator("prune", self.cycle, name)
+            generator = self.generator("prune", self.cycle, name)
             layer = Layer(name, weight.detach().clone(), start, gradient, generator)
             scores[name] = criteria.scored(self.criterion, layer, weight, f"layer {name!r}")
         return scores
@@ -54,10 +57,10 @@ class Selection:
         counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
         scores = self.scores
         if self.capacity.ranking == "layer":
-            return pruning.keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
+            return keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
         if self.capacity.ranking == "balanced":
-            scores = pruning.layer_adaptive(scores, held)
-        return pruning.keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
+            scores = layer_adaptive(scores, held)
+        return keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
 
     def squares(self, held: Mapping[str, Tensor]) -> float:
         """Sum the squares of the weights that are held."""

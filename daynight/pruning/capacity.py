@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
 
 from daynight.errors import CapacityError, SettingError
-from daynight.nights.cycle import check_free_at_end
 from daynight.support import checks
 from daynight.support.checks import round_half_up
+
+
+def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
+    """Fraction of a night's available weights that it keeps: 1 - r, with r = p^(1/T).
+
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
+    Algorithm 2, first line.
+
+    Args:
+        free_at_end: p, the fraction of weights still free after the last day, between 0 and 1.
+        n_days: T, the number of tasks, 1 or more.
+
+    Raises:
+        SettingError: If one of them is outside its range.
+    """
+    n_days = checks.whole("n_days", n_days, least=1)
+    return 1.0 - math.pow(check_free_at_end(free_at_end), 1.0 / n_days)
+
+
+def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) -> float:
+    """Fraction z of what is left that each of the N rounds of a night prunes (Algorithm 2).
+
+    r = p^(1/T) is what a night frees of the weights available at dusk, and z = 1 - (1 - r)^(1/N).
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
+    Appendix D.
+
+    Args:
+        n_rounds: N, the number of rounds of pruning a night, 1 or more.
+        n_days: T, the number of tasks, 1 or more.
+        free_at_end: p, the fraction of weights still free after the last day, between 0 and 1.
+
+    Returns:
+        z, between 0 and 1.
+
+    Raises:
+        SettingError: If one of them is outside its range.
+    """
+    n_rounds = checks.whole("n_rounds", n_rounds, least=1)
+    return 1.0 - math.pow(kept_fraction_per_night(free_at_end, n_days), 1.0 / n_rounds)
+
+
+def check_free_at_end(value: Any) -> float:
+    """Refuse a final free fraction that is not a number between 0 and 1, both excluded."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
+        raise SettingError(
+            f"free_at_end must be above 0 and below 1, not {value!r}: at 0 the first task would own "
+            "every weight, at 1 no task may own any. Give the fraction that is still free after the "
+            "last day, for example 0.95."
+        )
+    return float(value)
 
 
 def _days(days: Any) -> int:
