@@ -17,10 +17,10 @@ from daynight.data.tasks import Days, Task, TaskStream, glimpse
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.identity import describe_structure
+from daynight.loggers import ProgressBar, n_steps_after
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
-from daynight.progress import ProgressBar, n_steps_after
 from daynight.pruning.capacity import Capacity
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training

@@ -1,7 +1,7 @@
 import io
 
 from daynight import Progress, Record
-from daynight.progress import ProgressBar
+from daynight.loggers import ProgressBar
 
 
 def test_bar_says_where_in_the_run_it_is():

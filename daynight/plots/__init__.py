@@ -1,7 +1,7 @@
 """Figures of what happened. Each takes the axes to draw in, or makes a figure, and returns the axes."""
 
-from daynight.plots.lives import accuracy, capacity, means, ownership
 from daynight.plots.nights import descent, hypnogram, plan
+from daynight.plots.runs import accuracy, capacity, means, ownership
 from daynight.plots.style import COLOURS, save, shades
 
 __all__ = ["COLOURS", "accuracy", "capacity", "descent", "hypnogram", "means", "ownership", "plan", "save", "shades"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
-from daynight.errors import DataError
+from daynight.errors import DataError, SettingError
 from daynight.history import History
-from daynight.knowledge import Knowledge
+from daynight.networks.masked import MaskedNetwork
 from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, limit, shades
 from daynight.support import checks
 
@@ -120,24 +121,27 @@ def _short(score: float, digits: int) -> str:
     return f"{score:.{digits}f}".removeprefix("0") if abs(score) < 10 else f"{score:.3g}"
 
 
-def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:
+def ownership(agent: Any, ax: Axes | None = None) -> Axes:
     """Draw which share of each layer's weights each task owns; what is left of a bar's row is free.
 
     Args:
-        agent: An agent with at least one finished task.
+        agent: A `daynight.Agent` with at least one finished task.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
+        SettingError: If `agent` is not an Agent.
         DataError: If no task is finished.
     """
-    checks.kind("ownership: agent", agent, Knowledge, "clock.agent")
-    if not agent.day:
+    network = getattr(agent, "network", None)
+    if not isinstance(network, MaskedNetwork):
+        raise SettingError(f"ownership: agent must be an Agent, such as clock.agent, not {checks.shown(agent)}.")
+    n_tasks, sizes = network.n_tasks, network.sizes
+    if not n_tasks:
         raise DataError("the agent has finished no task yet, so nothing is owned.")
-    sizes = agent.network.sizes
     ax = axes_or_new(ax, 6.5, 1.2 + 0.42 * len(sizes))
     left = np.zeros(len(sizes))
-    for task, colour in enumerate(shades(agent.day)):
-        owned = agent.network.count(task)
+    for task, colour in enumerate(shades(n_tasks)):
+        owned = network.count(task)
         widths = np.array([owned[name] / size for name, size in sizes.items()])
         ax.barh(range(len(sizes)), widths, left=left, height=0.7, color=colour, edgecolor="white", lw=0.6,
                 label=f"task {task}")  # fmt: skip
@@ -153,9 +157,9 @@ def ownership(agent: Knowledge, ax: Axes | None = None) -> Axes:
     limit(ax, "x", 0, min(1.45, max(1e-6, 1.45 * float(left.max()))))
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("owned share of the layer's weights")
-    if agent.day <= 12:
+    if n_tasks <= 12:
         ax.legend(
-            fontsize="small", frameon=False, ncols=min(agent.day, 6), loc="lower center", bbox_to_anchor=(0.5, 1.0)
+            fontsize="small", frameon=False, ncols=min(n_tasks, 6), loc="lower center", bbox_to_anchor=(0.5, 1.0)
         )
     bare(ax)
     return ax
