@@ -23,7 +23,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.checkpoints import Checkpoint
+from daynight.storage.checkpoints import Checkpoint
 from daynight.support.atomic import whole
 
 

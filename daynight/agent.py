@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from daynight import criteria, saving, seals
+from daynight import criteria
 from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import load
@@ -26,6 +26,7 @@ from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.persistent import Persistent
 from daynight.pruning.capacity import Capacity
+from daynight.storage import agents, seals
 from daynight.support import checks, interrupts, seeding
 from daynight.training.day import Day, dusk_of
 from daynight.training.preflight import N_EXAMPLES, check_batches, check_room, rehearse
@@ -315,9 +316,9 @@ class Agent(Persistent):
             DamagedFileError: If it is damaged, holds something else, or was written by a newer version.
             SettingError, NetworkError, DataError: If what is given is not what was saved.
         """
-        about, tensors = saving.read(path)
-        given = saving.network_of(about, network)
-        training, criterion = saving.training_of(about, training), saving.criterion_of(about, criterion)
+        about, tensors = agents.read(path)
+        given = agents.network_of(about, network)
+        training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
         try:
             agent = cls(
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
@@ -328,8 +329,8 @@ class Agent(Persistent):
             raise NetworkError(
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
-        agent._restore(about, tensors, saving.kept_of(about, kept))
-        saving.check_code(about, agent.network)
+        agent._restore(about, tensors, agents.kept_of(about, kept))
+        agents.check_code(about, agent.network)
         return agent
 
     def _check_today(self, task: Task) -> None:

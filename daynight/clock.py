@@ -9,19 +9,19 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from daynight import saving
 from daynight.agent import Agent
-from daynight.checkpoints import Checkpoint, State, check_packs, named
 from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
-from daynight.identity import describe_structure
 from daynight.loggers import ProgressBar, n_steps_after
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
 from daynight.pruning.capacity import Capacity
+from daynight.storage import agents
+from daynight.storage.checkpoints import Checkpoint, State, check_packs, named
+from daynight.storage.identity import describe_structure
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training
 
@@ -334,7 +334,7 @@ class Clock:
             return  # in which nothing has been lived: a run with other settings may begin
         checkpoint.check_settings(said, self._settings)
         checkpoint.check_tasks(said["marks"], self.stream, self.first_day)
-        about = saving.heard(checkpoint.path, said["agent"])
+        about = agents.heard(checkpoint.path, said["agent"])
         if self.agent.phase != "between days":
             raise SettingError(
                 "an agent that takes up a checkpoint must be new, and this one is in the midst of a day."

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daynight import seals
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, titled
@@ -20,8 +19,9 @@ from daynight.networks.compact import plain
 from daynight.networks.export import export
 from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.networks.prediction import outputs_of, predict
-from daynight.seals import Seal
-from daynight.sizes import Size, sizes
+from daynight.storage import seals
+from daynight.storage.seals import Seal
+from daynight.storage.sizes import Size, sizes
 from daynight.support import seeding
 from daynight.training.settings import Training
 

@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 from torch import Tensor
 
-from daynight import saving
 from daynight.criteria import Criterion
 from daynight.data.tasks import Task
 from daynight.data.unions import union
@@ -18,6 +17,7 @@ from daynight.knowledge import Knowledge
 from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.pruning.capacity import Capacity
+from daynight.storage import agents
 from daynight.support import archive, seeding
 from daynight.training.day import Day
 from daynight.training.trainer import Lesson
@@ -50,19 +50,19 @@ class Persistent(Knowledge):
         """
         if self._today is not None:
             raise StateError(f"save: day {self.day} is under way. Call finish_night, or abandon_day, before.")
-        about = self._about([saving.mark(task) for task in self._kept])
-        about = attrs.evolve(about, code=saving.code_of(self.network))
+        about = self._about([agents.mark(task) for task in self._kept])
+        about = attrs.evolve(about, code=agents.code_of(self.network))
         archive.write(path, "agent", attrs.asdict(about), self.network.state())
 
-    def _about(self, kept: Iterable[str]) -> saving.About:
+    def _about(self, kept: Iterable[str]) -> agents.About:
         """Say what the agent is, with marks of the tasks that it keeps."""
-        return saving.about(
+        return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation, capacity=self.capacity,
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks), seals=tuple(self._seals),
             kept=tuple(kept),
         )  # fmt: skip
 
-    def _state(self) -> tuple[saving.About, dict[str, Tensor], dict[str, Any] | None]:
+    def _state(self) -> tuple[agents.About, dict[str, Tensor], dict[str, Any] | None]:
         """Give all that the agent is, for `_restore`: what there is to say, the network's tensors, and its day's state.
 
         In the midst of a phase it may be called by what is told of its progress, and not elsewhere.
@@ -72,7 +72,7 @@ class Persistent(Knowledge):
 
     def _restore(
         self,
-        about: saving.About,
+        about: agents.About,
         tensors: Mapping[str, Tensor],
         kept: Iterable[Task],
         day: tuple[Task, Budget, Budget, dict[str, Any]] | None = None,

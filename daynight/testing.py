@@ -22,7 +22,6 @@ from daynight.data.splits import Split
 from daynight.data.tasks import Task, TaskStream
 from daynight.errors import DaynightError, PolicyError, SettingError
 from daynight.history import History, Record
-from daynight.identity import attributes_of
 from daynight.models import MLP
 from daynight.nights.budgets import Budget, Epochs, Steps
 from daynight.nights.cycle import Cycle, Measured, Night
@@ -30,6 +29,7 @@ from daynight.nights.deadlines import Seconds, Timer, Until
 from daynight.nights.policy import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.pruning.capacity import Capacity
 from daynight.rates import factor_of
+from daynight.storage.identity import attributes_of
 from daynight.support import checks, seeding
 from daynight.training.settings import Training
 

@@ -116,7 +116,7 @@ def reported_so_far(contest, stream):
 def write_section_of_choice(contest):
     """Say what the tournament chose, which is to be what the library recommends."""
     import daynight as dn
-    from daynight import identity
+    from daynight.storage import identity
 
     with unless_missing("tournament_chosen"):
         best, uniform = contest.ranked[0], contest.best_uniform

@@ -97,7 +97,7 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
             raise KeyboardInterrupt
         step(clock)
 
-    monkeypatch.setattr("daynight.checkpoints.Checkpoint.is_due", lambda *_: True)
+    monkeypatch.setattr("daynight.storage.checkpoints.Checkpoint.is_due", lambda *_: True)
     with monkeypatch.context() as patch:
         patch.setattr(Clock, "step", stopped)
         assert main(RUN) == 130

@@ -28,7 +28,7 @@ from daynight import (
     models,
 )
 from daynight.errors import SettingError
-from daynight.identity import describe, describe_views, digest, digest_of_data
+from daynight.storage.identity import describe, describe_views, digest, digest_of_data
 from daynight.testing import toy_stream
 
 
@@ -127,7 +127,7 @@ def test_a_name_is_the_same_in_another_process():
     value = [Training(), UniformCycles(3), functools.partial(models.MLP, 784, 256), {"p": 0.99}]
     code = (
         "import functools; from daynight import Training, UniformCycles, models; "
-        "from daynight.identity import describe, digest; "
+        "from daynight.storage.identity import describe, digest; "
         "print(digest(describe([Training(), UniformCycles(3), functools.partial(models.MLP, 784, 256), {'p': 0.99}])))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -318,7 +318,7 @@ def test_comments_and_docstrings_do_not_count(tmp_path):
 
 
 def test_names_of_functions_written_in_c_hold_in_another_process():
-    code = "import torch; from daynight.identity import describe; print(describe([torch.relu, torch.sum, len]))"
+    code = "import torch; from daynight.storage.identity import describe; print(describe([torch.relu, torch.sum, len]))"
     found = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"
     }

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from daynight import Cycle, SleepPolicy
-from daynight.identity import describe
+from daynight.storage.identity import describe
 
 
 @pytest.mark.parametrize(

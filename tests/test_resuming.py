@@ -10,11 +10,8 @@ from resumable import Killed, Killer, clock, killed, outcome
 from torch import nn
 
 from daynight import Agent, Clock, Progress, Seconds, Until
-from daynight.checkpoints import Checkpoint
-from daynight.errors import (
-    OutputError,
-    TrainingError,
-)
+from daynight.errors import OutputError, TrainingError
+from daynight.storage.checkpoints import Checkpoint
 from daynight.testing import FakeTimer
 
 pytestmark = pytest.mark.usefixtures("at_every_step")
@@ -211,7 +208,7 @@ def test_a_night_with_a_deadline_goes_on_with_what_is_left_of_it(budget, tmp_pat
 def test_checkpoints_take_a_small_share_of_the_time(monkeypatch, tmp_path):
     monkeypatch.undo()
     times = iter([0.0, 10.0, 10.0, 12.0, 200.0, 212.1, 212.1])
-    monkeypatch.setattr("daynight.checkpoints.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("daynight.storage.checkpoints.time.monotonic", lambda: next(times))
     kept = Checkpoint(tmp_path, every=5)
     assert kept.is_due(float("inf"))  # 10 seconds have passed
     kept.write(lambda: ({}, {}, None))  # it takes 2 seconds

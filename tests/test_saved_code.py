@@ -9,8 +9,8 @@ from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training
 from daynight.errors import NetworkError, SettingError
-from daynight.identity import describe
-from daynight.saving import code_of
+from daynight.storage.agents import code_of
+from daynight.storage.identity import describe
 from daynight.testing import toy_stream
 
 

@@ -119,7 +119,7 @@ class Fixed:
 
 
 def described(policy):
-    from daynight.identity import describe
+    from daynight.storage.identity import describe
 
     return describe(policy)
 

@@ -158,9 +158,7 @@ def ownership(agent: Any, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel("owned share of the layer's weights")
     if n_tasks <= 12:
-        ax.legend(
-            fontsize="small", frameon=False, ncols=min(n_tasks, 6), loc="lower center", bbox_to_anchor=(0.5, 1.0)
-        )
+        ax.legend(fontsize="small", frameon=False, ncols=min(n_tasks, 6), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     bare(ax)
     return ax
 

@@ -22,12 +22,12 @@ from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.data.unions import union, within_union
 from daynight.errors import MissingPackageError, SettingError
-from daynight.identity import describe, digest
 from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
 from daynight.pruning.capacity import Capacity
+from daynight.storage.identity import describe, digest
 from daynight.study import measures
 from daynight.support import atomic, seeding
 from daynight.training.settings import Training

@@ -10,12 +10,12 @@ from torch import nn
 from daynight.agent import Agent
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
-from daynight.identity import describe, digest
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.wrappers import Wrapper
 from daynight.pruning.capacity import Capacity
+from daynight.storage.identity import describe, digest
 from daynight.study.methods import Outcome
 from daynight.training.settings import Training
 

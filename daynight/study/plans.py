@@ -13,9 +13,9 @@ from daynight import models
 from daynight.data import streams
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataError
-from daynight.identity import describe, digest
 from daynight.nights.budgets import Epochs
 from daynight.nights.schedules import UniformCycles
+from daynight.storage.identity import describe, digest
 from daynight.study import methods
 from daynight.study.results import Entry, Results
 from daynight.study.runner import Study, combinations, grid

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from daynight.errors import MissingPackageError, SettingError, StudyError
-from daynight.identity import describe_views, digest, digest_of_data
+from daynight.storage.identity import describe_views, digest, digest_of_data
 from daynight.study.results import Results
 from daynight.study.store import Store
 from daynight.study.worker import Done, Method, Run, Stream, about, do, given

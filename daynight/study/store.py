@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from daynight.errors import DataError
-from daynight.identity import digest
+from daynight.storage.identity import digest
 from daynight.support import atomic
 
 

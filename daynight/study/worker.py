@@ -21,7 +21,7 @@ from torch import Tensor
 from daynight._version import __version__
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataError, DaynightError, SettingError, StudyError
-from daynight.identity import describe, describe_views, digest, digest_of_data
+from daynight.storage.identity import describe, describe_views, digest, digest_of_data
 from daynight.support import checks
 from daynight.support.interrupts import Terminated
 

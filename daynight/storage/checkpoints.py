@@ -13,9 +13,9 @@ from torch import Tensor
 
 from daynight.data.tasks import Task, glimpse
 from daynight.errors import DamagedFileError, DataError, SettingError
-from daynight.identity import describe, digest
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget
+from daynight.storage.identity import describe, digest
 from daynight.support import archive, atomic, checks
 from daynight.support.archive import pack, unpack
 from daynight.training.preflight import tried

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daynight.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 from daynight.data.splits import LazyInputs, Split
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
+from daynight.storage.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 
 #: What is larger than memory is read so many examples at a time.
 _CHUNK = 1024

@@ -19,12 +19,12 @@ from daynight.data.signatures import Form
 from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
-from daynight.identity import describe_structure, digest
 from daynight.networks.masked import Biases, MaskedNetwork, Restart
 from daynight.networks.shared import Consolidation
 from daynight.pruning.capacity import Capacity
-from daynight.seals import Seal
+from daynight.storage.identity import describe_structure, digest
 from daynight.storage.names import name_in_files
+from daynight.storage.seals import Seal
 from daynight.support import archive, digests
 from daynight.training.settings import Training
 
