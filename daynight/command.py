@@ -117,12 +117,13 @@ def run(settings: argparse.Namespace) -> None:
 
 def study(settings: argparse.Namespace) -> None:
     """Make a figure or table of the paper, or hold the tournament."""
-    from daynight.study import paper, tournament
+    from daynight.study.paper import experiments
+    from daynight.study.tournament import tournament
 
     if settings.what == "tournament":
         tournament.main(settings.rest)
     else:
-        paper.main([settings.what, *settings.rest])
+        experiments.main([settings.what, *settings.rest])
 
 
 def report(settings: argparse.Namespace) -> None:

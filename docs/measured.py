@@ -77,9 +77,10 @@ def write_speed_tables():
 
 def write_tournament():
     """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
-    from daynight.study import figures, plans, tournament
+    from daynight.study.paper import drawing, setups
+    from daynight.study.tournament import tournament
 
-    fetch = functools.cache(lambda stage: plans.reading(entries_of(stage), is_whole=True))
+    fetch = functools.cache(lambda stage: setups.reading(entries_of(stage), is_whole=True))
     contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
     stages = {"screen": lambda: contest.screened, "choose": lambda: contest.marked(contest.chosen_from)}
     stages |= {stream: lambda stream=stream: reported_so_far(contest, stream) for stream in tournament.STREAMS}
@@ -87,7 +88,7 @@ def write_tournament():
 
         def drawn(rows_of=rows_of):
             rows = rows_of()
-            return figures.contest(rows, contest.night_of, n_columns=8), rows
+            return drawing.contest(rows, contest.night_of, n_columns=8), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
     write_section_of_choice(contest)
@@ -131,7 +132,7 @@ def write_section_of_choice(contest):
 def write_gains(contest):
     """Write what the policy that was chosen gains on test data, stream by stream, as far as its runs are done."""
     from daynight.errors import DataError
-    from daynight.study import tournament
+    from daynight.study.tournament import tournament
 
     table = []
     for stream in tournament.STREAMS:
@@ -146,7 +147,7 @@ def write_gains(contest):
 
 def gains_of(contest, stream, p):
     """Give errors, and what the policy that was chosen gains, on one stream at one p."""
-    from daynight.study import tournament
+    from daynight.study.tournament import tournament
 
     chosen, uniform = contest.ranked[0], contest.best_uniform[p]
     rows = {row["policy"]: row for row in contest.judged(stream, p, [chosen])}
@@ -163,14 +164,15 @@ def gains_of(contest, stream, p):
 
 def write_dips_of_nights(contest):
     """Write the clearest dips in single nights of uniform cycles."""
-    from daynight.study import dips, tournament
+    from daynight.study.paper import open_questions
+    from daynight.study.tournament import tournament
 
     rows = []
     with unless_missing("dips_of_nights"):
         for p in tournament.PRUNINGS:
             found = contest.held_out(p)
             values = {policy.n: found[name] for name, policy in contest.uniform.items()}
-            rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **dips.row_of(values)})
+            rows.append({"p": p, "seeds": len(found[tournament.ONCE]), **open_questions.row_of(values)})
         write_page("dips_of_nights", rows, tournament.PRUNINGS)
 
 
@@ -178,7 +180,7 @@ def write_unequal(contest):
     """Write what cycles that lengthen or shorten gain over as many equal ones, as far as their runs are done."""
     from daynight.errors import DataError
     from daynight.nights.schedules import GeometricCycles
-    from daynight.study import tournament
+    from daynight.study.tournament import tournament
 
     rows = []
     with unless_missing("unequal"):

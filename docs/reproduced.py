@@ -12,31 +12,31 @@ def parts():
     """Give the parts of the page on reproduction: by name, the folder of the runs, and the plan."""
     import attrs
 
-    from daynight.study import plans
+    from daynight.study.paper import setups
 
-    cifar10 = plans.full("cifar10")
+    cifar10 = setups.full("cifar10")
     return {
-        "mnist": ("mnist", plans.full("mnist")),
+        "mnist": ("mnist", setups.full("mnist")),
         "cifar10": ("cifar10", attrs.evolve(cifar10, n_cycle_seeds=3, cycles=(1,))),
-        "cifar10_small": ("cifar10-small", plans.full("cifar10-small")),
+        "cifar10_small": ("cifar10-small", setups.full("cifar10-small")),
     }
 
 
 def source_of(entries, plan):
     """Give what reads the runs of a plan."""
-    from daynight.study import plans
+    from daynight.study.paper import setups
 
-    return plans.source(plan, plans.reading(entries))
+    return setups.source(plan, setups.reading(entries))
 
 
 def write_reproduction(name, store, plan):
     """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
-    from daynight.study import paper
+    from daynight.study.paper import experiments
 
     entries = entries_of(store)
     (GENERATED / f"{name}_status.rst").write_text(status_of(entries))
     source = source_of(entries, plan)
-    for what, function in paper.FIGURES.items():
+    for what, function in experiments.FIGURES.items():
         write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
 
 
@@ -44,11 +44,11 @@ def write_chosen_dip(store, plan):
     """Ask for a dip at the three N that single nights on held-out data had picked before."""
     import attrs
 
-    from daynight.study import paper
+    from daynight.study.paper import experiments
 
     chosen = attrs.evolve(plan, prunings=(0.95,), cycles=(1, 8, 72))
     source = source_of(entries_of(store), chosen)
-    write_section("mnist_chosen_dip", lambda: paper.FIGURES["dips"](chosen, source), chosen.prunings)
+    write_section("mnist_chosen_dip", lambda: experiments.FIGURES["dips"](chosen, source), chosen.prunings)
 
 
 def status_of(entries):
@@ -101,7 +101,7 @@ def write_agreement(known):
 
 def agreement_on_mnist(store, plan):
     """Give the rows of accuracies on MNIST."""
-    from daynight.study import paper, published
+    from daynight.study.paper import experiments, setups
 
     source = source_of(entries_of(store), plan)
     frozen = defaultdict(list)
@@ -110,12 +110,12 @@ def agreement_on_mnist(store, plan):
         if result["settings"]["biases"] == "freeze-after-first":
             frozen[result["settings"]["free"]].append(result["mean_accuracy"])
     rows = []
-    for p, said in published.ACCURACY["mnist"].items():
+    for p, said in setups.ACCURACY["mnist"].items():
         own = source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
         rows.append(agreed(f"MNIST, accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4)))
         found = f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)"
         rows.append(agreed("the same, biases frozen after the first task", f"{said:.3f}", found))
-    _, found = paper.figure2(plan, source)
+    _, found = experiments.figure2(plan, source)
     found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
     for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
         error = 100 * (1 - row["mean_accuracy"])
@@ -126,28 +126,28 @@ def agreement_on_mnist(store, plan):
 
 def agreement_on_cifar10(store, plan):
     """Give the rows of accuracies on CIFAR10."""
-    from daynight.study import published
+    from daynight.study.paper import setups
 
     source = source_of(entries_of(store), plan)
     return [
         agreed(f"CIFAR10, accuracy, N = 1, p = {p:g}", f"{said:.3f}",
                with_error(source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy"), 4))
-        for p, said in published.ACCURACY["cifar10"].items()
+        for p, said in setups.ACCURACY["cifar10"].items()
     ]  # fmt: skip
 
 
 def compressions(store, plan, label):
     """Give the rows of compression at equal accuracy, at each p."""
     from daynight.errors import DataError
-    from daynight.study import paper, published
+    from daynight.study.paper import experiments, setups
 
     source = source_of(entries_of(store), plan)
     rows = []
-    for method, by_p in published.COMPRESSION[plan.dataset].items():
+    for method, by_p in setups.COMPRESSION[plan.dataset].items():
         found = []
         for p in by_p:
             with contextlib.suppress(DataError):
-                found.append(f"{paper.matched(plan, source, method, p).compression:.2f}")
+                found.append(f"{experiments.matched(plan, source, method, p).compression:.2f}")
         here = ", ".join(found) if len(found) == len(by_p) else "not done yet"
         prunings = ", ".join(f"{p:g}" for p in by_p)
         said = ", ".join(f"{compression:.2f}" for compression in by_p.values())

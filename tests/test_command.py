@@ -207,8 +207,8 @@ def scored(stream, *, seed, n):
 
 def test_a_study_is_that_of_the_module(monkeypatch):
     heard = []
-    monkeypatch.setattr("daynight.study.paper.main", heard.append)
-    monkeypatch.setattr("daynight.study.tournament.main", heard.append)
+    monkeypatch.setattr("daynight.study.paper.experiments.main", heard.append)
+    monkeypatch.setattr("daynight.study.tournament.tournament.main", heard.append)
     assert main(["study", "figure2", "--quick", "--seeds", "3"]) == 0
     assert main(["study", "tournament", "screen", "--quick"]) == 0
     assert heard == [["figure2", "--quick", "--seeds", "3"], ["screen", "--quick"]]

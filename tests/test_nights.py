@@ -275,13 +275,13 @@ def test_what_the_wake_has_not_kept_cannot_be_returned_to():
 
 
 def test_runs_that_rewind_share_no_dusk_with_those_that_do_not():
-    from daynight.study import methods, packnet
+    from daynight.study import packnet, states
 
     settings = {"network": toy_network, "wake": dn.Epochs(2), "night": dn.Epochs(2), "free_at_end": 0.5, "seed": 0}
     stream = toy_stream(2)
     plain = packnet(stream, policy=dn.OneShot(), **settings)
     rewound = packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
-    methods._dusk.clear()
+    states._dusk.clear()
     assert rewound == packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
     assert plain == packnet(stream, policy=dn.OneShot(), **settings)
 

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import pytest
 from scipy import stats
 
-from daynight.study import figures
-from daynight.study.dips import deepest
+from daynight.study.paper import drawing
+from daynight.study.paper.open_questions import deepest
 from daynight.study.statistics import summarize
 
 
@@ -43,9 +43,9 @@ def test_what_only_rises_or_only_falls_has_no_dip():
 
 
 def test_an_axis_of_n_has_those_of_all_its_lines_and_no_labels_that_touch():
-    figure, (axes,) = figures.panels(1)
+    figure, (axes,) = drawing.panels(1)
     for cycles in ((1, 2, 8, 9, 18, 24), (8, 72)):
-        figures.line_of_cycles(axes, {n: summarize([0.9, 0.8]) for n in cycles}, str(cycles))
+        drawing.line_of_cycles(axes, {n: summarize([0.9, 0.8]) for n in cycles}, str(cycles))
     figure.canvas.draw()
     assert list(axes.get_xticks()) == [1, 2, 8, 9, 18, 24, 72]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "8", "", "18", "", "72"]

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles
-from daynight.study import fine_tuning, from_scratch, memory, methods, multinet, packnet
+from daynight.study import fine_tuning, from_scratch, memory, multinet, packnet, states
 from daynight.testing import toy_network, toy_stream
 
 SETTINGS = {"network": toy_network, "wake": Epochs(4), "night": Epochs(4), "training": Training(batch_size=10)}
@@ -43,10 +43,10 @@ def test_runs_that_share_a_first_wake_are_what_they_would_be_alone(monkeypatch):
     assert n_wakes.count(0) == 2
     alone = []
     for one in settings:
-        methods._dusk.clear()
+        states._dusk.clear()
         alone.append(packnet(stream, **SETTINGS, **one))
     assert shared == alone
-    assert len(methods._dusk) == 1
+    assert len(states._dusk) == 1
 
 
 @pytest.mark.parametrize("method", [packnet, memory, multinet])
@@ -61,11 +61,11 @@ def test_dusks_are_put_by_for_other_processes(method, tmp_path, monkeypatch):
     settings = [{"free_at_end": p, "seed": seed} for seed in (0, 1) for p in (0.4, 0.7)]
     found = []
     for index, one in enumerate(settings):
-        methods._dusk.clear()  # as another process would begin
+        states._dusk.clear()  # as another process would begin
         found.append(method(toy_stream(3), state=tmp_path / f"{index}.pkl", **SETTINGS, **one))
     assert n_wakes.count(0) == 2
     assert len(list(tmp_path.glob("dusk-*.pkl"))) == 2
-    methods._dusk.clear()
+    states._dusk.clear()
     assert found == [method(toy_stream(3), **SETTINGS, **one) for one in settings]
     # Other data begin a day 0 of their own.
     method(toy_stream(2), state=tmp_path / "other.pkl", **SETTINGS, **settings[0])
@@ -77,13 +77,13 @@ def test_states_that_are_of_no_use_are_left_aside(tmp_path, damage):
     settings = {"seed": 0, "free_at_end": 0.5, **SETTINGS}
     expected = packnet(toy_stream(3), **settings)
     for name in ("state.pkl", "dusk"):
-        methods._dusk.clear()
+        states._dusk.clear()
         state = tmp_path / "state.pkl"
         packnet(toy_stream(3), state=state, **settings)
         (dusk,) = tmp_path.glob("dusk-*.pkl")
         (state if name == "state.pkl" else dusk).write_bytes(damage)
         state = state if name == "state.pkl" else tmp_path / "other.pkl"
-        methods._dusk.clear()
+        states._dusk.clear()
         assert packnet(toy_stream(3), state=state, **settings) == expected
 
 

@@ -14,11 +14,13 @@ import pytest
 
 from daynight import Training
 from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary, figures, packnet, tables, tournament
-from daynight.study import paper as paper_module
+from daynight.study import Study, Summary, packnet, tables
 from daynight.study.matching import match
-from daynight.study.plans import Plan, doing, full, quick, reading, source
-from daynight.study.unsaid import CHOICES
+from daynight.study.paper import drawing
+from daynight.study.paper import experiments as paper_module
+from daynight.study.paper.open_questions import CHOICES
+from daynight.study.paper.setups import Plan, doing, full, quick, reading, source
+from daynight.study.tournament import tournament
 from daynight.testing import toy_network, toy_stream
 
 
@@ -221,8 +223,8 @@ def test_matching_finds_the_compression_of_a_known_curve(compression):
 )
 def test_a_match_at_the_end_of_what_was_tried_says_so(compression, title):
     found = match(0.99, summary(accuracy_of(0.01)), lambda free: summary(accuracy_of((1 - free) * compression), 0.001))
-    _, (axes,) = figures.panels(1)
-    figures.evaluations(axes, found, "Memory")
+    _, (axes,) = drawing.panels(1)
+    drawing.evaluations(axes, found, "Memory")
     plt.close(axes.figure)
     assert re.fullmatch(rf"Memory, \$p\$ = 0\.99: {title}", axes.get_title())
 

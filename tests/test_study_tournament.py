@@ -12,11 +12,12 @@ from daynight import Agent, Capacity, GradualPruning, Rated, Training, UniformCy
 from daynight.errors import DataNotFoundError, SettingError
 from daynight.nights.reactive import Controlled
 from daynight.nights.schedules import GeometricCycles
-from daynight.study import Store, Study, tournament
-from daynight.study.contestants import DESIGNS, UNIFORM
-from daynight.study.plans import Plan, doing, reading
+from daynight.study import Store, Study
+from daynight.study.paper.setups import Plan, doing, reading
 from daynight.study.results import Results
-from daynight.study.tournament import Tournament, streams
+from daynight.study.tournament import tournament
+from daynight.study.tournament.contestants import DESIGNS, UNIFORM
+from daynight.study.tournament.tournament import Tournament, streams
 from daynight.testing import check_policy, toy_network, toy_stream
 
 UNIFORM_TOY = {"uniform 1": UniformCycles(1), "uniform 2": UniformCycles(2)}

@@ -4,10 +4,10 @@ from daynight.study import measures
 from daynight.study.measures import average_accuracy, backward_transfer, compression, forgetting, forward_transfer
 from daynight.study.methods import fine_tuning, from_scratch, memory, multinet, outcome, packnet
 from daynight.study.results import Results
-from daynight.study.runner import Study, grid
+from daynight.study.runner import Study
+from daynight.study.runs import Run, grid
 from daynight.study.statistics import Summary, paired, summarize
 from daynight.study.store import Store
-from daynight.study.worker import Run
 
 __all__ = [
     "Results",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,55 +11,14 @@ from typing import Any
 import torch
 
 from daynight.errors import MissingPackageError, SettingError, StudyError
-from daynight.storage.identity import describe_views, digest, digest_of_data
 from daynight.study.results import Results
+from daynight.study.runs import Run, _unique
 from daynight.study.store import Store
-from daynight.study.worker import Done, Method, Run, Stream, about, do, given
+from daynight.study.worker import Done, do
 from daynight.support import atomic, checks
 
 #: A pool of which a worker was killed is made anew as often as this, with no run being done in between.
 MAX_RESTARTS = 3
-
-
-def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: Any) -> list[Run]:
-    """Lay out runs: each value of each setting with each of all others, and all with each seed.
-
-    Args:
-        method: A function of (stream, seed=..., and the settings) that gives what came of it in JSON, such as those in
-            `daynight.study.methods`.
-        stream: The tasks, or a function without arguments that gives them: that is called once in each process, where
-            a stream is copied to it with each run.
-        seeds: Whole numbers from 0.
-        settings: Those of the method. A list stands for several values, of which each run has one.
-
-    Returns:
-        The runs, seed by seed, so that runs which can share a first wake follow each other.
-
-    Raises:
-        SettingError: If a setting is none of the method's, has no values, or cannot be told apart from others.
-    """
-    if not isinstance(seeds, Iterable):
-        raise SettingError(f"grid: seeds must be several whole numbers, such as range(5), not {seeds!r}.")
-    seeds = [checks.whole("grid: a seed", seed, least=0) for seed in seeds]
-    empty = [name for name, value in {"seeds": seeds, **settings}.items() if isinstance(value, list) and not value]
-    if empty:
-        raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")
-    _check_names(method, settings)
-    loaded = given(stream)
-    data, views = digest_of_data(loaded), describe_views(loaded)
-    runs = []
-    for seed in seeds:
-        for values in combinations(settings):
-            values["seed"] = seed
-            described = about(method, data, views, values)
-            runs.append(Run(method=method, stream=stream, settings=values, about=described, key=digest(described)))
-    return runs
-
-
-def combinations(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give each combination of settings, where a list stands for several values."""
-    choices = [value if isinstance(value, list) else [value] for value in settings.values()]
-    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
 
 
 class Study:
@@ -205,21 +163,3 @@ def _device(device: Any) -> str:
         return str(torch.device(device))
     except (RuntimeError, TypeError) as error:
         raise SettingError(f"device must be one of PyTorch's, such as 'cpu' or 'cuda', not {device!r}.") from error
-
-
-def _unique(runs: Iterable[Run]) -> dict[str, Run]:
-    """Give each run once, by its key."""
-    listed = [runs] if isinstance(runs, Run) else list(runs) if isinstance(runs, Iterable) else [runs]
-    for run in listed:
-        checks.kind("a study does runs, and each", run, Run, "those that grid(...) gives")
-    return {run.key: run for run in listed}
-
-
-def _check_names(method: Method, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a method does not have, and a method without those that it needs."""
-    checks.function("grid: method", method)
-    try:
-        inspect.signature(method).bind(None, seed=0, **settings)
-    except TypeError as error:
-        name = getattr(method, "__name__", repr(method))
-        raise SettingError(f"grid: {name} cannot be called with these settings: {error}.") from error

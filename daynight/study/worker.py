@@ -10,7 +10,7 @@ import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -18,34 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daynight._version import __version__
 from daynight.data.tasks import TaskStream
-from daynight.errors import DataError, DaynightError, SettingError, StudyError
-from daynight.storage.identity import describe, describe_views, digest, digest_of_data
+from daynight.errors import DaynightError, StudyError
+from daynight.storage.identity import describe_views, digest, digest_of_data
+from daynight.study.runs import Run, about, given
 from daynight.support import checks
 from daynight.support.interrupts import Terminated
-
-Method = Callable[..., Mapping[str, Any]]
-Stream = TaskStream | Callable[[], TaskStream]
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Run:
-    """A method, on a stream, with one value for each of its settings.
-
-    Attributes:
-        method: Called with the stream and the settings.
-        stream: The tasks, or a function without arguments that gives them, which each process calls for itself.
-        settings: By name; ``seed`` is one of them.
-        about: Describes all of these in JSON.
-        key: Names the run in a store: a digest of `about`.
-    """
-
-    method: Method
-    stream: Stream
-    settings: Mapping[str, Any]
-    about: Mapping[str, Any]
-    key: str
 
 
 @attrs.frozen(kw_only=True)
@@ -67,24 +45,6 @@ class Done:
     machine: Mapping[str, str] = attrs.field(factory=dict)
     error: str | None = None
     is_stale: bool = False
-
-
-def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a run in JSON.
-
-    Args:
-        method: Its method.
-        data: Digest of its data.
-        views: Description of their views.
-        settings: Its settings.
-
-    Raises:
-        SettingError: If something cannot be told apart from others.
-    """
-    described = {name: _described(name, value) for name, value in settings.items()}
-    return {
-        "method": describe(method), "data": data, "views": views, "version": __version__, "settings": described,
-    }  # fmt: skip
 
 
 #: Runs of one process are done one at a time: they share PyTorch's number of threads and its global generator.
@@ -130,24 +90,6 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
             torch.set_num_threads(n_threads)
 
 
-def given(stream: Any) -> TaskStream:
-    """Give the stream that is meant.
-
-    Raises:
-        SettingError: If it is neither a stream, nor what makes one.
-    """
-    found = stream() if callable(stream) and not isinstance(stream, TaskStream) else stream
-    if isinstance(found, TaskStream):
-        return found
-    try:
-        return TaskStream(found)
-    except DataError as error:
-        raise SettingError(
-            "stream must be a TaskStream, what makes one (tasks, or pairs of training and test data), or a function "
-            f"without arguments that gives either, not a {type(found).__name__}: {error}"[:600]
-        ) from error
-
-
 def _loaded(run: Run) -> TaskStream:
     """Give the run's stream, as long as this machine has the same data as the one that laid out the run."""
     name = digest([run.about["data"], run.about["views"]])
@@ -178,13 +120,6 @@ def _machine(device: Any) -> dict[str, str]:
         checks.usable_device(str(found))
         name = torch.cuda.get_device_name(found) if found.type == "cuda" else name
     return {"torch": torch.__version__, "platform": name}
-
-
-def _described(name: str, value: Any) -> Any:
-    try:
-        return describe(value)
-    except SettingError as error:
-        raise SettingError(f"grid: {name}: {error}") from error
 
 
 def _as_json(where: str, value: Any) -> Any:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+from torch import nn
 
 from daynight.errors import DataError
-from daynight.study import figures, statistics
-from daynight.study.figures import panels
-from daynight.study.plans import Plan, Source
+from daynight.nights.schedules import GeometricCycles, equal_number
+from daynight.study import statistics
+from daynight.study.paper import drawing
+from daynight.study.paper.drawing import panels
+from daynight.study.paper.setups import Network, Plan, Source
 from daynight.study.results import Results
 from daynight.study.statistics import Summary
 from daynight.study.tables import Rows
@@ -75,7 +79,7 @@ def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, (p, states) in zip(axes, found.items(), strict=True):
         for state, groups in states.items():
-            figures.line_of_cycles(panel, {n: group.summary("mean_accuracy") for n, group in groups.items()}, state)
+            drawing.line_of_cycles(panel, {n: group.summary("mean_accuracy") for n, group in groups.items()}, state)
             row = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
             looked_at = {"N": " ".join(map(str, groups)), "runs": sum(map(len, groups.values()))}
             rows.append({"p": p, "optimizer state": state, **looked_at, **row})
@@ -97,7 +101,7 @@ def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, (p, by_n) in zip(axes, pairs.items(), strict=True):
         gains = {n: statistics.paired(with_it, without) for n, (without, with_it) in by_n.items()}
-        figures.line_of_cycles(panel, gains, "kept over cleared")
+        drawing.line_of_cycles(panel, gains, "kept over cleared")
         panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
         panel.set(title=plan.title(p), ylabel="gain in accuracy, and its standard error")
         for n, values in by_n.items():
@@ -162,3 +166,46 @@ def _in_errors(difference: float, summary: Summary) -> float:
     if difference <= 0 or math.isnan(summary.standard_error):
         return 0.0
     return difference / max(summary.standard_error, 1e-12)
+
+
+def choices(plan: Plan, results: Source) -> tuple[Any, Rows]:
+    """What the study leaves unsaid: the gain in accuracy of other choices over the usual ones, seed by seed."""
+    figure, axes = panels(len(plan.prunings))
+    rows: Rows = []
+    for panel, p in zip(axes, plan.prunings, strict=True):
+        gains = {}
+        for name, (n_cycles, changes) in CHOICES.items():
+            usual = results("PackNet", plan.n_seeds, [p], [n_cycles])
+            other = results("PackNet", plan.n_seeds, [p], [n_cycles], **changes(plan))
+            accuracy, gain = other.summary("mean_accuracy"), other.compare(usual, "mean_accuracy")
+            gains[name] = gain
+            rows.append(
+                {
+                    "p": p, "choice": name, "N": n_cycles, "runs": gain.n, "accuracy": accuracy.mean,
+                    "accuracy standard error": accuracy.standard_error, "gain": gain.mean, "gain low": gain.low,
+                    "gain high": gain.high,
+                }
+            )  # fmt: skip
+        drawing.gains(panel, gains, plan.title(p))
+    return figure, rows
+
+
+def _without_bias(network: Network, n_outputs: int) -> nn.Module:
+    """Make a head like the network's, without a bias."""
+    *_, head = network().modules()
+    assert isinstance(head, nn.Linear)
+    return nn.Linear(head.in_features, n_outputs, bias=False)
+
+
+Changes = Callable[[Plan], dict[str, Any]]
+#: What the study does not say, each with the number of cycles to look at it with, and the other choice.
+CHOICES: dict[str, tuple[int, Changes]] = {
+    "biases frozen after the first task": (1, lambda plan: {"biases": "freeze-after-first"}),
+    "heads without bias": (1, lambda plan: {"make_head": functools.partial(_without_bias, plan.network)}),
+    "free weights drawn anew": (1, lambda plan: {"restart": "redraw"}),
+    "free weights taken up": (1, lambda plan: {"restart": "keep"}),
+    "one ranking of all layers": (1, lambda plan: {"ranking": "global"}),
+    "optimizer carried through a night": (
+        8, lambda plan: {"training": attrs.evolve(plan.training, carry_optimizer=True)}),
+    "equal cuts of the total": (8, lambda plan: {"policy": GeometricCycles(8, 1.0, density=equal_number)}),
+}  # fmt: skip

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,22 +17,22 @@ import attrs
 
 from daynight.errors import SettingError
 from daynight.pruning.capacity import check_free_at_end
-from daynight.study import dips, figures, plans, published, tables, unsaid
-from daynight.study.figures import panels
+from daynight.study import tables
 from daynight.study.matching import Match, match
-from daynight.study.plans import METHODS, UNPRUNED, Plan, Source
+from daynight.study.paper import drawing, open_questions, setups
+from daynight.study.paper.drawing import panels
+from daynight.study.paper.setups import METHODS, UNPRUNED, Plan, Source
 from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.tables import Rows
 from daynight.support import atomic, checks
-from daynight.support.exits import status_of
 
 
 def figure1(plan: Plan, results: Source) -> tuple[Any, Rows]:
     """Accuracy against p for three methods, N = 1."""
     found = {method: results(method, plan.n_seeds, plan.curve) for method in METHODS}
     figure, axes = panels(1)
-    figures.against_pruning(axes[0], found)
+    drawing.against_pruning(axes[0], found)
     axes[0].set_title(plan.dataset.upper(), fontsize="medium")
     rows = [{"method": method, **row} for method, own in found.items() for row in own.table(["free_at_end"], _VALUES)]
     for row in rows:
@@ -55,7 +54,7 @@ def figure3(plan: Plan, results: Source) -> tuple[Any, Rows]:
         for method in ("Memory", "Multinet"):
             found[method] = results(method, plan.n_seeds, [matched(plan, results, method, p).matched])
         title = f"$p$ = {p:g}, mean {found['PackNet'].summary('mean_accuracy').mean:.3f}"
-        figures.per_task(panel, found, plan.tasks, title)
+        drawing.per_task(panel, found, plan.tasks, title)
         for method, own in found.items():
             last = [matrix[-1] for matrix in own.values("accuracy").values()]
             means = [sum(column) / len(column) for column in zip(*last, strict=True)]
@@ -66,7 +65,7 @@ def figure3(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "published": _published(plan, p) if method == "PackNet" else math.nan,
                 }
             )  # fmt: skip
-    figures.legend_above(figure, axes[0])
+    drawing.legend_above(figure, axes[0])
     return figure, rows
 
 
@@ -83,14 +82,14 @@ def table1(plan: Plan, results: Source) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, (p, method) in zip(axes, pairs, strict=True):
         found = matched(plan, results, method, p)
-        figures.evaluations(panel, found, method)
+        drawing.evaluations(panel, found, method)
         rows.append(
             {
                 "p": p, "method": method, "runs": found.reached.n, "PackNet": found.target.mean,
                 "PackNet standard error": found.target.standard_error, "reached": found.reached.mean,
                 "reached standard error": found.reached.standard_error, "p of method": found.matched,
                 "compression": found.compression, "compression low": found.low, "compression high": found.high,
-                "published": published.COMPRESSION[plan.dataset][method].get(p, math.nan),
+                "published": setups.COMPRESSION[plan.dataset][method].get(p, math.nan),
                 "gap": found.gap, "equal": "yes" if found.is_reached else "no",
                 "beyond": "may be" if found.at_edge else "", "evaluations": len(found.evaluations),
             }
@@ -104,7 +103,7 @@ def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
     rows: Rows = []
     for panel, p in zip(axes, plan.prunings, strict=True):
         found = {method: results(method, plan.n_seeds, [p]) for method in (*METHODS, *UNPRUNED)}
-        figures.per_task(panel, found, plan.tasks, plan.title(p))
+        drawing.per_task(panel, found, plan.tasks, plan.title(p))
         for method, own in found.items():
             is_pruned = method in METHODS
             if not is_pruned and p != plan.prunings[0]:
@@ -117,7 +116,7 @@ def baselines(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "weights owned": sum(one["owned"]), "private": sum(one["private"]), "steps": one["n_steps"],
                 }
             )  # fmt: skip
-    figures.legend_above(figure, axes[0])
+    drawing.legend_above(figure, axes[0])
     return figure, rows
 
 
@@ -132,8 +131,8 @@ def matched(plan: Plan, results: Source, method: str, p: float) -> Match:
 
 FIGURES: dict[str, Callable[[Plan, Source], tuple[Any, Rows]]] = {
     "figure1": figure1, "figure2": figure2, "figure3": figure3, "figure4": figure4, "table1": table1,
-    "baselines": baselines, "choices": unsaid.choices, "dips": dips.dips,
-    "optimizer": dips.optimizer,
+    "baselines": baselines, "choices": open_questions.choices, "dips": open_questions.dips,
+    "optimizer": open_questions.optimizer,
 }  # fmt: skip
 _VALUES = ["mean_accuracy"]
 
@@ -178,9 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = atomic.check_folder(settings.out)
     study = Study(settings.store or out / "runs", jobs=settings.jobs, progress=True, states=settings.states,
                   device=settings.device)  # fmt: skip
-    figure, rows = FIGURES[settings.what](plan, plans.source(plan, plans.doing(plan.stream, study)))
+    figure, rows = FIGURES[settings.what](plan, setups.source(plan, setups.doing(plan.stream, study)))
     name = f"{settings.what}_{settings.dataset}" + ("_quick" if settings.quick else "")
-    figures.save(figure, out, name)
+    drawing.save(figure, out, name)
     tables.write(out / f"{name}.csv", rows)
     print(tables.text(rows))
     print(f"Written: {out / name}.pdf, .png and .csv; {len(study.store)} runs in {study.store.folder}.")
@@ -191,8 +190,8 @@ def _plan(settings: argparse.Namespace) -> Plan:
     if settings.images is not None:
         checks.whole("--images", settings.images, least=1)
     data = settings.data or ("auto" if settings.quick else None)
-    plan = plans.full(settings.dataset, data, settings.images)
-    plan = plans.quick(plan, settings.images) if settings.quick else plan
+    plan = setups.full(settings.dataset, data, settings.images)
+    plan = setups.quick(plan, settings.images) if settings.quick else plan
     changes: dict[str, Any] = {}
     if settings.seeds is not None:
         seeds = checks.whole("--seeds", settings.seeds, least=2 if settings.what in _PAIRED else 1)
@@ -244,7 +243,7 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
         means = {n: one.summary("mean_accuracy").mean for n, one in groups.items() if len(one) == most}
         order = sorted(means, key=means.__getitem__)
         places = {order[0]: "worst", order[-1]: "best"} if len(order) > 1 else {}
-        figures.against_cycles(panel, own, plan.title(p))
+        drawing.against_cycles(panel, own, plan.title(p))
         once = groups.get(1)
         for n, group in groups.items():
             row = {"p": p, "N": n, **group.table(["policy.n"], _VALUES)[0]}
@@ -259,8 +258,4 @@ def _against_cycles(plan: Plan, results: Results) -> tuple[Any, Rows]:
 
 def _published(plan: Plan, p: float) -> float:
     """Give the study's mean accuracy at N = 1, as far as it says so; NaN where it does not."""
-    return published.ACCURACY[plan.dataset].get(p, math.nan)
-
-
-if __name__ == "__main__":
-    sys.exit(status_of(main))
+    return setups.ACCURACY[plan.dataset].get(p, math.nan)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,14 +28,14 @@ from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy, planned
 from daynight.nights.schedules import UniformCycles
 from daynight.pruning.capacity import kept_fraction_per_night
-from daynight.study import figures, methods, nights, plans, statistics, tables
-from daynight.study.contestants import DESIGNS, UNIFORM, Named
-from daynight.study.plans import Fetch, Plan
+from daynight.study import methods, nights, statistics, tables
+from daynight.study.paper import drawing, setups
+from daynight.study.paper.setups import Fetch, Plan
 from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.tables import Rows
+from daynight.study.tournament.contestants import DESIGNS, UNIFORM, Named
 from daynight.support import atomic, checks
-from daynight.support.exits import status_of
 
 #: The fractions free at the end that all of it is about, and the one of the screen.
 PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
@@ -55,7 +54,7 @@ def streams(data: str | None = None) -> dict[str, Plan]:
         data: Where the images come from; see `daynight.split_mnist`. None insists on all of them.
     """
     source: Any = data or "full"
-    mnist = attrs.evolve(plans.full("mnist", data), prunings=PRUNINGS)
+    mnist = attrs.evolve(setups.full("mnist", data), prunings=PRUNINGS)
     others: dict[str, Callable[..., Any]] = {
         "permuted": functools.partial(permuted_mnist, 5, data=source, n_train=12_000),
         "rotated": functools.partial(rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
@@ -64,7 +63,7 @@ def streams(data: str | None = None) -> dict[str, Plan]:
         "mnist": mnist,
         **{name: attrs.evolve(mnist, stream=stream) for name, stream in others.items()},
         # The highest p of the study's for this network, whose first layer has no weights for every day at p = 0.995.
-        "cifar10-small": attrs.evolve(plans.full("cifar10-small", data), prunings=PRUNINGS[:1], n_cycle_seeds=5),
+        "cifar10-small": attrs.evolve(setups.full("cifar10-small", data), prunings=PRUNINGS[:1], n_cycle_seeds=5),
     }
 
 
@@ -312,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         rows = contest.screened if settings.stage == "screen" else contest.marked(contest.chosen_from)
     name = stage + ("_quick" if settings.quick else "")
-    figures.save(figures.contest(rows, contest.night_of), out, name)
+    drawing.save(drawing.contest(rows, contest.night_of), out, name)
     tables.write(out / f"{name}.csv", rows)
     print(tables.text(rows))
     print(f"Written: {out / name}.pdf, .png and .csv; the runs are in {store}.")
@@ -322,7 +321,7 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
     known = streams(settings.data or ("auto" if settings.quick else None))
     if settings.quick:
         known = {
-            name: attrs.evolve(plans.quick(plan), prunings=(0.9, *{SCREENED}.intersection(plan.prunings)))
+            name: attrs.evolve(setups.quick(plan), prunings=(0.9, *{SCREENED}.intersection(plan.prunings)))
             for name, plan in known.items()
         }
     chosen_on = functools.partial(nights.held_out, known["mnist"].stream, HELD_OUT)
@@ -332,7 +331,7 @@ def _contest(settings: argparse.Namespace, store: Path) -> Tournament:
     def fetch(stage: str) -> Fetch:
         states = None if settings.states is None else atomic.check_folder(settings.states) / stage
         study = Study(store / stage, jobs=settings.jobs, progress=True, states=states, device=settings.device)
-        return plans.doing(judged[stage], study)
+        return setups.doing(judged[stage], study)
 
     contest = Tournament(plans=known, fetch=fetch)
     return contest.few() if settings.quick else contest
@@ -344,7 +343,3 @@ def _compared(p: float, found: Mapping[str, Mapping[int, float]], baselines: Map
 
 def _error(row: Mapping[str, Any]) -> float:
     return float(row["error %"])
-
-
-if __name__ == "__main__":
-    sys.exit(status_of(main))

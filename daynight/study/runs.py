@@ -1,0 +1,140 @@
+"""Runs of a study: a method on a stream with one value for each setting, and grids of them."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from daynight._version import __version__
+from daynight.data.tasks import TaskStream
+from daynight.errors import DataError, SettingError
+from daynight.storage.identity import describe, describe_views, digest, digest_of_data
+from daynight.support import checks
+
+Method = Callable[..., Mapping[str, Any]]
+Stream = TaskStream | Callable[[], TaskStream]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """A method, on a stream, with one value for each of its settings.
+
+    Attributes:
+        method: Called with the stream and the settings.
+        stream: The tasks, or a function without arguments that gives them, which each process calls for itself.
+        settings: By name; ``seed`` is one of them.
+        about: Describes all of these in JSON.
+        key: Names the run in a store: a digest of `about`.
+    """
+
+    method: Method
+    stream: Stream
+    settings: Mapping[str, Any]
+    about: Mapping[str, Any]
+    key: str
+
+
+def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a run in JSON.
+
+    Args:
+        method: Its method.
+        data: Digest of its data.
+        views: Description of their views.
+        settings: Its settings.
+
+    Raises:
+        SettingError: If something cannot be told apart from others.
+    """
+    described = {name: _described(name, value) for name, value in settings.items()}
+    return {
+        "method": describe(method), "data": data, "views": views, "version": __version__, "settings": described,
+    }  # fmt: skip
+
+
+def given(stream: Any) -> TaskStream:
+    """Give the stream that is meant.
+
+    Raises:
+        SettingError: If it is neither a stream, nor what makes one.
+    """
+    found = stream() if callable(stream) and not isinstance(stream, TaskStream) else stream
+    if isinstance(found, TaskStream):
+        return found
+    try:
+        return TaskStream(found)
+    except DataError as error:
+        raise SettingError(
+            "stream must be a TaskStream, what makes one (tasks, or pairs of training and test data), or a function "
+            f"without arguments that gives either, not a {type(found).__name__}: {error}"[:600]
+        ) from error
+
+
+def _described(name: str, value: Any) -> Any:
+    try:
+        return describe(value)
+    except SettingError as error:
+        raise SettingError(f"grid: {name}: {error}") from error
+
+
+def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: Any) -> list[Run]:
+    """Lay out runs: each value of each setting with each of all others, and all with each seed.
+
+    Args:
+        method: A function of (stream, seed=..., and the settings) that gives what came of it in JSON, such as those in
+            `daynight.study.methods`.
+        stream: The tasks, or a function without arguments that gives them: that is called once in each process, where
+            a stream is copied to it with each run.
+        seeds: Whole numbers from 0.
+        settings: Those of the method. A list stands for several values, of which each run has one.
+
+    Returns:
+        The runs, seed by seed, so that runs which can share a first wake follow each other.
+
+    Raises:
+        SettingError: If a setting is none of the method's, has no values, or cannot be told apart from others.
+    """
+    if not isinstance(seeds, Iterable):
+        raise SettingError(f"grid: seeds must be several whole numbers, such as range(5), not {seeds!r}.")
+    seeds = [checks.whole("grid: a seed", seed, least=0) for seed in seeds]
+    empty = [name for name, value in {"seeds": seeds, **settings}.items() if isinstance(value, list) and not value]
+    if empty:
+        raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")
+    _check_names(method, settings)
+    loaded = given(stream)
+    data, views = digest_of_data(loaded), describe_views(loaded)
+    runs = []
+    for seed in seeds:
+        for values in combinations(settings):
+            values["seed"] = seed
+            described = about(method, data, views, values)
+            runs.append(Run(method=method, stream=stream, settings=values, about=described, key=digest(described)))
+    return runs
+
+
+def combinations(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give each combination of settings, where a list stands for several values."""
+    choices = [value if isinstance(value, list) else [value] for value in settings.values()]
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
+
+
+def _unique(runs: Iterable[Run]) -> dict[str, Run]:
+    """Give each run once, by its key."""
+    listed = [runs] if isinstance(runs, Run) else list(runs) if isinstance(runs, Iterable) else [runs]
+    for run in listed:
+        checks.kind("a study does runs, and each", run, Run, "those that grid(...) gives")
+    return {run.key: run for run in listed}
+
+
+def _check_names(method: Method, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a method does not have, and a method without those that it needs."""
+    checks.function("grid: method", method)
+    try:
+        inspect.signature(method).bind(None, seed=0, **settings)
+    except TypeError as error:
+        name = getattr(method, "__name__", repr(method))
+        raise SettingError(f"grid: {name} cannot be called with these settings: {error}.") from error

@@ -1,0 +1,1 @@
+"""Sleep policies compared: ``python -m daynight.study.tournament``."""
