@@ -2,7 +2,7 @@
 
 import sys
 
-from daynight.command import main
+from daynight.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

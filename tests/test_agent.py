@@ -6,20 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from daynight import (
-    Agent,
-    Capacity,
-    Epochs,
-    NoSleep,
-    OneShot,
-    Steps,
-    Task,
-    Training,
-    UniformCycles,
-)
-from daynight.errors import (
-    CapacityError,
-)
+from daynight import Agent, Capacity, Epochs, NoSleep, OneShot, Steps, Task, Training, UniformCycles
+from daynight.errors import CapacityError
 from daynight.testing import toy_network, toy_stream
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from daynight import Agent, GradualPruning, History, Rated, UniformCycles, rates
-from daynight.command import main
+from daynight.cli.expressions import made_of
+from daynight.cli.main import main
 from daynight.errors import SettingError
-from daynight.expressions import made_of
 
 MINE = """
 import torch

@@ -12,12 +12,7 @@ import torch
 from resumable import Dropping, clock, killed, sgd
 
 from daynight import Agent, Clock, Epochs, TaskStream, UniformCycles, criteria
-from daynight.errors import (
-    DamagedFileError,
-    DataError,
-    PolicyError,
-    SettingError,
-)
+from daynight.errors import DamagedFileError, DataError, PolicyError, SettingError
 from daynight.testing import toy_network, toy_stream
 
 pytestmark = pytest.mark.usefixtures("at_every_step")

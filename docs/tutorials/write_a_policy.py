@@ -74,6 +74,7 @@ import tempfile
 
 from daynight import study
 from daynight.study.nights import held_out
+from daynight.testing import check_policy
 
 digits = functools.partial(dn.split_mnist, data="sample")
 practice = functools.partial(held_out, digits, 0.3)
@@ -157,7 +158,6 @@ dn.plots.plan(falling.plan(night))
 # ``check_policy`` asks for nights of all kinds: shorter than the policy has cycles, in seconds on a machine that gets
 # slower, with losses that never recover. It names the first rule that is broken. Put it in your tests.
 
-from daynight.testing import check_policy
 
 for policy in (TowardMorning(4), Careful(0.02), falling):
     check_policy(policy)

@@ -14,10 +14,10 @@ import torch
 from daynight import reports
 from daynight._version import __version__
 from daynight.agent import Agent
+from daynight.cli.expressions import made_of
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataNotFoundError, SettingError
-from daynight.expressions import made_of
 from daynight.history import History
 from daynight.nights.budgets import Budget, Epochs, check_budget
 from daynight.nights.policy import require_policy

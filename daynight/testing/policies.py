@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import datetime
 import functools
 import math
 import pickle
@@ -20,17 +19,18 @@ from daynight.agent import Agent
 from daynight.clock import Clock
 from daynight.data.splits import Split
 from daynight.data.tasks import Task, TaskStream
-from daynight.errors import DaynightError, PolicyError, SettingError
+from daynight.errors import DaynightError, PolicyError
 from daynight.history import History, Record
-from daynight.models import MLP
 from daynight.nights.budgets import Budget, Epochs, Steps
 from daynight.nights.cycle import Cycle, Measured, Night
-from daynight.nights.deadlines import Seconds, Timer, Until
+from daynight.nights.deadlines import Seconds, Until
 from daynight.nights.policy import SleepPolicy, advance, check_end, follow, planned, require_policy
 from daynight.pruning.capacity import Capacity
 from daynight.rates import factor_of
 from daynight.storage.identity import attributes_of
-from daynight.support import checks, seeding
+from daynight.support import checks
+from daynight.testing.timers import FakeTimer
+from daynight.testing.toys import toy_network, toy_stream
 from daynight.training.settings import Training
 
 #: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
@@ -52,102 +52,6 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
     ),
 }
 Plan = list[tuple[float, float, tuple[float, ...]]]
-
-
-def toy_stream(
-    n_tasks: int = 3,
-    *,
-    n_features: int = 6,
-    n_classes: int = 2,
-    n_train: int = 40,
-    n_test: int = 20,
-    seed: int = 0,
-) -> TaskStream:
-    """Make tasks of Gaussian blobs, one blob a class, in places of their own for each task.
-
-    Args:
-        n_tasks: Number of tasks.
-        n_features: Number of values of an input: float32 (n, n_features).
-        n_classes: Number of classes of each task.
-        n_train: Number of training examples of each task.
-        n_test: Number of test examples of each task.
-        seed: Names the draw.
-    """
-    return TaskStream(
-        (_blobs(index, n_features, n_classes, n_train, n_test, seed) for index in range(n_tasks)),
-        source=f"{n_tasks} toy tasks",
-    )
-
-
-def toy_network(n_features: int = 6, width: int = 8) -> nn.Module:
-    """Make a small MLP for `toy_stream`, with two hidden layers of `width` units."""
-    return MLP(n_features, width, width)
-
-
-def _blobs(index: int, n_features: int, n_classes: int, n_train: int, n_test: int, seed: int) -> Task:
-    generator = seeding.generator(seed, "toy", index)
-    centres = 3.0 * torch.randn(n_classes, n_features, generator=generator)
-    labels = torch.arange(n_train + n_test) % n_classes
-    inputs = centres[labels] + torch.randn(len(labels), n_features, generator=generator)
-    return Task(
-        train=(inputs[:n_train], labels[:n_train]),
-        test=(inputs[n_train:], labels[n_train:]),
-        n_outputs=n_classes,
-        name=f"toy {index}",
-    )
-
-
-class FakeTimer(Timer):
-    """Tells a simulated time, in which only optimizer steps and prunes take any: nights in seconds then repeat.
-
-    Args:
-        step_seconds: What an optimizer step takes, above 0: a number, or a function of how many there were before.
-        prune_seconds: What a prune takes, 0 or more, likewise.
-        start: When it begins, in the machine's time zone.
-
-    Raises:
-        SettingError: If one of them is outside its range; a function, when it is asked.
-    """
-
-    def __init__(
-        self,
-        step_seconds: float | Callable[[int], float] = 0.01,
-        prune_seconds: float | Callable[[int], float] = 0.0,
-        start: datetime.datetime = datetime.datetime(2001, 1, 1, 22, 0),
-    ) -> None:
-        checks.kind("FakeTimer: start", start, datetime.datetime, "datetime.datetime(2001, 1, 1, 22, 0)")
-        self._seconds = {"step": step_seconds, "prune": prune_seconds}
-        for what in self._seconds:
-            self._takes(what, 0)
-        self._n = {"step": 0, "prune": 0}
-        self._start = start.astimezone()
-        self._passed = 0.0
-
-    def now(self) -> float:
-        """Give the simulated seconds since an odd moment, so that mixing it up with a real clock shows."""
-        return 10_007.0 + self._passed
-
-    def wall(self) -> datetime.datetime:
-        """Give simulated date and time of day."""
-        return self._start + datetime.timedelta(seconds=self._passed)
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, 0 seconds or more."""
-        self._passed += checks.finite("advance: seconds", seconds, least=0)
-
-    def worked(self, what: str) -> None:
-        """Let the time pass that this piece of work takes."""
-        self.advance(self._takes(what, self._n[what]))
-        self._n[what] += 1
-
-    def _takes(self, what: str, n: int) -> float:
-        """Give what a piece of work takes, of which there were n before."""
-        given, name = self._seconds[what], f"FakeTimer: {what}_seconds"
-        try:
-            seconds = given(n) if callable(given) else given
-        except Exception as error:
-            raise SettingError(f"{name} must be a number, or a function of one, and fails for {n}: {error}") from error
-        return checks.positive(name, seconds) if what == "step" else checks.finite(name, seconds, least=0)
 
 
 def check_policy(policy: SleepPolicy) -> None:

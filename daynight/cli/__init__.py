@@ -1,0 +1,1 @@
+"""The command line: ``daynight run``, ``study``, ``report`` and ``verify``."""
