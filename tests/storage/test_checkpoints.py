@@ -109,7 +109,7 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(name, tmp_path):
 
 
 def test_a_process_killed_at_random_moments_goes_on_to_the_same_end():
-    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     command = [sys.executable, script, "--kills", "5", "--data", "sample", "--epochs", "3", "--jobs", "2"]
     found = subprocess.run(command, capture_output=True, check=False, text=True)
     assert "5 of 5 ended bit for bit as the run that was not killed." in found.stdout, found.stdout + found.stderr

@@ -137,7 +137,7 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, c
 
 
 def test_the_commands_of_the_page_on_reproduction_are_accepted():
-    page = (Path(__file__).parent.parent / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
+    page = (Path(__file__).parents[2] / "docs" / "reproduction.rst").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
     assert len(commands) == 16
     for command in commands:

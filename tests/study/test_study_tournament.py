@@ -196,7 +196,7 @@ def doing_runs():
 
 
 def test_the_commands_of_the_page_on_choosing_are_accepted():
-    page = (Path(__file__).parent.parent / "docs" / "choosing.rst").read_text().replace("\\\n", " ")
+    page = (Path(__file__).parents[2] / "docs" / "choosing.rst").read_text().replace("\\\n", " ")
     commands = re.findall(r"python -m daynight\.study\.tournament (.*)", page)
     found = [tournament.parse(shlex.split(command)) for command in commands]
     assert {one.stream for one in found if one.stage == "report"} == set(tournament.STREAMS)
