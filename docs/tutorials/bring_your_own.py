@@ -2,17 +2,17 @@
 Bring your own network and data
 ===============================
 
-Nothing here is made for digits. A network is any PyTorch module, and a task any pair of training and test examples: here
-a small convolutional network with batch normalisation, three tasks of our own, two of them to classify and one to
-predict numbers, with a loss and a metric of our own.
+Nothing in daynight is specific to digits. A network is any PyTorch module, and a task is any pair of training and
+test examples. This tutorial uses a small convolutional network with batch normalisation and three tasks of our own:
+two of them are classification, and one is regression. It also uses a loss and a metric of our own.
 """
 
 # %%
 # Data: pairs of tensors, or torch datasets
 # -----------------------------------------
 #
-# Signals of two channels, with a wave in each. Which of them is faster is one task, whether they run together or against
-# each other another, and the third is to tell the frequency of the first.
+# The inputs are signals of two channels, with a wave in each. The first task is which wave is faster, the second is
+# whether they run together or against each other, and the third is the frequency of the first wave.
 
 import math
 
@@ -57,14 +57,15 @@ stream = dn.TaskStream(
 ).hold_out(0.2)
 
 # %%
-# Whole numbers are class labels, and floating-point targets of shape (n, outputs) are regression. A task larger than memory
-# is a :class:`daynight.LazyDataset`.
+# Whole numbers are class labels, and floating-point targets of shape (n, outputs) are regression. For a task that is
+# larger than memory, use a :class:`daynight.LazyDataset`.
 #
 # A network: your module, as it is
 # --------------------------------
 #
-# The last linear layer is the head, of which each task gets its own. Weights of linear and convolution layers are masked.
-# What else there is is kept per task: here the batch norms' parameters and statistics. :doc:`/networks` has the whole table.
+# The last linear layer is the head; each task gets its own. Weights of linear and convolution layers are masked.
+# Everything else is kept per task: here the parameters and statistics of the batch norm layers. :doc:`/networks` has
+# the full table.
 
 
 class Waves(torch.nn.Module):
@@ -84,8 +85,8 @@ class Waves(torch.nn.Module):
 # Training: your optimizer, loss and metric
 # -----------------------------------------
 #
-# Factories make optimizer and scheduler anew for each phase. A loss and a metric of one's own get (outputs, targets); here
-# they are asked for both kinds of task.
+# Factories create a new optimizer and scheduler for each phase. Your own loss and metric receive (outputs, targets);
+# here they are called for both kinds of task.
 
 
 def loss(outputs, targets):
@@ -112,8 +113,8 @@ training = dn.Training(
 )
 
 # %%
-# Before anything is trained, every task is tried with network, loss, metric and optimizer, and all nights are planned: what
-# does not fit is said at once.
+# Before training starts, every task is tried with network, loss, metric and optimizer, and all nights are planned.
+# Anything that does not fit is reported at once.
 
 wrong = dn.Agent(
     dn.models.MLP(100, 32), capacity=dn.Capacity(free_at_end=0.7, days=3)
@@ -146,7 +147,7 @@ dn.plots.ownership(agent)
 # One task for other programs
 # ---------------------------
 #
-# What computes a task is a plain module, and a smaller one where the network is a chain of layers.
+# The network of one task can be taken out as a plain module, and as a smaller one if it is a chain of layers.
 
 module = agent.subnetwork(2)
 print(module(inputs[test][:3]).detach().squeeze(), frequency[test][:3, 0])

@@ -2,17 +2,17 @@
 A night with a deadline, and a restart
 ======================================
 
-A machine that works by day is free to train at night, until it is needed again. Here is a job for it: woken by a timer such
-as cron each evening, it learns what the day has brought, sleeps until a deadline, and has a valid agent in time, whatever
-happens: a machine that is slower than usual, a crash, a reboot.
+A machine that works by day is free to train at night, until it is needed again. This tutorial is a job for such a
+machine. A timer such as cron starts it each evening. It learns the data of the day, sleeps until a deadline, and has
+a valid agent in time, whatever happens: a machine that is slower than usual, a crash, a reboot.
 """
 
 # %%
 # The job
 # -------
 #
-# One function, which a timer calls once a night. What there is to learn grows day by day; the agent is a file. A real job
-# would say ``night=dn.Until("06:30", reserve=60)``; here a night is half a second.
+# The job is one function, which a timer calls once a night. The number of tasks grows day by day; the agent is a file.
+# A real job would use ``night=dn.Until("06:30", reserve=60)``; here a night is half a second.
 
 import tempfile
 from pathlib import Path
@@ -27,7 +27,7 @@ HALF_A_SECOND = dn.Seconds(0.5)
 
 
 def tonight(n_days, night=HALF_A_SECOND, on_event=()):
-    """Learn the last of the tasks that there are by now."""
+    """Learn the newest of the first `n_days` tasks."""
     path = folder / "agent.dn"
     if path.exists():
         agent = dn.Agent.load(path)
@@ -45,7 +45,7 @@ def tonight(n_days, night=HALF_A_SECOND, on_event=()):
         night=night,
         on_event=on_event,
         checkpoint=folder / f"night_{n_days}",
-        every=0.05,  # seconds; a real job keeps the usual minute
+        every=0.05,  # seconds; a real job keeps the default, a minute
     )
     clock.run()
     agent.save(path)
@@ -53,7 +53,7 @@ def tonight(n_days, night=HALF_A_SECOND, on_event=()):
 
 
 # %%
-# The first evening. How long the night was, and how long its longest step and prune, is in the record of the day.
+# The first evening. The record of the day has the duration of the night, and of its longest step and prune.
 
 agent = tonight(1)
 day = agent.days[-1]
@@ -65,12 +65,12 @@ print(
 # The power fails
 # ---------------
 #
-# The second night is cut off in the midst of a REM. What stands for the failure here is an exception that nobody handles, so
-# that nothing is put in order: the next process finds the folder as the last checkpoint has left it.
+# The second night is cut off during a REM. An exception that is not caught simulates the power failure. It leaves no
+# time to clean up: the next process finds the folder as the last checkpoint left it.
 
 
 class PowerFailure(BaseException):
-    """Nobody catches this."""
+    """An exception that is not caught."""
 
 
 def fail(event):
@@ -84,9 +84,9 @@ except PowerFailure:
     print("dark.", sorted(path.name for path in (folder / "night_2").iterdir()))
 
 # %%
-# The timer calls the job again, and it goes on where the checkpoint was written: not from dusk, and not without what it had
-# done. With a budget in epochs, as here, the night ends bit for bit as it would have; a night with a deadline sleeps on for as
-# long as there is.
+# The timer calls the job again, and it resumes where the checkpoint was written: not from dusk, and without losing the
+# work up to then. With a budget in epochs, as here, the night ends bit for bit as it would have; a night with a
+# deadline continues for as long as there is time.
 
 agent = tonight(2, night=dn.Epochs(12))
 print(
@@ -100,14 +100,14 @@ print(
 #
 #    30 22 * * *  cd /srv/agent && flock -n job.lock python tonight.py
 #
-# with another at half past one, for a machine that was down: a job that is done finds that out and ends at once. ``flock`` keeps
-# two of them from working in one folder.
+# with another one at half past one, for a machine that was down. A job that is done notices this and ends at once.
+# ``flock`` prevents two jobs from working in one folder.
 #
 # A slow machine
 # --------------
 #
-# What would a night be on a machine that is ten times as slow, and slower with each step? ``FakeTimer`` simulates one. The
-# night is over in time, at the density that is due.
+# How would a night go on a machine that is ten times as slow, and gets slower with each step? ``FakeTimer`` simulates
+# one. The night ends on time, at the required density.
 
 from daynight.testing import FakeTimer
 
@@ -122,8 +122,9 @@ print(
 # Something goes wrong
 # --------------------
 #
-# A loss that is not a number, an error in your own code, no memory: the night goes back to the end of its last good cycle and
-# is open there. The error says so, the checkpoint is of that state, and there are two ways on.
+# After an error (a loss that is not a number, an error in your own code, out of memory), the night returns to the end
+# of its last good cycle and stays open there. The error says so, the checkpoint has that state, and there are two ways
+# to continue.
 
 
 def broken(event):
@@ -136,6 +137,6 @@ try:
 except RuntimeError as error:
     print(error, *getattr(error, "__notes__", []), sep="\n")
 
-agent = tonight(4, night=dn.Epochs(12))  # sleeps on within what is left of the night
+agent = tonight(4, night=dn.Epochs(12))  # continues with what is left of the night
 agent.verify()
 print([f"{n:,}" for n in agent.owned])

@@ -3,16 +3,16 @@ First nights on MNIST
 =====================
 
 Five days, two digits a day. Each day an agent learns to tell two digits apart, with all weights that are free. Each
-night it prunes most of them away again, and what is left is the day's task's for good. Here we live these days, and look
-at what has been learnt, what it has cost, and whether anything is forgotten.
+night it prunes most of these weights; the remaining ones belong to the day's task for good. This tutorial runs these
+days and shows what was learnt, how many weights it took, and whether anything is forgotten.
 """
 
 # %%
 # A stream of tasks, and an agent
 # -------------------------------
 #
-# ``split_mnist`` gives five tasks. Without ``data="sample"`` it takes all of MNIST. ``hold_out`` keeps a part of the
-# training images to look at in between, so that no picture is drawn from test data.
+# ``split_mnist`` returns five tasks. Without ``data="sample"`` it uses all of MNIST. ``hold_out`` sets a part of the
+# training images aside as validation data, so that no figure is drawn from test data.
 
 import daynight as dn
 
@@ -22,7 +22,7 @@ for task in stream:
 
 # %%
 # An agent owns a network and a capacity: here, 95 % of all weights must still be free after the fifth night. It trains
-# with the study's optimizer (Adam, 1e-3) unless :class:`daynight.Training` says otherwise.
+# with the paper's optimizer (Adam, 1e-3) unless :class:`daynight.Training` says otherwise.
 
 agent = dn.Agent(
     lambda: dn.models.MLP(784, 64, 64),
@@ -36,8 +36,8 @@ print(f"{agent.n_weights:,} weights, of which each night may keep about 1 %")
 # One day
 # -------
 #
-# A clock drives the days. A wake of 6 epochs, then a night of 12 that is laid out in four equal cycles: prune, retrain,
-# prune, retrain, ... ``step`` is one day.
+# A clock runs the days. Each day has a wake of 6 epochs, and then a night of 12 epochs in four equal cycles: prune,
+# retrain, prune, retrain, ... ``step`` runs one day.
 
 clock = dn.Clock(
     agent, stream, policy=dn.UniformCycles(4), wake=dn.Epochs(6), night=dn.Epochs(12)
@@ -49,9 +49,9 @@ for record in clock.history.select(kind="prune", day=0):
     )
 
 # %%
-# The picture of it is a hypnogram: awake on top, REM (retraining) below, NREM (a prune) at the bottom, and under it the
-# score on what was held out. It falls when too much is taken at once, and comes back as what is left is retrained. The
-# stairs are the density, the fraction of the weights that is left.
+# This figure is a hypnogram. At the top is the wake, below it REM (retraining), and at the bottom NREM (a prune). The
+# lower axes show the score on the held-out data. It falls when too much is pruned at once, and recovers as the
+# remaining weights are retrained. The stairs are the density, the fraction of the weights that is left.
 
 dn.plots.hypnogram(clock.history)
 
@@ -67,8 +67,8 @@ dn.plots.capacity(history)
 # Is anything forgotten?
 # ----------------------
 #
-# Each row of this matrix is a dawn, each column a task. A column never changes: what a task owns is frozen, and what comes
-# later is not seen by it. Not even a bit of its predictions moves.
+# Each row of this matrix is a dawn, each column a task. A column never changes: the weights of a task are frozen, and
+# it does not see weights that are added later. Not even a bit of its predictions changes.
 
 dn.plots.accuracy(history)
 
@@ -76,14 +76,14 @@ dn.plots.accuracy(history)
 
 same = (agent.predict(stream[0].test.inputs, task=0) == before).all()
 print(f"The first task's outputs are bit for bit what they were: {bool(same)}")
-agent.verify()  # compares all that the tasks use with their seals, and raises if something moved
+agent.verify()  # raises if anything that the tasks use differs from their seals
 
 # %%
 # Keep it
 # -------
 #
-# One file holds the agent. It lives on from there, elsewhere or another day. :doc:`/files` has more on it, and
-# :doc:`/quickstart` on what else can be said.
+# One file holds the agent. It can continue from there, on another machine or another day. :doc:`/files` explains files,
+# and :doc:`/quickstart` has more on the rest.
 
 import tempfile
 from pathlib import Path

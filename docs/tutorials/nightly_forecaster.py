@@ -2,16 +2,17 @@
 Retrain a forecaster every night
 ================================
 
-A forecaster that is retrained on the newest data alone forgets what it knew; one that is retrained on all of it takes longer
-every night. Here an agent learns a real series period by period, in nights of a fixed length, and every forecaster that it
-ever was stays as it was: what was reported can be computed again, bit for bit.
+A forecaster that is retrained only on the newest data forgets what it knew. One that is retrained on all data takes
+longer every night. In this tutorial, an agent learns a real series period by period, in nights of a fixed length, and
+keeps every earlier forecaster as it was: what was reported can be computed again, bit for bit.
 """
 
 # %%
 # The series
 # ----------
 #
-# Weekly carbon dioxide at Mauna Loa in ppm, 1958 to 2001, as the package statsmodels ships it. Gaps are filled linearly.
+# Weekly carbon dioxide at Mauna Loa in ppm, 1958 to 2001, as the package statsmodels ships it. Gaps are filled
+# linearly.
 
 import daynight as dn
 import numpy as np
@@ -25,8 +26,9 @@ print(f"{len(series)} weeks, from {series.min():.0f} to {series.max():.0f} ppm")
 # Tasks
 # -----
 #
-# From the last 52 weeks the next 4 are to be told, all measured from the last known value. Each period of eight years is a day's
-# task: its first seven to learn, the last to test. Nothing of the future is in what is learnt.
+# The task is to predict the next 4 weeks from the last 52, all measured from the last known value. Each period of eight
+# years is the task of one day: its first seven years are for training, the last one for testing. The training data
+# contain nothing of the future.
 
 WEEKS, AHEAD, PERIOD = 52, 4, 8 * 52
 
@@ -62,7 +64,7 @@ print(
 # The forecaster
 # --------------
 #
-# Its metric is the root mean squared error in ppm. A policy of many short cycles, and nights of 600 steps.
+# Its metric is the root mean squared error in ppm. The policy has many short cycles, and each night has 600 steps.
 
 
 def error(outputs, targets):
@@ -108,8 +110,8 @@ def lived(one):
 # Five nights, three ways
 # -----------------------
 #
-# The agent; one whose weights all go on learning from the newest period alone, as in plain retraining; and a rule without a
-# network, by which the next weeks rise and fall as they did a year ago.
+# The three ways are the agent; an agent whose weights are all trained further on the newest period alone, as in plain
+# retraining; and a rule without a network, by which the next weeks rise and fall as they did a year ago.
 
 kept, newest = agent(), agent(consolidation="fine-tune")
 history, retrained = lived(kept), lived(newest)
@@ -132,8 +134,8 @@ for index, task in enumerate(stream):
 # What becomes of the old ones
 # ----------------------------
 #
-# The error of each period's forecaster at each dawn. A column of the agent's does not change; retraining on the newest data moves
-# all that was there before.
+# The figures show the error of each period's forecaster at each dawn. A column of the agent's does not change.
+# Retraining on the newest data changes all earlier forecasters.
 
 dn.plots.accuracy(history).set_title("agent: error, ppm", fontsize="medium")
 
@@ -147,7 +149,7 @@ dn.plots.accuracy(retrained).set_title(
 # Which of them to ask
 # --------------------
 #
-# On the newest period, each of the forecasters that the agent has can be tried. That is what they were kept for.
+# On the newest period, each of the agent's forecasters can be tried. That is what they were kept for.
 
 latest = stream[len(stream) - 1]
 inputs, targets = latest.test.load()

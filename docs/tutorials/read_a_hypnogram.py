@@ -2,16 +2,16 @@
 Read a hypnogram
 ================
 
-A hypnogram shows the phases of a night over time. Here we sleep the same night in four ways, and see in one picture each
-what happens to a network that is pruned and retrained.
+A hypnogram shows the phases of a night over time. This tutorial runs the same night with four policies. Each figure
+shows what happens to a network that is pruned and retrained.
 """
 
 # %%
 # One dusk, four nights
 # ---------------------
 #
-# ``to_dusk`` lives up to the end of a wake. From there a fork for each policy sleeps its own night: they differ in nothing
-# else. Little may be kept here, so that it shows.
+# ``to_dusk`` runs the clock up to the end of a wake. From there, one fork for each policy runs its own night: the forks
+# differ in nothing else. Only few weights may be kept here, so that the effects are visible.
 
 import daynight as dn
 import matplotlib.pyplot as plt
@@ -40,9 +40,10 @@ def slept(policy):
 # One prune
 # ---------
 #
-# On top are the phases: the wake, and in the shaded night a single NREM at dusk, after which one long REM follows. Below is the
-# score on what was held out. It drops to that of a coin, for nearly all that the wake has learnt is gone, and comes back to
-# less than what it was. The stairs are the density, on the axis to the right: here one step, from all to a thousandth.
+# The upper axes show the phases: the wake, and in the shaded night a single NREM at dusk, followed by one long REM. The
+# lower axes show the score on the held-out data. It drops to that of a coin toss, because nearly all that was learnt in
+# the wake is gone, and recovers to less than what it was. The stairs are the density, on the right axis: here one step,
+# from all weights to a thousandth.
 
 once = slept(dn.OneShot())
 dn.plots.hypnogram(once)
@@ -51,8 +52,8 @@ dn.plots.hypnogram(once)
 # Eight equal cycles
 # ------------------
 #
-# The same night, in eight cycles. The first prunes cost nothing: what they take was not needed. The last ones do, each a
-# little, and are made good at once, as far as time allows.
+# The same night, in eight cycles. The first prunes cost nothing: the weights that they remove were not needed. The last
+# ones cost a little each, and that is recovered at once, as far as time allows.
 
 eight = slept(dn.UniformCycles(8))
 dn.plots.hypnogram(eight)
@@ -61,8 +62,9 @@ dn.plots.hypnogram(eight)
 # Many short ones, and time at the end
 # ------------------------------------
 #
-# Here cycles are short, and the last REM has half of the night. Each prune is a small step, but the steps come faster than the
-# network recovers; what they cost is won back at the end, as far as it is, when nothing is taken any more.
+# Here the cycles are short, and the last REM takes half of the night. Each prune is a small step, but the steps come
+# faster than the network recovers. What they cost is recovered at the end, as far as possible, when nothing more is
+# pruned.
 
 many = slept(dn.GradualPruning(24, last=0.5))
 dn.plots.hypnogram(many)
@@ -71,8 +73,8 @@ dn.plots.hypnogram(many)
 # One that looks
 # --------------
 #
-# :class:`daynight.Controlled` prunes as long as the loss holds, and waits when it does not: NREMs stand close where
-# they cost nothing, and further apart where they do.
+# :class:`daynight.Controlled` prunes as long as the loss stays within a tolerance, and waits otherwise: NREMs are
+# close together where they cost nothing, and further apart where they do.
 
 looks = slept(dn.Controlled(0.02, length=1 / 24))
 dn.plots.hypnogram(looks)
@@ -81,9 +83,9 @@ dn.plots.hypnogram(looks)
 # Loss against density
 # --------------------
 #
-# The same four nights as paths. A prune goes to the right, and up by what it costs; a REM goes down. Where a path ends is all
-# that matters at dawn: the lower, the better. One night of one seed says little about which policy is best; :doc:`/choosing`
-# asks that of many.
+# The same four nights as paths. A prune moves to the right, and up by what it costs; a REM moves down. Only the end of
+# a path matters at dawn: the lower, the better. One night of one seed says little about which policy is best;
+# :doc:`/choosing` asks that question with many nights and seeds.
 
 figure, axes = plt.subplots(
     2, 2, figsize=(8, 6), sharex=True, sharey=True, layout="constrained"

@@ -2,16 +2,17 @@
 A study with many seeds
 =======================
 
-One run is an anecdote. A study is a grid of settings and seeds, done in parallel, kept run by run, and compared seed by
-seed. Here: does more freedom at the end cost accuracy, and do more cycles help?
+One run is an anecdote. A study is a grid of settings and seeds. Its runs are done in parallel, stored one by one, and
+compared seed by seed. The questions here: does it cost accuracy to leave more weights free at the end, and do more
+cycles help?
 """
 
 # %%
 # A grid
 # ------
 #
-# A method is a function of a stream, a seed and settings; ``packnet`` lives a whole stream with an agent and a clock. Lists
-# are what the grid varies.
+# A method is a function of a stream, a seed and settings; ``packnet`` runs a whole stream with an agent and a clock.
+# The grid varies the settings that are given as lists.
 
 import functools
 import tempfile
@@ -37,9 +38,9 @@ print(len(runs), "runs")
 # Do it
 # -----
 #
-# Each run is a small text file in the store, named by a digest of all that determines it: settings, code, data, version. Stop
-# the study anywhere, and the same lines go on; change a policy's code, and its runs are done anew. ``jobs=2`` works in two
-# processes.
+# Each run is a small text file in the store, named by a digest of everything that determines it: settings, code, data,
+# version. You can stop the study anywhere, and the same lines continue it. If you change a policy's code, its runs are
+# done again. ``jobs=2`` uses two processes.
 
 store = tempfile.mkdtemp()
 results = study.Study(store, jobs=2).run(runs)
@@ -53,8 +54,8 @@ for row in results.table(["free_at_end", "policy"], ["mean_accuracy"]):
 # Compare
 # -------
 #
-# The same seed means the same first weights, the same order of examples and the same first wake. Differences seed by seed are
-# much surer than those of means; the interval is by Student's t.
+# The same seed means the same initial weights, the same order of examples and the same first wake. Differences seed by
+# seed are much more certain than differences of means. The interval uses Student's t.
 
 for p in (0.98, 0.995):
     six = results.select(free_at_end=p, policy=dn.UniformCycles(6))
@@ -79,14 +80,16 @@ ax.set_ylabel("mean accuracy")
 ax.legend()
 
 # %%
-# ``results.report("study.html", by=["policy", "free_at_end"], values=["mean_accuracy"])`` puts table and figure into one file.
+# ``results.report("study.html", by=["policy", "free_at_end"], values=["mean_accuracy"])`` writes table and figure into
+# one file.
 #
 # On a cluster
 # ------------
 #
-# The same study on a Dask cluster is a context around it. Here the cluster is one thread of this process; yours is the
-# address of a scheduler, ``Client("scheduler:8786")``. All runs are in the store already, and none is done twice: this is
-# how a study that was stopped goes on elsewhere, and results from several machines are merged by copying files.
+# To run the same study on a Dask cluster, put a context around it. Here the cluster is one thread of this process;
+# yours is the address of a scheduler, ``Client("scheduler:8786")``. All runs are in the store already, and none is done
+# twice. In the same way, a study that was stopped can continue elsewhere, and results from several machines are merged
+# by copying files.
 
 import joblib
 from distributed import Client

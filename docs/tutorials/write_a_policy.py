@@ -2,9 +2,9 @@
 Write your own policy
 =====================
 
-A night is a sequence of cycles: an NREM prunes, and a REM retrains what is left. How far each prune goes and how long
-each REM lasts is a policy's to say. Here we write one, look at what it plans, compare it with others over several
-seeds, let it react to what it sees, and check that it keeps the rules.
+A night is a sequence of cycles: an NREM prunes, and a REM retrains the remaining weights. A policy decides how far
+each prune goes and how long each REM lasts. This tutorial writes a policy, looks at its plan, compares it with others
+over several seeds, makes one that reacts to measurements, and checks that policies keep the rules.
 """
 
 # %%
@@ -12,8 +12,8 @@ seeds, let it react to what it sees, and check that it keeps the rules.
 # -----------------------
 #
 # A policy is a class with one generator method. ``keep`` is the density after a cycle's prune: the fraction of what was
-# available at dusk that is left. ``length`` is the cycle's share of the whole night. This one sleeps like people do, with
-# REMs that get longer toward morning, and prunes the same share of what is left each time.
+# available at dusk that is left. ``length`` is the cycle's share of the whole night. This one resembles human sleep,
+# with REMs that get longer toward morning, and prunes the same share of what is left each time.
 
 import daynight as dn
 
@@ -34,8 +34,8 @@ class TowardMorning(dn.SleepPolicy):
 # Look at the night before you train
 # ----------------------------------
 #
-# An agent knows what a night has to reach. ``plan`` asks the policy for all its cycles, and checks them: it would say
-# here if lengths summed to more than 1, if the density rose, or if the last one missed the dawn density.
+# An agent knows what a night has to reach. ``plan`` asks the policy for all its cycles and checks them. It would raise
+# an error here if lengths summed to more than 1, if the density rose, or if the last cycle missed the dawn density.
 
 stream = dn.split_mnist(data="sample").hold_out(0.2)
 agent = dn.Agent(
@@ -65,9 +65,9 @@ dn.plots.hypnogram(history)
 # Is it any good?
 # ---------------
 #
-# One run says little: seeds differ by more than policies do. :mod:`daynight.study` does the same runs with several, and
-# compares seed by seed. What is judged while you design should not be test data: ``held_out`` gives a stream whose test
-# data are a part of its training data.
+# One run says little: seeds differ by more than policies do. :mod:`daynight.study` does the same runs with several
+# seeds and compares seed by seed. While you design a policy, do not judge it by test data: ``held_out`` returns a
+# stream whose test data are a part of its training data.
 
 import functools
 import tempfile
@@ -104,17 +104,18 @@ for name, policy in policies.items():
     print(f"{name}: {accuracy.mean:.3f}, {gain.mean:+.3f} {interval} over one prune")
 
 # %%
-# Three seeds on 5,000 digits give wide intervals. :doc:`/choosing` has the same question with ten, on all of MNIST.
+# Three seeds on 5,000 digits give wide intervals. :doc:`/choosing` asks the same question with ten seeds, on all of
+# MNIST.
 #
 # React to what you see
 # ---------------------
 #
-# ``night = yield Cycle(...)`` gives back what the night looks like after that cycle: its density, what is left of the
-# budget, and the loss and score on the validation split. This one prunes by half for as long as the score holds.
+# ``night = yield Cycle(...)`` returns the state of the night after that cycle: its density, what is left of the budget,
+# and the loss and score on the validation split. This policy halves the density for as long as the score holds.
 
 
 class Careful(dn.SleepPolicy):
-    """Halves the density until the score falls too far below that at dusk."""
+    """Halves the density until the score falls too far below the score at dusk."""
 
     def __init__(self, tolerance):
         self.tolerance = tolerance
@@ -145,8 +146,8 @@ for record in clock.run(until=2).select(kind="prune"):
 # Change one that there is
 # ------------------------
 #
-# Wrappers change the cycles of another policy, whatever they are. Here the learning rate falls over each REM; write your
-# own by subclassing :class:`daynight.Around`.
+# Wrappers change the cycles of another policy, whatever they are. Here the learning rate falls over each REM. To write
+# your own wrapper, subclass :class:`daynight.Around`.
 
 falling = dn.Rated(TowardMorning(4), dn.rates.Linear(1.0, 0.0))
 dn.plots.plan(falling.plan(night))
