@@ -43,7 +43,7 @@ class Clock:
             more days than that, takes up all that it was. A run with budgets in epochs or steps then ends, bit for
             bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
-            one, so that it is less than 2 % of the time; there is one more at each dawn.
+            one, so that it is less than 2 % of the time; there is one more at each dawn and after `to_dusk`.
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
             earlier days, whose data may be gone, are not tested.
 
@@ -133,7 +133,7 @@ class Clock:
             StateError: If the day is under way with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
-        self.to_dusk()
+        self._live_to_dusk()
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
@@ -150,6 +150,10 @@ class Clock:
             StateError: If the day is under way with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
+        self._live_to_dusk()
+        self._save()
+
+    def _live_to_dusk(self) -> None:
         if self.is_over:
             raise SettingError(f"all {len(self.stream)} days of the stream are over.")
         self._catch_up()

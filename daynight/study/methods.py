@@ -1,6 +1,6 @@
-"""Methods to compare: functions of a stream, a seed and settings that live a life and say what came of it.
+"""Methods to compare: functions of a stream, a seed and settings that return what a run results in, in JSON.
 
-A method of your own is one such function. What it gives must be JSON; `outcome` makes it of what most have.
+A method of your own is one such function; `outcome` makes the result that most methods have.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from torch import nn
 
 from daynight.agent import Agent
 from daynight.clock import Clock
-from daynight.data.tasks import TaskStream
+from daynight.data.tasks import Task, TaskStream
 from daynight.data.unions import union, within_union
 from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
 from daynight.pruning.capacity import Capacity
-from daynight.study import measures
-from daynight.study.states import _at_dusk, _put_by, _restored
+from daynight.study import measures, states
 from daynight.support import seeding
 from daynight.training.settings import Training
 
@@ -62,22 +61,14 @@ def packnet(
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
         device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
-        state: A file to put the state by after each day; if it is there, the run goes on from it. Beside it the first
-            dusk is put by: runs that differ only in what follows take it up.
+        state: A folder for the run's checkpoints, from which it resumes. The first dusk is stored next to it, and
+            runs that differ only in what follows start from there.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream), ranking=ranking)  # type: ignore[arg-type]
-    policy = OneShot() if policy is None else policy
     settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings, **_placed(device)}
-    new_clock = functools.partial(Clock, stream=stream, policy=policy, wake=wake, night=night)
-    clock = None if state is None else _restored(new_clock, state)
-    if clock is not None:
-        return _outlived(clock, state)
-    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
-    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
-    clock.check()
-    return _outlived(clock, state)
+    clock = _lived(stream, stream, network, capacity, wake, night, policy, state, settings)
+    return outcome(clock.history.accuracy, clock.agent)
 
 
 def memory(stream: TaskStream, *, device: str = "cpu", state: Path | None = None, **settings: Any) -> Outcome:
@@ -145,18 +136,13 @@ def multinet(
         training: How the union is learnt.
         ranking: See `daynight.Capacity`.
         device: See `packnet`.
-        state: A file beside which the dusk is put by: runs that differ in their night alone take it up.
+        state: See `packnet`; runs that differ only in their night start from the same dusk.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=1, ranking=ranking)  # type: ignore[arg-type]
-    policy = OneShot() if policy is None else policy
     settings = {"training": training, "seed": seed, **settings, **_placed(device)}
-    new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
-    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
-    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
-    clock.run()
     tasks = list(stream)
+    clock = _lived([union(tasks)], stream, network, capacity, wake, night, policy, state, settings)
     scores = [clock.agent.evaluate(within_union(tasks, index), 0)[1] for index in range(len(tasks))]
     return outcome(_last_row(scores), clock.agent)
 
@@ -219,13 +205,37 @@ def _placed(device: str) -> dict[str, str]:
     return {} if device == "cpu" else {"device": device}
 
 
-def _outlived(clock: Clock, state: Path | None) -> Outcome:
-    """Live the days that are left, and put the state by after each if there is a file to put it in."""
-    while not clock.is_over:
-        clock.step()
-        if state is not None:
-            _put_by(clock, state)
-    return outcome(clock.history.accuracy, clock.agent)
+def _lived(
+    days: TaskStream | list[Task],
+    stream: TaskStream,
+    network: Network,
+    capacity: Capacity,
+    wake: Budget,
+    night: Budget,
+    policy: SleepPolicy | None,
+    state: Path | None,
+    settings: dict[str, Any],
+) -> Clock:
+    """Live all days, and return the clock.
+
+    Args:
+        days: The tasks of the days: `stream`, or the union of its tasks.
+        stream: The tasks.
+        network: Makes the network.
+        capacity: Of the agent.
+        wake: Budget of each wake.
+        night: Budget of each night.
+        policy: Lays out the nights; None prunes once.
+        state: The folder of the run's state.
+        settings: Further arguments of `daynight.Agent`.
+    """
+    clock = states.begin(
+        functools.partial(Agent, network, capacity=capacity, **settings), days,
+        policy=OneShot() if policy is None else policy, wake=wake, night=night,
+        stream=stream, about=[days is stream, network, wake, settings], state=state,
+    )  # fmt: skip
+    clock.run()
+    return clock
 
 
 def _accuracies(matrix: np.ndarray) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import attrs
 from torch import nn
@@ -11,12 +11,11 @@ from daynight.agent import Agent
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.nights.budgets import Budget
-from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy
-from daynight.nights.wrappers import Wrapper
 from daynight.pruning.capacity import Capacity
 from daynight.storage.identity import describe, digest
 from daynight.study.methods import Outcome
+from daynight.study.states import Remembering
 from daynight.training.settings import Training
 
 
@@ -78,7 +77,7 @@ def one_night(
     if life not in _lives or _lives[life][1].agent.day > day:
         _lives.clear()
         agent = Agent(network, capacity=capacity, training=training, seed=seed, device=device)
-        _lives[life] = stream, Clock(agent, stream, policy=_Remembering(usual, remember), wake=wake, night=night)
+        _lives[life] = stream, Clock(agent, stream, policy=Remembering(usual, remember), wake=wake, night=night)
     clock = _lives[life][1]
     while clock.agent.day < day:
         clock.step()
@@ -97,21 +96,6 @@ def one_night(
             [round((prune.step - dusk) / max(1, n_steps), 5), float(f"{prune.density:.5g}")] for prune in prunes
         ],
     }
-
-
-class _Remembering(Wrapper):
-    """Another policy, whose wakes remember weights for other nights than its own."""
-
-    def __init__(self, inner: SleepPolicy, shares: tuple[float, ...]) -> None:
-        super().__init__(inner)
-        self.shares = shares
-
-    @property
-    def rewinds(self) -> tuple[float, ...]:
-        return (*self.inner.rewinds, *self.shares)
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        yield from self.inner.cycles(night)
 
 
 #: The life that this process has lived last, and its stream.

@@ -104,7 +104,7 @@ def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: An
     empty = [name for name, value in {"seeds": seeds, **settings}.items() if isinstance(value, list) and not value]
     if empty:
         raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")
-    _check_names(method, settings)
+    _check_settings(method, settings)
     loaded = given(stream)
     data, views = digest_of_data(loaded), describe_views(loaded)
     runs = []
@@ -122,7 +122,7 @@ def combinations(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
 
 
-def _unique(runs: Iterable[Run]) -> dict[str, Run]:
+def unique(runs: Iterable[Run]) -> dict[str, Run]:
     """Give each run once, by its key."""
     listed = [runs] if isinstance(runs, Run) else list(runs) if isinstance(runs, Iterable) else [runs]
     for run in listed:
@@ -130,7 +130,7 @@ def _unique(runs: Iterable[Run]) -> dict[str, Run]:
     return {run.key: run for run in listed}
 
 
-def _check_names(method: Method, settings: Mapping[str, Any]) -> None:
+def _check_settings(method: Method, settings: Mapping[str, Any]) -> None:
     """Refuse settings that a method does not have, and a method without those that it needs."""
     checks.function("grid: method", method)
     try:

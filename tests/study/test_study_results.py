@@ -91,8 +91,11 @@ def test_entries_of_a_wrong_form_are_named(tmp_path, text):
 
 def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write to"):
-        Study(tmp_path / "file")
+    runs = grid(counted, toy_stream, seeds=[0], a=1, log=str(tmp_path / "log"))
+    for study in (Study(tmp_path / "file"), Study(tmp_path / "store", states=tmp_path / "file" / "states")):
+        with pytest.raises(OutputError, match="cannot write to"):
+            study.run(runs)
+    assert not (tmp_path / "log").exists()
     with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
         Study(None)
 
@@ -136,7 +139,7 @@ def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
                 network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
     found = Study(tmp_path).run(runs)
     wakes = {key for (key,) in found.groups("wake")}
-    assert wakes == {"daynight.nights.budgets.Epochs(n=1.0)", "daynight.nights.budgets.Epochs(n=2.0)"}
+    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
     assert {len(group) for group in found.groups("policy").values()} == {4}
     assert [key for (key,) in found.groups("network")] == [
         "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip

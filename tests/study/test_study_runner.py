@@ -105,7 +105,7 @@ def test_a_run_that_kills_its_worker_each_time_is_named(tmp_path):
         return {"value": seed}
 
     runs = grid(method, toy_stream, seeds=range(3))
-    with pytest.raises(StudyError, match=r"killed 4 times on end, .* 1 runs are left, the first with \{'seed': 1\}"):
+    with pytest.raises(StudyError, match=r"killed 4 times in a row, .* 1 runs are left, the first with \{'seed': 1\}"):
         Study(tmp_path, jobs=2).run(runs)
     assert len(Study(tmp_path).results(runs)) == 2
 
@@ -296,7 +296,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
         n_days.clear()
         with pytest.raises(StudyError, match="the machine goes down"):
             study.run([run])
-    assert {path.name for path in unfinished(tmp_path)} == {f"{run.key}.pkl" for run in runs}
+    assert {path.name for path in unfinished(tmp_path)} == {run.key for run in runs}
 
     def noted(clock):
         n_days.append(clock.agent.day)
@@ -304,7 +304,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Clock, "step", noted)
     n_days.clear()
-    (tmp_path / "states" / f"{runs[0].key}-cuda.pkl").touch()  # one of another device
+    (tmp_path / "states" / f"{runs[0].key}-cuda").mkdir()  # one of another device
     study.run(runs)
     assert n_days == [1, 2, 1, 2]
     assert unfinished(tmp_path) == []
