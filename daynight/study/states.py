@@ -117,9 +117,13 @@ def begin(
         _dusks.clear()
         _dusks[id(stream), name] = stream, dusk  # with the stream, so that no other one gets its id
     dusk = _dusks[id(stream), name][1]
-    clock = _begun(lambda folder: new_clock(dusk.agent.fork(capacity), folder), run)
-    clock.history = History(dusk.history)
-    return clock
+
+    def new_fork(checkpoint: Path | None) -> Clock:
+        fork = new_clock(dusk.agent.fork(capacity), checkpoint)
+        fork.history = History(dusk.history)
+        return fork
+
+    return _begun(new_fork, run)
 
 
 def forget() -> None:
@@ -171,7 +175,7 @@ def _resumed(new_clock: _NewClock, folder: Path | None) -> Clock | None:
     if any(folder.iterdir()):
         with contextlib.suppress(DaynightError):  # damaged, or of other settings
             clock = new_clock(folder)
-            if clock.agent.n_steps:
+            if clock.resume():
                 return clock
         for path in folder.iterdir():
             path.unlink()
@@ -183,7 +187,9 @@ def _begun(new_clock: _NewClock, folder: Path | None) -> Clock:
     lock = _lock(folder)
     if lock is not None:
         with contextlib.suppress(SettingError):
-            return new_clock(folder)
+            clock = new_clock(folder)
+            clock.resume()  # which writes the first checkpoint
+            return clock
     return new_clock(None)
 
 
