@@ -47,11 +47,11 @@ def packnet(
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
-    """PackNet with iterative pruning: Algorithm 1 of the study. What a task owns is frozen.
+    """PackNet with iterative pruning: Algorithm 1 of the paper. What a task owns is frozen.
 
     Args:
         stream: The tasks.
-        seed: The agent's.
+        seed: The agent's seed.
         network: Makes the network.
         free_at_end: p, the fraction of maskable weights still free after the last task.
         wake: Budget of each wake.
@@ -60,7 +60,7 @@ def packnet(
         training: How a task is learnt.
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
-        device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
+        device: The agent's device: ``"cpu"`` or ``"cuda"``.
         state: A folder for the run's checkpoints, from which it resumes. The first dusk is stored next to it, and
             runs that differ only in what follows start from there.
         settings: Further arguments of `daynight.Agent`.
@@ -72,13 +72,13 @@ def packnet(
 
 
 def memory(stream: TaskStream, *, device: str = "cpu", state: Path | None = None, **settings: Any) -> Outcome:
-    """Full rehearsal: owned weights go on learning from all examples seen so far, at the same cost.
+    """Full rehearsal: owned weights are trained further on all examples seen so far, at the same cost.
 
     Args:
         stream: The tasks.
         device: See `packnet`.
         state: See `packnet`.
-        settings: Those of `packnet`.
+        settings: The further settings of `packnet`.
     """
     return packnet(stream, consolidation="rehearse", device=device, state=state, **settings)
 
@@ -94,7 +94,7 @@ def fine_tuning(
     device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
-    """Plain fine-tuning of the whole network on one task after another: nothing is pruned, and nothing protected."""
+    """Plain fine-tuning of the whole network on one task after another: nothing is pruned or protected."""
     agent = Agent(
         network,
         capacity=Capacity(keep_per_night=1.0),
@@ -123,11 +123,11 @@ def multinet(
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
-    """All tasks at once, in mixed batches, with one night: as many epochs as each day of `packnet` has.
+    """All tasks at once, in mixed batches, with one night; the epochs are those of one day of `packnet`.
 
     Args:
         stream: The tasks; one network learns their union.
-        seed: The agent's.
+        seed: The agent's seed.
         network: Makes the network.
         free_at_end: The fraction of maskable weights that the night frees.
         wake: Budget of the wake.
@@ -158,7 +158,7 @@ def from_scratch(
     device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
-    """A whole network for each task, trained on it alone for as long as a day of `packnet` has, and not pruned."""
+    """A whole network for each task, trained on it alone for as long as a day of `packnet`, and not pruned."""
     scores, owned, private, n_steps = [], [], [], 0
     for index, task in enumerate(stream):
         own_seed = seeding.derive(seed, "from scratch", index)
@@ -180,16 +180,16 @@ def from_scratch(
 
 
 def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
-    """Say what came of a life.
+    """Return the result of a run, in JSON.
 
     Args:
         matrix: Accuracy (day, task); NaN where nothing was measured.
-        agent: Whose life it was.
+        agent: The agent after its last day.
 
     Returns:
-        ``accuracy`` (day, task) with None for NaN, ``mean_accuracy`` over all tasks at the end, and where each
-        task was measured at each dawn ``forgetting`` and ``backward_transfer``; ``owned`` weights and ``private``
-        numbers of each task, ``n_weights`` of the network, and ``n_steps``.
+        ``accuracy`` (day, task) with None for NaN; ``mean_accuracy`` over all tasks at the end; ``forgetting`` and
+        ``backward_transfer``, if each task was measured at each dawn; ``owned`` weights and ``private`` numbers of
+        each task; ``n_weights`` of the network; and ``n_steps``.
     """
     return {
         **_accuracies(matrix),
@@ -201,7 +201,7 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
 
 
 def _placed(device: str) -> dict[str, str]:
-    """Give an agent's setting of where it lives, if that is not where all do; dusks are named by settings."""
+    """Return the setting for a device other than the default: dusks are named by settings."""
     return {} if device == "cpu" else {"device": device}
 
 
@@ -216,7 +216,7 @@ def _lived(
     state: Path | None,
     settings: dict[str, Any],
 ) -> Clock:
-    """Live all days, and return the clock.
+    """Run all days, and return the clock.
 
     Args:
         days: The tasks of the days: `stream`, or the union of its tasks.
@@ -248,7 +248,7 @@ def _accuracies(matrix: np.ndarray) -> Outcome:
 
 
 def _last_row(scores: Sequence[float]) -> np.ndarray:
-    """Give the matrix of tasks that were all measured at the end, and not before."""
+    """Return the matrix of accuracies that were only measured at the end."""
     matrix = np.full((len(scores), len(scores)), np.nan)
     matrix[-1] = scores
     return matrix

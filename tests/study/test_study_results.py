@@ -52,11 +52,11 @@ def test_frame_has_a_row_for_each_run(tmp_path):
     [
         (
             {"a": {"b": [1.0, float("nan")]}},
-            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* is nan",
+            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* not nan",
         ),
         ({"a": {1, 2}}, r"the result\['a'\] must be finite numbers"),
-        (None, "a method must give a dict of what came of it, not None"),
-        (3.0, "a method must give a dict"),
+        (None, "a method must return a dict of its results, not None"),
+        (3.0, "a method must return a dict"),
     ],
 )
 def test_results_that_are_none_are_refused(tmp_path, result, message):
