@@ -19,11 +19,15 @@ import torch
 from torch import Tensor
 
 from daynight import checks
-from daynight._version import __version__
 from daynight.errors import DataError, DaynightError, SettingError, StudyError
 from daynight.identity import describe, describe_views, digest, digest_of_data
 from daynight.interrupts import Terminated
 from daynight.tasks import TaskStream
+
+#: The format of results, which is a part of each run's description ("version") and so of its key. It is raised when
+#: results of equal settings may change, so that those runs are done again. A release alone changes no key: the
+#: runs in docs/results carry this format.
+RESULTS_FORMAT = "0.1.0.dev0"
 
 Method = Callable[..., Mapping[str, Any]]
 Stream = TaskStream | Callable[[], TaskStream]
@@ -83,7 +87,7 @@ def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) ->
     """
     described = {name: _described(name, value) for name, value in settings.items()}
     return {
-        "method": describe(method), "data": data, "views": views, "version": __version__, "settings": described,
+        "method": describe(method), "data": data, "views": views, "version": RESULTS_FORMAT, "settings": described,
     }  # fmt: skip
 
 
