@@ -1,4 +1,4 @@
-"""Nothing is lost while a store is packed or unpacked, whatever happens meanwhile."""
+"""Nothing is lost while a store is packed or unpacked, whatever happens meanwhile; the command that does it."""
 
 import fcntl
 import itertools
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from stored import KEYS, entry_of, files_in, held_by, laid_out, line_of, values_in
 
+from daynight.command import main
 from daynight.errors import OutputError, SettingError
 from daynight.study import Store
 
@@ -166,3 +167,33 @@ def test_a_file_that_cannot_be_deleted_is_named(tmp_path, monkeypatch):
         "of the store, too."
     )
     assert held_by(tmp_path) == {0: 1}
+
+
+def test_the_command_packs_and_unpacks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    laid_out(Path("one"), loose=[(0, 1), (1, 2)])
+    laid_out(Path("two"), loose=[(2, 3)])
+    before = files_in(Path("one"))
+    n_bytes = [sum(len(line_of(entry_of(seed, seed + 1))) for seed in seeds) for seeds in ([0, 1], [2])]
+    assert main(["study", "pack", "one", "two/"]) == 0
+    assert capsys.readouterr().out == (
+        f"one: 2 runs, {n_bytes[0]} bytes in one/runs.jsonl\ntwo/: 1 runs, {n_bytes[1]} bytes in two/runs.jsonl\n"
+    )
+    assert files_in(Path("one")).keys() == files_in(Path("two")).keys() == {"runs.jsonl"}
+    assert main(["study", "unpack", "one"]) == 0
+    assert capsys.readouterr().out == "one: 2 runs, a file each\n"
+    assert files_in(Path("one")) == before
+
+
+def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for what in ("pack", "unpack"):
+        assert main(["study", what, "nowhere"]) == 1
+        assert capsys.readouterr().err == (
+            "error: there are no runs in nowhere. Name the folder of a study's store.\nMore: docs/studies.rst of "
+            "daynight.\n"
+        )
+        with pytest.raises(SystemExit) as caught:
+            main(["study", what])
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith(f"usage: daynight study {what} [-h] FOLDER [FOLDER ...]\n")
