@@ -20,6 +20,7 @@ from daynight.study import Store, Study, grid, multinet, worker
 from daynight.testing import toy_stream
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "results"
+STORES = ["cifar10", "cifar10-small", "mnist", "nights", "permuted", "rotated"]
 
 
 def counted(stream, *, seed, a):
@@ -244,6 +245,20 @@ def test_a_packed_file_that_is_added_is_found(tmp_path, second):
     if second > 1:
         os.utime(tmp_path, (second, second))  # added within the time that the file system resolves
     assert KEYS[1] in store
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_committed_runs_are_packed_and_whole(name):
+    store = Store(COMMITTED / "study" / name)
+    entries = list(store)
+    assert len(entries) == len(store) > 0
+    assert {entry["run"]["version"] for entry in entries} == {worker.RESULTS_FORMAT}
+    assert [path.name for path in store.folder.iterdir()] == ["runs.jsonl"]
+
+
+def test_committed_results_are_few_files():
+    assert sorted(path.name for path in (COMMITTED / "study").iterdir() if path.is_dir()) == STORES
+    assert sum(path.is_file() for path in COMMITTED.rglob("*")) < 60
 
 
 def test_a_committed_run_has_the_name_that_its_settings_have_today(monkeypatch):
