@@ -96,11 +96,7 @@ def match(
     checks.kind("match: target", target, Summary, "results.summary('mean_accuracy')")
     checks.finite("match: the target's mean", target.mean)
     checks.function("match: accuracy_at", accuracy_at)
-    if not isinstance(compressions, Sequence) or len(compressions) != 2:
-        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
-    low, high = (checks.finite("match: compressions", value, least=0) for value in compressions)
-    if not 0 < low < high or kept / high >= _MOST:
-        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+    bounds = least, most = _bounds(compressions, kept)
     if checks.finite("match: tolerance", tolerance) <= 0:
         raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
@@ -115,7 +111,6 @@ def match(
     def squared_difference(logarithm: float) -> float:
         return difference(round(1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST), 12)) ** 2
 
-    bounds = least, most = math.log(kept / high), math.log(min(kept / low, _MOST))
     known = {math.log(1 - free): free for free in _fractions(curve)}
     points = [least, *sorted(point for point in known if least < point < most), most]
     if len(points) > 2:
@@ -142,11 +137,24 @@ def match(
     )  # fmt: skip
 
 
+def _bounds(compressions: tuple[float, float], kept: float) -> tuple[float, float]:
+    """Return the logarithms of the least and the largest kept fraction to try.
+
+    Raises:
+        SettingError: If the compressions are not two rising positive numbers.
+    """
+    if isinstance(compressions, Sequence) and len(compressions) == 2:
+        low, high = (checks.finite("match: compressions", value, least=0) for value in compressions)
+        if 0 < low < high and kept / high < _MOST:
+            return math.log(kept / high), math.log(min(kept / low, _MOST))
+    raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+
+
 def _fractions(curve: Iterable[float]) -> list[float]:
-    found = list(curve) if isinstance(curve, Iterable) else [math.nan]
-    if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in found):
+    fractions = list(curve) if isinstance(curve, Iterable) else [math.nan]
+    if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in fractions):
         raise SettingError(f"match: curve must be fractions of free weights between 0 and 1, not {curve!r}.")
-    return found
+    return fractions
 
 
 def _within_error(tried: dict[float, Summary], target: Summary, matched: float) -> list[float]:

@@ -72,13 +72,13 @@ def one_night(
         The day's test ``accuracy``, the number of weights ``owned``, ``night_steps``, and ``prunes``: for each prune,
         the share of the night's steps before it, and the density after it.
     """
-    capacity = Capacity(free_at_end=free_at_end, days=len(stream))
-    life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember, device])), id(stream)
-    if life not in _lives or _lives[life][1].agent.day > day:
-        _lives.clear()
+    name = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember, device])), id(stream)
+    if name not in _shared or _shared[name][1].agent.day > day:
+        _shared.clear()
+        capacity = Capacity(free_at_end=free_at_end, days=len(stream))
         agent = Agent(network, capacity=capacity, training=training, seed=seed, device=device)
-        _lives[life] = stream, Clock(agent, stream, policy=Remembering(usual, remember), wake=wake, night=night)
-    clock = _lives[life][1]
+        _shared[name] = stream, Clock(agent, stream, policy=Remembering(usual, remember), wake=wake, night=night)
+    clock = _shared[name][1]
     while clock.agent.day < day:
         clock.step()
     clock.to_dusk()
@@ -99,4 +99,4 @@ def one_night(
 
 
 #: The stream and the clock of the days that the last run of this process shared, by what they depend on.
-_lives: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}
+_shared: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}

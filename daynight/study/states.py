@@ -1,8 +1,9 @@
-"""Where runs of a study resume, and the first dusks that they share: checkpoints of a clock, in folders.
+"""The states from which runs of a study resume, and the first dusks that they share: checkpoints in folders.
 
-A run with a state has the folder that its study names. In it is a folder for the code of daynight, which holds the
-run's own checkpoint and, until the run is at its first dusk, the checkpoint on the way there. A dusk that is reached is
-moved next to the states of all runs, where nothing is written any more: other runs start from a copy.
+A run's state is a folder with one folder per version of daynight's code. This has the run's own checkpoint (``run``)
+and, up to its first dusk, the checkpoint of a clock whose settings all runs share that can share the dusk (``dusk``).
+At the dusk, that folder is moved next to the runs' states (``dusk-NAME``). It is not written to any more; other runs
+start from a copy.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage.identity import describe, digest
 from daynight.support import atomic
 
-#: What a first wake does not depend on, and a checkpoint compares: every shared dusk has these in place of a run's own.
+#: A checkpoint compares these settings, and a first wake does not depend on them: every shared dusk has the same ones.
 _CAPACITY, _NIGHT = Capacity(keep_per_night=1.0), Epochs(0)
 
 #: Makes a clock with its checkpoints in a folder, or without them.
@@ -76,13 +77,13 @@ def begin(
 ) -> Clock:
     """Return the clock of a run: resumed from its state, at a first dusk that runs share, or at its first wake.
 
-    The clock writes checkpoints into the state, if there is one. It does without where no checkpoint can be made, and
-    while another process is at work there. A state is ignored if it is damaged, or of other code or settings. In all
-    cases the run ends, to the bit, as it would without a state and alone.
+    The clock writes checkpoints into the state, if there is one, unless no checkpoint can be made or another process
+    uses the state. A state is ignored if it is damaged, or of other code or settings. In all cases the run ends, to the
+    bit, as it would without a state and alone.
 
     Args:
         new_agent: Makes the run's agent.
-        days: The tasks that the agent lives through.
+        days: The tasks of the agent's days.
         policy: Lays out the nights.
         wake: Budget of each wake.
         night: Budget of each night.
@@ -146,8 +147,8 @@ def _first_dusk(new_clock: _NewClock, own: Path | None, shared: Path | None) -> 
     Args:
         new_clock: Makes the clock, with its checkpoints in a folder.
         own: The folder for its checkpoints on the way to the dusk.
-        shared: The folder of the dusk. If there is none yet, `own` becomes it. Of two processes that live the same
-            wake at a time, one does; their dusks are the same.
+        shared: The folder of the dusk. If there is none yet, `own` becomes it. If two processes run the same wake at
+            the same time, the first to finish stores the dusk; the other's is the same.
     """
     lock, is_copy = _lock(own), False
     if lock is not None and own is not None and shared is not None:

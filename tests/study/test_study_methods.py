@@ -1,4 +1,4 @@
-"""The methods of the study, on toys."""
+"""The methods of studies and their states, on toys."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""The study's figures and tables, from toy runs."""
+"""The paper's figures and tables, from toy runs."""
 
 import csv
 import math
@@ -24,8 +24,8 @@ from daynight.study.tournament import tournament
 from daynight.testing import toy_network, toy_stream
 
 
-@pytest.fixture
-def plan():
+@pytest.fixture(name="setup")
+def toy_setup():
     return Setup(
         dataset="mnist", stream=toy_stream, network=toy_network, training=Training(batch_size=10), epochs=2.0,
         budget=2.0, prunings=(0.4, 0.6), curve=(0.3, 0.6), cycles=(1, 2, 3), unbudgeted=(1, 2), n_seeds=2,
@@ -35,7 +35,7 @@ def plan():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Give a folder for the runs of all figures, which share many of them."""
+    """Return a folder for the runs of all figures, which share many of them."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -144,7 +144,7 @@ def test_the_commands_of_the_page_on_reproduction_are_accepted():
         paper_module.setup_of(paper_module.parse(shlex.split(command)))
 
 
-def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
+def test_a_quick_study_has_the_given_settings(tmp_path):
     settings = paper_module.parse(
         ["figure2", "--quick", "--images", "50", "--data", "sample", "--prunings", "0.9", "0.9"]
     )

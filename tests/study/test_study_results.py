@@ -1,4 +1,4 @@
-"""What came of runs: how it is kept, selected, summarized and written."""
+"""Results of runs: selected, summarized and written."""
 
 import functools
 import platform

@@ -1,4 +1,4 @@
-"""The tournament: what goes on from stage to stage, and on what data."""
+"""The tournament: what each stage takes from the one before, and the data of each."""
 
 import itertools
 import re
@@ -98,7 +98,7 @@ def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
 
 
 class Fixed:
-    """Gives runs whose accuracy is written down, by policy and p."""
+    """Returns runs whose accuracy is given, by policy and p."""
 
     def __init__(self, accuracy):
         self.accuracy, self.asked = accuracy, []
