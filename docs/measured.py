@@ -12,7 +12,7 @@ from collections import defaultdict
 from statistics import mean
 
 import reproduced
-from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_page, write_section
+from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_layout, write_page, write_section
 
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
@@ -270,6 +270,7 @@ def write_all():
     """Write all of it."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    write_layout()
     write_ideas()
     write_mnist_nights_tables()
     write_speed_tables()
