@@ -60,8 +60,12 @@ class Heads:
         """Give which outputs of the head of a task are its own."""
         return slice(None)
 
+    def n_own(self, task: int) -> int:
+        """Return the number of parameters and buffers that make the outputs of a task alone."""
+        return _numel(self.of(task))
+
     def alone(self, task: int) -> nn.Module:
-        """Give a copy of the head of a task, with its own outputs and no more."""
+        """Return a copy of the head of a task, with its own outputs and no more."""
         return copy.deepcopy(self.of(task))
 
     def keep(self) -> None:
@@ -129,9 +133,13 @@ class JoinedHeads(Heads):
         return self.live
 
     def columns(self, task: int) -> slice:
-        """Give which outputs are those of a task."""
-        begin, end = (self._n_outputs(index) if index >= 0 else 0 for index in (task - 1, task))
+        """Return which outputs are those of a task."""
+        begin, end = (self._of_day(index).out_features if index >= 0 else 0 for index in (task - 1, task))
         return slice(begin, end)
+
+    def n_own(self, task: int) -> int:
+        """Return the number of parameters that make the outputs of a task alone."""
+        return _numel(self._of_day(task)) - (_numel(self._of_day(task - 1)) if task else 0)
 
     def alone(self, task: int) -> nn.Module:
         """Give a copy of what makes the outputs of a task."""
@@ -142,11 +150,11 @@ class JoinedHeads(Heads):
             setattr(head, name, nn.Parameter(parameter.detach()[columns].clone()))
         return head
 
-    def _n_outputs(self, task: int) -> int:
-        """Count the outputs of the head that a task's day has trained."""
+    def _of_day(self, task: int) -> nn.Linear:
+        """Return the head that the day of a task has trained, with those of the tasks before it."""
         head = self.kept[task] if task < len(self.kept) else self.live
         assert isinstance(head, nn.Linear)
-        return head.out_features
+        return head
 
 
 def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
@@ -205,6 +213,10 @@ def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Give a module's parameters and buffers, without their gradients, by their names behind a prefix."""
     found = dict(module.named_parameters()) | dict(module.named_buffers())
     return {prefix + name: tensor.detach() for name, tensor in found.items()}
+
+
+def _numel(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in tensors_of(module).values())
 
 
 def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

@@ -14,7 +14,6 @@ from daynight.data.tasks import Task, titled
 from daynight.data.unions import check_can_join
 from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
-from daynight.networks.shared import SharedNetwork
 from daynight.pruning.capacity import Capacity, keeps_nothing
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training, number
@@ -141,7 +140,7 @@ def check_room(network: MaskedNetwork, capacity: Capacity, task: Task, day: int)
         CapacityError: If the day is beyond the last, freezing leaves nothing free, or the night would keep nothing.
         DataError: If heads are joined, and the task cannot be part of a union.
     """
-    if not isinstance(network, SharedNetwork):
+    if network.freezes:
         capacity.check(network.sizes, day)
         return
     if not capacity.dawn_density(tuple(network.sizes.values()), day):

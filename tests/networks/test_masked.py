@@ -155,7 +155,7 @@ def test_buffers_that_change_in_evaluation_mode_are_lent_as_copies():
         assert torch.equal(first, second)
         assert torch.equal(outputs(network, task, inputs), first)
     assert [buffer[0].item() for buffer in network.module.buffers()] == [1, 1]
-    assert network._private[0]["1.calls"].tolist() == [0, 0, 0]
+    assert network.private_of(0)["1.calls"].tolist() == [0, 0, 0]
     assert not any(buffer.any() for buffer in network.heads.kept[0].buffers())
 
 
@@ -253,11 +253,10 @@ def test_more_than_255_tasks_work():
     assert all(torch.equal(outputs(network, task, inputs), seen[task]) for task in range(0, 300, 13))
 
 
-def test_owner_maps_widen_before_their_integers_run_out():
+def test_owner_maps_widen_before_their_integers_run_out(monkeypatch):
     network = MaskedNetwork(mlp())
     live_a_day(network)
-    network._private.extend([{}] * 40_000)
-    network.heads.kept.extend([network.heads.kept[0]] * 40_000)
+    monkeypatch.setattr(MaskedNetwork, "n_tasks", 40_001)
     network.begin_day(2)
     assert network.owners["0"].dtype == torch.int32
     assert network.count(40_001) == {"0": 17}
@@ -337,3 +336,13 @@ def test_head_of_a_kind_that_cannot_be_made_anew_is_refused():
 def test_settings_outside_their_choices_are_refused(settings):
     with pytest.raises(SettingError, match="must be one of"):
         MaskedNetwork(mlp(), **settings)
+
+
+def test_heads_are_joined_only_where_nothing_is_frozen():
+    with pytest.raises(SettingError, match=r"joins_heads=True lets heads of earlier tasks learn: it needs freezes=F"):
+        MaskedNetwork(mlp(), joins_heads=True)
+    network = MaskedNetwork(mlp(), freezes=False, joins_heads=True)
+    live_a_day(network)
+    live_a_day(network, n_outputs=3)
+    assert network.module[2].out_features == 5
+    assert [network.n_private(task) for task in (0, 1)] == [2 * 5 + 2 + 5, 3 * 5 + 3]
