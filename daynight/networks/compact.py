@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from daynight.errors import ExportError
 from daynight.networks import tracing
+from daynight.networks.liveness import flattened, is_layer, read_units
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
 
@@ -121,15 +123,19 @@ class _Compaction:
         for part in parts:
             inputs = part.module(inputs)
             sizes.append(inputs.shape[1])
-        self._read = _read(parts, sizes)
+        n_places = [after // before for before, after in itertools.pairwise(sizes)]
+        weights: dict[str, Any] = {part.name: part.module.weight for part in parts if is_layer(part)}
+        self._read = [
+            torch.ones(size, dtype=torch.bool) if read is None else read
+            for size, read in zip(sizes, read_units(parts, weights, n_places), strict=True)
+        ]
         given, constant = torch.arange(sizes[0]), torch.zeros(sizes[0])
         for index, part in enumerate(parts):
-            if _is_layer(part):
+            if is_layer(part):
                 given, constant = self._layer(index, part.module, given, constant)
             elif part.kind == "flatten":
-                per = sizes[index + 1] // sizes[index]
-                given = (given[:, None] * per + torch.arange(per)).reshape(-1)
-                constant = constant.repeat_interleave(per)
+                given = flattened(given, n_places[index])
+                constant = constant.repeat_interleave(n_places[index])
                 self.parts.append(nn.Flatten())
             elif part.kind == "other":
                 given, constant = torch.arange(sizes[index + 1]), torch.zeros(sizes[index + 1])
@@ -179,32 +185,12 @@ class _Compaction:
             if part.kind == "other":
                 break
             only_zero |= bool(_padding(part.module))
-            if _is_layer(part):
+            if is_layer(part):
                 return (values == 0) if only_zero else torch.ones_like(values, dtype=torch.bool)
             if part.kind == "flatten":
                 continue
             values = _passed(part, values)
         return torch.zeros_like(values, dtype=torch.bool)
-
-
-def _is_layer(part: Part) -> bool:
-    return part.kind in ("linear", "convolution")
-
-
-def _read(parts: Sequence[Part], sizes: Sequence[int]) -> list[Tensor]:
-    """Tell before each part, and at the end, which units are read."""
-    read = [torch.ones(sizes[-1], dtype=torch.bool)]
-    for index in range(len(parts) - 1, -1, -1):
-        part, after = parts[index], read[0]
-        if _is_layer(part):
-            weight: Any = part.module.weight
-            before = weight[after].any(0).reshape(sizes[index], -1).any(1)
-        elif part.kind == "flatten":
-            before = after.view(sizes[index], -1).any(1)
-        else:
-            before = torch.ones(sizes[index], dtype=torch.bool) if part.kind == "other" else after
-        read.insert(0, before)
-    return read
 
 
 def _passed(part: Part, values: Tensor) -> Tensor:
