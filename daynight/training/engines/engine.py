@@ -1,4 +1,4 @@
-"""`Engine`: the stages that compute the optimizer steps of one phase."""
+"""`Engine`: the stages that compute the gradients of one phase."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Engine:
     """Computes gradients of the day's task on the network as it is masked now.
 
-    What has provably no effect on them is left out: units that no visible weight reads, and inputs that
-    are zero in all training data. A layer that is left with few visible weights is computed sparsely.
+    What provably has no effect on them is left out: units that no visible weight reads, and inputs that
+    are zero in all training data. A layer with few visible weights is computed sparsely.
 
     Args:
         parts: The network as a chain (see `daynight.networks.tracing`).
-        network: The network, in a day; it is only read.
-        name: ``"auto"`` chooses for each layer by `cost`; ``"dense"`` and ``"sparse"`` force one;
+        network: The network, during a day. It is not changed.
+        name: ``"auto"`` chooses for each layer by its cost; ``"dense"`` and ``"sparse"`` force one;
             ``"module"`` belongs to a chain of one part, and leaves nothing out.
-        live: Which of the network's flattened inputs are not zero throughout; None if nobody knows.
-        batch_size: Examples a step.
-        narrows: Whether inputs that are not read may be left out of the batches too.
+        live: Which of the network's flattened inputs are not always zero; None if unknown.
+        batch_size: Examples per step.
+        narrows: Whether inputs that are not read may be left out of the batches, too.
 
     Attributes:
-        features: Which flattened inputs the batches shall hold, (batch, features); None is the inputs
+        features: Which flattened inputs the batches must contain, (batch, features); None is the inputs
             as the network reads them.
     """
 
@@ -56,7 +56,7 @@ class Engine:
         self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
         self._movable = network.movable()
         n_places = [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
-        # At least one, for kernels need something to compute.
+        # Each layer reads at least one, since kernels need something to compute.
         read, *wanted = map(_indices, liveness.read_units(parts, self._visible, n_places, n_least=1))
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
         self.features: Units = None
@@ -66,7 +66,7 @@ class Engine:
                 self.features = live[:1]
             parts, wanted, n_places = parts[begins:], wanted[begins:], n_places[begins:]
         self._stages: list[Stage] = []
-        self._first = len(parts)  # the first stage that trains anything: no gradient is wanted before it
+        self._first = len(parts)  # the first stage that trains anything: no gradient is needed before it
         given, width = self.features, 0
         for index, (part, outputs, n) in enumerate(zip(parts, wanted, n_places, strict=True)):
             stage = self._stage(part, given, outputs, width)
@@ -76,20 +76,20 @@ class Engine:
             given, width = self._after(part, given, outputs, width, n)
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
+        """Return what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
         return [slot for stage in self._stages for slot in stage.slots()]
 
     def bind(self) -> None:
-        """Make ready to compute, once all slots are in arenas."""
+        """Prepare the stages, once all slots are in arenas."""
         for stage in self._stages:
             stage.bind()
 
     def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-        """Compute the loss of a batch, and the gradients of all that is trained.
+        """Compute the gradients of all that is trained, and return the loss of a batch.
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
-            targets: Theirs.
+            targets: The targets of the batch.
             loss: Function of (outputs, targets) to a scalar.
         """
         with torch.no_grad():
@@ -101,13 +101,13 @@ class Engine:
                 needs_inputs = index > self._first
                 passed = self._stages[index].backward(gradient, needs_inputs)
                 if needs_inputs:
-                    assert passed is not None  # a chain that breaks off is not taken for a network: see `proof`
+                    assert passed is not None  # `equivalence.holds` has excluded chains that break off
                     gradient = passed
         return value
 
     @staticmethod
     def _after(part: Part, given: Units, outputs: Units, width: int, n_places: int) -> tuple[Units, int]:
-        """Return the units that a part gives, and the number of units of its layer."""
+        """Return the units after a part, and the number of units of their layer."""
         if part.kind == "linear":
             assert isinstance(part.module, nn.Linear)
             return outputs, part.module.out_features
@@ -152,11 +152,11 @@ class Engine:
 
 
 def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute a loss and its gradient by the outputs."""
+    """Return a loss and its gradient by the outputs."""
     if isinstance(loss, WithinGroups) and loss.function is functional.cross_entropy:
         outputs, loss = loss.masked(outputs, targets), loss.function
     if loss is functional.cross_entropy and not targets.is_floating_point():
-        # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
+        # By hand, since autograd takes longer than the sums: softmax of the outputs, minus 1 at the target, over n.
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)
         gradient = logarithms.exp_().scatter_(1, targets[:, None], -1, reduce="add")
