@@ -142,10 +142,9 @@ def test_wake_that_has_gone_wrong_is_not_sealed():
     with pytest.raises(TrainingError, match=r"day 0, wake: .*Call abandon_day"):
         agent.wake(toy_stream(1)[0], Epochs(1))
     agent.abandon_day()
-    agent.training = Training()
+    agent = make_agent()
     agent.wake(toy_stream(1)[0], Epochs(1))
-    with torch.no_grad():
-        next(iter(agent.network.weights.values()))[0, 0] = torch.inf
+    next(iter(agent.network.weights.values())).detach().fill_(torch.inf)
     with pytest.raises(TrainingError, match="not finite"):
         agent.finish_night()
     agent.abandon_day()
@@ -190,32 +189,31 @@ def test_run_that_is_interrupted_at_any_event_lacks_nothing_in_the_end():
         assert history.accuracy.shape == (2, 2)
 
 
-def stop_once(kind, day):
-    """Return a hook that raises Stop at the first record of a kind on a day."""
-    left = [Stop]
-
-    def interrupt(event):
-        if isinstance(event, Record) and (event.kind, event.day) == (kind, day) and left:
-            raise left.pop()
-
-    return interrupt
-
-
 def test_night_that_the_agent_finished_by_itself_is_in_the_history():
-    clock = make_clock(stop_once("prune", 0))
+    def interrupt(event):
+        if isinstance(event, Record) and event.kind == "prune":
+            raise Stop
+
+    clock = make_clock(interrupt)
     with pytest.raises(Stop):
         clock.run()
     clock.agent.finish_night()
+    clock.hooks.clear()
     history = clock.run()
     assert history.n_days == 2
     assert [(r.day, r.task) for r in history.select(kind="evaluation", phase="dawn")] == [(0, 0), (1, 0), (1, 1)]
 
 
 def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try():
-    clock, expected = make_clock(stop_once("prune", 1)), make_clock().run()
+    def interrupt(event):
+        if isinstance(event, Record) and (event.kind, event.day) == ("prune", 1):
+            raise Stop
+
+    clock, expected = make_clock(interrupt), make_clock().run()
     with pytest.raises(Stop):
         clock.run()
     clock.agent.abandon_day()
+    clock.hooks.clear()
     history = clock.run()
     assert evaluations(history) == evaluations(expected)
     assert [(r.kind, r.day, r.phase, r.cycle, r.loss) for r in history] == [
