@@ -81,8 +81,8 @@ def write_tournament():
     from daynight.study.tournament import tournament
 
     fetch = functools.cache(lambda stage: setups.reading(entries_of(stage), is_whole=True))
-    contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
-    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.marked(contest.chosen_from)}
+    contest = tournament.Tournament(setups=tournament.streams(), fetch=fetch)
+    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
     stages |= {stream: lambda stream=stream: reported_so_far(contest, stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
 
@@ -102,7 +102,7 @@ def reported_so_far(contest, stream):
     from daynight.errors import DataError
 
     rows = []
-    for p in contest.plans[stream].prunings:
+    for p in contest.setups[stream].prunings:
         done = []
         for name in contest.reports(stream):
             with contextlib.suppress(DataError):
@@ -136,7 +136,7 @@ def write_gains(contest):
 
     table = []
     for stream in tournament.STREAMS:
-        for p in contest.plans[stream].prunings:
+        for p in contest.setups[stream].prunings:
             with contextlib.suppress(DataError):
                 table.append({"stream": stream, "p": p, **gains_of(contest, stream, p)})
     with unless_missing("tournament_gains"):

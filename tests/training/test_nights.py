@@ -283,7 +283,7 @@ def test_runs_that_rewind_share_no_dusk_with_those_that_do_not():
     stream = toy_stream(2)
     plain = packnet(stream, policy=dn.OneShot(), **settings)
     rewound = packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
-    states._dusk.clear()
+    states.forget()
     assert rewound == packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
     assert plain == packnet(stream, policy=dn.OneShot(), **settings)
 
