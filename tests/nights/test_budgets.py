@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight.errors import ReactivePolicyError, SettingError
-from daynight.nights.budgets import Epochs, Steps
-from daynight.nights.cycle import Cycle, Measured, Night, StepLedger
+from daynight.nights.budgets import Epochs, StepLedger, Steps
+from daynight.nights.cycle import Cycle, Measured, Night
 from daynight.pruning.capacity import kept_fraction_per_night, pruned_fraction_per_round
 
 

@@ -331,7 +331,7 @@ def test_a_wall_clock_without_a_time_zone_is_refused(wall):
         ({"step_seconds": 0}, "FakeTimer: step_seconds must be above 0, not 0"),
         ({"step_seconds": -1}, "FakeTimer: step_seconds must be above 0"),
         ({"step_seconds": "x"}, "FakeTimer: step_seconds must be a finite number"),
-        ({"step_seconds": lambda: 1}, "step_seconds must be a number, or a function of one, and fails for 0"),
+        ({"step_seconds": lambda: 1}, "step_seconds must be a number, or a function of a number, and failed for 0"),
         ({"prune_seconds": float("nan")}, "FakeTimer: prune_seconds must be a finite number"),
         ({"start": "22:00"}, "FakeTimer: start must be"),
     ],

@@ -64,7 +64,7 @@ class Quiet(dn.SleepPolicy):
 
 def test_what_is_measured_makes_a_policy_one_that_reacts():
     agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2))
-    with pytest.raises(ReactivePolicyError, match=r"has no plan beforehand\. agent\.sleep and a Clock lay"):
+    with pytest.raises(ReactivePolicyError, match=r"has no plan beforehand\. agent\.sleep and Clock ask"):
         Quiet().plan(agent.night(toy_stream(2)[0], dn.Steps(8)))
     records = []
     agent.wake(toy_stream(2)[0], dn.Steps(3))
