@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
+import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
-from daynight.data.splits import load
+from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import NetworkError, StateError
-from daynight.history import Hook, ignore
+from daynight.errors import DataError, NetworkError, StateError
+from daynight.history import Hook, Record, ignore
+from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude
-from daynight.networks.masked import Biases, Restart
-from daynight.networks.shared import Consolidation, network_of
+from daynight.networks.export import export
+from daynight.networks.masked import FREE, Biases, Restart
+from daynight.networks.prediction import outputs_of, predict
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
-from daynight.persistent import Persistent
 from daynight.pruning.capacity import Capacity
 from daynight.storage import agents, seals
-from daynight.support import checks, interrupts, seeding
+from daynight.storage.sizes import Size, sizes
+from daynight.support import archive, checks, interrupts, seeding
+from daynight.training.consolidation import Consolidation, consolidation_of
 from daynight.training.day import Day, dusk_of
-from daynight.training.preflight import N_EXAMPLES, check_batches, check_room, rehearse
+from daynight.training.preflight import preflight
 from daynight.training.settings import Training
+from daynight.training.trainer import Trainer
 
 
-class Agent(Persistent):
+class Agent:
     """Learns one task a day, and owns ever more of one network without moving what it owns.
 
     Args:
@@ -49,15 +55,25 @@ class Agent(Persistent):
         head: Name of the module that is replaced per task; None finds the last linear layer.
         make_head: Makes a head from a number of outputs; None makes one of the same kind.
         exclude: Layers whose weights are not masked but frozen after the first task.
-        private: What each task is to have its own of, such as a positional embedding: names of parameters or
+        private: What each task has its own of, such as a positional embedding: names of parameters or
             modules, or a function of (name, module).
-        consolidation: What becomes of what is owned. ``"freeze"``: it never moves again. ``"rehearse"``: it goes
+        consolidation: What becomes of owned weights. ``"freeze"``: they never move again. ``"rehearse"``: they go
             on learning, with all heads, from batches drawn evenly from the training data of all days so far,
-            which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: it goes on learning from
-            the day's task alone. In both, every task sees all that is owned, biases and norms are shared and move,
-            and a day that finds nothing free learns with what is owned.
+            which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: they go on learning from
+            the day's task alone. In the last two, every task sees all that is owned, biases and norms are shared and
+            move, and a day on which nothing is free learns with what is owned. A way of your own is an instance of
+            `daynight.training.consolidation.Consolidation`.
         criterion: Scores weights, of which a prune keeps the highest; see `daynight.criteria`.
         device: Where the network and the tasks live while in use.
+
+    Attributes:
+        network: The `MaskedNetwork`.
+        capacity: As given.
+        training: As given, or the default settings.
+        seed: As given.
+        consolidation: The way to consolidate, as an object.
+        criterion: As given.
+        device: The device of the network.
 
     Raises:
         NetworkError: If the network holds nothing to mask, or something that would move unseen.
@@ -77,7 +93,7 @@ class Agent(Persistent):
         make_head: Callable[[int], nn.Module] | None = None,
         exclude: Exclude = (),
         private: Exclude = (),
-        consolidation: Consolidation = "freeze",
+        consolidation: Consolidation | str = "freeze",
         criterion: Criterion = magnitude,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -87,15 +103,49 @@ class Agent(Persistent):
         device = checks.usable_device(device)
         with seeding.forked(seed, "network", device=device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
-        masked = network_of(
-            consolidation, module, head=head, make_head=make_head, exclude=exclude, private=private, biases=biases,
-            restart=restart, device=device,
+        self.consolidation = consolidation_of(consolidation)
+        self.network = self.consolidation.network(
+            module, head=head, make_head=make_head, exclude=exclude, private=private, biases=biases, restart=restart,
+            device=device,
         )  # fmt: skip
-        super().__init__(masked, Training() if training is None else training)
-        self.capacity, self.seed = capacity, checks.whole("seed", seed, least=0)
-        self.consolidation, self.criterion = consolidation, criterion
+        self.capacity, self.training = capacity, Training() if training is None else training
+        self.seed, self.criterion = checks.whole("seed", seed, least=0), criterion
         criteria.check(criterion)
-        self._n_steps, self._kept, self._today = 0, [], None
+        self.device = next(iter(self.network.weights.values())).device
+        self._n_steps = 0  # before the current day
+        self._days = list[Record]()
+        self._tasks = list[Form]()  # that of the current day included
+        self._seals = list[seals.Seal]()
+        self._kept = list[Task]()  # if the way to consolidate keeps them
+        self._today: Day | None = None
+
+    def __repr__(self) -> str:
+        return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
+
+    @property
+    def day(self) -> int:
+        """Index of the current or next day, which is the number of finished days."""
+        return self.network.n_tasks
+
+    @property
+    def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
+        """Where the agent is in its day."""
+        return "between days" if self._today is None else self._today.phase
+
+    @property
+    def days(self) -> tuple[Record, ...]:
+        """The record of each finished day."""
+        return tuple(self._days)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The name of each finished task, as it was learnt; empty for one that had none."""
+        return tuple(form.name for form in self._tasks[: self.day])
+
+    @property
+    def kept_tasks(self) -> tuple[Task, ...]:
+        """The finished tasks whose training data the agent keeps, as ``consolidation="rehearse"`` does."""
+        return tuple(self._kept)
 
     @property
     def n_steps(self) -> int:
@@ -103,20 +153,27 @@ class Agent(Persistent):
         return self._n_steps if self._today is None else self._today.step
 
     @property
-    def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
-        """Where the agent is in its day."""
-        return "between days" if self._today is None else self._today.phase
-
-    def __repr__(self) -> str:
-        return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
-
-    @property
     def seconds_left(self) -> float:
-        """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""
+        """Seconds until the budget of the current phase is spent; infinite, if it is not of time."""
         return math.inf if self._today is None else self._today.seconds_left
 
+    @property
+    def n_weights(self) -> int:
+        """Number of maskable weights, of which the capacity is a share."""
+        return sum(self.network.sizes.values())
+
+    @property
+    def owned(self) -> tuple[int, ...]:
+        """Number of weights that each finished task owns."""
+        return tuple(sum(self.network.count(task).values()) for task in range(self.day))
+
+    @property
+    def n_free(self) -> int:
+        """Number of weights that no task owns."""
+        return sum(self.network.count(FREE).values())
+
     def check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
-        """Make sure that `task` can be learnt on `day`, without training anything.
+        """Raise an error unless `task` can be learnt on `day`. Nothing is trained.
 
         Args:
             task: The task.
@@ -124,9 +181,9 @@ class Agent(Persistent):
             like: The task of day 0, as long as that has not begun.
 
         Raises:
-            StateError: If that day is under way with another task.
-            DataError: If its inputs have another shape than those of day 0, or it is of a day that is over and named
-                otherwise than the task of that day.
+            StateError: If that day has begun with another task.
+            DataError: If its inputs have another shape than those of day 0, or it is of a finished day and its name is
+                not that of the day's task.
             NetworkError: If the network cannot read them or make its outputs.
             SettingError: If optimizer, loss or metric do not work with them.
             CapacityError: If nothing is free on that day, or a layer would get no new weight.
@@ -134,7 +191,7 @@ class Agent(Persistent):
         check_task(task)
         day = self.day if day is None else day
         if day == self.day:
-            self._check_today(task)
+            self.check_today(task)
         form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
         if first is not None:
             first.check_shape(task, form, day)
@@ -142,27 +199,32 @@ class Agent(Persistent):
             self._tasks[day].check_name(task, day)
             self._tasks[day].check_outputs(task, day)
             return
-        check_room(self.network, self.capacity, task, day)
-        index = torch.arange(N_EXAMPLES) % len(task.train)
-        inputs, targets = load(task.train.subset(index), self.network.dtype, self.device)
-        with seeding.forked(self.seed, "probe", device=self.device):
-            rehearse(self.network, self.training, task, inputs, targets)
-            check_batches(self.network, self.training, task, inputs, day)
+        self.consolidation.check_room(self.network, self.capacity, task, day)
+        preflight(self.network, self.training, task, day, self.seed, self.device)
+
+    def check_today(self, task: Task) -> None:
+        """Raise StateError if a day has begun with another task than this one."""
+        known = task if self._today is None else self._today.task
+        if task is not known and glimpse(task) != glimpse(known):
+            raise StateError(
+                f"day {self.day} has begun and can be continued only with its task, {titled(known.name)}, not with "
+                f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
+            )
 
     def wake(self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = ()) -> None:
         """Train on the day's task: all weights are seen, and only free ones move.
 
-        After an interrupted wake, call it again with the same task to train on from there.
+        After an interrupted wake, call it again with the same task to resume it.
 
         Args:
             task: The task of the day.
-            budget: What the wake may spend; a wake that was interrupted keeps the one it has.
-            on_event: Called with each record, and with signs of life.
+            budget: What the wake may spend; an interrupted wake keeps the one it has.
+            on_event: Called with each record and progress event.
             remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
 
         Raises:
-            StateError: If the day's wake is over, or it is under way with another task.
-            SettingError: If `budget` is none.
+            StateError: If the day's wake is over, or the day has begun with another task.
+            SettingError: If `budget` is not valid.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
         """
@@ -174,48 +236,48 @@ class Agent(Persistent):
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
             self.check(task)
-            form, lesson = Form.of(task), self._lesson_of(task)
+            form, trainer = Form.of(task), self._trainer_of(task)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
-                self._today = self._day_of(task, lesson)
+                self._today = self._day_of(task, trainer)
                 self._tasks.append(form)
         else:
-            self._check_today(task)
+            self.check_today(task)
         self._today.wake(budget, on_event, shares)
 
     def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
-        """Give the snapshot at dusk of the night after `task`, for `SleepPolicy.plan`.
+        """Return the snapshot at dusk of the night after `task`, for `SleepPolicy.plan`.
 
         Args:
             task: The day's task.
             budget: What the night may spend.
-            day: Index of the day, from 0; None is the one under way or next.
+            day: Index of the day, from 0; None is the current or next one.
 
         Raises:
-            DataError, SettingError: If `task`, `budget` or `day` is none.
+            DataError, SettingError: If `task`, `budget` or `day` is not valid.
             CapacityError: If nothing is free on that day, or a layer would get no new weight.
         """
         check_task(task)
         self.training.check_budget("the night's budget", budget)
         day = checks.whole("day", self.day if day is None else day, least=0)
-        check_room(self.network, self.capacity, task, day)
+        self.consolidation.check_room(self.network, self.capacity, task, day)
         return dusk_of(task, budget, day, self.network, self.capacity, self.training)
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
 
-        A night that was interrupted, in which something went wrong, or whose policy broke a rule on the way, is as it
-        was at the end of its last finished cycle, or at dusk, and stays open. Call this again to sleep on within what
-        is left of the night's budget, or call `finish_night`.
+        A night that is interrupted, or fails because of an error or a policy that breaks a rule, goes back to the end
+        of its last finished cycle, or to dusk, and stays open. Call this again to resume it within what is left of the
+        night's budget, or call `finish_night`.
 
         Args:
             policy: Lays the night out.
             budget: What the night may spend; a night that is open keeps the one it has.
-            on_event: Called with each record, and with signs of life.
+            on_event: Called with each record and progress event.
 
         Raises:
             StateError: If the day has had no wake.
-            SettingError: If `policy` or `budget` is none.
+            SettingError: If `policy` or `budget` is not valid.
             PolicyError: If the policy breaks a rule: before the night if it can be planned, else at
                 the cycle in question.
             TrainingError: If the loss is not finite.
@@ -238,52 +300,182 @@ class Agent(Persistent):
         checks.function("on_event", on_event)
         today = self._day_at_dusk("finish_night")
         with interrupts.deferred():
-            record = today.dawn(on_event)
+            record = today.finish_night(on_event)
             self._days.append(record)
-            if self.consolidation == "freeze":
+            if self.consolidation.freezes:
                 self._seals.append(seals.seal(self.network.seen_by(self.day - 1)))
-            if self.consolidation == "rehearse":
+            if self.consolidation.keeps_tasks:
                 self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         on_event(record)
 
-    def fork(self, capacity: Capacity | None = None) -> Agent:
-        """Give a second agent in the same state, which lives on by itself. Examples are shared, not copied.
-
-        Args:
-            capacity: Its capacity, which can be another until the first night; None is this one's.
-
-        Raises:
-            StateError: In the midst of a wake or a night, or if a night has gone by another capacity.
-        """
-        if self.phase in ("wake", "night"):
-            raise StateError(f"fork: an agent can be doubled between days and at dusk, not in its {self.phase}.")
-        if capacity not in (None, self.capacity) and self.day:
-            raise StateError(f"fork: {self.day} nights have gone by this capacity, which cannot change any more.")
-        twin = copy.copy(self)
-        twin.capacity = self.capacity if capacity is None else capacity
-        twin.network = copy.deepcopy(self.network)
-        for name in ("_days", "_tasks", "_seals", "_kept"):
-            setattr(twin, name, list(getattr(self, name)))
-        twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
-        return twin
-
     def abandon_day(self) -> None:
         """Give the day up: forget its task and all that was learnt today, as if the wake had never been.
 
-        For a day whose training has gone wrong. Steps taken stay counted. Earlier tasks are untouched. A `Clock` that
-        lives the day again forgets what it had noted of it.
+        For a day whose training has failed. Its steps stay counted. Earlier tasks are untouched. A `Clock` that
+        runs the day again deletes its earlier records of it.
 
         Raises:
-            StateError: If no day is under way.
+            StateError: If no day has begun.
         """
         if self._today is None:
-            raise StateError("abandon_day: no day is under way.")
+            raise StateError("abandon_day: no day has begun.")
         with interrupts.deferred():
             self._n_steps = self._today.step
             self.network.abandon_day()
             self._tasks.pop()
             self._today = None
+
+    def fork(self, capacity: Capacity | None = None) -> Agent:
+        """Return a second agent in the same state, which lives on by itself. Examples are shared, not copied.
+
+        Args:
+            capacity: Its capacity, which can be another until the first night; None is this one's.
+
+        Raises:
+            StateError: During a wake or a night, or if a night has passed with another capacity.
+        """
+        if self.phase in ("wake", "night"):
+            raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
+        if capacity not in (None, self.capacity) and self.day:
+            raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
+        twin = copy.copy(self)
+        twin.capacity = self.capacity if capacity is None else capacity
+        twin.network = copy.deepcopy(self.network)
+        twin._days, twin._tasks = list(self._days), list(self._tasks)
+        twin._seals, twin._kept = list(self._seals), list(self._kept)
+        twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
+        return twin
+
+    def predict(self, inputs: Any, task: int) -> Tensor:
+        """Compute a task's outputs. Changes nothing, and returns the same bits whenever it is called.
+
+        Args:
+            inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 are pixels
+                and become 0 to 1.
+            task: Index of a finished task, or of the current one.
+
+        Returns:
+            Class scores before a softmax, or regression outputs, as floating point (n, outputs of the task), on the
+            agent's device.
+
+        Raises:
+            StateError: If the task has not begun.
+            DataError: If the inputs have another shape.
+        """
+        self._check_learnt(task)
+        inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
+        return predict(self.network, inputs, int(task), self.training.transform)
+
+    def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
+        """Measure loss and score of task `index` on one of its splits.
+
+        Args:
+            task: The task.
+            index: The day on which it was learnt, from 0.
+            split: ``"test"``, ``"validation"`` or ``"train"``.
+
+        Returns:
+            Loss, and metric (accuracy by default).
+
+        Raises:
+            DataError: If the task has no such split, or another number of outputs or input shape.
+            StateError: If the day has not begun.
+        """
+        check_task(task)
+        if split not in task.splits():
+            raise DataError(
+                f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
+            )
+        if 0 <= index < len(self._tasks):
+            self._tasks[index].check_outputs(task, index)
+        self._check_learnt(index)
+        examples = task.splits()[split]
+        with seeding.forked(0, "evaluate", int(index), device=self.device):  # for metrics that draw random numbers
+            outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
+            targets = fitted(examples.targets, self.network.dtype, self.device)
+            return self.training.judge(task, outputs, targets)
+
+    def verify(self) -> None:
+        """Check that all numbers that finished tasks predict with are, bit for bit, what they were at their dawns.
+
+        Raises:
+            SealError: If something has moved; it names what.
+            StateError: If the tasks are not sealed, because owned weights go on learning.
+        """
+        if len(self._seals) < self.day:
+            raise StateError(
+                "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
+            )
+        for task, sealed in enumerate(self._seals):
+            seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+
+    def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
+        """Return what computes a finished task's outputs, as a plain module in evaluation mode.
+
+        It reads inputs as a network does: floating point, and after the training's transform, if there is one.
+
+        Args:
+            task: Index of the task.
+            compact: Whether to leave out the units, channels and inputs that have no effect, as far as the network is a
+                chain of layers. Outputs are then equal but for rounding; it is checked that they are within 1e-6.
+
+        Returns:
+            A copy of the module, with the task's head, and what it does not use at zero; or a smaller one.
+
+        Raises:
+            StateError: If the task is not finished.
+            ExportError: If the compact form gives other outputs.
+        """
+        module = compaction.plain(self.network, self._finished("subnetwork", task))
+        if not compact:
+            return module
+        inputs = self._probe(task)
+        inputs = inputs if self.training.transform is None else self.training.transform(inputs)
+        return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
+
+    def export(self, task: int, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+        """Write what computes a finished task's outputs into a file that other programs run.
+
+        Args:
+            task: Index of the task.
+            path: Its ending names the form: ``.pt`` (a state dict) or ``.safetensors``, of `subnetwork`; ``.pt2``
+                (`torch.export`) or ``.onnx``, which predict as `predict` does, for any number of inputs.
+            compact: See `subnetwork`.
+
+        Raises:
+            StateError: If the task is not finished.
+            SettingError: If there is no such form.
+            MissingPackageError: If ONNX is not installed.
+            ExportError: If it cannot be exported, or what was written gives outputs that are not within 1e-5.
+            OutputError: If it cannot be written.
+        """
+        network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
+        export(path, network, self.training.transform, inputs, self.predict(inputs, task))
+
+    def sizes(self) -> tuple[Size, ...]:
+        """Return how large the parts of the agent are, heads, owner maps and the optimizer's state included.
+
+        Raises:
+            StateError: If a day has begun.
+        """
+        if self._today is not None:
+            raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
+        return sizes(self.network, self.training)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the agent into one file, whole or not at all; see `load`.
+
+        Raises:
+            StateError: If a day has begun.
+            OutputError: If it cannot be written; what was there before stays.
+        """
+        if self._today is not None:
+            raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
+        about = attrs.evolve(
+            self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=agents.code_of(self.network)
+        )
+        archive.write(path, "agent", attrs.asdict(about), self.network.state())
 
     @classmethod
     def load(
@@ -294,20 +486,22 @@ class Agent(Persistent):
         training: Training | None = None,
         make_head: Callable[[int], nn.Module] | None = None,
         criterion: Criterion | None = None,
+        consolidation: Consolidation | None = None,
         kept: Sequence[Task] = (),
         device: str | torch.device = "cpu",
     ) -> Agent:
-        """Read an agent that `save` wrote. It runs no code of the file: what is code, you give again.
+        """Read an agent that `save` wrote. This runs no code of the file: what is code, you give again.
 
-        A network of your own whose code is not that which was saved is taken with a warning: with it, what was learnt
-        may predict something else.
+        A network of your own whose code is not that which was saved is accepted with a warning: with it, tasks that
+        were learnt may get other predictions.
 
         Args:
             path: The file.
-            network: As it was given to the agent; None will do for the library's own models.
-            training: As it was given to the agent; None will do if it had no functions of its own.
+            network: As it was given to the agent; not needed for the library's own models.
+            training: As it was given to the agent; not needed if it had no functions of its own.
             make_head: As it was given to the agent.
-            criterion: As it was given to the agent; None will do for `daynight.criteria.magnitude`.
+            criterion: As it was given to the agent; not needed for the library's own.
+            consolidation: As it was given to the agent; not needed for the library's own.
             kept: With ``consolidation="rehearse"``, the tasks of all days so far.
             device: Where the network and the tasks are to live.
 
@@ -317,36 +511,99 @@ class Agent(Persistent):
             SettingError, NetworkError, DataError: If what is given is not what was saved.
         """
         about, tensors = agents.read(path)
+        way = agents.consolidation_of(about, consolidation)
+        agents.check_counts(path, about, way)
         given = agents.network_of(about, network)
         training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
         try:
             agent = cls(
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
-                consolidation=about.consolidation, device=device, training=training, criterion=criterion,
+                consolidation=way, device=device, training=training, criterion=criterion,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
-        agent._restore(about, tensors, agents.kept_of(about, kept))
+        agent.restore(about, tensors, agents.kept_of(about, kept))
         agents.check_code(about, agent.network)
         return agent
 
-    def _check_today(self, task: Task) -> None:
-        """Refuse another task than that of the day under way, if there is one."""
-        known = task if self._today is None else self._today.task
-        if task is not known and glimpse(task) != glimpse(known):
-            raise StateError(
-                f"day {self.day} is under way and goes on only with its task, {titled(known.name)}, not with "
-                f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
-            )
+    def about(self) -> agents.About:
+        """Return what files say of the agent beside the numbers of its network, but for what is slow to find out."""
+        return agents.about(
+            self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
+            seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks), seals=tuple(self._seals),
+            kept=(),
+        )  # fmt: skip
 
-    def _settle(self) -> None:
-        if self._today is not None:
-            self._today.lesson.flush()
+    def state(self) -> tuple[agents.About, dict[str, Tensor], dict[str, Any] | None]:
+        """Return all that the agent is, for `restore`; a `Clock` writes it into checkpoints.
+
+        During a phase, only hooks that are called with progress events may call this.
+
+        Returns:
+            What files say of it, the tensors of its network by name, and the state of the current day, if there is one.
+        """
+        today = None if self._today is None else self._today.state()  # first, for it brings the network up to date
+        return self.about(), self.network.state(), today
+
+    def restore(
+        self,
+        about: agents.About,
+        tensors: Mapping[str, Tensor],
+        kept: Iterable[Task],
+        day: tuple[Task, Budget, Budget, dict[str, Any]] | None = None,
+    ) -> None:
+        """Take over what `state` returned for an agent with the same settings, in one that has no or fewer days.
+
+        Args:
+            about: What files say of it.
+            tensors: Those of its network.
+            kept: The tasks of the days so far, if it keeps them.
+            day: The task of the current day, the budgets of its wake and night, and its state.
+        """
+        forms = list(about.tasks)
+        n_outputs = [form.n_outputs for form in forms[: len(about.days)]]
+        with seeding.forked(self.seed, "load", device=self.device):
+            self.network.restore(tensors, n_outputs, forms[-1].n_outputs if day else None)
+        self._n_steps, self._days, self._tasks = about.n_steps, list(about.days), forms
+        self._seals, self._kept = list(about.seals), list(kept)
+        if self.consolidation.freezes:
+            self.verify()
+        if day is not None:
+            task, wake, night, state = day
+            self._today = self._day_of(task, self._trainer_of(task))
+            self._today.restore(state, wake, night)
+
+    def _trainer_of(self, task: Task) -> Trainer:
+        trained = self.consolidation.trained(task, self._kept)
+        return Trainer(trained, self.network, self.training, self.seed, self.device, self._n_steps)
+
+    def _day_of(self, task: Task, trainer: Trainer) -> Day:
+        return Day(task, trainer, self.network, self.capacity, self.training, criterion=self.criterion)
 
     def _day_at_dusk(self, call: str) -> Day:
         if self._today is None or self.phase not in ("dusk", "night"):
             raise StateError(f"{call}: day {self.day} has had no whole wake yet. Call wake first.")
         return self._today
+
+    def _finished(self, call: str, task: Any) -> int:
+        self._check_learnt(task)
+        if task >= self.day:
+            raise StateError(f"{call}: task {task} is not finished. Call finish_night before.")
+        return int(task)
+
+    def _probe(self, task: int) -> Tensor:
+        """Return some inputs (batch, ...) like those of a task, as a network reads them: random numbers from 0 to 1."""
+        generator = seeding.generator(0, "probe", task)
+        return self._tasks[task].random_inputs(64, generator, self.network.dtype, self.device)
+
+    def _check_learnt(self, task: Any) -> None:
+        """Raise StateError unless a task has begun; bring the network up to date with what has been trained."""
+        last = len(self._tasks) - 1
+        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
+            known = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"
+            raise StateError(f"task {task!r} has not been learnt: {known} so far.")
+        if self._today is not None:
+            self._today.trainer.flush()

@@ -1,11 +1,11 @@
-"""`Clock`: turns days. It steers agent, policy and history, and never touches a tensor."""
+"""`Clock`: takes an agent through the days of a stream. It never touches a tensor."""
 
 from __future__ import annotations
 
 import os
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -20,7 +20,7 @@ from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
 from daynight.pruning.capacity import Capacity
 from daynight.storage import agents
-from daynight.storage.checkpoints import Checkpoint, State, check_packs, named
+from daynight.storage.checkpoints import Checkpoint, State, check_packs, described
 from daynight.storage.identity import describe_structure
 from daynight.support import checks, interrupts
 from daynight.training.settings import Training
@@ -36,23 +36,21 @@ class Clock:
         wake: Budget of each wake.
         night: Budget of each night.
         on_event: Called with each `Record` as it is made, and with `Progress` in between; one function
-            or several. One with a method ``begin`` is called there with the history so far, as the clock is made.
-        progress: Whether `run` shows a progress bar.
-        checkpoint: A folder for all that is needed to go on, written as time passes. If it holds the checkpoint of a
-            run with these settings, the clock goes on where that was, in whatever phase; its agent, which must have no
-            more days than that, takes up all that it was. A run with budgets in epochs or steps then ends, bit for
-            bit, as if it had never stopped.
+            or several. If one has a method ``begin``, that is called with the history so far, before the first day.
+        progress: Whether `run` shows a progress bar; only in a terminal.
+        checkpoint: A folder for all that is needed to resume, written from time to time. If it holds the checkpoint of
+            a run with these settings, `resume`, or the first call that runs something, goes on where that was, in
+            whatever phase; the agent, which must have no more days than that, takes over its state. A run with budgets
+            in epochs or steps then ends, bit for bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
             one, so that it is less than 2 % of the time; there is one more at each dawn.
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
             earlier days, whose data may be gone, are not tested.
 
     Raises:
-        SettingError: If a budget, the policy or the agent is of another kind; `first_day` is a day that the agent has
-            not come to; or the checkpoint is of a run with other settings.
-        DataError: If a task breaks a rule, or is not the one that the checkpoint was made with.
-        DamagedFileError: If the checkpoint is damaged, or by a newer version of daynight.
-        OutputError: If the folder cannot be made or written to.
+        SettingError: If a budget, the policy or the agent is of another kind, or `first_day` is a day that the agent
+            has not come to.
+        DataError: If a task breaks a rule.
     """
 
     def __init__(
@@ -83,35 +81,60 @@ class Clock:
                 f"first_day={first_day}: day {agent.day}, which the agent has not been through, would have no task. "
                 f"Begin the stream with it, first_day={agent.day}, or with an earlier day."
             )
-        self._days = Days(self.stream, first_day)
         self.history = History()
+        self._days = Days(self.stream, first_day)
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
-        hooks = hooks_of(on_event)
-        self._hooks: list[Hook] = []
+        self._hooks = hooks_of(on_event)
         checks.flag("progress", progress)
-        self._asked, self._progress = interrupts.Asked(), progress
+        self._progress, self._asked = progress, interrupts.Asked()
         checks.finite("every: seconds between checkpoints", every, least=0)
-        self._checkpoint = None if checkpoint is None else Checkpoint(checkpoint, every)
-        if self._checkpoint is not None:
-            if self._days.end < agent.day:
-                raise DataError(
-                    f"the stream has {len(self.stream)} tasks, and the agent {agent.day} days behind it. A stream "
-                    "begins with the task of day 0, unless first_day says which."
-                )
-            self._settings = self._named()
-            self._marks = list[str]()
-            self._take_up(self._checkpoint)
-            # What cannot be written is found out now, and how long it takes.
-            self._checkpoint.write(self._state)
-        self._listen(hooks)
+        self._folder, self._every = checkpoint, every
+        self._checkpoint: Checkpoint | None = None  # once it has been opened
+        self._is_open = False  # once the checkpoint, if there is one, and all hooks have been read
+        self._settings: Mapping[str, Sequence[str]] = {}  # digests of what must stay the same, for the checkpoint
+        self._marks = list[str]()  # of the tasks so far, likewise
 
     @property
     def is_over(self) -> bool:
         """Whether all days of the stream are over."""
         return self.agent.day >= self._days.end
 
+    def resume(self) -> bool:
+        """Take over the checkpoint, if there is one, and register the hooks. `run`, `step` and others do so first.
+
+        Returns:
+            Whether there was a checkpoint to resume from.
+
+        Raises:
+            SettingError: If the checkpoint is of a run with other settings, another process uses its folder, or some
+                setting cannot be compared with that of another process.
+            DataError: If a task is not the one that the checkpoint was made with, or there are fewer tasks.
+            DamagedFileError: If the checkpoint is damaged, or was written by a newer version of daynight.
+            OutputError: If its folder cannot be made or written to.
+        """
+        if self._is_open:
+            return False
+        is_resumed = False
+        if self._folder is not None:
+            if self._days.end < self.agent.day:
+                raise DataError(
+                    f"the stream has {len(self.stream)} tasks, and the agent {self.agent.day} days behind it. A stream "
+                    "begins with the task of day 0, unless first_day says which."
+                )
+            self._settings = self._described()
+            self._checkpoint = self._checkpoint or Checkpoint(self._folder, self._every)
+            is_resumed = self._restore(self._checkpoint)
+            # What cannot be written is found out now, and how long it takes.
+            self._checkpoint.write(self._state)
+        for hook in self._hooks:
+            begin = getattr(hook, "begin", None)
+            if callable(begin):
+                begin(self.history)
+        self._is_open = True
+        return is_resumed
+
     def check(self, until: int | None = None) -> None:
-        """Make sure that every day to come can be: tasks, capacity, and the policy's plans.
+        """Raise an error unless each day to come is possible: its task, the capacity, and the policy's plan.
 
         Args:
             until: The day to stop before, from 0; None is the stream's end.
@@ -120,36 +143,38 @@ class Clock:
             DataError, NetworkError, CapacityError, PolicyError, SettingError, StateError: For the first rule broken.
         """
         end = self._days.end if until is None else checks.whole("until", until, least=0)
+        self.resume()
         for day in range(self.first_day, min(end, self._days.end)):
             self.agent.check(self._days[day], day, like=None if self.first_day else self.stream[0])
             if day >= self.agent.day:
                 self._plan(day)
 
     def step(self) -> None:
-        """Live one day, or what is left of one: wake, evaluate at dusk, sleep, evaluate at dawn.
+        """Run one day, or what is left of one: wake, evaluate at dusk, sleep, evaluate at dawn.
 
         Raises:
             SettingError: If all days are over.
-            StateError: If the day is under way with another task.
+            StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
         self.to_dusk()
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
-            self._save()  # as it is after the last cycle that went well
+            self._save()  # after the last cycle without an error
             raise
         self._catch_up()
         self._save()
 
     def to_dusk(self) -> None:
-        """Live up to the end of the next wake, or of the one under way, and evaluate there.
+        """Run up to the end of the next or current wake, and evaluate there.
 
         Raises:
             SettingError: If all days are over.
-            StateError: If the day is under way with another task.
+            StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
+        self.resume()
         if self.is_over:
             raise SettingError(f"all {len(self.stream)} days of the stream are over.")
         self._catch_up()
@@ -157,15 +182,15 @@ class Clock:
         if self.agent.phase in ("between days", "wake"):
             plan = self._plan(day)  # and the wake checks the task
             if self.agent.phase == "between days":
-                self.history.forget_day(day)  # what an earlier try at the day has left, which was abandoned
+                self.history.forget_day(day)  # records of an earlier try at the day, which was abandoned
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
-            self.agent._check_today(self._days[day])
+            self.agent.check_today(self._days[day])
         self._evaluate(day, "dusk")
         self._save(is_needed=False)
 
     def remembered(self) -> tuple[float, ...]:
-        """Give the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
+        """Return the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
         return remembered(self.policy, self._plan(self.agent.day))
 
     def fork(
@@ -176,7 +201,7 @@ class Clock:
         capacity: Capacity | None = None,
         on_event: Hook | Iterable[Hook] = (),
     ) -> Clock:
-        """Give a second clock with an agent of its own, in the same state and with the same history.
+        """Return a second clock with an agent of its own, in the same state and with the same history.
 
         Runs that differ only in what happens after the first wake can share it: `to_dusk`, and then a fork
         for each. They are, to the bit, what they would be without.
@@ -185,24 +210,25 @@ class Clock:
             policy: Its policy; None is this one's.
             night: Its budget of each night; None is this one's.
             capacity: Its agent's, which can be another until the first night; None is this one's.
-            on_event: Its hooks; none are taken over, and no checkpoint.
+            on_event: Its hooks. It has none of this clock's hooks, and no checkpoint.
 
         Raises:
-            StateError: In the midst of a wake or a night, or if a night has gone by another capacity.
+            StateError: During a wake or a night, or if a night has passed with another capacity.
         """
+        self.resume()
         agent = self.agent.fork(capacity)
         twin = Clock(
             agent, self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
             night=self.night if night is None else night, progress=self._progress, first_day=self.first_day,
+            on_event=on_event,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted
-        twin._listen(hooks_of(on_event))
         return twin
 
     def run(self, until: int | None = None) -> History:
-        """Live day after day. A request to terminate (SIGTERM) ends it as Ctrl-C does, with SystemExit.
+        """Run day after day. A request to terminate (SIGTERM) ends it as Ctrl-C does, with SystemExit.
 
-        With checkpoints, one is written before that; a second request is heard at once.
+        With checkpoints, one is written before that; a second request ends it at once.
 
         Args:
             until: Stop before this day, counted from 0; None is the stream's end.
@@ -242,7 +268,7 @@ class Clock:
         return self.history
 
     def _plan(self, day: int) -> tuple[Cycle, ...] | None:
-        """Give the plan of a night; None if it has none."""
+        """Return the plan of a night; None if it has none."""
         return planned(self.policy, self.agent.night(self._days[day], self.night, day))
 
     def _bar(self, end: int) -> ProgressBar:
@@ -255,7 +281,7 @@ class Clock:
         return ProgressBar(self._days.end, n_steps, agent.n_steps, dawns[self.first_day])
 
     def _catch_up(self) -> None:
-        """Note what is missing of the days that are over, because they, or what hears of them, were interrupted."""
+        """Add the records that finished days lack because they, or their hooks, were interrupted."""
         for day in range(self._n_noted, self.agent.day):
             if not self.history.select(kind="day", day=day):
                 self._note(self.agent.days[day])
@@ -276,14 +302,6 @@ class Clock:
                        score=score, elapsed_seconds=seconds)
             )  # fmt: skip
 
-    def _listen(self, hooks: Iterable[Hook]) -> None:
-        """Let hooks hear what is to come, and tell what has been to those that ask for it."""
-        for hook in hooks:
-            begin = getattr(hook, "begin", None)
-            if callable(begin):
-                begin(self.history)
-            self._hooks.append(hook)
-
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
             self.history.append(event)
@@ -292,12 +310,12 @@ class Clock:
         for hook in self._hooks:
             hook(event)
 
-    def _named(self) -> dict[str, Sequence[str]]:
-        """Give what is to stay as it is for a run that goes on."""
-        about, agent = self.agent._about(()), self.agent
+    def _described(self) -> Mapping[str, Sequence[str]]:
+        """Return digests of what must stay the same for a run to be resumed."""
+        about, agent = self.agent.about(), self.agent
         same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
         training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
-        return named(
+        return described(
             network=describe_structure(agent.network.module, about.head),
             **{name: getattr(about, name) for name in same}, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
@@ -314,37 +332,36 @@ class Clock:
         self._asked.give_way()
 
     def _state(self) -> State:
-        """Give all that the clock and its agent are, for `_take_up`."""
-        about, tensors, today = self.agent._state()
+        """Return the state of the clock and its agent, for `_restore`."""
+        about, tensors, today = self.agent.state()
         self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
-        said = {
+        values = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
             "records": self.history.to_rows(), "n_noted": self._n_noted,
         }  # fmt: skip
-        return said, tensors, today
+        return values, tensors, today
 
-    def _take_up(self, checkpoint: Checkpoint) -> None:
-        """Go on where a checkpoint was written, if there is one."""
+    def _restore(self, checkpoint: Checkpoint) -> bool:
+        """Go on where a checkpoint was written; return whether there is one."""
         check_packs(self.agent.training, self.agent.network)
         found = checkpoint.read()
         if found is None:
-            return
-        said, tensors, today = found
-        if not said["records"] and today is None and said["agent"]["n_steps"] == self.agent.n_steps:
-            return  # in which nothing has been lived: a run with other settings may begin
-        checkpoint.check_settings(said, self._settings)
-        checkpoint.check_tasks(said["marks"], self.stream, self.first_day)
-        about = agents.heard(checkpoint.path, said["agent"])
+            return False
+        values, tensors, today = found
+        if not values["records"] and today is None and values["agent"]["n_steps"] == self.agent.n_steps:
+            return False  # in which nothing has happened: a run with other settings may begin
+        checkpoint.check_settings(values, self._settings)
+        checkpoint.check_tasks(values["marks"], self.stream, self.first_day)
+        about = agents.from_json(checkpoint.path, values["agent"])
         if self.agent.phase != "between days":
-            raise SettingError(
-                "an agent that takes up a checkpoint must be new, and this one is in the midst of a day."
-            )
+            raise SettingError("an agent that resumes from a checkpoint must be new, and this one has begun a day.")
         if self.agent.days != about.days[: self.agent.day]:
             raise SettingError(
                 f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
             )
-        kept = [*self.agent._kept[: self.first_day], *self._days.before(len(about.days))]
+        kept = [*self.agent.kept_tasks[: self.first_day], *self._days.before(len(about.days))]
         now = None if today is None else (self._days[len(about.days)], self.wake, self.night, today)
-        self.agent._restore(about, tensors, kept if about.consolidation == "rehearse" else (), now)
-        self.history, self._n_noted = History(Record(**row) for row in said["records"]), said["n_noted"]
+        self.agent.restore(about, tensors, kept if self.agent.consolidation.keeps_tasks else (), now)
+        self.history, self._n_noted = History(Record(**row) for row in values["records"]), values["n_noted"]
+        return True

@@ -93,13 +93,14 @@ def run(settings: argparse.Namespace) -> None:
         agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
         progress=not settings.quiet and sys.stderr.isatty(),
     )  # fmt: skip
+    clock.resume()
     print(f"Data: {stream.source}.", flush=True)
     if clock.is_over:
         print("All days are over already.")
     else:
         _write_settings(out / "settings.json", settings, stream.source)
         if agent.n_steps:
-            print(f"Goes on in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
+            print(f"Resumes in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
     agent.verify()
     agent.save(out / "agent.dn")

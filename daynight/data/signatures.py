@@ -89,6 +89,12 @@ class Form:
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
         return read
 
+    def random_inputs(self, n: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return n random inputs (n, ...), as a network of that type reads them: numbers from 0 to 1, or 0 and 1."""
+        if self.is_floating_point:
+            return torch.rand(n, *self.shape, generator=generator).to(device, dtype)
+        return torch.randint(2, (n, *self.shape), generator=generator).to(device)
+
 
 def is_name(name: str) -> bool:
     """Tell whether a task has a name, which is none of the small numbers that streams give."""

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead
 from daynight.networks.masked import FREE, MaskedNetwork
-from daynight.support import checks
-
-Consolidation = Literal["freeze", "rehearse", "fine-tune"]
 
 
 class SharedNetwork(MaskedNetwork):
@@ -77,25 +74,6 @@ class SharedNetwork(MaskedNetwork):
     def _make_heads(self, make_head: MakeHead | None) -> Heads:
         kind = JoinedHeads if self.joins_heads else Heads
         return kind(self.module, self.anatomy, make_head)
-
-
-def network_of(consolidation: Consolidation, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
-    """Give the masked network of a way to consolidate.
-
-    Args:
-        consolidation: See `daynight.Agent`.
-        module: The module.
-        biases: See `MaskedNetwork`; without freezing they are shared.
-        settings: The other arguments of `MaskedNetwork`.
-
-    Raises:
-        SettingError: If there is no such way.
-        NetworkError: See `MaskedNetwork`.
-    """
-    checks.one_of("consolidation", consolidation, get_args(Consolidation))
-    if consolidation == "freeze":
-        return MaskedNetwork(module, biases=biases, **settings)
-    return SharedNetwork(module, joins_heads=consolidation == "rehearse", **settings)
 
 
 def _numel(module: nn.Module) -> int:

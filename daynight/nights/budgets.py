@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -15,16 +15,28 @@ from daynight.support.checks import round_half_up
 
 
 class Ledger(abc.ABC):
-    """What one phase may spend and has spent; a `Budget` opens one for each phase."""
+    """What one phase may spend and has spent; a `Budget` opens one for each phase.
 
-    #: The optimizer steps that the phase will take; None where nobody knows, in budgets of time.
+    A kind of your own says in `fields` which of its attributes a checkpoint holds.
+    """
+
+    #: Names of the attributes that a checkpoint holds: numbers, texts, None, or dicts and lists of them.
+    fields: ClassVar[tuple[str, ...]] = ("spent_steps", "n_prunes")
+    #: Whether the phase ends by time. Its cycles then share the time that is left, and `spent` is what has passed.
+    is_timed: ClassVar[bool] = False
+
+    #: Optimizer steps that the phase will take; None if unknown, as in budgets of time.
     n_steps: int | None
-    #: The optimizer steps that it has taken.
-    spent_steps: int
+    #: Optimizer steps that it has taken.
+    spent_steps: int = 0
+    #: Prunes that it has had.
+    n_prunes: int = 0
     #: Share of the budget that a prune costs, 0 or more.
     price: float = 0.0
-    #: Share of the budget that a cycle has to take for its REM to be as long as its prune, as far as that is known.
+    #: Share of the budget that a cycle must take for its REM to be as long as its prune, as far as is known.
     least_cycle: float = 0.0
+    #: Share of the budget by which a REM must end so that there is time for another prune.
+    latest_end: float = math.inf
     #: Seconds since its end, if it ends by the clock.
     overdue: float = 0.0
 
@@ -33,49 +45,60 @@ class Ledger(abc.ABC):
     def spent(self) -> float:
         """Share of the budget that is spent, 0 to 1."""
 
-    @abc.abstractmethod
-    def note_step(self) -> None:
-        """Enter one optimizer step."""
-
-    @abc.abstractmethod
-    def reached(self, share: float) -> bool:
-        """Tell whether `share` (0 to 1) of the budget is spent."""
-
-    @abc.abstractmethod
-    def steps_until(self, share: float) -> int | None:
-        """Tell how many optimizer steps are left until `share` (0 to 1) of the budget is spent; None if unknown."""
-
-    def note_prune(self) -> None:  # noqa: B027
-        """Enter one prune, at the budget's price."""
-
-    def note_other(self) -> None:  # noqa: B027
-        """Enter what has been done since the last step or prune, and is neither: it takes time and no steps."""
-
-    def allows(self, what: str) -> bool:
-        """Tell whether there is time for a ``"prune"``, or for something ``"other"`` such as a measurement."""
-        return True
-
-    def note_outside(self) -> None:  # noqa: B027
-        """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
+    @property
+    def n_done(self) -> int:
+        """Number of optimizer steps and prunes."""
+        return self.spent_steps + self.n_prunes
 
     @property
     def seconds_left(self) -> float:
         """Seconds until the budget is spent; infinite, if it is not of time."""
         return math.inf
 
-    def state(self) -> dict[str, Any]:
-        """Give what has been spent, in plain values, for `restore`."""
-        return dict(vars(self))
+    @abc.abstractmethod
+    def reached(self, share: float) -> bool:
+        """Return whether `share` (0 to 1) of the budget is spent."""
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave of a ledger of the same kind."""
-        vars(self).update(state)
+    @abc.abstractmethod
+    def steps_until(self, share: float) -> int | None:
+        """Return how many optimizer steps are left until `share` (0 to 1) of the budget is spent; None if unknown."""
+
+    def allows(self, what: str) -> bool:
+        """Return whether there is time for a ``"prune"``, or for something ``"other"`` such as a measurement."""
+        return True
+
+    def note_step(self) -> None:
+        """Enter one optimizer step."""
+        self.spent_steps += 1
+
+    def note_prune(self) -> None:
+        """Enter one prune, at the budget's price."""
+        self.n_prunes += 1
+
+    def note_other(self) -> None:  # noqa: B027
+        """Enter the work since the last step or prune that is neither: it takes time and no steps."""
+
+    def note_outside(self) -> None:  # noqa: B027
+        """Enter the work of others, such as hooks, since the last piece of work; it says nothing about the next."""
 
     def resume(self) -> None:  # noqa: B027
-        """Let time pass, if the budget is of time."""
+        """Start the time, if the budget is of time."""
 
     def pause(self) -> None:  # noqa: B027
         """Stop the time."""
+
+    def times(self) -> dict[str, Any]:
+        """Return what a phase in time took, by the fields of a `Record`; empty for other budgets."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been spent, in plain values, for `restore`."""
+        return {name: getattr(self, name) for name in self.fields}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned for a ledger of the same kind."""
+        for name in self.fields:
+            setattr(self, name, state[name])
 
 
 class StepLedger(Ledger):
@@ -86,33 +109,26 @@ class StepLedger(Ledger):
         price_steps: What a prune costs.
     """
 
+    fields = (*Ledger.fields, "n_steps", "price_steps", "price")
+
     n_steps: int
 
     def __init__(self, n_steps: int, price_steps: float = 0.0) -> None:
         self.n_steps, self.price_steps = n_steps, price_steps
         self.price = price_steps / n_steps if n_steps else (math.inf if price_steps else 0.0)
-        self.spent_steps = 0
-        self.n_prunes = 0
+        self.spent_steps = self.n_prunes = 0
 
     @property
     def spent(self) -> float:
         """Share of the budget that is spent, 0 to 1."""
         return min(1.0, self._total / self.n_steps) if self.n_steps else 0.0
 
-    def note_step(self) -> None:
-        """Enter one optimizer step."""
-        self.spent_steps += 1
-
-    def note_prune(self) -> None:
-        """Enter one prune."""
-        self.n_prunes += 1
-
     def reached(self, share: float) -> bool:
-        """Tell whether `share` (0 to 1) of the budget is spent."""
+        """Return whether `share` (0 to 1) of the budget is spent."""
         return self.steps_until(share) == 0
 
     def steps_until(self, share: float) -> int:
-        """Tell how many optimizer steps are left until `share` (0 to 1) is spent."""
+        """Return how many optimizer steps are left until `share` (0 to 1) is spent."""
         boundary = min(self.n_steps, round_half_up(share * self.n_steps))
         return max(0, boundary - self._total)
 

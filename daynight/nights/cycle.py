@@ -129,6 +129,11 @@ class Night:
         return self._measured
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the budget is one of time, so that the number of steps is unknown."""
+        return self.n_steps is None
+
+    @property
     def left(self) -> float:
         """Share of the budget that is not spent yet, 0 to 1."""
         return max(0.0, 1.0 - self.spent)
@@ -157,3 +162,14 @@ class Night:
             cycle=self.cycle + 1,
             measured=measured,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the budget in plain values, for `from_json`."""
+        values = attrs.asdict(self, filter=lambda field, _: field.name != "budget")
+        return {name.lstrip("_"): value for name, value in values.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], budget: Budget) -> Night:
+        """Make the snapshot of which `to_json` returned `values`, with its budget."""
+        measured = values["measured"]
+        return cls(**{**values, "measured": None if measured is None else Measured(**measured)}, budget=budget)

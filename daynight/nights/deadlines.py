@@ -17,8 +17,6 @@ from daynight.support import checks
 
 #: Times closer than this many seconds are the same: the wall clock tells microseconds.
 _SAME = 2e-6
-#: What a ledger knows of the clock of its process alone.
-_PASSING = ("_timer", "_latest", "_since", "_mark", "_is_prepared")
 #: Seconds of a day.
 _DAY = 86_400
 #: Weight of the last step in the running mean of their durations.
@@ -46,7 +44,7 @@ class Timer:
 class TimeLedger(Ledger):
     """A ledger in seconds. No time passes before `resume` and after `pause`.
 
-    The budget is spent as soon as the next step would end after it, as far as the steps before tell.
+    The budget is spent as soon as the next step would end after it, as far as earlier steps can predict.
 
     Args:
         seconds: What may be spent.
@@ -56,7 +54,19 @@ class TimeLedger(Ledger):
     Attributes:
         longest: Seconds of the longest ``"step"``, ``"prune"`` and ``"other"`` (what is done between them, such as a
             measurement). What is prepared for a step is a part of it.
+        step_seconds: Running mean of the seconds that a step takes; None before the second step of a REM.
+        preparing_seconds: Seconds of the longest first step after a prune.
+        aside_seconds: Seconds of work other than steps since the last step.
+        last_aside_seconds: The same for the last cycle that is over.
+        before_seconds: What had been spent when the ledger was paused last.
+        worked_seconds: What had been spent when the last step or prune was over.
     """
+
+    fields = (
+        *Ledger.fields, "seconds", "price_seconds", "price", "longest", "step_seconds", "preparing_seconds",
+        "aside_seconds", "last_aside_seconds", "before_seconds", "worked_seconds",
+    )  # fmt: skip
+    is_timed = True
 
     n_steps = None
 
@@ -65,21 +75,20 @@ class TimeLedger(Ledger):
         self.price = price_seconds / seconds if seconds else (math.inf if price_seconds else 0.0)
         self.spent_steps = self.n_prunes = 0
         self.longest = {"step": 0.0, "prune": 0.0, "other": 0.0}
+        self.step_seconds: float | None = None
+        self.preparing_seconds = self.aside_seconds = self.last_aside_seconds = 0.0
+        self.before_seconds = self.worked_seconds = 0.0
+        # What follows is about the clock of this process alone.
         self._timer, self._latest = timer, -math.inf
-        self._step_seconds: float | None = None  # a running mean
-        self._preparing_seconds = 0.0  # the most that a first step after a prune has taken
-        self._aside = self._last_aside = 0.0  # seconds since the last step, and of the last cycle beside its steps
-        self._is_prepared = False
-        self._before = 0.0  # spent until it was paused last
-        self._since: float | None = None  # when it was resumed
+        self._since: float | None = None  # when the ledger was resumed
         self._mark = 0.0  # when the last piece of work was over
-        self._worked = 0.0  # what was spent when the last step or prune was
+        self._is_prepared = False  # whether there has been a step since the last prune
 
     @property
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
         running = 0.0 if self._since is None else self._now() - self._since
-        return self._before + running + self.n_prunes * self.price_seconds
+        return self.before_seconds + running + self.n_prunes * self.price_seconds
 
     @property
     def spent(self) -> float:
@@ -88,23 +97,28 @@ class TimeLedger(Ledger):
 
     @property
     def least_cycle(self) -> float:  # type: ignore[override]
-        """Share of the budget that a cycle takes half of which is steps, as far as known, and its price.
+        """Share of the budget that a cycle takes whose steps are half of it, as far as is known, and its price.
 
-        The other half is all that a cycle takes beside them: its prune, what is measured, checked and prepared.
+        The other half is everything else in a cycle: its prune, and what is measured, checked and prepared.
         """
-        preparing = max(0.0, self._preparing_seconds - (self._step_seconds or 0.0))
-        aside = max(self._last_aside, self._aside) + preparing if self.n_prunes else 0.0
+        preparing = max(0.0, self.preparing_seconds - (self.step_seconds or 0.0))
+        aside = max(self.last_aside_seconds, self.aside_seconds) + preparing if self.n_prunes else 0.0
         return (self.price_seconds + 2 * aside) / self.seconds if aside > _SAME and self.seconds else 0.0
 
+    @property
+    def latest_end(self) -> float:  # type: ignore[override]
+        """Share of the budget by which a REM must end so that there is time for a prune as long as the longest."""
+        return 1 - self.longest["prune"] / self.seconds
+
     def resume(self) -> None:
-        """Let time pass."""
+        """Start the time."""
         self._since = self._mark = self._now()
         self._is_prepared = False
 
     def pause(self) -> None:
         """Stop the time."""
         if self._since is not None:
-            self._before += self._now() - self._since
+            self.before_seconds += self._now() - self._since
             self._since = None
 
     def note_step(self) -> None:
@@ -113,52 +127,50 @@ class TimeLedger(Ledger):
         self.spent_steps += 1
         seconds = self._lap("step")
         if not self._is_prepared:
-            self._last_aside = self._aside
-            self._is_prepared, self._preparing_seconds = True, max(self._preparing_seconds, seconds)
-        elif self._step_seconds is None:
-            self._step_seconds = seconds
+            self.last_aside_seconds = self.aside_seconds
+            self._is_prepared, self.preparing_seconds = True, max(self.preparing_seconds, seconds)
+        elif self.step_seconds is None:
+            self.step_seconds = seconds
         else:
-            self._step_seconds += _NEWEST * (seconds - self._step_seconds)
-        self._aside = 0.0
+            self.step_seconds += _NEWEST * (seconds - self.step_seconds)
+        self.aside_seconds = 0.0
 
     def note_prune(self) -> None:
         """Enter one prune."""
         self._timer.worked("prune")
         if self.n_prunes and not self._is_prepared:  # the cycle before has had no step
-            self._last_aside, self._aside = self._aside, 0.0
+            self.last_aside_seconds, self.aside_seconds = self.aside_seconds, 0.0
         self.n_prunes += 1
-        self._aside += self._lap("prune", self.price_seconds) - self.price_seconds
+        self.aside_seconds += self._lap("prune", self.price_seconds) - self.price_seconds
         self._is_prepared = False
 
     def note_other(self) -> None:
         """Enter what has been done since the last step or prune, and is neither."""
         seconds = self._lap("other")
-        self._aside += seconds if self.n_prunes else 0.0
+        self.aside_seconds += seconds if self.n_prunes else 0.0
 
     def note_outside(self) -> None:
         """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
         self._mark = self._now()
 
     @property
-    def n_done(self) -> int:
-        """Number of optimizer steps and prunes."""
-        return self.spent_steps + self.n_prunes
-
-    @property
     def seconds_left(self) -> float:
         """Seconds until the budget is spent."""
         return max(0.0, self.seconds - self.elapsed_seconds)
 
-    def state(self) -> dict[str, Any]:
-        """Give what has been spent, in plain values, for `restore`; what is under way counts as over."""
-        running = 0.0 if self._since is None else self._now() - self._since
-        own = {name: value for name, value in vars(self).items() if name not in _PASSING}
-        return {**own, "longest": dict(self.longest), "_before": self._before + running}
+    def times(self) -> dict[str, Any]:
+        """Return how long the phase, its longest step and its longest prune took, and the seconds that it had."""
+        return {
+            "night_seconds": self.worked_seconds, "budget_seconds": self.seconds,
+            "longest_step_seconds": self.longest["step"], "longest_prune_seconds": self.longest["prune"],
+        }  # fmt: skip
 
-    @property
-    def worked_seconds(self) -> float:
-        """What was spent when the last step or prune was over."""
-        return self._worked
+    def state(self) -> dict[str, Any]:
+        """Return what has been spent, in plain values, for `restore`; a stretch that is not over counts as over."""
+        running = 0.0 if self._since is None else self._now() - self._since
+        return {
+            **super().state(), "longest": dict(self.longest), "before_seconds": self.before_seconds + running
+        }  # fmt: skip
 
     def allows(self, what: str) -> bool:
         """Tell whether there is time left for one more piece of work, as long as the longest of its kind."""
@@ -166,8 +178,8 @@ class TimeLedger(Ledger):
 
     def reached(self, share: float) -> bool:
         """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
-        step = self._step_seconds or 0.0
-        ahead = step if self._is_prepared else max(step, self._preparing_seconds)
+        step = self.step_seconds or 0.0
+        ahead = step if self._is_prepared else max(step, self.preparing_seconds)
         elapsed = self.elapsed_seconds
         # A share within the night ends at the step that is nearest to it, and the night before it is over.
         left = min(2 * (share * self.seconds - elapsed), self.seconds - elapsed)
@@ -175,10 +187,10 @@ class TimeLedger(Ledger):
 
     def steps_until(self, share: float) -> int | None:
         """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
-        if self._step_seconds is None:
+        if self.step_seconds is None:
             return None
         left = share * self.seconds - self.elapsed_seconds
-        return max(0, int(min(left / self._step_seconds, MAX_BUDGET))) if self._step_seconds else MAX_BUDGET
+        return max(0, int(min(left / self.step_seconds, MAX_BUDGET))) if self.step_seconds else MAX_BUDGET
 
     def _now(self) -> float:
         now = self._timer.now()
@@ -195,7 +207,7 @@ class TimeLedger(Ledger):
         seconds, self._mark = now - self._mark + more, now
         self.longest[what] = max(self.longest[what], seconds)
         if what != "other":
-            self._worked = self.elapsed_seconds
+            self.worked_seconds = self.elapsed_seconds
         return seconds
 
 
@@ -208,10 +220,12 @@ class DeadlineLedger(TimeLedger):
         timer: Tells the time.
     """
 
+    fields = (*TimeLedger.fields, "missed_by_seconds")
+
     def __init__(self, deadline: datetime.datetime, price_seconds: float, timer: Timer) -> None:
         left = (deadline - timer.wall()).total_seconds()
         super().__init__(max(0.0, left), price_seconds, timer)
-        self.deadline, self._missed_by = deadline, max(0.0, -left)
+        self.deadline, self.missed_by_seconds = deadline, max(0.0, -left)
         if not self.seconds:
             self.price = 0.0  # the one prune that there will be is done whatever it costs
 
@@ -224,15 +238,16 @@ class DeadlineLedger(TimeLedger):
     def elapsed_seconds(self) -> float:
         """What is spent, prices included; more than the budget once that is over."""
         left = (self.deadline - self._timer.wall()).total_seconds()
-        return self.seconds - left - self._missed_by + self.n_prunes * self.price_seconds
+        return self.seconds - left - self.missed_by_seconds + self.n_prunes * self.price_seconds
 
     def state(self) -> dict[str, Any]:
-        """Give what has been spent, in plain values, for `restore`."""
+        """Return what has been spent and when it ends, in plain values, for `restore`."""
         return {**super().state(), "deadline": self.deadline.isoformat()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state` gave, the deadline included."""
-        super().restore({**state, "deadline": datetime.datetime.fromisoformat(state["deadline"])})
+        """Take over what `state` returned, the deadline included."""
+        super().restore(state)
+        self.deadline = datetime.datetime.fromisoformat(state["deadline"])
 
 
 def _seconds(n: Any) -> float:

@@ -235,7 +235,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             "cycles, or longer ones."
         )
     total = night.spent + cycle.length
-    if night.n_steps is None and night.is_measured:
+    if night.is_timed and night.is_measured:
         # In seconds, a night that is under way may have less time left than the policy planned with.
         return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:

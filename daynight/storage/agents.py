@@ -20,12 +20,13 @@ from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
 from daynight.networks.masked import Biases, MaskedNetwork, Restart
-from daynight.networks.shared import Consolidation
 from daynight.pruning.capacity import Capacity
 from daynight.storage.identity import describe_structure, digest
 from daynight.storage.names import name_in_files
 from daynight.storage.seals import Seal
 from daynight.support import archive, digests
+from daynight.training.consolidation import Consolidation, is_known
+from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
@@ -44,7 +45,7 @@ class About:
         private: Names of what each task has its own of.
         biases: See `daynight.Agent`.
         restart: See `daynight.Agent`.
-        consolidation: See `daynight.Agent`.
+        consolidation: Name of the way to consolidate.
         capacity: The capacity.
         seed: Names the agent's random streams.
         criterion: Name of the pruning criterion.
@@ -64,7 +65,7 @@ class About:
     private: tuple[str, ...]
     biases: Biases
     restart: Restart
-    consolidation: Consolidation
+    consolidation: str
     capacity: Capacity
     seed: int
     criterion: str
@@ -133,29 +134,63 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
         DataNotFoundError: If there is no such file.
         DamagedFileError: If it is damaged, of another kind, or by a newer version.
     """
-    found, tensors = archive.read(path, "agent")
-    about = heard(path, found)
+    values, tensors = archive.read(path, "agent")
+    about = from_json(path, values)
     try:
-        _check(about)
-    except (ValueError, TypeError, AttributeError) as error:
+        texts = [about.head, about.criterion, about.consolidation, *about.frozen, *about.private, *about.kept]
+        texts += [*about.functions.values(), *(about.code or ())]
+        is_named = all(isinstance(text, str) for text in texts)
+    except (TypeError, AttributeError) as error:
         raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+    if not is_named:
+        raise DamagedFileError(f"{path} does not say what an agent is: a name is not a text")
     return about, tensors
 
 
-def heard(path: str | os.PathLike[str], found: dict[str, Any]) -> About:
+def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
     """Make what a file says of an agent of the JSON in it.
 
     Raises:
         DamagedFileError: If it is of another form.
     """
     try:
-        found["capacity"] = Capacity(**found["capacity"])
-        found["days"] = tuple(Record(**record) for record in found["days"])
-        found["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in found["tasks"])
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-        return About(**given)
+        values["capacity"] = Capacity(**values["capacity"])
+        values["days"] = tuple(Record(**record) for record in values["days"])
+        values["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in values["tasks"])
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return About(**fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+
+
+def check_counts(path: str | os.PathLike[str], about: About, way: Consolidation) -> None:
+    """Raise DamagedFileError unless there are as many tasks, seals and kept tasks as the finished days ask for."""
+    n_days = len(about.days)
+    n_sealed, n_kept = n_days if way.freezes else 0, n_days if way.keeps_tasks else 0
+    if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
+        raise DamagedFileError(
+            f"{path} does not say what an agent is: it has {n_days} days, and other numbers of tasks"
+        )
+
+
+def consolidation_of(about: About, given: Consolidation | None) -> Consolidation:
+    """Return the way to consolidate to go on with.
+
+    Raises:
+        SettingError: If it is needed and was not given, or is not the one that was saved.
+    """
+    if given is None and not is_known(about.consolidation):
+        raise SettingError(
+            f"the agent was saved with the way to consolidate {about.consolidation!r}: give it with consolidation=.",
+            page="files",
+        )
+    way = named(about.consolidation if given is None else given)
+    if way.name != about.consolidation:
+        raise SettingError(
+            f"the agent was saved with the way to consolidate {about.consolidation!r}, and consolidation= is "
+            f"{way.name!r}. Give the one that it was saved with.", page="files",
+        )  # fmt: skip
+    return way
 
 
 def network_of(about: About, network: Network | None) -> Network:
@@ -221,26 +256,13 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
     Raises:
         DataError: If they are not those that it has learnt.
     """
-    marks = [mark(task) for task in kept]
+    marks = [digest_of_task(task) for task in kept]
     if marks != list(about.kept):
         raise DataError(
             f"the agent rehearses the {len(about.kept)} tasks that it has learnt, and kept= has {len(marks)}, or "
             "others: give all of them, with the same training data and in the same order."
         )
     return list(kept)
-
-
-def _check(about: About) -> None:
-    """Raise ValueError if something is not what it says it is."""
-    n_days = len(about.days)
-    n_sealed = n_days if about.consolidation == "freeze" else 0
-    n_kept = n_days if about.consolidation == "rehearse" else 0
-    if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
-        raise ValueError(f"it has {n_days} days, and other numbers of tasks")
-    texts = [about.head, about.criterion, *about.frozen, *about.private, *about.kept, *about.functions.values()]
-    texts += about.code or ()
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("a name is no text")
 
 
 def _name(function: Any) -> str:
@@ -261,7 +283,7 @@ _KNOWN: dict[str, Any] = {
 }
 
 
-def mark(task: Task) -> str:
-    """Give a digest of a task's training data."""
+def digest_of_task(task: Task) -> str:
+    """Return a digest of a task's training data."""
     inputs, targets = task.train.load()
     return f"{digests.digest(inputs)[:32]}{digests.digest(targets)[:32]}"

@@ -99,7 +99,7 @@ class Checkpoint:
 
         Args:
             said: What was written of it.
-            now: What `named` gives for this one.
+            now: What `described` returns for this one.
 
         Raises:
             SettingError: If something is another.
@@ -161,7 +161,7 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
             ) from error
 
 
-def named(**settings: Any) -> dict[str, Sequence[str]]:
+def described(**settings: Any) -> dict[str, Sequence[str]]:
     """Give a digest of each setting, by which it is known again: by its values, and its code if it is a user's.
 
     Returns:

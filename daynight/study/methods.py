@@ -18,7 +18,6 @@ from daynight.agent import Agent
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.data.unions import union, within_union
-from daynight.networks.shared import Consolidation
 from daynight.nights.budgets import Budget
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
@@ -26,6 +25,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.study import measures
 from daynight.study.states import _at_dusk, _put_by, _restored
 from daynight.support import seeding
+from daynight.training.consolidation import Consolidation
 from daynight.training.settings import Training
 
 Network = Callable[[], nn.Module]
@@ -43,7 +43,7 @@ def packnet(
     policy: SleepPolicy | None = None,
     training: Training | None = None,
     ranking: str = "layer",
-    consolidation: Consolidation = "freeze",
+    consolidation: Consolidation | str = "freeze",
     device: str = "cpu",
     state: Path | None = None,
     **settings: Any,

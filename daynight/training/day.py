@@ -1,4 +1,4 @@
-"""`Day`: one task's wake and night, run on an agent's network."""
+"""`Day`: the wake and the night of one task, on an agent's network."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity
 from daynight.training.night import Sleep
 from daynight.training.settings import Training
-from daynight.training.trainer import Lesson
+from daynight.training.trainer import Trainer
 
 
 def dusk_of(
     task: Task, budget: Budget, day: int, network: MaskedNetwork, capacity: Capacity, training: Training
 ) -> Night:
-    """Give the snapshot at dusk of the night of `day`, which the totals alone determine."""
+    """Return the snapshot at dusk of the night of `day`, which follows from totals alone."""
     steps_per_epoch = training.steps_per_epoch(task)
     ledger = budget.open(steps_per_epoch)
     return Night(
@@ -44,95 +44,95 @@ def dusk_of(
 
 
 class Day:
-    """What lasts for one day only: its lesson, and the ledgers, batches and snapshots of its phases.
+    """What lasts for one day only: its trainer, and the ledgers, batches and snapshots of its phases.
 
     Args:
         task: The day's task.
-        lesson: What is trained, loaded.
-        network: The network, in that day.
+        trainer: Trains it, or it and earlier ones.
+        network: The network, on that day.
         capacity: How many weights the task may own at dawn.
-        training: How it is learnt.
+        training: How the task is learnt.
         criterion: Scores weights for a prune.
     """
 
     def __init__(
         self,
         task: Task,
-        lesson: Lesson,
+        trainer: Trainer,
         network: MaskedNetwork,
         capacity: Capacity,
         training: Training,
         criterion: Criterion,
     ) -> None:
-        self.lesson, self.task, self.index = lesson, task, network.n_tasks
+        self.trainer, self.task, self.index = trainer, task, network.n_tasks
         self.is_woken = False
         self._network, self._capacity, self._training = network, capacity, training
         self._criterion = criterion
         weights = network.weights.items() if looks_back(criterion) else ()
         self._start = {name: weight.detach().clone() for name, weight in weights}
         self._seconds = 0.0
-        self._began: float | None = None  # when the phase under way did
+        self._began: float | None = None  # when the current phase did
         self._wake: Ledger | None = None
         self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, what cycles may rewind to
-        self._batches: Batches | None = None  # of the wake, while it is under way
+        self._batches: Batches | None = None  # of the wake, until it is over
         self._sleep: Sleep | None = None
 
     @property
     def step(self) -> int:
         """Number of optimizer steps that the agent has taken in its life."""
-        return self.lesson.step
+        return self.trainer.step
 
     @property
     def phase(self) -> Literal["wake", "dusk", "night"]:
-        """What is under way."""
+        """Which part of the day it is."""
         if self._sleep is not None:
             return "night"
         return "dusk" if self.is_woken else "wake"
 
     def fork(self, network: MaskedNetwork, capacity: Capacity) -> Day:
-        """Give the same dusk on a copy of the network, before a night by that capacity."""
+        """Return the same dusk on a copy of the network, before a night with that capacity."""
         assert self._sleep is None
         twin = copy.copy(self)
-        twin._network, twin._capacity, twin.lesson = network, capacity, self.lesson.fork(network)
+        twin._network, twin._capacity, twin.trainer = network, capacity, self.trainer.fork(network)
         return twin
 
     def wake(self, budget: Budget, on_event: Hook, remember: Sequence[float] = ()) -> None:
-        """Train on the task until the budget is spent; a wake that was interrupted goes on with its own.
+        """Train on the task until the budget is spent; a wake that was interrupted resumes with its own budget.
 
         Args:
             budget: What it may spend.
-            on_event: Called with each record, and with signs of life.
+            on_event: Called with each record and progress event.
             remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
         """
         if self._wake is None:
-            self._batches = self.lesson.new_batches("wake")
+            self._batches = self.trainer.new_batches("wake")
             self._wake = budget.open(self._training.steps_per_epoch(self.task))
             self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
         ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
 
         def keep(is_over: bool = False) -> None:
             while due and (is_over or ledger.reached(due[0])):
-                self.lesson.flush()
+                self.trainer.flush()
                 self._learnt[due.pop(0)] = self._network.learnt()
 
         with self._timed(ledger):
-            if self.lesson.is_under_way or not ledger.reached(1.0):
+            if self.trainer.is_interrupted or not ledger.reached(1.0):
                 assert self._batches is not None
-                if not self.lesson.is_begun:
-                    self.lesson.optimize(ledger.n_steps, ledger.n_steps)
-                sign = Progress(day=self.index, phase="wake")
-                self.lesson.train(sign, self._batches, ledger, 1.0, on_event, after_step=keep if due else None)
+                if not self.trainer.has_optimizer:
+                    self.trainer.optimize(ledger.n_steps, ledger.n_steps)
+                place = Progress(day=self.index, phase="wake")
+                self.trainer.train(place, self._batches, ledger, 1.0, on_event, after_step=keep if due else None)
         keep(is_over=True)
-        self.lesson.rest()
+        self.trainer.rest()
         self._batches = None
         self.is_woken = True
 
     def state(self) -> dict[str, Any]:
-        """Give all that makes the day what it is beside the network, for `restore`.
+        """Return the state of the day beside the network, for `restore`.
 
-        In the midst of a phase it may be called by what is told of its progress, and not elsewhere.
+        During a phase, only hooks that are called with progress events may call this.
         """
-        parts = {"wake": self._wake, "batches": self._batches, "sleep": self._sleep, "lesson": self.lesson}
+        parts = {"wake": self._wake, "batches": self._batches, "sleep": self._sleep, "lesson": self.trainer}
         running = 0.0 if self._began is None else time.perf_counter() - self._began
         return {
             "is_woken": self.is_woken, "seconds": self._seconds + running, "start": self._start, "learnt": self._learnt,
@@ -140,10 +140,10 @@ class Day:
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any], wake: Budget, night: Budget) -> None:
-        """Take up what `state` gave, in the same day as it begins, with the network as it was then.
+        """Take over what `state` returned, at the beginning of the same day, with the network as it was then.
 
         Args:
-            state: What it gave.
+            state: What it returned.
             wake: The budget of its wake.
             night: The budget of its night.
         """
@@ -156,17 +156,17 @@ class Day:
             self._wake.restore(state["wake"])
             ledgers.append(self._wake)
         if state["batches"] is not None:
-            self._batches = self.lesson.new_batches("wake")
+            self._batches = self.trainer.new_batches("wake")
             self._batches.restore(state["batches"])
         if state["sleep"] is not None:
             self._sleep = self._at_dusk(night)
             self._sleep.restore(state["sleep"])
             ledgers.append(self._sleep.ledger)
-        self.lesson.restore(state["lesson"], ledgers)
+        self.trainer.restore(state["lesson"], ledgers)
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the budget of the phase under way is spent; infinite, if it is not of time."""
+        """Seconds until the budget of the current phase is spent; infinite, if it is not of time."""
         ledger = self._wake if self._sleep is None else self._sleep.ledger
         return math.inf if ledger is None or self.phase == "dusk" else ledger.seconds_left
 
@@ -186,15 +186,15 @@ class Day:
         with self._timed(sleep.ledger):
             sleep.run(policy, begin, on_event)
 
-    def dawn(self, on_event: Hook) -> Record:
-        """Prune what is still above the dawn density, seal the task, and give the record of the day.
+    def finish_night(self, on_event: Hook) -> Record:
+        """Prune what is still above the dawn density, end the day, and return its record.
 
         Raises:
             TrainingError: If something that the task would own is not finite.
         """
-        self.lesson.check_finite()
+        self.trainer.check_finite()
         sleep = self._sleep or self._at_dusk(Steps(0))
-        sleep.end(on_event)
+        sleep.finish(on_event)
         self._network.end_day()
         return Record(
             kind="day",
@@ -210,13 +210,13 @@ class Day:
             unspent_steps=sleep.ledger.steps_until(1.0),
             n_train=len(self.task.train),
             elapsed_seconds=self._seconds,
-            **sleep.times(),
+            **sleep.ledger.times(),
         )
 
     def _at_dusk(self, budget: Budget) -> Sleep:
         night = dusk_of(self.task, budget, self.index, self._network, self._capacity, self._training)
         return Sleep(
-            night, budget.open(night.steps_per_epoch), lesson=self.lesson, network=self._network,
+            night, budget.open(night.steps_per_epoch), trainer=self.trainer, network=self._network,
             capacity=self._capacity, training=self._training, criterion=self._criterion, start=self._start,
             learnt=self._learnt,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`Sleep`: the night of a day, cycle by cycle."""
+"""`Sleep`: the night of a day. It runs the cycles that the planner says, or undoes the one in which something fails."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from daynight.criteria import Criterion
 from daynight.errors import PolicyError, TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.networks.masked import FREE, Mark, MaskedNetwork
-from daynight.nights.budgets import Budget, Ledger
-from daynight.nights.cycle import TOLERANCE, Cycle, Night
-from daynight.nights.deadlines import TimeLedger
+from daynight.nights.budgets import Ledger
+from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy, check_end, remembered
 from daynight.pruning.capacity import Capacity
 from daynight.pruning.selection import Selection
 from daynight.rates import Rate, factor_of
-from daynight.training.planner import Script, Turn, heard, same, told
+from daynight.training.planner import Planner, Turn
 from daynight.training.settings import Training
-from daynight.training.trainer import Lesson
+from daynight.training.trainer import Trainer
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.frozen(eq=False, kw_only=True)
 class Rem:
-    """A REM that is under way.
+    """A REM that is running.
 
     Attributes:
         turn: Its cycle.
         cut: How much its NREM has cut, 0 to 1.
         end: Share of the budget that is spent when it is over, 0 to 1.
         before: The snapshot before the cycle.
-        mark: The network, likewise.
+        mark: The network before the cycle.
     """
 
     turn: Turn
@@ -46,22 +45,23 @@ class Rem:
     mark: Mark
 
     def state(self) -> dict[str, Any]:
-        """Give what it is, in plain values and tensors, for `restore`."""
+        """Return it in plain values and tensors, for `restore`."""
         turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
         cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
-        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": told(self.before), "mark": self.mark}
+        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": self.before.to_json(), "mark": self.mark}
 
     @classmethod
-    def restore(cls, state: dict[str, Any], cycle: Cycle | None, budget: Budget) -> Rem:
-        """Make one of what `state` gave, with the cycle that a policy lays out for it.
+    def restore(cls, state: dict[str, Any], planner: Planner, night: Night) -> Rem:
+        """Make one of what `state` returned, with the cycle that the policy now yields for it.
 
         Raises:
-            PolicyError: If that is another.
+            PolicyError: If the policy yields another cycle.
         """
-        before, made = heard(state["before"], budget), Cycle(keep=state["keep"], length=state["length"])
+        before = Night.from_json(state["before"], night.budget)
+        cycle = Cycle(keep=state["keep"], length=state["length"])
         if state["is_given"]:
-            made = same(made, cycle, before)
-        turn = Turn(made, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
+            cycle = planner.resumed(cycle, before)
+        turn = Turn(cycle, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
         return cls(turn=turn, cut=state["cut"], end=state["end"], before=before, mark=state["mark"])
 
 
@@ -71,13 +71,13 @@ class Sleep:
     Args:
         night: The snapshot at dusk.
         ledger: What the night may spend.
-        lesson: What the day trains.
-        network: The network, in that day.
+        trainer: Trains the day's task.
+        network: The network, on that day.
         capacity: How many weights the task may own at dawn.
-        training: How it is learnt.
+        training: How the task is learnt.
         criterion: Scores weights for a prune.
-        start: By layer, the weights as they were when the day began, if the criterion looks at them.
-        learnt: By share of the wake, what cycles may rewind to.
+        start: By layer, the weights at the beginning of the day, if the criterion uses them.
+        learnt: By share of the wake, the weights that cycles may rewind to.
 
     Attributes:
         night: The snapshot after the last finished cycle.
@@ -89,7 +89,7 @@ class Sleep:
         night: Night,
         ledger: Ledger,
         *,
-        lesson: Lesson,
+        trainer: Trainer,
         network: MaskedNetwork,
         capacity: Capacity,
         training: Training,
@@ -97,213 +97,184 @@ class Sleep:
         start: Mapping[str, Tensor],
         learnt: Mapping[float, Mapping[str, Tensor]],
     ) -> None:
-        self.night, self.ledger, self._lesson, self._network = night, ledger, lesson, network
+        self.night, self.ledger, self._trainer, self._network = night, ledger, trainer, network
         self._capacity, self._training, self._criterion = capacity, training, criterion
         self._start, self._learnt = start, learnt
-        self._timed = ledger if isinstance(ledger, TimeLedger) else None
-        self._batches = lesson.new_batches("night")
-        self._is_open = False  # from the time on when a policy has been found sound
-        self._script: Script
-        self._rem: Rem | None = None  # while it is under way
-        self._taken: dict[str, Any] | None = None  # a REM to go on with
+        self._batches = trainer.new_batches("night")
+        self._is_open = False  # once a policy has been found valid
+        self._planner: Planner | None = None
+        self._rem: Rem | None = None  # while it is running
+        self._stored: dict[str, Any] | None = None  # the state of a REM to resume
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
         """Run the cycles of a policy, as far as there is time for them.
 
         Args:
             policy: Lays out what is left of the night.
-            on_begin: Called once the policy has been found sound, before anything is pruned.
-            on_event: Called with each record, and with signs of life.
+            on_begin: Called once the policy has been found valid, before anything is pruned.
+            on_event: Called with each record and progress event.
 
         Raises:
             PolicyError: If the policy breaks a rule.
             TrainingError: If the loss is not finite.
         """
         try:
-            turn = self._begun(policy, on_begin) if self._taken is None else self._taken_up(policy, self._taken)
+            turn = self._begin(policy, on_begin) if self._stored is None else self._resume(policy, self._stored)
+            assert self._planner is not None
+            takes_all = False
             while turn is not None:
-                # A REM to go on with has had steps already.
-                n_done = self._timed.n_done if self._timed is not None and self._rem is None else None
-                self._tried(turn, on_event)
-                after = attrs.evolve(self.night.after(turn.cycle), density=self.night.density)
-                if self._timed is not None and self._timed.n_done != n_done:
-                    after = attrs.evolve(after, spent=self._timed.spent)  # cycles too short for a step add up to one
-                self.night = after
-                if turn.is_last:
+                # The steps that a resumed REM has had already count as done in it.
+                n_done = self.ledger.n_done if self._rem is None else None
+                is_last = self._run_cycle(turn, on_event)
+                spent = attrs.evolve(self.night.after(turn.cycle), density=self.night.density)
+                if self.ledger.is_timed and self.ledger.n_done != n_done:
+                    # Cycles that are too short for a step leave their time to the next.
+                    spent = attrs.evolve(spent, spent=self.ledger.spent)
+                self.night = spent
+                if is_last:
                     return
-                takes_all, turn = turn.takes_all, self._following()
+                takes_all, turn = turn.takes_all, self._planner.next(self.night, self._measure)
             if self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0)):
                 check_end(policy, self.night)
         except BaseException as error:
             if self._is_open and isinstance(error, TrainingError):
-                raise TrainingError(f"{error} {self._way_on()}") from error
+                raise TrainingError(f"{error} {self._advice()}") from error
             if self._is_open and hasattr(error, "add_note"):  # from Python 3.11 on
-                error.add_note(self._way_on())
+                error.add_note(self._advice())
             raise
 
-    def end(self, on_event: Hook) -> None:
+    def finish(self, on_event: Hook) -> None:
         """Prune what is still above the dawn density."""
         if self.night.density > self.night.dawn_density:
             self._prune(self.night, self.night.dawn_density, on_event)
 
-    def times(self) -> dict[str, Any]:
-        """Give what a night in seconds took, for the record of the day."""
-        ledger = self._timed
-        if ledger is None:
-            return {}
-        return {
-            "night_seconds": ledger.worked_seconds, "budget_seconds": ledger.seconds,
-            "longest_step_seconds": ledger.longest["step"], "longest_prune_seconds": ledger.longest["prune"],
-        }  # fmt: skip
-
     def state(self) -> dict[str, Any]:
-        """Give all that makes the night what it is beside the network and the lesson, for `restore`.
+        """Return the state of the night beside the network and the trainer, for `restore`.
 
-        In the midst of a REM it may be called by what is told of its progress, and not elsewhere.
+        During a REM, only hooks that are called with progress events may call this.
         """
-        found = {"night": told(self.night), "ledger": self.ledger.state(), "batches": self._batches.state()}
-        if self._taken is not None:  # and has not gone on yet
-            found |= {"script": self._taken["script"], "rem": self._taken["rem"]}
-        elif self._rem is not None:
-            found |= {"script": self._script.state(), "rem": self._rem.state()}
-        return found
+        state = {"night": self.night.to_json(), "ledger": self.ledger.state(), "batches": self._batches.state()}
+        if self._stored is not None:  # not resumed yet
+            state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
+        elif self._rem is not None and self._planner is not None:
+            state |= {"script": self._planner.state(), "rem": self._rem.state()}
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave, in the same night at its dusk."""
-        self.night = heard(state["night"], self.night.budget)
+        """Take over what `state` returned, in the same night at its dusk."""
+        self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
         self._batches.restore(state["batches"])
-        self._taken = state if "rem" in state else None
+        self._stored = state if "rem" in state else None
 
-    def _begun(self, policy: SleepPolicy, on_begin: Callable[[], None]) -> Turn | None:
-        """Ask a policy for what is left of the night, and give its first cycle."""
-        script = Script(policy, self.night)
-        # A night that was interrupted within a REM has spent more than its last finished cycle tells.
+    def _begin(self, policy: SleepPolicy, on_begin: Callable[[], None]) -> Turn | None:
+        """Ask a policy for what is left of the night, and return its first cycle."""
+        planner = Planner(policy, self.night, self.ledger)
+        # A night that was interrupted within a REM has spent more than its last finished cycle says.
         self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
-        if script.plan is None:
+        if planner.plan is None:
             self._measure()
-        self._check_remembered(remembered(policy, script.plan))
+        self._check_remembered(remembered(policy, planner.plan))
         on_begin()
         self._is_open = True
-        self._lesson.rest()
-        self._script = script
-        return self._turn(script.next(self.night, self.ledger.least_cycle))
+        self._trainer.rest()
+        self._planner = planner
+        return planner.first(self.night)
 
-    def _taken_up(self, policy: SleepPolicy, state: dict[str, Any]) -> Turn:
-        """Go on in the midst of a REM, with a policy that is asked once more for what it was asked before that."""
-        self._script = Script.restore(state["script"], policy, self.night.budget)
-        self._rem = Rem.restore(state["rem"], self._script.last, self.night.budget)
-        self._taken = None
+    def _resume(self, policy: SleepPolicy, state: dict[str, Any]) -> Turn:
+        """Resume within a REM, with a policy that is asked again for all that it was asked for before."""
+        self._planner = Planner.restore(state["script"], policy, self.night, self.ledger)
+        self._rem = Rem.restore(state["rem"], self._planner, self.night)
+        self._stored = None
         return self._rem.turn
 
-    def _following(self) -> Turn | None:
-        """Give the next cycle."""
-        if self._script.plan is None:
-            if self.night.density <= self.night.dawn_density and self.ledger.reached(1.0):
-                return None
-            if not self.ledger.allows("other"):
-                # Where there is no time to measure what the policy would like to know, its next cycle is the last.
-                return self._dawn()
-            self._measure()
-        return self._turn(self._script.next(self.night, self.ledger.least_cycle))
+    def _run_cycle(self, turn: Turn, on_event: Hook) -> bool:
+        """Run a cycle. If anything fails in it, undo it; only what it has spent stays spent.
 
-    def _turn(self, cycle: Cycle | None) -> Turn | None:
-        if cycle is None:
-            return None
-        if self._timed is not None:
-            goes_to_dawn = cycle.resolved(self.night) <= self.night.dawn_density
-            if self._timed.reached(1.0) or not (goes_to_dawn or self._timed.allows("prune")):
-                return self._dawn()
-        return Turn(cycle, takes_all=cycle.length >= self.night.left - TOLERANCE)
-
-    def _dawn(self) -> Turn:
-        """Give the cycle that ends a night for which there is no time as it was laid out."""
-        return Turn(Cycle(keep="dawn", length=self.night.left), is_last=True, is_given=False)
-
-    def _tried(self, turn: Turn, on_event: Hook) -> None:
-        """Run a cycle; whatever goes wrong in it, all is put back as it was before it, but for what it has spent."""
+        Returns:
+            Whether it is the night's last.
+        """
         rem = self._rem
         night, mark = (rem.before, rem.mark) if rem else (self.night, self._network.mark())
         try:
-            rem = rem or self._nrem(turn, mark, on_event)
+            if rem is None:
+                is_last, rem = self._nrem(turn, mark, on_event)
+            else:
+                is_last = rem.turn.is_last
             if rem is not None:
                 self._rem = rem
                 self._retrain(rem, on_event)
+            return is_last
         except BaseException:
-            self._lesson.rest()
+            self._trainer.rest()
             self._network.put_back(mark)
             self.night = night
             raise
         finally:
             self._rem = None
 
-    def _way_on(self) -> str:
-        """Say where the night is after something has gone wrong, and what can be done."""
-        night = self.night
-        back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
-        return (
-            f"In day {night.day}, cycle {night.cycle}, at step {self._lesson.step}: the night has gone back to "
-            f"{back} and is open there. Call sleep to go on with what is left of it, or finish_night to end it "
-            "without a REM."
-        )
+    def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> tuple[bool, Rem | None]:
+        """Prune, and prepare to retrain until the cycle's share of the budget is spent.
 
-    def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> Rem | None:
-        """Prune, and make ready to retrain until the cycle's share of the budget is spent; None if it is already."""
+        Returns:
+            Whether the cycle is the night's last, and the REM; None if its share is spent already.
+        """
         night, cycle, ledger = self.night, turn.cycle, self.ledger
         keep, end = cycle.resolved(night), night.spent + cycle.length
         cut = self._prune(night, keep, on_event, weighs=cycle.rate is not None)
         if self.night.density < keep:
-            turn.is_last, end = True, 1.0
-        elif self._timed is not None and keep > night.dawn_density:
-            end = min(end, 1 - self._timed.longest["prune"] / self._timed.seconds)
+            turn, end = attrs.evolve(turn, is_last=True), 1.0
+        elif keep > night.dawn_density:
+            end = min(end, ledger.latest_end)
         if ledger.reached(end):
-            return None
+            return turn.is_last, None
         if cycle.rewind is not None:
             self._check_remembered([cycle.rewind])
             self._network.rewind(self._learnt[cycle.rewind])
         n_steps = ledger.steps_until(end)
         if not self._training.carry_optimizer:
-            self._lesson.optimize(n_steps, n_steps)
-        elif self._lesson.is_begun:
-            self._lesson.carry_on(n_steps)
+            self._trainer.optimize(n_steps, n_steps)
+        elif self._trainer.has_optimizer:
+            self._trainer.carry_on(n_steps)
         else:
-            self._lesson.optimize(ledger.steps_until(1.0), n_steps)
-        return Rem(turn=turn, cut=cut, end=end, before=night, mark=mark)
+            self._trainer.optimize(ledger.steps_until(1.0), n_steps)
+        return turn.is_last, Rem(turn=turn, cut=cut, end=end, before=night, mark=mark)
 
     def _retrain(self, rem: Rem, on_event: Hook) -> None:
+        assert self._planner is not None
         rate = None if rem.turn.cycle.rate is None else functools.partial(self._factor, rem.turn.cycle.rate, rem.cut)
-        sign = Progress(day=self.night.day, phase="rem", cycle=self.night.cycle, n_cycles=self._script.n_cycles)
-        self._lesson.train(sign, self._batches, self.ledger, rem.end, on_event, rate)
+        place = Progress(day=self.night.day, phase="rem", cycle=self.night.cycle, n_cycles=self._planner.n_cycles)
+        self._trainer.train(place, self._batches, self.ledger, rem.end, on_event, rate)
 
     def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False) -> float:
         """Keep exactly as many of the day's weights as the density `keep` means.
 
         Returns:
-            How much that has cut, if it `weighs` it: the norm of the weights that it took, over that of those that were
-            held, 0 to 1.
+            How much that has cut, if it `weighs` it: the norm of the pruned weights over that of all that were held
+            before, 0 to 1.
         """
         began = time.perf_counter()
         ledger = self.ledger
         ledger.note_other()
         held, chosen = self._network.held(), self._selection(night)
         masks, before = chosen.masks(keep, held), chosen.squares(held) if weighs else 0.0
-        # A prune may take longer than any before. What is left of a night then has no time for another: be ready.
-        is_timed = self._timed is not None and keep > night.dawn_density
-        ready = chosen.masks(night.dawn_density, masks) if is_timed else None
+        # A prune may take longer than any before, so that there is no time for another: choose what is left then, too.
+        is_timed = ledger.is_timed and keep > night.dawn_density
+        at_dawn = chosen.masks(night.dawn_density, masks) if is_timed else None
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
         if keep < night.density:
             ledger.note_prune()
-        if ready is not None and not ledger.allows("prune"):
-            self._network.release(ready)
+        if at_dawn is not None and not ledger.allows("prune"):
+            self._network.release(at_dawn)
             self.night = attrs.evolve(night, density=night.dawn_density)
         cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(night.day).values())
         available = self._capacity.available(tuple(self._network.sizes.values()), night.day)
         record = Record(
-            kind="prune", day=night.day, phase="nrem", step=self._lesson.step, cycle=night.cycle,
-            **self._lesson.validated(ledger), density=owned / available if available else 1.0, owned=owned,
+            kind="prune", day=night.day, phase="nrem", step=self._trainer.step, cycle=night.cycle,
+            **self._trainer.validated(ledger), density=owned / available if available else 1.0, owned=owned,
             free=sum(self._network.count(FREE).values()), elapsed_seconds=time.perf_counter() - began,
         )  # fmt: skip
         ledger.note_other()
@@ -314,30 +285,37 @@ class Sleep:
     def _selection(self, night: Night) -> Selection:
         return Selection(
             network=self._network, capacity=self._capacity, criterion=self._criterion, start=self._start,
-            gradients=self._lesson.gradients, generator=self._lesson.generator, cycle=night.cycle,
+            gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
         )  # fmt: skip
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:
-        """Give the factor of the learning rate at a share of a REM."""
+        """Return the factor of the learning rate at a share of a REM."""
         try:
             return factor_of(rate, share, cut)
         except PolicyError as error:
             raise PolicyError(f"day {self.night.day}, cycle {self.night.cycle}: {error}") from error
 
-    def _measure(self) -> None:
-        """Measure the task within the night, which takes its time."""
-        self.night = attrs.evolve(self.night, measured=self._lesson.measure())
+    def _measure(self) -> Night:
+        """Measure the task within the night, which takes of its time, and return the snapshot with what is found."""
+        self.night = attrs.evolve(self.night, measured=self._trainer.measure())
         self.ledger.note_other()
+        return self.night
 
     def _check_remembered(self, shares: Iterable[float]) -> None:
-        """Make sure that the weights of these shares of the wake have been kept.
-
-        Raises:
-            PolicyError: If some have not.
-        """
+        """Raise PolicyError unless the weights at these shares of the wake have been kept."""
         if missing := [share for share in shares if share not in self._learnt]:
             raise PolicyError(
-                f"day {self.night.day}: a cycle rewinds to the share {missing[0]:g} of the wake, which has not kept "
-                f"its weights there. Call wake(..., remember={missing!r}); a Clock does so for a plan, and for what a "
-                "policy that reacts has in rewinds."
+                f"day {self.night.day}: a cycle rewinds to the share {missing[0]:g} of the wake, whose weights have "
+                f"not been kept. Call wake(..., remember={missing!r}); a Clock does so for a plan, and for the rewinds "
+                "of a policy that reacts."
             )
+
+    def _advice(self) -> str:
+        """Say where the night is after an error, and what can be done."""
+        night = self.night
+        back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
+        return (
+            f"In day {night.day}, cycle {night.cycle}, at step {self._trainer.step}: the night has gone back to "
+            f"{back} and is open there. Call sleep to resume it within what is left of its budget, or finish_night to "
+            "end it without a REM."
+        )

@@ -1,27 +1,27 @@
-"""`Script`: the cycles of a night as its policy lays them out, which can be read again."""
+"""`Planner`: which cycle of a night comes next."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import attrs
 
 from daynight.errors import PolicyError
-from daynight.nights.budgets import Budget
-from daynight.nights.cycle import Cycle, Measured, Night
+from daynight.nights.budgets import Ledger
+from daynight.nights.cycle import TOLERANCE, Cycle, Night
 from daynight.nights.policy import SleepPolicy, advance, follow, planned
 
 
-@attrs.define(eq=False)
+@attrs.frozen
 class Turn:
-    """A cycle whose turn it is.
+    """A cycle that is to come, or is running.
 
     Attributes:
         cycle: The cycle.
-        is_last: Whether it is the night's last, for want of time.
-        takes_all: Whether it is to take all that is left of the budget.
-        is_given: Whether the policy has given it.
+        is_last: Whether it ends the night because there is no time for more.
+        takes_all: Whether it takes all that is left of the budget.
+        is_given: Whether the policy has yielded it.
     """
 
     cycle: Cycle
@@ -30,80 +30,150 @@ class Turn:
     is_given: bool = True
 
 
-class Script:
-    """The cycles of a night, one after another, each laid out on what the snapshot before it tells.
+class Planner:
+    """The cycles of a night, one after another, each chosen by the snapshot before it and the time that is left.
+
+    The cycles of a planned night in time share the time that is left. A policy that reacts decides at each cycle. Where
+    there is no time for what the policy asks for, the next cycle prunes down to the dawn density and is the last.
 
     Args:
-        policy: Lays them out.
-        asked: The snapshot that it is asked for a plan with.
+        policy: Lays the night out.
+        night: The snapshot with which the policy is asked for a plan.
+        ledger: What the night may spend.
 
     Attributes:
-        plan: Its plan; None if it reacts.
-        last: The cycle that was given last.
+        plan: The policy's plan; None if it reacts.
 
     Raises:
         PolicyError: If the policy breaks a rule.
     """
 
-    def __init__(self, policy: SleepPolicy, asked: Night) -> None:
-        self.plan = planned(policy, asked)
-        self.last: Cycle | None = None
-        self._cycles: Generator[Cycle, Night, None]
-        self._policy, self._asked, self._heard = policy, asked, list[tuple[Night, float]]()
+    def __init__(self, policy: SleepPolicy, night: Night, ledger: Ledger) -> None:
+        self.plan = planned(policy, night)
+        self._policy, self._night, self._ledger = policy, night, ledger
+        self._cycles: Generator[Cycle, Night, None] | None = None  # once the first one has been asked for
+        self._last: Cycle | None = None
+        #: Snapshots with which the policy was asked for a cycle, and the shortest cycle that there was to be.
+        self._asked = list[tuple[Night, float]]()
 
     @property
     def n_cycles(self) -> int | None:
-        """Number of cycles; None where nobody knows."""
+        """Number of cycles; None if unknown."""
         return None if self.plan is None else len(self.plan)
 
-    def next(self, night: Night, least: float = 0.0) -> Cycle | None:
-        """Give the next cycle; None if there is none.
+    def first(self, night: Night) -> Turn | None:
+        """Return the first cycle; None if the policy yields none.
+
+        Args:
+            night: The snapshot before it, measured if the policy reacts.
+
+        Raises:
+            PolicyError: If the policy breaks a rule.
+        """
+        return self._turn(self._ask(night, self._ledger.least_cycle), night)
+
+    def next(self, night: Night, measure: Callable[[], Night]) -> Turn | None:
+        """Return the cycle after another one; None if there is none.
+
+        Args:
+            night: The snapshot before it.
+            measure: Measures the network, and returns the snapshot with what it finds; for policies that react.
+
+        Raises:
+            PolicyError: If the policy breaks a rule.
+        """
+        if self.plan is None:
+            if night.density <= night.dawn_density and self._ledger.reached(1.0):
+                return None
+            if not self._ledger.allows("other"):
+                return _to_dawn(night)  # there is no time to measure what the policy asks for
+            night = measure()
+        return self._turn(self._ask(night, self._ledger.least_cycle), night)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the policy has been asked, in plain values, for `restore`."""
+        asked = [(night.to_json(), least) for night, least in self._asked]
+        return {"asked": self._night.to_json(), "heard": asked}
+
+    @classmethod
+    def restore(cls, state: dict[str, Any], policy: SleepPolicy, night: Night, ledger: Ledger) -> Planner:
+        """Ask a policy again for all that it was asked for when `state` was called.
+
+        Args:
+            state: What it returned.
+            policy: The policy.
+            night: A snapshot of the night.
+            ledger: What the night may spend.
+
+        Raises:
+            PolicyError: If the policy breaks a rule.
+        """
+        planner = cls(policy, Night.from_json(state["asked"], night.budget), ledger)
+        for values, least in state["heard"]:
+            planner._ask(Night.from_json(values, night.budget), least)
+        return planner
+
+    def resumed(self, cycle: Cycle, night: Night) -> Cycle:
+        """Return the last cycle that the policy has yielded, after `restore`.
+
+        Args:
+            cycle: The cycle that was running.
+            night: The snapshot before it.
+
+        Raises:
+            PolicyError: If the policy has yielded another one.
+        """
+        last = self._last
+        if last is None or (last.keep, last.length) != (cycle.keep, cycle.length):
+            raise PolicyError(
+                f"day {night.day}, cycle {night.cycle} was begun as {cycle!r}, and the policy now yields {last!r}. "
+                "Resume with the policy that the night was begun with, which must yield the same cycles for the same "
+                "night; or call finish_night to end the night without it."
+            )
+        return last
+
+    def _ask(self, night: Night, least: float) -> Cycle | None:
+        """Return the policy's next cycle; None if there is none.
 
         Args:
             night: The snapshot before it.
             least: Share of the budget, 0 or more, that a cycle of a planned night in time takes at least: several that
                 are too short, or leave too little for those after them, become one, which prunes as far as the last.
         """
-        if self._heard:
-            self.last = advance(self._cycles, night)
+        if self._cycles is not None:
+            cycle = advance(self._cycles, night)
         else:
-            # What a night in seconds takes is more or less than planned.
-            is_live = self.plan is None or night.n_steps is not None
-            self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._asked.left)
-            self.last = next(self._cycles, None)
-        self._heard.append((night, least))
-        if self.plan is not None and night.n_steps is None and least > 0:
-            while self.last is not None and min(self.last.length, night.left - self.last.length) < least:
-                following = advance(self._cycles, night.after(self.last))
+            # A night in time takes more or less than planned.
+            is_live = self.plan is None or not night.is_timed
+            self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._night.left)
+            cycle = next(self._cycles, None)
+        self._asked.append((night, least))
+        if self.plan is not None and night.is_timed and least > 0:
+            while cycle is not None and min(cycle.length, night.left - cycle.length) < least:
+                following = advance(self._cycles, night.after(cycle))
                 if following is None:
                     break
-                self.last = attrs.evolve(following, length=self.last.length + following.length)
-        return self.last
+                cycle = attrs.evolve(following, length=cycle.length + following.length)
+        self._last = cycle
+        return cycle
 
-    def state(self) -> dict[str, Any]:
-        """Give what was heard, in plain values, for `restore`."""
-        return {"asked": told(self._asked), "heard": [(told(night), least) for night, least in self._heard]}
+    def _turn(self, cycle: Cycle | None, night: Night) -> Turn | None:
+        if cycle is None:
+            return None
+        if self._ledger.is_timed:
+            goes_to_dawn = cycle.resolved(night) <= night.dawn_density
+            if self._ledger.reached(1.0) or not (goes_to_dawn or self._ledger.allows("prune")):
+                return _to_dawn(night)
+        return Turn(cycle, takes_all=cycle.length >= night.left - TOLERANCE)
 
-    @classmethod
-    def restore(cls, state: dict[str, Any], policy: SleepPolicy, budget: Budget) -> Script:
-        """Read the cycles of a policy again, up to where `state` was given.
 
-        Args:
-            state: What it gave.
-            policy: The policy.
-            budget: The night's.
-
-        Raises:
-            PolicyError: If the policy breaks a rule.
-        """
-        script = cls(policy, heard(state["asked"], budget))
-        for night, least in state["heard"]:
-            script.next(heard(night, budget), least)
-        return script
+def _to_dawn(night: Night) -> Turn:
+    """Return the cycle that ends a night for which there is no time as it was laid out."""
+    return Turn(Cycle(keep="dawn", length=night.left), is_last=True, is_given=False)
 
 
 def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
-    """Give the cycles of a plan, of which those to come share what is left in proportion.
+    """Yield the cycles of a plan; those that are still to come share what is left in proportion.
 
     Args:
         plan: The cycles.
@@ -117,30 +187,3 @@ def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, 
         length = cycle.length * night.left / left if left > 0 else 0.0
         left -= cycle.length
         night = yield attrs.evolve(cycle, length=length)
-
-
-def same(begun: Cycle, cycle: Cycle | None, night: Night) -> Cycle:
-    """Give a cycle that was read again, which must be the one that was begun.
-
-    Raises:
-        PolicyError: If it is another.
-    """
-    if cycle is None or (cycle.keep, cycle.length) != (begun.keep, begun.length):
-        raise PolicyError(
-            f"day {night.day}, cycle {night.cycle} was begun as {begun!r}, and the policy now gives {cycle!r}. Go on "
-            "with the policy that the night was begun with, which must give equal nights equal cycles; or call "
-            "finish_night to end the night without it."
-        )
-    return cycle
-
-
-def told(night: Night) -> dict[str, Any]:
-    """Give a snapshot in plain values, but for the budget."""
-    told = attrs.asdict(night, filter=lambda field, _: field.name != "budget")
-    return {name.lstrip("_"): value for name, value in told.items()}
-
-
-def heard(told: dict[str, Any], budget: Budget) -> Night:
-    """Make a snapshot of what `told` gave."""
-    measured = told["measured"]
-    return Night(**{**told, "measured": None if measured is None else Measured(**measured)}, budget=budget)

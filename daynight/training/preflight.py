@@ -1,4 +1,4 @@
-"""What can be found out about a day without training anything: whether its parts work together."""
+"""`preflight`: whether a task, a network and settings work together, tried on a few examples without training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from daynight.data.splits import load
 from daynight.data.tasks import Task, titled
-from daynight.data.unions import check_can_join
 from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
-from daynight.networks.shared import SharedNetwork
-from daynight.pruning.capacity import Capacity, keeps_nothing
-from daynight.support import checks, interrupts
+from daynight.support import checks, interrupts, seeding
 from daynight.training.settings import Training, number
 
 #: What PyTorch raises for inputs that a module cannot read.
@@ -134,38 +132,34 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
 N_EXAMPLES = 7
 
 
-def check_room(network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
-    """Make sure that a day has weights to learn with, and that its task can be learnt beside those before it.
+def preflight(
+    network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device
+) -> None:
+    """Raise an error unless a task, a network and settings work together, on a few examples.
 
-    Raises:
-        CapacityError: If the day is beyond the last, freezing leaves nothing free, or the night would keep nothing.
-        DataError: If heads are joined, and the task cannot be part of a union.
-    """
-    if not isinstance(network, SharedNetwork):
-        capacity.check(network.sizes, day)
-        return
-    if not capacity.dawn_density(tuple(network.sizes.values()), day):
-        raise keeps_nothing(sum(network.sizes.values()), day)
-    if network.joins_heads:
-        check_can_join(task)
-
-
-def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
-    """Make sure that a task, a network and settings work together, on a few examples.
-
-    Nothing is trained and nothing is changed. Draws from PyTorch's global generator.
+    Nothing is trained and nothing is changed.
 
     Args:
         network: The network.
         training: The settings.
         task: The task.
-        inputs: A few of its inputs, as the network reads them.
-        targets: Theirs.
+        day: Index of the day, from 0.
+        seed: Names the random numbers that are drawn.
+        device: The network's.
 
     Raises:
         NetworkError: If the network cannot read the inputs, or make the task's outputs.
-        SettingError: If a function of `training` fails, or does not give what it should.
+        SettingError: If a function of `training` fails, or does not return what it should.
+        DataError: If a batch is too small to train on.
     """
+    index = torch.arange(N_EXAMPLES) % len(task.train)
+    inputs, targets = load(task.train.subset(index), network.dtype, device)
+    with seeding.forked(seed, "probe", device=device):
+        _try_settings(network, training, task, inputs, targets)
+        _check_batches(network, training, task, inputs, day)
+
+
+def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
     if training.augment is not None:
         _changed("augment", training.augment, inputs)
     if training.transform is not None:
@@ -179,7 +173,7 @@ def rehearse(network: MaskedNetwork, training: Training, task: Task, inputs: Ten
     try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets))
 
 
-def check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
+def _check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
     """Make sure that no batch is too small for a network to train on.
 
     Raises:

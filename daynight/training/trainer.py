@@ -1,7 +1,8 @@
-"""`Lesson`: the task of a day as it is trained: its examples, its engine and its optimizer."""
+"""`Trainer`: trains a day's task, phase by phase. Its `train` is the loop."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -26,84 +27,52 @@ from daynight.nights.cycle import Measured
 from daynight.support import checks, interrupts, seeding
 from daynight.training.engines import equivalence
 from daynight.training.engines.arena import ALIGNMENT
-from daynight.training.optimizer import Optimization, State
+from daynight.training.optimizer import Optimization
 from daynight.training.settings import Training
 
+#: There is a progress event every so many optimizer steps, and after so many seconds.
+PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
+#: Number of training examples, or all if there are fewer, over which gradients for a criterion are averaged.
+N_FOR_GRADIENTS = 1024
 
+
+@attrs.define(eq=False)
 class Stretch:
-    """Optimizer steps on end, until a share of a budget is spent.
+    """Consecutive optimizer steps, up to a share of a budget: where they began and end, and the losses so far.
 
-    Args:
-        begin: Share of the budget that is spent before them, 0 to 1.
-        end: Share of the budget to stop at, 0 to 1.
+    Attributes:
+        begin: Share of the budget that was spent before them, 0 to 1.
+        end: Share of the budget at which they stop, 0 to 1.
+        losses: The loss of each batch since the last record.
+        sizes: Their numbers of examples.
     """
 
-    def __init__(self, begin: float, end: float) -> None:
-        self._begin, self._end = begin, end
-        self._losses, self._sizes = list[Tensor](), list[int]()
+    begin: float
+    end: float
+    losses: list[Tensor] = attrs.field(factory=list)
+    sizes: list[int] = attrs.field(factory=list)
 
-    def state(self) -> State:
-        """Give its place, after a step, for `restore`."""
-        losses = torch.stack(self._losses).cpu() if self._losses else torch.empty(0)
-        return {"begin": self._begin, "end": self._end, "losses": losses, "sizes": list(self._sizes)}
+    def share(self, spent: float) -> float:
+        """Return the share of the stretch that is over, 0 to 1, when this share of the budget is spent."""
+        return min(1.0, max(0.0, (spent - self.begin) / (self.end - self.begin)))
 
-    @classmethod
-    def restore(cls, state: State, device: torch.device) -> Stretch:
-        """Make one of what `state` gave, to go on on a device."""
-        stretch = cls(state["begin"], state["end"])
-        stretch._losses, stretch._sizes = list(state["losses"].to(device).unbind()), list(state["sizes"])
-        return stretch
+    def note(self, loss: Tensor, n_examples: int) -> None:
+        """Note the loss of a batch."""
+        self.losses.append(loss)
+        self.sizes.append(n_examples)
 
-    def run(
-        self,
-        optimization: Optimization,
-        batches: Batches,
-        ledger: Ledger,
-        on_step: Callable[[Tensor], None],
-        rate: Callable[[float], float] | None = None,
-    ) -> Iterator[float]:
-        """Take the steps, or those that are left.
+    def forget(self) -> None:
+        """Forget the losses, which a record now has."""
+        self.losses, self.sizes = [], []
 
-        Args:
-            optimization: Takes them.
-            batches: Gives them their examples.
-            ledger: Where they are entered.
-            on_step: Called with the loss of each step.
-            rate: Gives a factor for the learning rate at a share of the stretch, 0 to 1; None is 1.
-
-        Yields:
-            The mean loss, at the end of each epoch and of the stretch, over the examples since the last.
+    def mean_loss(self) -> float:
+        """Return the mean loss over the examples since the last record.
 
         Raises:
-            TrainingError: If that mean is not finite.
+            TrainingError: If it is not finite.
         """
-        optimization.scale_rate(None)
-        batches.give(optimization.features)
-        try:
-            while True:
-                is_over = ledger.reached(self._end)
-                if self._losses and (is_over or batches.epoch_ends):
-                    mean = self._mean_loss()
-                    optimization.flush()
-                    yield mean
-                    self._losses, self._sizes = [], []
-                if is_over:
-                    return
-                inputs, targets = batches.next()
-                if rate is not None:
-                    share = (ledger.spent - self._begin) / (self._end - self._begin)
-                    optimization.scale_rate(rate(min(1.0, max(0.0, share))))
-                loss = optimization.step(inputs, targets)
-                ledger.note_step()
-                self._losses.append(loss)
-                self._sizes.append(len(inputs))
-                on_step(loss)
-        finally:
-            optimization.flush()
-
-    def _mean_loss(self) -> float:
-        weights = torch.tensor(self._sizes, dtype=torch.float64)
-        mean = float(torch.stack(self._losses).double().cpu() @ weights / weights.sum())
+        weights = torch.tensor(self.sizes, dtype=torch.float64)
+        mean = float(torch.stack(self.losses).double().cpu() @ weights / weights.sum())
         if not math.isfinite(mean):
             raise TrainingError(
                 "the loss is not finite. Lower the learning rate, clip gradients, or look for inputs far outside their "
@@ -111,20 +80,40 @@ class Stretch:
             )
         return mean
 
+    def state(self) -> dict[str, Any]:
+        """Return it in plain values and a tensor, for `restore`."""
+        losses = torch.stack(self.losses).cpu() if self.losses else torch.empty(0)
+        return {"begin": self.begin, "end": self.end, "losses": losses, "sizes": list(self.sizes)}
 
-#: A sign of life is given every so many optimizer steps, and after so many seconds.
-PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
-#: The gradients that a criterion looks at are means over so many training examples, or all if there are fewer.
-N_FOR_GRADIENTS = 1024
+    @classmethod
+    def restore(cls, state: dict[str, Any], device: torch.device) -> Stretch:
+        """Make one of what `state` returned, on a device."""
+        losses = list(state["losses"].to(device).unbind())
+        return cls(state["begin"], state["end"], losses, list(state["sizes"]))
 
 
-class Lesson:
-    """A task, loaded, and trained on a network phase by phase.
+@attrs.frozen(eq=False)
+class Tracing:
+    """A network as the engines compute it.
+
+    Attributes:
+        parts: The network as a chain of parts; None where the network itself computes the steps.
+        live: Which flattened inputs are not zero in all training data (int64); None if unknown.
+        is_whole: Whether the network is left in one part.
+    """
+
+    parts: list[Part] | None
+    live: Tensor | None
+    is_whole: bool
+
+
+class Trainer:
+    """Trains a task on a network, phase by phase.
 
     Args:
         task: What the day trains: its task, or a union of it and earlier ones.
         network: The network.
-        training: How it is learnt.
+        training: How the task is learnt.
         seed: Names the day's random streams.
         device: Where the examples are put.
         step: Optimizer steps that the agent has taken before.
@@ -134,45 +123,39 @@ class Lesson:
         self, task: Task, network: MaskedNetwork, training: Training, seed: int, device: torch.device, step: int
     ) -> None:
         self.task, self._n_before = task, step
-        self._ledgers: list[Ledger] = []
-        self._day = network.n_tasks
         self._network, self._training, self._seed, self._device = network, training, seed, device
+        self._day = network.n_tasks
+        self._ledgers: list[Ledger] = []  # of the phases so far
         self._optimization: Optimization | None = None
-        self._n_steps: int | None = None
-        self._stretch: Stretch | None = None  # while steps are taken, or to go on with
-        self._began = 0.0  # when it did
-        self._random: dict[str, Any] | None = None  # what to go on with
+        self._n_steps: int | None = None  # that the optimizer will take
+        self._stretch: Stretch | None = None  # while steps are taken, or to be resumed
+        self._began = 0.0  # when the stretch did
+        self._random: dict[str, Any] | None = None  # the state of random numbers to resume with
         self._is_training = False
-        self._chain: tuple[list[Part] | None, Tensor | None] | None = None
-        self._held = self._load()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # What follows from the task is left out, and comes anew.
-        return {**self.__dict__, "_held": None, "_chain": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._held = self._load()
+        self._tracing: Tracing | None = None
+        # The training examples as the network reads them, unless they are read lazily.
+        is_lazy = isinstance(task.train.inputs, LazyInputs)
+        self._held = None if is_lazy else load(task.train, network.dtype, device)
 
     @property
     def step(self) -> int:
-        """Number of optimizer steps that the agent has taken in its life, as the ledgers of its phases have it."""
+        """Number of optimizer steps that the agent has taken in its life, as the ledgers of its phases count them."""
         return self._n_before + sum(ledger.spent_steps for ledger in self._ledgers)
 
     @property
-    def is_begun(self) -> bool:
+    def has_optimizer(self) -> bool:
         """Whether there is an optimizer that can go on."""
         return self._optimization is not None
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether it is in the midst of a phase, to be gone on with."""
+    def is_interrupted(self) -> bool:
+        """Whether a phase was interrupted and can be resumed."""
         return self._stretch is not None
 
-    def fork(self, network: MaskedNetwork) -> Lesson:
-        """Give the same lesson on a copy of the network, without an optimizer."""
-        twin = Lesson.__new__(Lesson)
-        twin.__dict__.update(self.__dict__, _network=network, _optimization=None, _chain=None)
+    def fork(self, network: MaskedNetwork) -> Trainer:
+        """Return the same trainer for a copy of the network, without an optimizer."""
+        twin = Trainer.__new__(Trainer)
+        twin.__dict__.update(self.__dict__, _network=network, _optimization=None, _tracing=None)
         twin._ledgers = list(self._ledgers)
         return twin
 
@@ -188,7 +171,7 @@ class Lesson:
         """Make the optimizer of a phase.
 
         Args:
-            n_steps: Number of steps that it will take; None if nobody knows.
+            n_steps: Number of steps that it will take; None if unknown.
             n_steps_now: Number of these until the next prune.
         """
         self._make_optimization(n_steps, self._narrows(n_steps_now))
@@ -199,47 +182,12 @@ class Lesson:
         self._optimization.forget_pruned(self._narrows(n_steps_now))
 
     def rest(self) -> None:
-        """Let the optimizer go, and what was to be gone on with."""
+        """Drop the optimizer, and what was to be resumed."""
         self._optimization = self._stretch = self._random = None
-
-    def state(self) -> dict[str, Any]:
-        """Give all that makes the lesson what it is beside the network, for `restore`.
-
-        In the midst of a phase it may be called by what is told of its progress, and not elsewhere.
-        """
-        self.flush()
-        running: dict[str, Any] | None = None
-        if self._stretch is not None:
-            assert self._optimization is not None
-            # What was taken up and has not gone on yet is as it was.
-            random = seeding.state(self._device) if self._is_training else self._random
-            running = {
-                "n_steps": self._n_steps, "optimization": self._optimization.state(), "stretch": self._stretch.state(),
-                "seconds": time.perf_counter() - self._began, "random": random,
-            }  # fmt: skip
-        is_whole = None if self._chain is None else self._is_whole
-        return {"n_before": self._n_before, "is_whole": is_whole, "running": running}
-
-    def restore(self, state: dict[str, Any], ledgers: Sequence[Ledger]) -> None:
-        """Take up what `state` gave, with the network as it was then.
-
-        Args:
-            state: What it gave.
-            ledgers: Those of the phases so far.
-        """
-        self._n_before, self._ledgers, running = state["n_before"], list(ledgers), state["running"]
-        if state["is_whole"] is not None:
-            self._chain = self._draw(state["is_whole"])
-        if running is not None:
-            self._make_optimization(running["n_steps"], running["optimization"]["narrows"])
-            assert self._optimization is not None
-            self._optimization.restore(running["optimization"])
-            self._stretch = Stretch.restore(running["stretch"], self._device)
-            self._began, self._random = time.perf_counter() - running["seconds"], running["random"]
 
     def train(
         self,
-        sign: Progress,
+        place: Progress,
         batches: Batches,
         ledger: Ledger,
         end: float,
@@ -247,25 +195,27 @@ class Lesson:
         rate: Callable[[float], float] | None = None,
         after_step: Callable[[], None] | None = None,
     ) -> None:
-        """Train until the share `end` of the budget is spent; `sign` says where in the day this is.
+        """Train until the share `end` of the budget is spent.
 
         Args:
-            sign: Day, phase and cycle.
+            place: Where in the day this is: day, phase and cycle.
             batches: The examples.
             ledger: Where steps are entered.
             end: Share of the budget, 0 to 1.
-            on_event: Called with each record, and with signs of life.
-            rate: Gives a factor for the learning rate at a share of the training, 0 to 1; None is 1.
+            on_event: Called with each record and progress event.
+            rate: Returns a factor for the learning rate at a share of the training, 0 to 1; None is 1.
             after_step: Called after each step.
 
         Raises:
             TrainingError: If loss or weights are not finite.
         """
-        assert self._optimization is not None
+        optimization = self._optimization
+        assert optimization is not None
         if self._stretch is None:
             self._stretch, self._began = Stretch(ledger.spent, end), time.perf_counter()
         if all(known is not ledger for known in self._ledgers):
             self._ledgers.append(ledger)
+        stretch = self._stretch
 
         def tell(event: Record | Progress) -> None:
             # Hooks may draw random numbers; those of the training do not depend on it.
@@ -273,47 +223,42 @@ class Lesson:
                 on_event(event)
             ledger.note_outside()
 
-        told = time.monotonic()
-
-        def on_step(loss: Tensor) -> None:
-            nonlocal told
-            if after_step is not None:
-                after_step()
-            if self.step % PROGRESS_STEPS == 0 or time.monotonic() > told + PROGRESS_SECONDS:
-                told = time.monotonic()
-                tell(attrs.evolve(sign, step=self.step, loss=float(loss)))
-
-        self._network.module.train()
-        self._is_training = True
-        try:
-            with seeding.forked(self._seed, sign.phase, self._day, sign.cycle or 0, device=self._device):
-                if self._random is not None:
-                    seeding.restore(self._random, self._device)
-                tell(attrs.evolve(sign, step=self.step))
-                for loss in self._stretch.run(self._optimization, batches, ledger, on_step, rate):
-                    seconds = time.perf_counter() - self._began
-                    record = Record(kind="epoch", day=self._day, phase=sign.phase, step=self.step, cycle=sign.cycle,
-                                    loss=loss, **self.validated(ledger), elapsed_seconds=seconds)  # fmt: skip
-                    ledger.note_other()
-                    tell(record)
-            self.check_finite()
-        except TrainingError as error:
-            where = f"day {self._day}, {sign.phase}" + ("" if sign.cycle is None else f", cycle {sign.cycle}")
-            raise TrainingError(f"{where}: {error}") from error
-        finally:
-            self._is_training, self._stretch, self._random = False, None, None
+        with self._running(place):
+            told = time.monotonic()
+            tell(attrs.evolve(place, step=self.step))
+            optimization.scale_rate(None)
+            batches.give(optimization.features)
+            try:
+                while True:
+                    is_over = ledger.reached(stretch.end)
+                    if stretch.losses and (is_over or batches.epoch_ends):
+                        loss = stretch.mean_loss()
+                        optimization.flush()
+                        tell(self._record(place, loss, ledger))
+                        stretch.forget()
+                    if is_over:
+                        break
+                    inputs, targets = batches.next()
+                    if rate is not None:
+                        optimization.scale_rate(rate(stretch.share(ledger.spent)))
+                    batch_loss = optimization.step(inputs, targets)
+                    ledger.note_step()
+                    stretch.note(batch_loss, len(inputs))
+                    if after_step is not None:
+                        after_step()
+                    if self.step % PROGRESS_STEPS == 0 or time.monotonic() > told + PROGRESS_SECONDS:
+                        told = time.monotonic()
+                        tell(attrs.evolve(place, step=self.step, loss=float(batch_loss)))
+            finally:
+                optimization.flush()
 
     def flush(self) -> None:
-        """Bring the network up to date with what has been trained, in the midst of a phase."""
+        """Write what has been trained to the network, during a phase."""
         if self._is_training and self._optimization is not None:
             self._optimization.flush()
 
     def check_finite(self) -> None:
-        """Make sure that what has been learnt today is finite, and so are the outputs that it gives.
-
-        Raises:
-            TrainingError: If not.
-        """
+        """Raise TrainingError unless what has been learnt today, and the outputs that it gives, are finite."""
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
         tensors.append(predict(self._network, self._some(CHUNK)[0], None, self._training.transform))
         if not all(map(checks.all_finite, tensors)):
@@ -329,6 +274,13 @@ class Lesson:
         with seeding.forked(self._seed, "measure", self._day, self.step, device=self._device):
             outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
             return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
+
+    def validated(self, ledger: Ledger) -> dict[str, Any]:
+        """Measure on the validation split, if there is one and the phase has time for it, for a record."""
+        if self.task.validation is None or not ledger.allows("other"):
+            return {}
+        measured = self.measure()
+        return {"validation_loss": measured.loss, "validation_score": measured.score}
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Make a generator of random numbers for something of this day."""
@@ -347,48 +299,101 @@ class Lesson:
                 inputs, targets = load(self.task.train.subset(chunk), network.dtype, self._device)
                 inputs = inputs if training.transform is None else training.transform(inputs)
                 value = loss(network.module(inputs), targets) * (len(chunk) / len(index))
-                for part, gradient in zip(
-                    total, torch.autograd.grad(value, list(network.weights.values())), strict=True
-                ):
+                for part, gradient in zip(total, torch.autograd.grad(value, weights), strict=True):
                     part += gradient
         finally:
             network.module.train(was_training)
         return dict(zip(network.weights, total, strict=True))
 
-    def validated(self, ledger: Ledger | None = None) -> dict[str, Any]:
-        """Measure on the validation split, if there is one and the phase has time for it, for a record."""
-        if self.task.validation is None or (ledger is not None and not ledger.allows("other")):
-            return {}
-        measured = self.measure()
-        return {"validation_loss": measured.loss, "validation_score": measured.score}
+    def state(self) -> dict[str, Any]:
+        """Return the state of the trainer beside the network, for `restore`.
 
-    def _load(self) -> tuple[Tensor, Tensor] | None:
-        """Give the training examples as the network reads them, unless they are lazy."""
-        if isinstance(self.task.train.inputs, LazyInputs):
-            return None
-        return load(self.task.train, self._network.dtype, self._device)
+        During a phase, only hooks that are called with progress events may call this.
+        """
+        self.flush()
+        running: dict[str, Any] | None = None
+        if self._stretch is not None:
+            assert self._optimization is not None
+            # What has been restored and not resumed yet is as it was.
+            random = seeding.state(self._device) if self._is_training else self._random
+            running = {
+                "n_steps": self._n_steps, "optimization": self._optimization.state(), "stretch": self._stretch.state(),
+                "seconds": time.perf_counter() - self._began, "random": random,
+            }  # fmt: skip
+        is_whole = None if self._tracing is None else self._tracing.is_whole
+        return {"n_before": self._n_before, "is_whole": is_whole, "running": running}
+
+    def restore(self, state: dict[str, Any], ledgers: Sequence[Ledger]) -> None:
+        """Take over what `state` returned, with the network as it was then.
+
+        Args:
+            state: What it returned.
+            ledgers: Those of the phases so far.
+        """
+        self._n_before, self._ledgers, running = state["n_before"], list(ledgers), state["running"]
+        if state["is_whole"] is not None:
+            self._tracing = self._trace(state["is_whole"])
+        if running is not None:
+            self._make_optimization(running["n_steps"], running["optimization"]["narrows"])
+            assert self._optimization is not None
+            self._optimization.restore(running["optimization"])
+            self._stretch = Stretch.restore(running["stretch"], self._device)
+            self._began, self._random = time.perf_counter() - running["seconds"], running["random"]
+
+    @contextlib.contextmanager
+    def _running(self, place: Progress) -> Iterator[None]:
+        """Put the network into training mode under the random numbers of a phase, and check at the end what it learnt.
+
+        Raises:
+            TrainingError: If something is not finite; it says where in the day that was.
+        """
+        self._network.module.train()
+        self._is_training = True
+        try:
+            with seeding.forked(self._seed, place.phase, self._day, place.cycle or 0, device=self._device):
+                if self._random is not None:
+                    seeding.restore(self._random, self._device)
+                yield
+            self.check_finite()
+        except TrainingError as error:
+            where = f"day {self._day}, {place.phase}" + ("" if place.cycle is None else f", cycle {place.cycle}")
+            raise TrainingError(f"{where}: {error}") from error
+        finally:
+            self._is_training, self._stretch, self._random = False, None, None
+
+    def _record(self, place: Progress, loss: float, ledger: Ledger) -> Record:
+        """Return the record of an epoch, or of the part of one that there was room for."""
+        seconds = time.perf_counter() - self._began
+        record = Record(
+            kind="epoch", day=self._day, phase=place.phase, step=self.step, cycle=place.cycle, loss=loss,
+            **self.validated(ledger), elapsed_seconds=seconds,
+        )  # fmt: skip
+        ledger.note_other()
+        return record
 
     def _narrows(self, n_steps: int | None) -> bool:
-        # To leave inputs out of all examples takes about as long as to read them in two epochs.
+        """Return whether it pays to leave inputs out of all examples, which takes about two epochs of reading them."""
         return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task)
 
     def _make_optimization(self, n_steps: int | None, narrows: bool) -> None:
-        if self._chain is None:
-            self._chain = self._draw()
-        (parts, live), loss = self._chain, self._training.loss_of(self.task)
+        if self._tracing is None:
+            self._tracing = self._trace()
+        traced, loss = self._tracing, self._training.loss_of(self.task)
         self._n_steps = n_steps
-        self._optimization = Optimization(self._network, self._training, loss, n_steps, parts, live, narrows)
+        self._optimization = Optimization(
+            self._network, self._training, loss, n_steps, traced.parts, traced.live, narrows
+        )  # fmt: skip
 
     @interrupts.deferred()
-    def _draw(self, is_whole: bool | None = None) -> tuple[list[Part] | None, Tensor | None]:
-        """Cut the network into a chain, and find the inputs that are not zero throughout the training data.
+    def _trace(self, is_whole: bool | None = None) -> Tracing:
+        """Trace the network into a chain of parts, and find the inputs that are not zero in all training data.
 
         Args:
-            is_whole: Whether it is left whole; None tries whether the chain computes what the network does.
+            is_whole: Whether the network is left in one part; None finds out whether the chain computes what it does.
         """
-        training, self._is_whole = self._training, bool(is_whole)
+        training = self._training
         if training.is_by_module:
-            return None, None
+            return Tracing(None, None, bool(is_whole))
         batch, targets = self._some(training.batch_size)
         functions = [function for function in (training.augment, training.transform) if function is not None]
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
@@ -396,15 +401,14 @@ class Lesson:
                 batch = function(batch)
             parts = tracing.draw(self._network, batch)
             if is_whole is None:
-                self._is_whole = not equivalence.holds(
-                    parts, self._network, batch, targets, training.loss_of(self.task)
-                )
-            if self._is_whole:
+                is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
+            if is_whole:
                 parts = tracing.whole(self._network)
-        return parts, None if functions or self._held is None else _live(self._held[0].flatten(1))
+        live = None if functions or self._held is None else _live(self._held[0].flatten(1))
+        return Tracing(parts, live, is_whole)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
-        """Give the first n training examples, as far as there are so many; copies, which functions may write into."""
+        """Return the first n training examples, or all if there are fewer; copies, which functions may write into."""
         if self._held is not None:
             inputs, targets = self._held
             return inputs[:n].clone(), targets[:n]
@@ -413,7 +417,7 @@ class Lesson:
 
 
 def _live(inputs: Tensor) -> Tensor:
-    """Find the features (int64) that are not zero in all inputs, and some more, for rows to be aligned in memory."""
+    """Find the features (int64) that are not zero in all inputs, and some more, so that rows are aligned in memory."""
     is_live = inputs.any(0)
     dead = torch.nonzero(~is_live)[:, 0]
     is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True

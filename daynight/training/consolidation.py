@@ -1,0 +1,144 @@
+"""How owned weights consolidate: what is frozen at dawn, what is kept, and what the next day trains on.
+
+A way of your own is one subclass of `Consolidation`; give an agent an instance of it.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import attrs
+from torch import nn
+
+from daynight.data.tasks import Task
+from daynight.data.unions import check_can_join, union
+from daynight.errors import SettingError
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.shared import SharedNetwork
+from daynight.pruning.capacity import Capacity, keeps_nothing
+from daynight.support import checks
+
+
+class Consolidation(abc.ABC):
+    """What becomes of the weights that finished tasks own."""
+
+    #: Names it in files.
+    name: ClassVar[str]
+    #: Whether nothing that a finished task uses ever moves again, so that tasks are sealed at their dawn.
+    freezes: ClassVar[bool] = False
+    #: Whether the agent keeps the training data of finished tasks.
+    keeps_tasks: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
+        """Return the masked network in which owned weights consolidate in this way.
+
+        Args:
+            module: The module.
+            biases: See `daynight.Agent`.
+            settings: The other arguments of `MaskedNetwork`.
+
+        Raises:
+            NetworkError, SettingError: See `MaskedNetwork`.
+        """
+
+    def trained(self, task: Task, kept: Sequence[Task]) -> Task:
+        """Return what a day trains on.
+
+        Args:
+            task: The day's task.
+            kept: The tasks of all days before it, if the agent keeps them.
+        """
+        return task
+
+    @abc.abstractmethod
+    def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
+        """Raise an error unless a day has weights to learn with, and its task can be learnt beside those before it.
+
+        Raises:
+            CapacityError: If the day is beyond the last, nothing is free to learn with, or the night would keep
+                nothing.
+            DataError: If the task cannot be trained together with the others.
+        """
+
+
+@attrs.frozen
+class Freeze(Consolidation):
+    """Owned weights never move again. Each task sees its own and those of earlier tasks."""
+
+    name = "freeze"
+    freezes = True
+
+    def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
+        """Return a masked network that freezes what is owned."""
+        return MaskedNetwork(module, biases=biases, **settings)
+
+    def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
+        """Raise CapacityError unless the night has new weights for each layer that it ranks."""
+        capacity.check(network.sizes, day)
+
+
+class _Shared(Consolidation):
+    """Owned weights go on learning, and every task sees all of them. Biases and norms are shared."""
+
+    #: Whether all heads so far go on learning, too.
+    joins_heads: ClassVar[bool]
+
+    def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
+        """Return a masked network that freezes nothing."""
+        checks.one_of("biases", biases, ("freeze-after-first", "per-task"))
+        return SharedNetwork(module, joins_heads=self.joins_heads, **settings)
+
+    def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
+        """Raise CapacityError if the night would keep nothing; DataError if heads are joined and the task's cannot."""
+        if not capacity.dawn_density(tuple(network.sizes.values()), day):
+            raise keeps_nothing(sum(network.sizes.values()), day)
+        if self.joins_heads:
+            check_can_join(task)
+
+
+@attrs.frozen
+class Rehearse(_Shared):
+    """Owned weights and all heads learn on, from batches drawn evenly from the training data of all days so far."""
+
+    name = "rehearse"
+    keeps_tasks = joins_heads = True
+
+    def trained(self, task: Task, kept: Sequence[Task]) -> Task:
+        """Return the union of the day's task and all earlier ones."""
+        return union([*kept, task], task.name) if kept else task
+
+
+@attrs.frozen
+class FineTune(_Shared):
+    """Owned weights learn on from the day's task alone; each head is kept as it is at its task's dawn."""
+
+    name = "fine-tune"
+    joins_heads = False
+
+
+_KNOWN: dict[str, Consolidation] = {way.name: way for way in (Freeze(), Rehearse(), FineTune())}
+
+
+def consolidation_of(value: Any) -> Consolidation:
+    """Return the way to consolidate that is meant.
+
+    Args:
+        value: A `Consolidation`, or the short name of one: ``"freeze"``, ``"rehearse"`` or ``"fine-tune"``.
+
+    Raises:
+        SettingError: If it is neither.
+    """
+    if isinstance(value, Consolidation):
+        return value
+    if isinstance(value, type) and issubclass(value, Consolidation):
+        raise SettingError(f"consolidation must be an instance: {value.__name__}(), not the class.")
+    checks.one_of("consolidation", value, tuple(_KNOWN))
+    return _KNOWN[value]
+
+
+def is_known(name: str) -> bool:
+    """Return whether this is the name of one of the library's own ways to consolidate."""
+    return name in _KNOWN
