@@ -165,11 +165,11 @@ def made(days, seed=0):
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 9, 12])
 def test_a_day_that_was_lived_twice_counts_as_it_was_lived_last(n):
     whole, other = made(2), made(2, seed=1)
-    begun = [record for record in other if record.day == 1][:n]  # a night that was given up, or not kept
+    begun = [record for record in other if record.day == 1][:n]  # a night that was abandoned, or not kept
     first, second = ([record for record in whole if record.day == day] for day in (0, 1))
     assert History([*first, *begun, *second]) == whole
     assert History([*first, *other.select(day=1), *begun, *second]) == whole
-    assert History([*second, *first]) == whole  # days are in their order
+    assert History([*second, *first]) == whole  # days are sorted
     assert History([*whole, *first]) == whole
     assert History(whole) == whole
 

@@ -1,4 +1,4 @@
-"""Loggers write down what happens as it happens."""
+"""Loggers write what happens while a run goes on."""
 
 import sys
 
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
 
 
 def shown(folder):
-    """Give what TensorBoard shows of a folder: (step, value) by name."""
+    """Return what TensorBoard shows of a folder: (step, value) by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(folder)).Reload()
@@ -167,7 +167,7 @@ def test_tensorboard_in_no_folder_is_said(tmp_path):
         clock(hook=TensorBoardLogger(tmp_path / "file"))
 
 
-def test_a_sign_of_life_is_not_logged(tmp_path):
+def test_a_progress_event_is_not_logged(tmp_path):
     CSVLogger(tmp_path / "run.csv")(Progress(day=0, phase="wake"))
     assert not (tmp_path / "run.csv").exists()
 

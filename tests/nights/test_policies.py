@@ -30,7 +30,7 @@ def dusk(**changes):
 
 
 class Yields(SleepPolicy):
-    """Yields what it is told to."""
+    """Yields the given cycles."""
 
     def __init__(self, *cycles):
         self.given = cycles
@@ -156,7 +156,7 @@ def test_policy_that_returns_a_list_is_told_to_yield():
 
 
 class Stumbles(SleepPolicy):
-    """Raises what it is told to at its second cycle, or as it begins."""
+    """Raises the given error at its second cycle, or when it begins."""
 
     def __init__(self, error, begins=True):
         self.error, self.begins = error, begins
@@ -233,7 +233,7 @@ def test_policy_that_never_ends_is_stopped():
 
 
 class Halves(SleepPolicy):
-    """Halves the density until the score suffers."""
+    """Halves the density until the score falls."""
 
     def cycles(self, night):
         while night.density / 2 > night.dawn_density and night.score > 0.9:

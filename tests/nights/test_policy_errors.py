@@ -1,4 +1,4 @@
-"""Policies that hold what they should not in their classes, or that are long to print; and what makes one react."""
+"""Policies with state in their classes or with a long repr, and what makes a policy react."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_state_of_the_class_is_found():
 
 
 class Quiet(dn.SleepPolicy):
-    """Asks for what is measured by another name."""
+    """Reads what is measured, but not by `loss` or `score`."""
 
     def cycles(self, night):
         yield from dn.UniformCycles(4 if night.measured is None else 1).cycles(night)

@@ -64,7 +64,7 @@ def test_capacity_bars_are_what_the_tasks_own():
 
 
 def later_days():
-    """Make the history of days 2 and 3 of an agent, of whose 100 weights earlier tasks own 40."""
+    """Return the history of days 2 and 3 of an agent with 100 weights, 40 of which earlier tasks own."""
     dawn = {"kind": "day", "phase": "dawn", "capacity": 100, "wake_steps": 10}
     return History([
         Record(kind="epoch", day=2, phase="wake", step=110, loss=0.5),

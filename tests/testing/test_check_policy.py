@@ -1,4 +1,4 @@
-"""The check of users' policies: it passes on what keeps the rules, and names the rule that is broken."""
+"""The check of users' policies: it accepts those that keep the rules, and names the rule that one breaks."""
 
 import collections
 import functools
@@ -34,7 +34,7 @@ class Tells(Plain):
 
 
 class WorksOut(dn.SleepPolicy):
-    """Keeps the rules, and what it has worked out from its settings."""
+    """Keeps the rules, and caches what it derives from its settings."""
 
     def __init__(self, n):
         self.n = n
@@ -117,7 +117,7 @@ class Peeks(Plain):
 
 
 class TooFew(dn.SleepPolicy):
-    """Divides by what a short night does not have."""
+    """Has no cycle in a short night."""
 
     def cycles(self, night):
         n = (night.n_steps or 50) // 5
@@ -134,7 +134,7 @@ class Blind(dn.SleepPolicy):
 
 
 class Stubborn(dn.SleepPolicy):
-    """Counts on a measurement to be as it was before."""
+    """Expects a low loss."""
 
     def cycles(self, night):
         while night.density > night.dawn_density:
@@ -214,7 +214,7 @@ def test_what_is_no_policy_is_refused():
 
 
 class Waits(dn.SleepPolicy):
-    """Keeps the rules, and waits for the loss in ever shorter cycles."""
+    """Keeps the rules, and waits for the loss to fall, in shorter and shorter cycles."""
 
     def cycles(self, night):
         at_dusk = night.loss
@@ -228,7 +228,7 @@ def test_cycles_too_short_for_a_step_come_to_an_end():
 
 
 class Shrinks(dn.SleepPolicy):
-    """Never ends, with cycles that are ever shorter."""
+    """Never ends, with shorter and shorter cycles."""
 
     def cycles(self, night):
         night = yield dn.Cycle(keep="dawn", length=night.left / 10)
@@ -251,7 +251,7 @@ class Holds(Plain):
 
 
 def shape(task, share, cut):
-    """Is a rate, if it is given a task."""
+    """Is a rate, once its first argument is bound to a task."""
     return 1.0
 
 
@@ -276,7 +276,7 @@ def test_rewinds_that_are_no_shares_are_refused():
 
 
 class SlowsDown(dn.SleepPolicy):
-    """Plans by what should be left, and not by what is."""
+    """Relies on what its plan has left, and not on what is left."""
 
     def cycles(self, night):
         assert night.loss < 100
