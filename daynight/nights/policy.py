@@ -60,7 +60,7 @@ class SleepPolicy(abc.ABC):
         """
         if not isinstance(night, Night):
             raise SettingError(
-                f"night must be a Night, such as agent.night(task, Epochs(72)) gives, not {checks.shown(night)}."
+                f"night must be a Night, such as agent.night(task, Epochs(72)) returns, not {checks.shown(night)}."
             )
         night = attrs.evolve(night, measured=None)
         script = follow(self, night)
