@@ -47,6 +47,16 @@ class Clock:
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
             earlier days, whose data may be gone, are not tested.
 
+    Attributes:
+        agent: As given.
+        stream: As given, or the stream made of it.
+        policy: As given.
+        wake: As given.
+        night: As given.
+        first_day: As given.
+        history: The records so far.
+        hooks: What is called with each event, in order.
+
     Raises:
         SettingError: If a budget, the policy or the agent is of another kind, or `first_day` is a day that the agent
             has not come to.
@@ -84,7 +94,7 @@ class Clock:
         self.history = History()
         self._days = Days(self.stream, first_day)
         self._n_noted = agent.day  # days that are over and wholly in the history, or before it
-        self._hooks = hooks_of(on_event)
+        self.hooks = hooks_of(on_event)
         checks.flag("progress", progress)
         self._progress, self._asked = progress, interrupts.Asked()
         checks.finite("every: seconds between checkpoints", every, least=0)
@@ -126,7 +136,7 @@ class Clock:
             is_resumed = self._restore(self._checkpoint)
             # What cannot be written is found out now, and how long it takes.
             self._checkpoint.write(self._state)
-        for hook in self._hooks:
+        for hook in self.hooks:
             begin = getattr(hook, "begin", None)
             if callable(begin):
                 begin(self.history)
@@ -254,15 +264,15 @@ class Clock:
                 "To compare policies, use new agents, or fork.", stacklevel=2,
             )  # fmt: skip
         bar = self._bar(end) if self._progress else None
-        hooks = list(self._hooks)
+        hooks = list(self.hooks)
         try:
-            self._hooks += [bar] if bar else []
+            self.hooks += [bar] if bar else []
             with interrupts.terminable(), interrupts.patient(self._checkpoint is not None) as self._asked:
                 while self.agent.day < end:
                     self.step()
                 self._catch_up()
         finally:
-            self._hooks, self._asked = hooks, interrupts.Asked()
+            self.hooks, self._asked = hooks, interrupts.Asked()
             if bar:
                 bar.close()
         return self.history
@@ -307,7 +317,7 @@ class Clock:
             self.history.append(event)
         else:
             self._save(is_needed=False)
-        for hook in self._hooks:
+        for hook in self.hooks:
             hook(event)
 
     def _described(self) -> Mapping[str, Sequence[str]]:

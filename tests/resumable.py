@@ -65,7 +65,7 @@ def clock(
 
 def outcome(clock):
     """Give all that a run has made, but for the seconds that it took."""
-    about, tensors, today = clock.agent._state()
+    about, tensors, today = clock.agent.state()
     assert today is None
     timeless = functools.partial(attrs.evolve, elapsed_seconds=None)
     return (

@@ -7,8 +7,14 @@ import pytest
 import torch
 
 from daynight import Agent, Capacity, Epochs, NoSleep, OneShot, Steps, Task, Training, UniformCycles
+from daynight.data.batches import Batches, HeldBatches
 from daynight.errors import CapacityError
+from daynight.nights.budgets import Ledger, StepLedger
 from daynight.testing import toy_network, toy_stream
+from daynight.training.day import Day
+from daynight.training.night import Sleep
+from daynight.training.optimizer import Optimization
+from daynight.training.trainer import Trainer
 
 
 def make_agent(**settings):
@@ -192,19 +198,21 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
     agent = make_agent(training=Training(batch_size=10, engine=engine))
     gc.collect()
     gc.disable()  # which would free what only goes in circles, but nobody knows when
-    known = []
+    kinds, known = (Day, Sleep, Trainer, Optimization, Batches, Ledger), {}
 
     def look(event):
         if event.phase in ("wake", "rem"):
-            day = agent._today
-            night = () if day._sleep is None else (day._sleep, day._sleep._batches, day._sleep.ledger)
-            parts = (day, day.lesson, day.lesson._held[0], day.lesson._optimization, day._batches, *night)
-            known.extend(weakref.ref(item) for item in parts if item is not None)
+            for item in gc.get_objects():
+                if isinstance(item, kinds):
+                    known[id(item)] = type(item), weakref.ref(item)
 
     try:
         agent.wake(toy_stream(1)[0], Epochs(2), look)
-        assert [item() for item in known[3:5]] == [None, None]  # of the wake, with its end
+        assert {kind for kind, _ in known.values()} == {Day, Trainer, Optimization, HeldBatches, StepLedger}
+        of_wake = [item() for kind, item in known.values() if kind in (Optimization, HeldBatches)]
+        assert of_wake == [None, None]
         agent.sleep(UniformCycles(2), Epochs(5), look)
-        assert [item() for item in known] == [None] * len(known)
+        assert Sleep in {kind for kind, _ in known.values()}
+        assert [item() for _, item in known.values()] == [None] * len(known)
     finally:
         gc.enable()

@@ -86,7 +86,7 @@ def test_day_that_was_interrupted_goes_on():
     with pytest.raises(Stop):
         clock.run()
     assert (clock.agent.day, clock.agent.phase) == (1, "night")
-    clock._hooks.clear()
+    clock.hooks.clear()
     assert clock.run().n_days == 3
 
 
@@ -130,11 +130,11 @@ def test_fork_in_the_midst_of_a_phase_is_refused():
 
     def fork(event):
         if isinstance(event, Progress):
-            with pytest.raises(StateError, match="fork: an agent can be doubled between days and at dusk, not in its"):
+            with pytest.raises(StateError, match="fork: an agent can be copied between days and at dusk, not in its"):
                 clock.fork()
             seen.append(event.phase)
 
-    clock._hooks.append(fork)
+    clock.hooks.append(fork)
     clock.run(until=1)
     assert set(seen) == {"wake", "rem"}
 

@@ -50,8 +50,11 @@ _STUDY = """examples:
   daynight study figure2 --dataset mnist --seeds 10 --jobs 8
   daynight study figure2 --help
   daynight study tournament screen --quick
+  daynight study pack runs
+  daynight study unpack runs
 
-It is "python -m daynight.study.paper" with the same arguments, or "python -m daynight.study.tournament".
+A figure or table is that of "python -m daynight.study.paper" with the same arguments, the tournament that of "python -m
+daynight.study.tournament". pack and unpack take the folders of stores: a packed store has all its runs in one file.
 """
 
 
@@ -117,12 +120,14 @@ def run(settings: argparse.Namespace) -> None:
 
 
 def study(settings: argparse.Namespace) -> None:
-    """Make a figure or table of the paper, or hold the tournament."""
+    """Make a figure or table of the paper, run the tournament, or pack the runs of a study."""
     from daynight.study.paper import experiments
     from daynight.study.tournament import tournament
 
     if settings.what == "tournament":
         tournament.main(settings.rest)
+    elif settings.what in ("pack", "unpack"):
+        _pack(settings.what, settings.rest)
     else:
         experiments.main([settings.what, *settings.rest])
 
@@ -165,6 +170,29 @@ def verify(settings: argparse.Namespace) -> None:
     for task, owned in enumerate(agent.owned):
         print(f"task {task}: {owned:,} weights, as at its dawn")
     print(f"{agent.n_free:,} of {agent.n_weights:,} weights free, after {agent.day} days and {agent.n_steps:,} steps.")
+
+
+def _pack(what: str, arguments: Sequence[str]) -> None:
+    """Pack or unpack stores, and print a line on each.
+
+    Raises:
+        DataNotFoundError: If a folder has no runs.
+    """
+    from daynight.study import Store
+
+    where = "one file, runs.jsonl" if what == "pack" else "a file of its own each"
+    about = f"Put the runs of a study's store into {where}."
+    parser = argparse.ArgumentParser(prog=f"daynight study {what}", description=about)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="the folder of a study's store")
+    for folder in parser.parse_args(arguments).folders:
+        store = Store(folder)
+        n_runs = store.pack() if what == "pack" else store.unpack()
+        if not n_runs:
+            raise DataNotFoundError(
+                f"there are no runs in {folder}. Name the folder of a study's store.", page="studies"
+            )
+        form = f"{store.packed.stat().st_size:,} bytes in {store.packed}" if what == "pack" else "a file each"
+        print(f"{folder}: {n_runs:,} runs, {form}")
 
 
 def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None:
@@ -221,7 +249,8 @@ def _parser() -> argparse.ArgumentParser:
     add = command("study", study, _STUDY)
     add(
         "what",
-        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament; --help after it says more",
+        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament, pack, unpack; --help after "
+        "it says more",
     )
     add = command("report", report, _REPORT)
     add("path", help="the folder of a run, a history, .json or .csv, or the folder of a study's store")

@@ -9,11 +9,15 @@ from typing import Any
 
 import attrs
 
-from daynight._version import __version__
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataError, SettingError
 from daynight.storage.identity import describe, describe_views, digest, digest_of_data
 from daynight.support import checks
+
+#: The format of results, which is a part of each run's description ("version") and so of its key. It is raised when
+#: results of equal settings may change, so that those runs are done again. A release alone changes no key: the
+#: runs in docs/results carry this format.
+RESULTS_FORMAT = "0.1.0.dev0"
 
 Method = Callable[..., Mapping[str, Any]]
 Stream = TaskStream | Callable[[], TaskStream]
@@ -52,7 +56,7 @@ def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) ->
     """
     described = {name: _described(name, value) for name, value in settings.items()}
     return {
-        "method": describe(method), "data": data, "views": views, "version": __version__, "settings": described,
+        "method": describe(method), "data": data, "views": views, "version": RESULTS_FORMAT, "settings": described,
     }  # fmt: skip
 
 

@@ -1,9 +1,7 @@
 """What came of runs: how it is kept, selected, summarized and written."""
 
 import functools
-import json
 import platform
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pytest
 import torch
 
 from daynight import Epochs, UniformCycles
-from daynight.errors import DataError, OutputError, SettingError, StudyError
+from daynight.errors import SettingError, StudyError
 from daynight.study import Results, Study, grid
 from daynight.testing import toy_network, toy_stream
 
@@ -21,15 +19,6 @@ def counted(stream, *, seed, a, log=None):
         with Path(log).open("a") as lines:
             lines.write(f"{a} {seed}\n")
     return {"value": a + seed / 10, "threads": torch.get_num_threads()}
-
-
-def test_stores_are_merged_by_copying(tmp_path):
-    runs = grid(counted, toy_stream, seeds=range(4), a=1)
-    Study(tmp_path / "here").run(runs[:2])
-    Study(tmp_path / "there").run(runs[2:])
-    for path in (tmp_path / "there").glob("*.json"):
-        shutil.copy(path, tmp_path / "here")
-    assert len(Study(tmp_path / "here").results(runs)) == 4
 
 
 def test_frame_has_a_row_for_each_run(tmp_path):
@@ -71,41 +60,6 @@ def test_numbers_of_numpy_and_pytorch_become_plain(tmp_path):
 
     (entry,) = Study(tmp_path).run(grid(method, toy_stream, seeds=[0]))
     assert entry["result"] == {"a": 0.5, "b": [0, 1], "c": [[1.5]], "d": [True, None, "x"], "1": 2}
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"key": "KEY"}', '{"key": "KEY", "run": {}, "result": {}}', '{"key": "KEY", "run": RUN, "result": null}', "[]",
-     '{"key": "KEY", "run": RUN, "result": {"value": NaN}}', '{"key": "KEY", "run": OTHER, "result": {"value": 1}}'],
-)  # fmt: skip
-def test_entries_of_a_wrong_form_are_named(tmp_path, text):
-    run, other = grid(counted, toy_stream, seeds=[0, 1], a=1)
-    for name, value in (("KEY", run.key), ("RUN", json.dumps(run.about)), ("OTHER", json.dumps(other.about))):
-        text = text.replace(name, value)
-    (tmp_path / f"{run.key}.json").write_text(text)
-    with pytest.raises(
-        DataError, match=rf"{run.key}.json is not the entry of a run: .* Delete it, and the run is done"
-    ):
-        Study(tmp_path).run([run])
-
-
-def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write to"):
-        Study(tmp_path / "file")
-    with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
-        Study(None)
-
-
-def test_damaged_and_half_written_entries(tmp_path):
-    runs = grid(counted, toy_stream, seeds=range(2), a=1)
-    study = Study(tmp_path)
-    study.run(runs)
-    (tmp_path / f".{runs[0].key}.abc.json").write_text('{"key": ')
-    assert len(study.store) == len(study.run(runs)) == 2
-    (tmp_path / f"{runs[0].key}.json").write_text('{"key": ')
-    with pytest.raises(DataError, match=r"is not the entry of a run: .* Delete it, and the run is done again"):
-        study.run(runs)
 
 
 def test_results_are_selected_summarized_and_written(tmp_path):

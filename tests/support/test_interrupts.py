@@ -141,7 +141,10 @@ def test_wake_that_has_gone_wrong_is_not_sealed():
     agent = make_agent(training=Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37)))
     with pytest.raises(TrainingError, match=r"day 0, wake: .*Call abandon_day"):
         agent.wake(toy_stream(1)[0], Epochs(1))
-    agent._today.is_woken = True
+    agent.abandon_day()
+    agent = make_agent()
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    next(iter(agent.network.weights.values())).detach().fill_(torch.inf)
     with pytest.raises(TrainingError, match="not finite"):
         agent.finish_night()
     agent.abandon_day()
@@ -195,7 +198,7 @@ def test_night_that_the_agent_finished_by_itself_is_in_the_history():
     with pytest.raises(Stop):
         clock.run()
     clock.agent.finish_night()
-    clock._hooks.clear()
+    clock.hooks.clear()
     history = clock.run()
     assert history.n_days == 2
     assert [(r.day, r.task) for r in history.select(kind="evaluation", phase="dawn")] == [(0, 0), (1, 0), (1, 1)]
@@ -210,7 +213,7 @@ def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try(
     with pytest.raises(Stop):
         clock.run()
     clock.agent.abandon_day()
-    clock._hooks.clear()
+    clock.hooks.clear()
     history = clock.run()
     assert evaluations(history) == evaluations(expected)
     assert [(r.kind, r.day, r.phase, r.cycle, r.loss) for r in history] == [

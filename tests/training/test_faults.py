@@ -164,13 +164,13 @@ def test_a_request_to_terminate_leaves_the_night_open():
         if isinstance(event, Progress) and event.cycle == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    clock._hooks.append(terminate)
+    clock.hooks.append(terminate)
     with pytest.raises(SystemExit) as caught:
         clock.run()
     assert caught.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert agent.phase == "night"
-    clock._hooks.remove(terminate)
+    clock.hooks.remove(terminate)
     clock.run()
     assert agent.days[0].night_steps == N_STEPS
     agent.verify()

@@ -30,7 +30,7 @@ def days_behind(n, **settings):
 
 
 def weights(agent):
-    return {name: tensor.numpy().tobytes() for name, tensor in agent._state()[1].items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in agent.state()[1].items()}
 
 
 @pytest.mark.parametrize("consolidation", ["freeze", "fine-tune", "rehearse"])

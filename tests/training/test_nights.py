@@ -230,7 +230,7 @@ def test_survivors_return_to_the_weights_of_the_wake():
     def look(event):
         if event.phase == "dawn":
             return
-        agent._today.lesson.flush()
+        agent.predict(task.test.inputs, 0)  # brings the network up to date
         weights = {name: p.detach().clone() for name, p in agent.network.module.named_parameters() if p.requires_grad}
         if getattr(event, "kind", None) == "epoch" and event.phase == "wake":
             seen[event.step] = weights

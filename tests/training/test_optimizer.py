@@ -7,12 +7,14 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from daynight.data.batches import HeldBatches
+from daynight.data.tasks import Task
 from daynight.errors import SettingError, TrainingError
+from daynight.history import Progress, Record
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import StepLedger
 from daynight.training.optimizer import Optimization
 from daynight.training.settings import Training
-from daynight.training.trainer import Stretch
+from daynight.training.trainer import Trainer
 
 
 def network_at_night(keep=4):
@@ -130,23 +132,41 @@ def test_augment_and_transform_see_training_batches_in_that_order():
     assert seen == [("augment", 1.0), ("transform", 2.0)]
 
 
+def trained(loss, n_steps, ends):
+    """Train ten examples in batches of four up to shares of a budget, and return its ledger and the records."""
+    inputs = torch.arange(40.0).reshape(10, 4) / 10
+    task = Task(train=(inputs, torch.arange(10) % 2), test=(inputs, torch.arange(10) % 2), n_outputs=2)
+    trainer = Trainer(task, network_at_night(), Training(batch_size=4, loss=loss), 0, torch.device("cpu"), 0)
+    ledger, source, events = StepLedger(n_steps), trainer.new_batches("wake"), []
+    trainer.optimize(n_steps, n_steps)
+    for end in ends:
+        trainer.train(Progress(day=0, phase="wake"), source, ledger, end, events.append)
+    return ledger, [event for event in events if isinstance(event, Record)]
+
+
 def test_train_stops_at_the_share_and_reports_means_by_hand():
-    steps = []
-    optimization = Optimization(network_at_night(), Training(), functional.cross_entropy, 8)
-    ledger, source = StepLedger(8), batches()
-    means = list(Stretch(0.0, 0.5).run(optimization, source, ledger, steps.append))
-    # Half of eight steps is one epoch of three (of 4, 4 and 2 examples) and one more.
-    assert (ledger.spent_steps, len(steps), len(means)) == (4, 4, 2)
-    first = sum(float(loss) * n for loss, n in zip(steps[:3], (4, 4, 2), strict=True)) / 10
-    assert means == [pytest.approx(first), pytest.approx(float(steps[3]))]
-    assert len(list(Stretch(0.5, 1.0).run(optimization, source, ledger, steps.append))) == 2
-    assert ledger.spent_steps == 8
+    losses = []
+
+    def loss(outputs, targets):
+        value = functional.cross_entropy(outputs, targets)
+        if outputs.requires_grad:
+            losses.append((float(value.detach()), len(outputs)))
+        return value
+
+    ledger, records = trained(loss, 8, [0.5])
+    # Half of eight steps is one epoch of three (of 4, 4 and 2 examples) and one more. Before them, the engine is tried.
+    steps = losses[-4:]
+    assert [n for _, n in steps] == [4, 4, 2, 4]
+    assert (ledger.spent_steps, [record.step for record in records]) == (4, [3, 4])
+    first = sum(value * n for value, n in steps[:3]) / 10
+    assert [record.loss for record in records] == [pytest.approx(first), pytest.approx(steps[3][0])]
+    ledger, records = trained(loss, 8, [0.5, 1.0])
+    assert (ledger.spent_steps, [record.step for record in records]) == (8, [3, 4, 6, 8])
 
 
 def test_train_refuses_a_loss_that_is_not_finite():
-    optimization = Optimization(network_at_night(), Training(), lambda out, y: out.sum() * torch.nan, 1)
-    with pytest.raises(TrainingError, match=r"the loss is not finite\. Lower the learning rate"):
-        list(Stretch(0.0, 1.0).run(optimization, batches(), StepLedger(1), lambda loss: None))
+    with pytest.raises(TrainingError, match=r"day 0, wake: the loss is not finite\. Lower the learning rate"):
+        trained(lambda outputs, targets: outputs.sum() * torch.nan, 1, [1.0])
 
 
 def test_weights_stay_frozen_when_a_step_is_interrupted():

@@ -13,6 +13,8 @@ from daynight import (
     Cycle,
     Epochs,
     ExplicitCycles,
+    Ledger,
+    Progress,
     Seconds,
     SleepPolicy,
     Steps,
@@ -21,10 +23,11 @@ from daynight import (
     Until,
     recommended_policy,
 )
+from daynight.errors import PolicyError
 from daynight.nights.cycle import Measured
 from daynight.testing import FakeTimer, toy_network, toy_stream
-from daynight.training.planner import Script
-from daynight.training.trainer import Lesson
+from daynight.training.planner import Planner
+from daynight.training.trainer import Trainer
 
 
 def make_agent():
@@ -72,24 +75,66 @@ def test_what_is_measured_and_prepared_after_a_prune_counts_as_the_prune_does(n,
         agent = make_agent()
         agent.wake(stream[0], Epochs(1))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Lesson, "measure", lambda _: timer.measure(measuring))
+            patch.setattr(Trainer, "measure", lambda _: timer.measure(measuring))
             agent.sleep(policy, Seconds(200, timer=timer))
         # But for the first cycles, from which it is known what they take.
         begun = 2 * (prune + measuring + 1.0) + 200 / n
         assert 0.1 * agent.days[0].night_steps >= (200 - begun) / 2 - 0.1 * n - 0.1
 
 
-def test_cycles_that_were_put_together_are_so_when_they_are_read_again():
-    night = make_agent().night(toy_stream(2)[0], Seconds(10))
-    script = Script(UniformCycles(8), night)
-    first, second = script.next(night), script.next(night.after(script.last), 0.3)
+class Paced(Ledger):
+    """A budget of time of which nothing is ever spent, with a shortest cycle of its own."""
+
+    is_timed, n_steps, spent = True, None, 0.0
+
+    def reached(self, share):
+        return False
+
+    def steps_until(self, share):
+        return None
+
+
+def test_merged_cycles_are_merged_when_the_policy_is_asked_again():
+    night, ledger = make_agent().night(toy_stream(2)[0], Seconds(10)), Paced()
+    planner = Planner(UniformCycles(8), night, ledger)
+    first = planner.first(night).cycle
+    ledger.least_cycle = 0.3
+    second = planner.next(night.after(first), None).cycle
     assert (first.length, second.length) == pytest.approx((1 / 8, 3 / 8))
-    assert second.keep == pytest.approx(script.plan[3].keep)
-    assert Script.restore(script.state(), UniformCycles(8), night.budget).last == second
+    assert second.keep == pytest.approx(planner.plan[3].keep)
+    again = Planner.restore(planner.state(), UniformCycles(8), night, ledger)
+    assert again.resumed(second, night.after(first)) == second
+    with pytest.raises(PolicyError, match=r"day 0, cycle 0 was begun as .*, and the policy now yields"):
+        again.resumed(first, night)
     # What is left for the others would be too short.
-    rest = script.next(night.after(first).after(second), 0.3)
-    assert (rest.length, rest.keep) == (pytest.approx(1 / 2), script.plan[-1].keep)
-    assert script.next(attrs.evolve(night, spent=1.0), 0.3) is None
+    rest = planner.next(night.after(first).after(second), None).cycle
+    assert (rest.length, rest.keep) == (pytest.approx(1 / 2), planner.plan[-1].keep)
+    assert planner.next(attrs.evolve(night, spent=1.0), None) is None
+
+
+class Nothing(SleepPolicy):
+    """Yields a cycle only as long as there is something to prune."""
+
+    def cycles(self, night):
+        if night.density > night.dawn_density:
+            yield Cycle(keep="dawn", length=night.left / 2)
+            yield Cycle(keep="dawn", length=night.left / 2)
+
+
+def test_a_night_open_at_its_dawn_density_ends_well_where_the_policy_yields_nothing():
+    agent, task = make_agent(), toy_stream(2)[0]
+    agent.wake(task, Epochs(1))
+
+    def interrupt(event):
+        if isinstance(event, Progress) and event.cycle == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agent.sleep(Nothing(), Epochs(4), interrupt)
+    assert agent.phase == "night"
+    agent.sleep(Nothing(), Epochs(4))
+    assert (agent.day, agent.phase) == (1, "between days")
+    agent.verify()
 
 
 def test_a_price_alone_puts_no_cycles_together():

@@ -4,7 +4,7 @@
 #
 #     DAYNIGHT_DATA=/data JOBS=2 docs/results/study/runs.sh
 #
-# DEVICE=cuda does those on CIFAR10 on a GPU, as they were. Of the others a part was, as each run's file says.
+# DEVICE=cuda does those on CIFAR10 on a GPU, as they were. Of the others a part was, as each run's entry says.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 export OMP_NUM_THREADS=1
@@ -32,3 +32,5 @@ tournament() {
 }
 for stream in mnist permuted rotated; do tournament "$stream"; done
 tournament cifar10-small "${CIFAR10[@]}"
+# New runs are loose files; each store is committed as one file.
+python -m daynight study pack docs/results/study/*/
