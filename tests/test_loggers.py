@@ -21,6 +21,7 @@ def test_a_csv_file_grows_line_by_line(tmp_path):
         lengths.append(len(History.from_csv(path)))
 
     run = clock(hook=[CSVLogger(path), looks])
+    run.resume()
     assert len(History.from_csv(path)) == 0
     history = run.run()
     assert History.from_csv(path) == history
@@ -128,6 +129,7 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     path = tmp_path / "run.csv"
     history = clock(hook=CSVLogger(path)).run()
     again = clock(hook=CSVLogger(path))
+    again.resume()
     assert History.from_csv(path) == history
     again.to_dusk()
     assert History.from_csv(path) == again.history
@@ -137,7 +139,7 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run-1.csv", "run-2.csv", "run.csv"]
     path.write_text("precious\n")
     with pytest.raises(SettingError, match=r"run.csv exists and is not a daynight log. Name another file"):
-        clock(hook=CSVLogger(path))
+        clock(hook=CSVLogger(path)).resume()
     assert path.read_text() == "precious\n"
 
 
@@ -164,7 +166,7 @@ def test_tensorboard_hides_an_earlier_run(tmp_path):
 def test_tensorboard_in_no_folder_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write to"):
-        clock(hook=TensorBoardLogger(tmp_path / "file"))
+        clock(hook=TensorBoardLogger(tmp_path / "file")).resume()
 
 
 def test_a_progress_event_is_not_logged(tmp_path):

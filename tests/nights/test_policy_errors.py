@@ -91,7 +91,7 @@ class Unprintable(Overspends):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Tuples, r"Tuples\(\): plan\(\) must give a tuple of Cycle, not \(\('dawn', 1.0\),\)"),
+        (Tuples, r"Tuples\(\): plan\(\) must return a tuple of Cycle, not \(\('dawn', 1.0\),\)"),
         (Long, r"Long\(numbers=\[0, 1, .{200,300}\.\.\. on day 0, cycle 0: overspends"),
         (Unprintable, "Unprintable on day 0, cycle 0: overspends"),
     ],
