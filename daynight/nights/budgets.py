@@ -150,7 +150,7 @@ def _steps(n: Any) -> int:
 
 
 def price_of(price: Any) -> float:
-    """Give what a prune costs, in the unit of a budget, 0 or more."""
+    """Return the price of a prune, in the unit of a budget, 0 or more."""
     return checks.finite("price", price, least=0, most=MAX_BUDGET)
 
 
@@ -201,7 +201,7 @@ class Steps(Budget):
 
 
 def check_budget(name: str, value: Any) -> None:
-    """Refuse what is no budget."""
+    """Raise SettingError unless `value` is a budget."""
     if not isinstance(value, Budget):
         raise SettingError(
             f"{name} must be a budget, such as Epochs(72), Steps(1000) or Seconds(30), not {checks.shown(value)}."

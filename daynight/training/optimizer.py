@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from daynight.errors import SettingError
 from daynight.networks import tracing
-from daynight.networks.masked import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork, Trainable
 from daynight.networks.tracing import Part
 from daynight.support import interrupts
 from daynight.training.engines.arena import Arena, Slot
@@ -153,7 +153,11 @@ class Optimization:
         self._parts = parts if parts is not None and is_plain else tracing.whole(network, training.autocast)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
-        self._engage(narrows)
+        self._narrows = self._carries = False
+        self._loose: list[Trainable] = []  # what is trained in place
+        self._anchors: list[Tensor | None] = []  # their values, where a part of them is frozen
+        self._arenas: list[Arena | None] = []  # of each group of parameters
+        self._engine = self._engage(narrows)
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
         self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
@@ -168,7 +172,7 @@ class Optimization:
     def forget_pruned(self, narrows: bool = False) -> None:
         """Continue after a prune: read the masks again, and clear the optimizer state of what may not move."""
         states = self._spread_states()
-        self._engage(narrows, carries=True)
+        self._engine = self._engage(narrows, carries=True)
         for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
             group["params"] = [p for p in group["params"] if arena is None or p is not arena.vector]
             if arena is not None:
@@ -193,7 +197,7 @@ class Optimization:
         groups = state["optimizer"]["param_groups"]
         for group, saved in zip(self._optimizer.param_groups, groups, strict=True):
             group.update({name: value for name, value in saved.items() if name != "params"})
-        self._engage(state["narrows"], state["carries"])
+        self._engine = self._engage(state["narrows"], state["carries"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
@@ -270,19 +274,19 @@ class Optimization:
     def _found_decays(self) -> list[bool]:
         return [group.get("weight_decay", 0) != 0 for group in self._optimizer.param_groups]
 
-    def _engage(self, narrows: bool, carries: bool = False) -> None:
+    def _engage(self, narrows: bool, carries: bool = False) -> Engine:
         """Choose the engine for the present masks, and give the optimizer what it trains."""
         training, network = self._training, self._network
         self._narrows, self._carries = narrows, carries
-        self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
+        engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
         slots: dict[int, list[Slot]] = {}
-        for slot in self._engine.slots():
+        for slot in engine.slots():
             slots.setdefault(id(slot.parameter), []).append(slot)
         trainables = network.trainables()
         self._loose = [item for item in trainables if id(item.parameter) not in slots]
         self._anchors = [None if item.mask is None else item.parameter.detach().clone() for item in self._loose]
         masks = {id(item.parameter): item.mask for item in trainables}
-        self._arenas: list[Arena | None] = []
+        self._arenas = []
         for group, parameters in zip(self._optimizer.param_groups, self._groups, strict=True):
             packed = [p for p in parameters if id(p) in slots]
             found = [slot for p in packed for slot in slots.pop(id(p))]
@@ -296,7 +300,8 @@ class Optimization:
         # What the optimizer was not given is used in computing, and stays as it is.
         if slots:
             Arena([slot for rest in slots.values() for slot in rest])
-        self._engine.bind()
+        engine.bind()
+        return engine
 
     def _hold(self) -> None:
         for arena in self._arenas:
