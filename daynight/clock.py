@@ -43,7 +43,7 @@ class Clock:
             whatever phase; the agent, which must have no more days than that, takes over its state. A run with budgets
             in epochs or steps then ends, bit for bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
-            one, so that it is less than 2 % of the time; there is one more at each dawn.
+            one, so that it is less than 2 % of the time; there is one more at each dawn and after `to_dusk`.
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
             earlier days, whose data may be gone, are not tested.
 
@@ -167,7 +167,7 @@ class Clock:
             StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
-        self.to_dusk()
+        self._run_to_dusk()
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
@@ -184,6 +184,10 @@ class Clock:
             StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
+        self._run_to_dusk()
+        self._save()
+
+    def _run_to_dusk(self) -> None:
         self.resume()
         if self.is_over:
             raise SettingError(f"all {len(self.stream)} days of the stream are over.")

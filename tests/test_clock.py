@@ -286,8 +286,9 @@ def test_tasks_that_were_learnt_are_known_by_their_names(tmp_path):
                 clock.run()
         assert known.task_names == ("a", "c")
         with pytest.raises(DataError, match="the stream has 1 tasks, and the agent 2 days behind it"):
-            Clock(known, tasks[:1], policy=OneShot(), wake=Epochs(1), night=Epochs(1),
-                  checkpoint=tmp_path / "folder").resume()  # fmt: skip
+            Clock(
+                known, tasks[:1], policy=OneShot(), wake=Epochs(1), night=Epochs(1), checkpoint=tmp_path / "folder"
+            ).resume()
         known.evaluate(attrs.evolve(tasks[0], name="a in the rain"), 0)
         numbered = [attrs.evolve(task, name=str(n)) for n, task in enumerate((tasks[0], tasks[2]))]
         Clock(known, numbered, policy=OneShot(), wake=Epochs(1), night=Epochs(1)).check()

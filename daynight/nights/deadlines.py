@@ -145,12 +145,12 @@ class TimeLedger(Ledger):
         self._is_prepared = False
 
     def note_other(self) -> None:
-        """Enter what has been done since the last step or prune, and is neither."""
+        """Enter the work since the last step or prune that is neither."""
         seconds = self._lap("other")
         self.aside_seconds += seconds if self.n_prunes else 0.0
 
     def note_outside(self) -> None:
-        """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
+        """Enter the work of others, such as hooks, since the last piece of work; it says nothing about the next."""
         self._mark = self._now()
 
     @property
@@ -173,11 +173,11 @@ class TimeLedger(Ledger):
         }  # fmt: skip
 
     def allows(self, what: str) -> bool:
-        """Tell whether there is time left for one more piece of work, as long as the longest of its kind."""
+        """Return whether there is time left for one more piece of work, as long as the longest of its kind."""
         return self.seconds - self.elapsed_seconds >= self.longest[what] - _SAME
 
     def reached(self, share: float) -> bool:
-        """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
+        """Return whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
         step = self.step_seconds or 0.0
         ahead = step if self._is_prepared else max(step, self.preparing_seconds)
         elapsed = self.elapsed_seconds
@@ -186,7 +186,7 @@ class TimeLedger(Ledger):
         return left <= _SAME or left < ahead - _SAME
 
     def steps_until(self, share: float) -> int | None:
-        """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
+        """Estimate how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
         if self.step_seconds is None:
             return None
         left = share * self.seconds - self.elapsed_seconds

@@ -6,13 +6,12 @@ import contextvars
 import datetime
 import enum
 import functools
-import hashlib
 import json
 import math
 import numbers
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -21,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daynight.data.splits import LazyInputs, Split
+from daynight.data.splits import LazyInputs
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
 from daynight.storage.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
+from daynight.support import digests
 
 #: What is larger than memory is read so many examples at a time.
 _CHUNK = 1024
@@ -33,7 +33,7 @@ _CHUNK = 1024
 def digest(value: Any) -> str:
     """Give the name of a description: the first digits of the SHA-256 digest of its JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return digests.digest_of([text.encode()])[:DIGITS]
 
 
 def describe(value: Any) -> Any:
@@ -130,14 +130,15 @@ def _of_stream(value: TaskStream) -> Any:
 
 @_described.register
 def _of_tensor(value: Tensor | np.ndarray) -> Any:
-    return {"tensor": _digest_of([*_bytes(torch.as_tensor(value))])}
+    return {"tensor": digests.digest(torch.as_tensor(value))[:DIGITS]}
 
 
 @_described.register
 def _of_module(value: nn.Module) -> Any:
     tensors = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
-    parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *_bytes(tensor))]
-    about = {"module": describe(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
+    parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *digests.parts_of(tensor))]
+    numbers = digests.digest_of([repr(value).encode(), *parts])[:DIGITS]
+    about = {"module": describe(type(value)), "numbers": numbers}
     own = {name: _settings_of(part) for name, part in value.named_modules()}
     return about | {"attributes": own} if any(own.values()) else about
 
@@ -186,13 +187,7 @@ def digest_of_data(stream: TaskStream) -> str:
     What is larger than memory is read once from one end to the other, which may take its time.
     """
     if stream not in _digests:
-        found = hashlib.sha256()
-        for task in stream:
-            found.update(repr((task.name, task.n_outputs, task.groups)).encode())
-            for which, split in task.splits().items():
-                for part in (which.encode(), *_parts(split)):
-                    found.update(part)
-        _digests[stream] = found.hexdigest()[:DIGITS]
+        _digests[stream] = digests.digest_of(_parts_of_stream(stream))[:DIGITS]
     return _digests[stream]
 
 
@@ -202,26 +197,17 @@ def describe_views(stream: TaskStream) -> list[Any]:
     return describe(views) if any(view is not None for task in views for view in task) else []
 
 
-def _parts(split: Split) -> Iterator[Any]:
-    if isinstance(split.inputs, LazyInputs):
-        for index in torch.arange(len(split)).split(_CHUNK):
-            yield from _bytes(split.subset(index).load()[0])
-    else:
-        yield from _bytes(split.inputs)
-    yield from _bytes(split.targets)
-
-
-def _bytes(tensor: Tensor) -> tuple[bytes, memoryview]:
-    array = tensor.detach().cpu().contiguous()
-    head = f"{array.dtype} {tuple(array.shape)}".encode()
-    return head, array.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _digest_of(parts: Iterable[Any]) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()[:DIGITS]
+def _parts_of_stream(stream: TaskStream) -> Iterator[digests.Bytes]:
+    for task in stream:
+        yield repr((task.name, task.n_outputs, task.groups)).encode()
+        for which, split in task.splits().items():
+            yield which.encode()
+            if isinstance(split.inputs, LazyInputs):
+                for index in torch.arange(len(split)).split(_CHUNK):
+                    yield from digests.parts_of(split.subset(index).load()[0])
+            else:
+                yield from digests.parts_of(split.inputs)
+            yield from digests.parts_of(split.targets)
 
 
 def _state(value: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ metadata hold a digest of the whole file, computed with zeros in the digest's ow
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from daynight.errors import DamagedFileError, DataNotFoundError, SettingError
-from daynight.support import atomic
+from daynight.support import atomic, digests
 
 #: Grows when older versions of daynight could not read what is written any more.
 FORMAT = 1
@@ -44,7 +43,7 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = safetensors.torch.save(held, {"daynight": text, "sha256": _ZEROS})
     place = content.find(f'"sha256":"{_ZEROS}"'.encode()) + len('"sha256":"')
-    digest = hashlib.sha256(content).hexdigest().encode()
+    digest = digests.digest_of([content]).encode()
     with atomic.whole(path) as temporary:
         temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
 
@@ -75,10 +74,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     if found is None:
         raise DamagedFileError(f"{path} is no file of daynight's, or its beginning is damaged.")
     begin, end = found.span(1)
-    digest = hashlib.sha256(memoryview(content)[:begin])
-    digest.update(_ZEROS.encode())
-    digest.update(memoryview(content)[end:])
-    if digest.hexdigest().encode() != found.group(1):
+    digest = digests.digest_of([memoryview(content)[:begin], _ZEROS.encode(), memoryview(content)[end:]])
+    if digest.encode() != found.group(1):
         raise DamagedFileError(
             f"{path} is damaged: its content does not match its digest. It was cut short or changed after it was "
             "written. Take an older copy."

@@ -86,7 +86,7 @@ def nights(engine, kind, width, optimizer, carry, biases, p, lengths, ranking, s
     network = agent.network
     learnt = {name: network.visible(name, 2) for name in network.weights}
     for task in range(3):
-        learnt |= {f"{task} {name}": value for name, value in network._private[task].items()}
+        learnt |= {f"{task} {name}": value for name, value in network.private_of(task).items()}
         learnt |= {f"{task} head {name}": value for name, value in network.heads.kept[task].state_dict().items()}
     return network.owners, learnt
 

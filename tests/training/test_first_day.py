@@ -78,7 +78,9 @@ def test_a_night_that_was_killed_goes_on_without_the_data_of_earlier_days(consol
     assert weights(clock.agent) == weights(before)
     assert len(tonight().run()) == len(clock.history)  # the night is over, and its history is there
     with pytest.raises(SettingError, match=r"another first_day \(2 then, 1 now\).* It is before day 3\."):
-        make_clock(days_behind(2, consolidation=consolidation), STREAM[1:3], first_day=1, checkpoint=tmp_path / "night")
+        make_clock(
+            days_behind(2, consolidation=consolidation), STREAM[1:3], first_day=1, checkpoint=tmp_path / "night"
+        ).resume()
 
 
 def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
@@ -87,7 +89,7 @@ def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
     make_clock(agent, STREAM[2:3], first_day=2, checkpoint=tmp_path / "night").run()
     again = Agent.load(tmp_path / "agent.dn", toy_network)
     with pytest.raises(DataError, match="a run whose task of day 2 was not the one"):
-        make_clock(again, STREAM[3:], first_day=2, checkpoint=tmp_path / "night")
+        make_clock(again, STREAM[3:], first_day=2, checkpoint=tmp_path / "night").resume()
 
 
 def test_what_a_first_day_cannot_be():
@@ -123,7 +125,7 @@ def test_a_day_under_way_goes_on_with_its_task_alone(phase):
     other = make_clock(agent, STREAM[3:], first_day=2)
     for live in (other.run, other.step, other.to_dusk, lambda: agent.check(STREAM[3])):
         with pytest.raises(
-            StateError, match="day 2 is under way and goes on only with its task, task 'toy 2', not with"
+            StateError, match="day 2 has begun and can be continued only with its task, task 'toy 2', not with"
         ):
             live()
     again = make_clock(agent, toy_stream(4)[2:3], first_day=2)  # the same data, read anew
