@@ -43,7 +43,7 @@ class Clock:
             whatever phase; the agent, which must have no more days than that, takes over its state. A run with budgets
             in epochs or steps then ends, bit for bit, as if it had never stopped.
         every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
-            one, so that it is less than 2 % of the time; there is one more at each dawn.
+            one, so that it is less than 2 % of the time; there is one more at each dawn and after `to_dusk`.
         first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
             earlier days, whose data may be gone, are not tested.
 
@@ -167,7 +167,7 @@ class Clock:
             StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
-        self.to_dusk()
+        self._run_to_dusk()
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
@@ -184,6 +184,10 @@ class Clock:
             StateError: If the day has begun with another task.
             DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
         """
+        self._run_to_dusk()
+        self._save()
+
+    def _run_to_dusk(self) -> None:
         self.resume()
         if self.is_over:
             raise SettingError(f"all {len(self.stream)} days of the stream are over.")
@@ -192,7 +196,7 @@ class Clock:
         if self.agent.phase in ("between days", "wake"):
             plan = self._plan(day)  # and the wake checks the task
             if self.agent.phase == "between days":
-                self.history._forget(day)  # records of an earlier try at the day, which was abandoned
+                self.history.forget_day(day)  # records of an earlier try at the day, which was abandoned
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent.check_today(self._days[day])
@@ -314,7 +318,7 @@ class Clock:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
-            self.history._append(event)
+            self.history.append(event)
         else:
             self._save(is_needed=False)
         for hook in self.hooks:
@@ -347,7 +351,7 @@ class Clock:
         self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         values = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
-            "records": self.history._rows(), "n_noted": self._n_noted,
+            "records": self.history.to_rows(), "n_noted": self._n_noted,
         }  # fmt: skip
         return values, tensors, today
 

@@ -46,7 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|matplotlib|np|numpy|nn|os|pathlib|torch)\..*"),
     (r"py:class", r"[A-Z]\w*"),
-    (r"py:.*", r"daynight\.(nights\.cycle\.Measured|data\.splits\.LazyInputs|study\.paper\.setups\.Plan)"),
+    (r"py:.*", r"daynight\.(nights\.cycle\.Measured|data\.splits\.LazyInputs|study\.paper\.setups\.Setup)"),
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -12,7 +12,7 @@ from collections import defaultdict
 from statistics import mean
 
 import reproduced
-from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_page, write_section
+from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_layout, write_page, write_section
 
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
@@ -81,8 +81,8 @@ def write_tournament():
     from daynight.study.tournament import tournament
 
     fetch = functools.cache(lambda stage: setups.reading(entries_of(stage), is_whole=True))
-    contest = tournament.Tournament(plans=tournament.streams(), fetch=fetch)
-    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.marked(contest.chosen_from)}
+    contest = tournament.Tournament(setups=tournament.streams(), fetch=fetch)
+    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
     stages |= {stream: lambda stream=stream: reported_so_far(contest, stream) for stream in tournament.STREAMS}
     for stage, rows_of in stages.items():
 
@@ -102,7 +102,7 @@ def reported_so_far(contest, stream):
     from daynight.errors import DataError
 
     rows = []
-    for p in contest.plans[stream].prunings:
+    for p in contest.setups[stream].prunings:
         done = []
         for name in contest.reports(stream):
             with contextlib.suppress(DataError):
@@ -136,7 +136,7 @@ def write_gains(contest):
 
     table = []
     for stream in tournament.STREAMS:
-        for p in contest.plans[stream].prunings:
+        for p in contest.setups[stream].prunings:
             with contextlib.suppress(DataError):
                 table.append({"stream": stream, "p": p, **gains_of(contest, stream, p)})
     with unless_missing("tournament_gains"):
@@ -270,6 +270,7 @@ def write_all():
     """Write all of it."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
+    write_layout()
     write_ideas()
     write_mnist_nights_tables()
     write_speed_tables()

@@ -112,3 +112,39 @@ def shown(value, exact, style):
     if not isinstance(value, float) or value in exact:
         return str(value)
     return "" if math.isnan(value) else format(value, style)
+
+
+def write_layout():
+    """Draw the packages, and write the table of what is in each, from the list that the tests hold the code to."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from layout import LAYERS
+
+    figure, ax = plt.subplots(figsize=(9.0, 0.52 * len(LAYERS)), layout="constrained")
+    for row, (names, _) in enumerate(LAYERS):
+        width = 1 / len(names)
+        for place, name in enumerate(names):
+            ax.add_patch(
+                plt.Rectangle((place * width + 0.004, row + 0.08), width - 0.008, 0.84, fc="#e9ecf3", ec="#3a78b5")
+            )
+            ax.text((place + 0.5) * width, row + 0.5, name, ha="center", va="center", family="monospace")
+    ax.annotate("", (-0.02, 0.1), (-0.02, len(LAYERS) - 0.1), arrowprops={"arrowstyle": "->", "color": "#555555"})
+    ax.text(-0.035, len(LAYERS) / 2, "imports", rotation=90, ha="center", va="center", color="#555555")
+    ax.set(xlim=(-0.06, 1.0), ylim=(0, len(LAYERS)))
+    ax.set_axis_off()
+    figure.savefig(GENERATED / "layout.png", dpi=160)
+    plt.close(figure)
+    rows = [(", ".join(f"``{name}``" for name in names), text) for names, text in reversed(LAYERS)]
+    lines = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "   :widths: 30 70",
+        "",
+        "   * - packages and modules",
+        "     - what is there",
+    ]
+    for names, text in rows:
+        lines += [f"   * - {names}", f"     - {text}"]
+    (GENERATED / "layout.rst").write_text("\n".join(lines) + "\n")

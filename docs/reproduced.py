@@ -9,7 +9,7 @@ from pages import GENERATED, HERE, entries_of, unless_missing, write_section, wr
 
 
 def parts():
-    """Give the parts of the page on reproduction: by name, the folder of the runs, and the plan."""
+    """Give the parts of the page on reproduction: by name, the folder of the runs, and the setup."""
     import attrs
 
     from daynight.study.paper import setups
@@ -22,31 +22,31 @@ def parts():
     }
 
 
-def source_of(entries, plan):
-    """Give what reads the runs of a plan."""
+def source_of(entries, setup):
+    """Give what reads the runs of a setup."""
     from daynight.study.paper import setups
 
-    return setups.source(plan, setups.reading(entries))
+    return setups.source(setup, setups.reading(entries))
 
 
-def write_reproduction(name, store, plan):
+def write_reproduction(name, store, setup):
     """Draw the figures and write the tables of the page on reproduction, as far as their runs are done."""
     from daynight.study.paper import experiments
 
     entries = entries_of(store)
     (GENERATED / f"{name}_status.rst").write_text(status_of(entries))
-    source = source_of(entries, plan)
+    source = source_of(entries, setup)
     for what, function in experiments.FIGURES.items():
-        write_section(f"{name}_{what}", lambda function=function: function(plan, source), plan.curve)
+        write_section(f"{name}_{what}", lambda function=function: function(setup, source), setup.curve)
 
 
-def write_chosen_dip(store, plan):
+def write_chosen_dip(store, setup):
     """Ask for a dip at the three N that single nights on held-out data had picked before."""
     import attrs
 
     from daynight.study.paper import experiments
 
-    chosen = attrs.evolve(plan, prunings=(0.95,), cycles=(1, 8, 72))
+    chosen = attrs.evolve(setup, prunings=(0.95,), cycles=(1, 8, 72))
     source = source_of(entries_of(store), chosen)
     write_section("mnist_chosen_dip", lambda: experiments.FIGURES["dips"](chosen, source), chosen.prunings)
 
@@ -64,7 +64,7 @@ def status_of(entries):
     return f"Runs that are done: {', '.join(done)}.\n" if done else "No runs are done yet.\n"
 
 
-def write_device_effect(store, plan):
+def write_device_effect(store, setup):
     """Say by how much accuracy on a GPU differs from that on a CPU with N and seed the same, by least squares."""
     import numpy as np
 
@@ -72,8 +72,8 @@ def write_device_effect(store, plan):
 
     with unless_missing(f"{store}_device"):
         found = []
-        for p in plan.prunings:
-            own = source_of(entries_of(store), plan)("PackNet", plan.n_cycle_seeds, [p], plan.cycles)
+        for p in setup.prunings:
+            own = source_of(entries_of(store), setup)("PackNet", setup.n_cycle_seeds, [p], setup.cycles)
             here = np.array([entry["machine"]["platform"].startswith("NVIDIA") for entry in own], dtype=float)
             if not 0 < here.sum() < len(here):
                 continue
@@ -99,11 +99,11 @@ def write_agreement(known):
     write_table(GENERATED / "agreement.csv", rows, ())
 
 
-def agreement_on_mnist(store, plan):
+def agreement_on_mnist(store, setup):
     """Give the rows of accuracies on MNIST."""
     from daynight.study.paper import experiments, setups
 
-    source = source_of(entries_of(store), plan)
+    source = source_of(entries_of(store), setup)
     frozen = defaultdict(list)
     for path in sorted((HERE / "results" / "mnist_nights").glob("*.json")):
         result = json.loads(path.read_text())
@@ -111,11 +111,11 @@ def agreement_on_mnist(store, plan):
             frozen[result["settings"]["free"]].append(result["mean_accuracy"])
     rows = []
     for p, said in setups.ACCURACY["mnist"].items():
-        own = source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
+        own = source("PackNet", setup.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
         rows.append(agreed(f"MNIST, accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4)))
         found = f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)"
         rows.append(agreed("the same, biases frozen after the first task", f"{said:.3f}", found))
-    _, found = experiments.figure2(plan, source)
+    _, found = experiments.figure2(setup, source)
     found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
     for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
         error = 100 * (1 - row["mean_accuracy"])
@@ -124,30 +124,30 @@ def agreement_on_mnist(store, plan):
     return rows
 
 
-def agreement_on_cifar10(store, plan):
+def agreement_on_cifar10(store, setup):
     """Give the rows of accuracies on CIFAR10."""
     from daynight.study.paper import setups
 
-    source = source_of(entries_of(store), plan)
+    source = source_of(entries_of(store), setup)
     return [
         agreed(f"CIFAR10, accuracy, N = 1, p = {p:g}", f"{said:.3f}",
-               with_error(source("PackNet", plan.n_cycle_seeds, [p], [1]).summary("mean_accuracy"), 4))
+               with_error(source("PackNet", setup.n_cycle_seeds, [p], [1]).summary("mean_accuracy"), 4))
         for p, said in setups.ACCURACY["cifar10"].items()
     ]  # fmt: skip
 
 
-def compressions(store, plan, label):
+def compressions(store, setup, label):
     """Give the rows of compression at equal accuracy, at each p."""
     from daynight.errors import DataError
     from daynight.study.paper import experiments, setups
 
-    source = source_of(entries_of(store), plan)
+    source = source_of(entries_of(store), setup)
     rows = []
-    for method, by_p in setups.COMPRESSION[plan.dataset].items():
+    for method, by_p in setups.COMPRESSION[setup.dataset].items():
         found = []
         for p in by_p:
             with contextlib.suppress(DataError):
-                found.append(f"{experiments.matched(plan, source, method, p).compression:.2f}")
+                found.append(f"{experiments.matched(setup, source, method, p).compression:.2f}")
         here = ", ".join(found) if len(found) == len(by_p) else "not done yet"
         prunings = ", ".join(f"{p:g}" for p in by_p)
         said = ", ".join(f"{compression:.2f}" for compression in by_p.values())
@@ -168,8 +168,8 @@ def with_error(summary, digits):
 def write_all():
     """Write all of it."""
     known = parts()
-    for name, (store, plan) in known.items():
-        write_reproduction(name, store, plan)
+    for name, (store, setup) in known.items():
+        write_reproduction(name, store, setup)
     write_chosen_dip(*known["mnist"])
     write_device_effect(*known["mnist"])
     write_agreement(known)

@@ -63,8 +63,15 @@ def clock(
     )  # fmt: skip
 
 
+def resumed(*args, **settings):
+    """Return a clock that has taken over its checkpoint."""
+    run = clock(*args, **settings)
+    run.resume()
+    return run
+
+
 def outcome(clock):
-    """Give all that a run has made, but for the seconds that it took."""
+    """Return all that a run has made, but for the seconds that it took."""
     about, tensors, today = clock.agent.state()
     assert today is None
     timeless = functools.partial(attrs.evolve, elapsed_seconds=None)
@@ -76,7 +83,7 @@ def outcome(clock):
 
 
 def killed(folder, n, **settings):
-    """Give the folder of a run that was killed at the n-th thing that its hook heard."""
+    """Return the folder of a run that was killed at the n-th event that its hook received."""
     with pytest.raises(Killed):
         clock(folder, Killer(n), **settings).run()
     return folder

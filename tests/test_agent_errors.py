@@ -185,7 +185,7 @@ def test_wake_goes_on_only_with_its_own_task():
 
     with pytest.raises(ZeroDivisionError):
         agent.wake(first, Epochs(1), fail)
-    with pytest.raises(StateError, match="day 0 is under way and goes on only with its task, task 'toy 0', not"):
+    with pytest.raises(StateError, match="day 0 has begun and can be continued only with its task, task 'toy 0', not"):
         agent.wake(second, Epochs(1))
     agent.wake(first, Epochs(1))
 

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from resumable import Dropping, clock, killed, sgd
+from resumable import Dropping, clock, killed, resumed, sgd
 
 from daynight import Agent, Clock, Epochs, TaskStream, UniformCycles, criteria
 from daynight.errors import DamagedFileError, DataError, PolicyError, SettingError
@@ -38,15 +38,15 @@ pytestmark = pytest.mark.usefixtures("at_every_step")
 def test_another_run_is_refused(change, what, tmp_path):
     killed(tmp_path, 13)
     with pytest.raises(SettingError, match=rf"clock\.dn is of a run with {what}\. Give what it was begun with"):
-        clock(tmp_path, **change)
+        resumed(tmp_path, **change)
 
 
 def test_a_run_in_which_nothing_was_lived_gives_way_to_another(tmp_path):
     for n in (2, 3):
-        assert clock(tmp_path, policy=UniformCycles(n)).policy.n == n
-    clock(tmp_path, policy=UniformCycles(3)).to_dusk()
+        assert resumed(tmp_path, policy=UniformCycles(n)).policy.n == n
+    resumed(tmp_path, policy=UniformCycles(3)).to_dusk()
     with pytest.raises(SettingError, match="another policy"):
-        clock(tmp_path, policy=UniformCycles(2))
+        resumed(tmp_path, policy=UniformCycles(2))
 
 
 class Busier(Dropping):
@@ -68,16 +68,16 @@ def test_another_network_of_ones_own_is_refused(tmp_path):
     killed(tmp_path, 13, network=Dropping)
     for other in (toy_network, Busier, Drier):
         with pytest.raises(SettingError, match=r"is of a run with another network"):
-            clock(tmp_path, network=other)
-    clock(tmp_path, network=Dropping)
+            resumed(tmp_path, network=other)
+    resumed(tmp_path, network=Dropping)
 
 
 def test_other_tasks_are_refused(tmp_path):
     killed(tmp_path, 13)
     with pytest.raises(DataError, match=r"is of a run whose task of day 0 was not the one"):
-        clock(tmp_path, make_stream=lambda days: toy_stream(days, seed=7))
+        resumed(tmp_path, make_stream=lambda days: toy_stream(days, seed=7))
     with pytest.raises(DataError, match=r"is of a run whose task of day 0 was not the one"):
-        clock(tmp_path, make_stream=otherwise_tested)
+        resumed(tmp_path, make_stream=otherwise_tested)
 
 
 def otherwise_tested(days):
@@ -93,7 +93,7 @@ def test_an_agent_with_other_days_is_refused(tmp_path):
     run = clock()
     run.run(until=1)
     with pytest.raises(SettingError, match="is of an agent with 0 days behind it, and this one has others"):
-        Clock(run.agent, run.stream, policy=run.policy, wake=run.wake, night=run.night, checkpoint=tmp_path)
+        Clock(run.agent, run.stream, policy=run.policy, wake=run.wake, night=run.night, checkpoint=tmp_path).resume()
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -102,21 +102,24 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     content[-9] ^= 1
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"clock\.dn is damaged"):
-        clock(tmp_path)
+        resumed(tmp_path)
     first = clock()
     first.run()
     first.agent.save(path)
     with pytest.raises(DamagedFileError, match="holds 'agent', and not 'clock'"):
-        clock(tmp_path)
+        resumed(tmp_path)
 
 
 def test_two_processes_do_not_work_in_one_folder(tmp_path):
-    code = (
-        "import pathlib, sys; from daynight import locks; lock = locks.of_folder(pathlib.Path(sys.argv[1])); print(1)"
-    )
+    code = """
+import pathlib, sys
+from daynight.support.atomic import of_folder
+lock = of_folder(pathlib.Path(sys.argv[1]))
+print(1)
+"""
     command = [sys.executable, "-c", code, str(tmp_path)]
-    run = clock(tmp_path)
-    clock(tmp_path)  # in one process it is the same work
+    run = resumed(tmp_path)
+    resumed(tmp_path)  # in one process it is the same work
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert f"another process is at work in {tmp_path}. Wait for it or stop it" in found.stderr
     del run
@@ -133,9 +136,9 @@ def test_a_policy_that_changes_its_mind_is_found_out(tmp_path):
                 yield attrs.evolve(cycle, length=cycle.length * type(self).mood)
 
     killed(tmp_path, 15, policy=Moody(2))
-    again = clock(tmp_path, policy=Moody(2))
+    again = resumed(tmp_path, policy=Moody(2))
     Moody.mood = 0.8
-    with pytest.raises(PolicyError, match=r"was begun as .* and the policy now gives"):
+    with pytest.raises(PolicyError, match=r"was begun as .* and the policy now yields"):
         again.run()
     again.agent.finish_night()
 
@@ -180,12 +183,12 @@ class Counting(torch.optim.SGD):
 )
 def test_what_cannot_be_kept_or_known_again_is_said_at_once(training, message, tmp_path):
     with pytest.raises(SettingError, match=message):
-        clock(tmp_path, training=training)
+        resumed(tmp_path, training=training)
 
 
 def test_methods_written_in_c_are_functions_like_any(tmp_path):
     training = {"transform": torch.Tensor.float}
-    run = clock(killed(tmp_path, 13, training=training), training=training)
+    run = resumed(killed(tmp_path, 13, training=training), training=training)
     run.run()
     run.agent.save(tmp_path / "agent.dn")
     Agent.load(tmp_path / "agent.dn", training=run.agent.training)
@@ -197,4 +200,4 @@ def test_an_optimizer_that_no_file_can_keep_is_refused_before_anything_is_traine
             return {**super().state_dict(), "function": print}
 
     with pytest.raises(SettingError, match=r"Training: with this optimizer no checkpoint can be made: state\.function"):
-        clock(tmp_path, training={"optimizer": lambda parameters: Odd(parameters, lr=0.1)})
+        resumed(tmp_path, training={"optimizer": lambda parameters: Odd(parameters, lr=0.1)})

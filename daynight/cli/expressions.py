@@ -1,4 +1,4 @@
-"""Objects from text, such as ``UniformCycles(8)``, for a command line: calls with plain values, and nothing else."""
+"""Objects from text for the command line, such as ``UniformCycles(8)``: calls with plain values, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from daynight.errors import DaynightError, SettingError
 
 
 def made_of(text: str, what: str, example: str) -> Any:
-    """Make what an expression says.
+    """Return the object that an expression makes.
 
     Args:
         text: A call of a name of daynight, or of ``module:name``, with plain values, names or such calls as arguments.
-        what: Names it in the error.
-        example: Shown there.
+        what: Name of the argument, for errors.
+        example: An example, for errors.
 
     Raises:
-        SettingError: If it is no such expression, there is no such name, or the call fails.
+        SettingError: If the text is not such an expression, a name is unknown, or the call fails.
     """
     module, colon, call = text.partition(":")
     if not colon or "(" in module:
@@ -44,10 +44,10 @@ def made_of(text: str, what: str, example: str) -> Any:
 
 
 class _Names:
-    """Where the names of an expression come from: a module of the user's, daynight, and its models and rates.
+    """The names that an expression may use: of a module of the user's, of daynight, and of its models and rates.
 
     Args:
-        module: The user's, by name; or the only one.
+        module: Name of the user's module, or ``""``; or a module, whose names alone may be used.
     """
 
     def __init__(self, module: str | ModuleType) -> None:
@@ -60,23 +60,27 @@ class _Names:
                 self._said = [importlib.import_module(module), daynight]
             except ImportError as error:
                 is_missing = getattr(error, "name", None) == module
-                what = f"there is no module {module!r} to be imported from here" if is_missing else f"{module!r}"
+                what = f"there is no module {module!r} that can be imported from here" if is_missing else f"{module!r}"
                 raise SettingError(f"{what}: {error}.", page="command") from error
         self._places = [*self._said, models, rates]
 
     def knows(self, name: str) -> bool:
-        """Tell whether there is such a name."""
+        """Return whether there is such a name."""
         return not name.startswith("_") and any(hasattr(place, name) for place in self._places)
 
     def get(self, name: str) -> Any:
-        """Give what a name stands for."""
+        """Return the object with a name.
+
+        Raises:
+            SettingError: If there is none.
+        """
         if self.knows(name):
             return next(getattr(place, name) for place in self._places if hasattr(place, name))
         where = " or ".join(place.__name__ for place in self._said)
         near = difflib.get_close_matches(name, [known for place in self._places for known in dir(place)], n=1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise SettingError(
-            f"{where} has no {name!r}.{meant} Name a class or function of it, or your own as module:name(...).",
+            f"{where} has no {name!r}.{meant} Name one of its classes or functions, or your own as module:name(...).",
             page="command",
         )
 
@@ -103,7 +107,7 @@ def _called(tree: ast.expr, names: _Names) -> Any:
 
 
 def _named(tree: ast.expr, names: _Names) -> Any:
-    """Give what a name stands for, such as ``metrics.mean_squared_error``."""
+    """Return the object with a name, such as ``metrics.mean_squared_error``."""
     if isinstance(tree, ast.Name):
         return names.get(tree.id)
     if isinstance(tree, ast.Attribute):
@@ -114,6 +118,6 @@ def _named(tree: ast.expr, names: _Names) -> Any:
         if isinstance(place, ModuleType):
             return _Names(place).get(tree.attr)
     raise SettingError(
-        f"{ast.unparse(tree)!r} names nothing of a module. Write it as in metrics.accuracy, or put it into a function "
+        f"{ast.unparse(tree)!r} is not a name in a module. Write it as in metrics.accuracy, or put it into a function "
         "of your own: module:function().", page="command",
     )  # fmt: skip

@@ -32,8 +32,8 @@ _RUN = """examples:
   daynight run --policy "GradualPruning(72, 0.3)" --night "Seconds(30)" --free-at-end 0.995 --out sparse
   daynight run --stream "mine:stream()" --network "mine:Network(64)" --policy "mine:Policy(3)" --out mine
 
-What is in quotes is Python: a call of a name of daynight, or of your own as module:name(...), with plain values or
-such calls. Stop it whenever you like: the same command goes on.
+Text in quotes is a call in Python: of a name of daynight, or of your own as module:name(...), with plain values or such
+calls as arguments. A run can be stopped at any time: the same command continues it.
 """
 _REPORT = """examples:
   daynight report first/history.json --out first.html
@@ -43,7 +43,7 @@ _VERIFY = """examples:
   daynight verify first/agent.dn
   daynight verify mine/agent.dn --network "mine:Network(64)" --training "mine:training()"
 
-The exit status is 0 if every task predicts with the numbers of its dawn, and 1 if not, or if the file is damaged.
+The exit status is 0 if the numbers of each task are those of its dawn, and 1 if not, or if the file is damaged.
 """
 _STUDY = """examples:
   daynight study figure2 --quick
@@ -53,26 +53,26 @@ _STUDY = """examples:
   daynight study pack runs
   daynight study unpack runs
 
-A figure or table is that of "python -m daynight.study.paper" with the same arguments, the tournament that of "python -m
-daynight.study.tournament". pack and unpack take the folders of stores: a packed store has all its runs in one file.
+Figures and tables are made by "python -m daynight.study.paper" with the same arguments, those of the tournament by
+"python -m daynight.study.tournament". pack and unpack take folders of stores: a packed store has all runs in one file.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says, and give the exit status: 0, or 1 if something is wrong, after a line on it."""
+    """Run the command line, and return the exit status: 0, or 1 after a line about what is wrong."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["study"] and given[1:] and not given[1].startswith("-"):
-        settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # with options, and help, of its own
+        settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # which has its own options and help
     else:
         settings = _parser().parse_args(given)
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # where the user's own modules are
+        sys.path.insert(0, str(Path.cwd()))  # where the user's modules are
     return status_of(lambda: settings.do(settings))
 
 
 def run(settings: argparse.Namespace) -> None:
-    """Live the days of a stream, and keep agent, history and report."""
-    # What takes time to be had comes last.
+    """Run the days of a stream, and save agent, history and report."""
+    # What takes time to load comes last.
     training = made_of(settings.training, "--training", "Training(batch_size=128)")
     checks.kind("--training", training, Training, "Training(batch_size=128)")
     policy = made_of(settings.policy, "--policy", "UniformCycles(4)")
@@ -94,7 +94,7 @@ def run(settings: argparse.Namespace) -> None:
     )
     clock = Clock(
         agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
-        progress=not settings.quiet and sys.stderr.isatty(),
+        progress=not settings.quiet,
     )  # fmt: skip
     clock.resume()
     print(f"Data: {stream.source}.", flush=True)
@@ -136,17 +136,17 @@ def report(settings: argparse.Namespace) -> None:
     """Write a report of a run or of a study."""
     path = Path(settings.path)
     if not path.exists():
-        raise DataNotFoundError(f"there is nothing at {path}. Name the folder of a run, a history, or a study's store.")
+        raise DataNotFoundError(f"{path} does not exist. Name the folder of a run, a history, or a study's store.")
     title = settings.title or path.resolve().stem
     if (path / "history.json").is_file():  # the folder of a run
         path = path / "history.json"
     if not path.is_dir():
         if settings.by or settings.values:
-            raise SettingError(f"--by and --values are of a study's store, and {path} is the history of a run.")
+            raise SettingError(f"--by and --values are for a study's store, and {path} is the history of a run.")
         history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
         reports.of_run(history, settings.out, title)
     elif not settings.by or not settings.values:
-        raise SettingError(f"{path} is a folder, a study's store: name settings with --by, and results with --values.")
+        raise SettingError(f"{path} is the folder of a store: name settings with --by, and results with --values.")
     else:
         from daynight.study import Results, Store
 
@@ -155,7 +155,7 @@ def report(settings: argparse.Namespace) -> None:
 
 
 def verify(settings: argparse.Namespace) -> None:
-    """Read an agent's file, and say what is in it and whether all is as it was."""
+    """Read an agent's file, and check that each task's numbers are those of its dawn."""
     path = Path(settings.path)
     try:
         agent = Agent.load(
@@ -165,8 +165,8 @@ def verify(settings: argparse.Namespace) -> None:
         )
     except SettingError as error:
         place = path / "settings.json"
-        where = f" {place} has the call that the run was begun with." if place.is_file() else ""
-        raise SettingError(f"{error} Here, that is --network or --training.{where}", page=error.page) from error
+        where = f" {place} has the call that the run was started with." if place.is_file() else ""
+        raise SettingError(f"{error} The options are --network and --training.{where}", page=error.page) from error
     for task, owned in enumerate(agent.owned):
         print(f"task {task}: {owned:,} weights, as at its dawn")
     print(f"{agent.n_free:,} of {agent.n_weights:,} weights free, after {agent.day} days and {agent.n_steps:,} steps.")
@@ -196,7 +196,7 @@ def _pack(what: str, arguments: Sequence[str]) -> None:
 
 
 def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None:
-    """Write down what was run, by the command's own options, and with what."""
+    """Write the options, the data and the versions of a run."""
     given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
     about = {"settings": given, "data": data, "daynight": __version__, "torch": torch.__version__}
     with atomic.whole(path) as temporary:
@@ -217,7 +217,7 @@ def _budget(name: str, text: str) -> Budget:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="daynight", description="Agents that learn by day and consolidate by night.",
-        epilog="'daynight COMMAND --help' has examples.",
+        epilog="'daynight COMMAND --help' shows examples.",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"daynight {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -232,34 +232,34 @@ def _parser() -> argparse.ArgumentParser:
         return own.add_argument
 
     add = command("run", run, _RUN)
-    add("--stream", default="split_mnist()", metavar="CALL", help="gives the tasks (%(default)s)")
+    add("--stream", default="split_mnist()", metavar="CALL", help="returns the tasks (%(default)s)")
     add("--network", default="MLP(784, 256, 256)", metavar="CALL", help="makes the network (%(default)s)")
     add("--policy", default="UniformCycles(4)", metavar="CALL", help="lays out the nights (%(default)s)")
-    add("--training", default="Training(batch_size=128)", metavar="CALL", help="how it is learnt (%(default)s)")
+    add("--training", default="Training(batch_size=128)", metavar="CALL", help="how a task is learnt (%(default)s)")
     add("--wake", default="6", metavar="BUDGET", help="epochs of each wake, or a budget (%(default)s)")
     add("--night", default="12", metavar="BUDGET", help="epochs of each night, or a budget (%(default)s)")
     add("--free-at-end", type=float, default=0.95, metavar="P", help="fraction free after the last day (%(default)s)")
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task", help="(%(default)s)")
     add("--hold-out", type=float, default=0.0, metavar="SHARE", help="share of training data for validation (none)")
-    add("--seed", type=int, default=0, help="(%(default)s)")
-    add("--device", default="cpu", metavar="D", help="where network and tasks are, such as cuda (%(default)s)")
-    add("--out", default="daynight_run", metavar="FOLDER", help="where results and checkpoints go (%(default)s)")
-    add("--title", help="of the report")
-    add("--quiet", action="store_true", help="no progress bar (there is none in a file or pipe either)")
+    add("--seed", type=int, default=0, help="seed of the agent (%(default)s)")
+    add("--device", default="cpu", metavar="D", help="device of network and tasks, such as cuda (%(default)s)")
+    add("--out", default="daynight_run", metavar="FOLDER", help="folder for results and checkpoints (%(default)s)")
+    add("--title", help="title of the report")
+    add("--quiet", action="store_true", help="show no progress bar (there is none in a file or pipe either)")
     add = command("study", study, _STUDY)
     add(
         "what",
-        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament, pack, unpack; --help after "
-        "it says more",
+        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament, pack, unpack; add "
+        "--help for its options",
     )
     add = command("report", report, _REPORT)
     add("path", help="the folder of a run, a history, .json or .csv, or the folder of a study's store")
-    add("--out", default="report.html", metavar="FILE", help="(%(default)s)")
-    add("--by", nargs="+", metavar="SETTING", help="of a study: the settings")
-    add("--values", nargs="+", metavar="RESULT", help="of a study: the results")
-    add("--title", help="of the report")
+    add("--out", default="report.html", metavar="FILE", help="the file to write (%(default)s)")
+    add("--by", nargs="+", metavar="SETTING", help="of a study: settings, of which each combination is a row")
+    add("--values", nargs="+", metavar="RESULT", help="of a study: results, with a column and a figure each")
+    add("--title", help="title of the report")
     add = command("verify", verify, _VERIFY)
     add("path", help="an agent's file, or the folder of a run")
-    add("--network", metavar="CALL", help="makes the network, if it is of your own code")
-    add("--training", metavar="CALL", help="gives the training, if it has functions of its own")
+    add("--network", metavar="CALL", help="makes the network, if it is your own code")
+    add("--training", metavar="CALL", help="returns the training, if it has functions of your own")
     return parser

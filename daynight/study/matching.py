@@ -1,4 +1,4 @@
-"""Matching: the pruning at which another method is as accurate as PackNet, and what it saves."""
+"""Matching: the pruning at which another method is as accurate as PackNet, and its compression."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from daynight.study import measures
 from daynight.study.statistics import Summary
 from daynight.support import checks
 
-#: Kept fractions are rounded to so many digits, so that a search which is repeated finds its runs in the store.
+#: Kept fractions are rounded to this number of digits, so that a repeated search finds its runs in the store.
 _DIGITS = 3
-#: Means that differ by less are equal, for runs without any scatter.
+#: Means that differ by less count as equal, for runs without scatter.
 _EQUAL = 1e-3
 #: The largest kept fraction that is tried.
 _MOST = 0.999
-#: How far beside the optimum something is tried in any case, as a ratio of kept fractions.
+#: Both sides of the optimum are tried at least this far away, as a ratio of kept fractions.
 _BESIDE = 1.15
-#: What is closer than this ratio to the outermost that was tried counts as there.
+#: What is closer than this ratio to the outermost value tried counts as equal to it.
 _ALMOST = 1.001
 
 
@@ -34,18 +34,18 @@ class Match:
 
     Attributes:
         free_at_end: p, PackNet's fraction of free weights.
-        target: Its mean accuracy.
+        target: PackNet's mean accuracy.
         matched: Fraction of free weights at which the other method is closest to it.
         reached: The other method's mean accuracy there.
         compression: (1 - p) / (1 - matched).
         low: Smallest compression at which the difference in accuracy is within its standard error, by linear
-            interpolation between the evaluations; with `high` it says how flat the optimum is.
+            interpolation between the evaluations; together with `high`, it shows how flat the optimum is.
         high: Largest such compression.
-        gap: `reached` - `target`, of the means.
-        is_reached: Whether the gap is within twice its standard error, so that the accuracies can be called equal. If
-            not, `compression` is that of the nearest that was found, and no compression at equal accuracy.
-        at_edge: Whether `low` or `high` is at the end of what was tried, so that the compression may be beyond it.
-        evaluations: (fraction free, mean accuracy) of all that was tried, by fraction.
+        gap: Mean of `reached` minus mean of `target`.
+        is_reached: Whether the gap is within twice its standard error, so that the accuracies count as equal. If not,
+            `compression` is that of the nearest accuracy, and not one at equal accuracy.
+        at_edge: Whether `low` or `high` is the end of the range tried, so that the compression may be beyond it.
+        evaluations: (fraction free, mean accuracy) of each evaluation, by fraction.
     """
 
     free_at_end: float
@@ -72,35 +72,31 @@ def match(
 ) -> Match:
     """Find the pruning at which a method is as accurate as PackNet.
 
-    Minimizes the squared difference of mean accuracies over the logarithm of the kept fraction, with
-    `scipy.optimize.minimize_scalar`. Fractions are rounded, and tried in the same order each time, so that a search
-    whose runs go into a store finds them there when it is repeated.
+    This minimizes the squared difference of mean accuracies over the logarithm of the kept fraction, with
+    `scipy.optimize.minimize_scalar`. Fractions are rounded, and tried in the same order each time, so a repeated search
+    finds its runs in the store.
 
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix B.
 
     Args:
         free_at_end: p of PackNet, between 0 and 1.
-        target: Its accuracy.
-        accuracy_at: Gives the other method's at a fraction of free weights.
-        compressions: The smallest and the largest compression to look at.
-        tolerance: The search ends when the kept fraction is known to about this share of itself.
-        curve: Fractions of free weights at which the method's accuracy is known, or wanted anyway, such as those of a
-            curve of accuracy against pruning. Those in reach are looked at first, and the search is between the
-            neighbours of the one that is closest to the target, which takes fewer evaluations where they scatter.
+        target: PackNet's accuracy.
+        accuracy_at: Returns the other method's accuracy at a fraction of free weights.
+        compressions: The smallest and the largest compression to try.
+        tolerance: Relative tolerance of the kept fraction at which the search ends.
+        curve: Fractions of free weights at which the method's accuracy is known or needed anyway, such as those of a
+            curve of accuracy against pruning. Those within `compressions` are tried first, and the search is between
+            the neighbours of the one closest to the target. With noisy accuracies, this takes fewer evaluations.
 
     Raises:
-        SettingError: If target or accuracies are no summaries of finite numbers, the compressions are not two rising
-            positive numbers, the tolerance is not positive, or the curve has something else than fractions.
+        SettingError: If target or accuracies are not summaries of finite numbers, the compressions are not two rising
+            positive numbers, the tolerance is not positive, or the curve does not consist of fractions.
     """
     kept = 1 - check_free_at_end(free_at_end)
     checks.kind("match: target", target, Summary, "results.summary('mean_accuracy')")
     checks.finite("match: the target's mean", target.mean)
     checks.function("match: accuracy_at", accuracy_at)
-    if not isinstance(compressions, Sequence) or len(compressions) != 2:
-        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
-    low, high = (checks.finite("match: compressions", value, least=0) for value in compressions)
-    if not 0 < low < high or kept / high >= _MOST:
-        raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+    bounds = least, most = _bounds(compressions, kept)
     if checks.finite("match: tolerance", tolerance) <= 0:
         raise SettingError(f"match: tolerance must be above 0, such as 0.01, not {tolerance!r}.")
     tried: dict[float, Summary] = {}
@@ -108,14 +104,13 @@ def match(
     def difference(free: float) -> float:
         if free not in tried:
             tried[free] = accuracy_at(free)
-            checks.kind("match: accuracy_at: what it gives", tried[free], Summary, "results.summary('mean_accuracy')")
+            checks.kind("match: the result of accuracy_at", tried[free], Summary, "results.summary('mean_accuracy')")
             checks.finite("match: an accuracy", tried[free].mean)
         return tried[free].mean - target.mean
 
     def squared_difference(logarithm: float) -> float:
         return difference(round(1 - min(float(f"{math.exp(logarithm):.{_DIGITS}g}"), _MOST), 12)) ** 2
 
-    bounds = least, most = math.log(kept / high), math.log(min(kept / low, _MOST))
     known = {math.log(1 - free): free for free in _fractions(curve)}
     points = [least, *sorted(point for point in known if least < point < most), most]
     if len(points) > 2:
@@ -123,7 +118,7 @@ def match(
         bounds = points[nearest - 1], points[nearest + 1]
     minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": tolerance})
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
-    # The search may have come from one side alone, and how flat the optimum is shows on both.
+    # The search may have approached from one side only, but how flat the optimum is shows on both.
     if 1 - min(tried) < (1 - matched) * _BESIDE:
         squared_difference(min(most, math.log((1 - matched) * _BESIDE)))
     if 1 - max(tried) > (1 - matched) / _BESIDE:
@@ -142,15 +137,28 @@ def match(
     )  # fmt: skip
 
 
+def _bounds(compressions: tuple[float, float], kept: float) -> tuple[float, float]:
+    """Return the logarithms of the least and the largest kept fraction to try.
+
+    Raises:
+        SettingError: If the compressions are not two rising positive numbers.
+    """
+    if isinstance(compressions, Sequence) and len(compressions) == 2:
+        low, high = (checks.finite("match: compressions", value, least=0) for value in compressions)
+        if 0 < low < high and kept / high < _MOST:
+            return math.log(kept / high), math.log(min(kept / low, _MOST))
+    raise SettingError(f"match: compressions must be two rising positive numbers, not {compressions!r}.")
+
+
 def _fractions(curve: Iterable[float]) -> list[float]:
-    found = list(curve) if isinstance(curve, Iterable) else [math.nan]
-    if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in found):
+    fractions = list(curve) if isinstance(curve, Iterable) else [math.nan]
+    if not all(isinstance(free, numbers.Real) and 0 < free < 1 for free in fractions):
         raise SettingError(f"match: curve must be fractions of free weights between 0 and 1, not {curve!r}.")
-    return found
+    return fractions
 
 
 def _within_error(tried: dict[float, Summary], target: Summary, matched: float) -> list[float]:
-    """Give the fractions around `matched` at which the accuracy is the target's but for the standard error."""
+    """Return the fractions around `matched` at which the accuracy is within its standard error of the target."""
     points = sorted(tried)
     kept = np.log(1 - np.asarray(points))[::-1]  # rising
     means = np.asarray([tried[free].mean for free in points])[::-1]

@@ -1,7 +1,7 @@
 """Measures of continual learning, from the matrix of accuracies at each dawn.
 
-A matrix is float64 (day, task): row i holds the accuracy on each task's test data after day i, and NaN for tasks
-still to come, as `daynight.History.accuracy` gives it.
+A matrix is float64 (day, task): row i holds the accuracy on each task's test data after day i, and NaN for later
+tasks, as in `daynight.History.accuracy`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from daynight.pruning.capacity import check_free_at_end
 
 
 def average_accuracy(matrix: Any) -> float:
-    """Mean over all tasks of the accuracy after the last day (ACC of Lopez-Paz and Ranzato 2017)."""
+    """Return the mean over all tasks of the accuracy after the last day (ACC of Lopez-Paz and Ranzato 2017)."""
     return float(_checked(matrix)[-1].mean())
 
 
 def backward_transfer(matrix: Any) -> float:
-    """Mean change of the accuracy on a task from its own dawn to the last; negative if tasks are forgotten.
+    """Return the mean change of the accuracy on a task from its own dawn to the last; negative if tasks are forgotten.
 
     BWT = sum over i < T of (R[T, i] - R[i, i]) / (T - 1), of Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory
     for Continual Learning". 0 for one task.
@@ -31,7 +31,7 @@ def backward_transfer(matrix: Any) -> float:
 
 
 def forgetting(matrix: Any) -> float:
-    """Mean drop of the accuracy on a task from its best before the last day to the last day.
+    """Return the mean drop of the accuracy on a task from its best before the last day to the last day.
 
     F = sum over i < T of (max over l < T of R[l, i] - R[T, i]) / (T - 1), of Chaudhry et al. 2018, "Riemannian Walk for
     Incremental Learning". 0 for one task.
@@ -41,18 +41,18 @@ def forgetting(matrix: Any) -> float:
 
 
 def forward_transfer(matrix: Any, alone: Sequence[float]) -> float:
-    """Mean gain in accuracy at a task's own dawn over the same network trained on that task alone.
+    """Return the mean gain in accuracy at a task's own dawn over the same network trained on that task alone.
 
-    Where heads are private, no task can be tried before it is learnt, so that this is measured against training from
-    scratch: the negative of the intransigence of Chaudhry et al. 2018. The first task has nothing to gain from, and is
-    left out. 0 for one task.
+    With private heads, no task can be tested before it is learnt. So this is measured against training from scratch:
+    it is the negative of the intransigence of Chaudhry et al. 2018. The first task cannot gain, and is left out.
+    0 for one task.
 
     Args:
         matrix: (day, task).
         alone: Accuracy on each task of a network trained on it alone.
 
     Raises:
-        SettingError: If there is not one for each task.
+        SettingError: If `alone` does not have an accuracy for each task.
     """
     table, others = _checked(matrix), _numbers("forward_transfer: alone", alone)
     if others.shape != (len(table),) or not np.isfinite(others).all():
@@ -61,7 +61,7 @@ def forward_transfer(matrix: Any, alone: Sequence[float]) -> float:
 
 
 def compression(free_at_end: float, free_at_end_of_other: float) -> float:
-    """How many times fewer weights another method owns at equal accuracy: (1 - p) / (1 - p of the other).
+    """Return how many times fewer weights another method owns at equal accuracy: (1 - p) / (1 - p of the other).
 
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Section 2.
 

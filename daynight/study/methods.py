@@ -1,6 +1,6 @@
-"""Methods to compare: functions of a stream, a seed and settings that live a life and say what came of it.
+"""Methods to compare: functions of a stream, a seed and settings that return what a run results in, in JSON.
 
-A method of your own is one such function. What it gives must be JSON; `outcome` makes it of what most have.
+A method of your own is one such function; `outcome` makes the result that most methods have.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from torch import nn
 
 from daynight.agent import Agent
 from daynight.clock import Clock
-from daynight.data.tasks import TaskStream
+from daynight.data.tasks import Task, TaskStream
 from daynight.data.unions import union, within_union
 from daynight.nights.budgets import Budget
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.schedules import OneShot
 from daynight.pruning.capacity import Capacity
-from daynight.study import measures
-from daynight.study.states import _at_dusk, _put_by, _restored
+from daynight.study import measures, states
 from daynight.support import seeding
 from daynight.training.consolidation import Consolidation
 from daynight.training.settings import Training
@@ -48,11 +47,11 @@ def packnet(
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
-    """PackNet with iterative pruning: Algorithm 1 of the study. What a task owns is frozen.
+    """PackNet with iterative pruning: Algorithm 1 of the paper. What a task owns is frozen.
 
     Args:
         stream: The tasks.
-        seed: The agent's.
+        seed: The agent's seed.
         network: Makes the network.
         free_at_end: p, the fraction of maskable weights still free after the last task.
         wake: Budget of each wake.
@@ -61,33 +60,25 @@ def packnet(
         training: How a task is learnt.
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
-        device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
-        state: A file to put the state by after each day; if it is there, the run goes on from it. Beside it the first
-            dusk is put by: runs that differ only in what follows take it up.
+        device: The agent's device: ``"cpu"`` or ``"cuda"``.
+        state: A folder for the run's checkpoints, from which it resumes. The first dusk is stored next to it, and
+            runs that differ only in what follows start from there.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream), ranking=ranking)  # type: ignore[arg-type]
-    policy = OneShot() if policy is None else policy
     settings = {"training": training, "consolidation": consolidation, "seed": seed, **settings, **_placed(device)}
-    new_clock = functools.partial(Clock, stream=stream, policy=policy, wake=wake, night=night)
-    clock = None if state is None else _restored(new_clock, state)
-    if clock is not None:
-        return _outlived(clock, state)
-    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, [network, wake, settings], state)
-    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
-    clock.check()
-    return _outlived(clock, state)
+    clock = _lived(stream, stream, network, capacity, wake, night, policy, state, settings)
+    return outcome(clock.history.accuracy, clock.agent)
 
 
 def memory(stream: TaskStream, *, device: str = "cpu", state: Path | None = None, **settings: Any) -> Outcome:
-    """Full rehearsal: owned weights go on learning from all examples seen so far, at the same cost.
+    """Full rehearsal: owned weights are trained further on all examples seen so far, at the same cost.
 
     Args:
         stream: The tasks.
         device: See `packnet`.
         state: See `packnet`.
-        settings: Those of `packnet`.
+        settings: The further settings of `packnet`.
     """
     return packnet(stream, consolidation="rehearse", device=device, state=state, **settings)
 
@@ -103,7 +94,7 @@ def fine_tuning(
     device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
-    """Plain fine-tuning of the whole network on one task after another: nothing is pruned, and nothing protected."""
+    """Plain fine-tuning of the whole network on one task after another: nothing is pruned or protected."""
     agent = Agent(
         network,
         capacity=Capacity(keep_per_night=1.0),
@@ -132,11 +123,11 @@ def multinet(
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
-    """All tasks at once, in mixed batches, with one night: as many epochs as each day of `packnet` has.
+    """All tasks at once, in mixed batches, with one night; the epochs are those of one day of `packnet`.
 
     Args:
         stream: The tasks; one network learns their union.
-        seed: The agent's.
+        seed: The agent's seed.
         network: Makes the network.
         free_at_end: The fraction of maskable weights that the night frees.
         wake: Budget of the wake.
@@ -145,18 +136,13 @@ def multinet(
         training: How the union is learnt.
         ranking: See `daynight.Capacity`.
         device: See `packnet`.
-        state: A file beside which the dusk is put by: runs that differ in their night alone take it up.
+        state: See `packnet`; runs that differ only in their night start from the same dusk.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=1, ranking=ranking)  # type: ignore[arg-type]
-    policy = OneShot() if policy is None else policy
     settings = {"training": training, "seed": seed, **settings, **_placed(device)}
-    new_clock = functools.partial(Clock, stream=[union(list(stream))], policy=policy, wake=wake, night=night)
-    new_agent = functools.partial(Agent, network, capacity=capacity, **settings)
-    dusk = _at_dusk(new_agent, new_clock, stream, ["union", network, wake, settings], state)
-    clock = dusk.fork(policy=policy, night=night, capacity=capacity)
-    clock.run()
     tasks = list(stream)
+    clock = _lived([union(tasks)], stream, network, capacity, wake, night, policy, state, settings)
     scores = [clock.agent.evaluate(within_union(tasks, index), 0)[1] for index in range(len(tasks))]
     return outcome(_last_row(scores), clock.agent)
 
@@ -172,7 +158,7 @@ def from_scratch(
     device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
-    """A whole network for each task, trained on it alone for as long as a day of `packnet` has, and not pruned."""
+    """A whole network for each task, trained on it alone for as long as a day of `packnet`, and not pruned."""
     scores, owned, private, n_steps = [], [], [], 0
     for index, task in enumerate(stream):
         own_seed = seeding.derive(seed, "from scratch", index)
@@ -194,16 +180,16 @@ def from_scratch(
 
 
 def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
-    """Say what came of a life.
+    """Return the result of a run, in JSON.
 
     Args:
         matrix: Accuracy (day, task); NaN where nothing was measured.
-        agent: Whose life it was.
+        agent: The agent after its last day.
 
     Returns:
-        ``accuracy`` (day, task) with None for NaN, ``mean_accuracy`` over all tasks at the end, and where each
-        task was measured at each dawn ``forgetting`` and ``backward_transfer``; ``owned`` weights and ``private``
-        numbers of each task, ``n_weights`` of the network, and ``n_steps``.
+        ``accuracy`` (day, task) with None for NaN; ``mean_accuracy`` over all tasks at the end; ``forgetting`` and
+        ``backward_transfer``, if each task was measured at each dawn; ``owned`` weights and ``private`` numbers of
+        each task; ``n_weights`` of the network; and ``n_steps``.
     """
     return {
         **_accuracies(matrix),
@@ -215,17 +201,41 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
 
 
 def _placed(device: str) -> dict[str, str]:
-    """Give an agent's setting of where it lives, if that is not where all do; dusks are named by settings."""
+    """Return the setting for a device other than the default: dusks are named by settings."""
     return {} if device == "cpu" else {"device": device}
 
 
-def _outlived(clock: Clock, state: Path | None) -> Outcome:
-    """Live the days that are left, and put the state by after each if there is a file to put it in."""
-    while not clock.is_over:
-        clock.step()
-        if state is not None:
-            _put_by(clock, state)
-    return outcome(clock.history.accuracy, clock.agent)
+def _lived(
+    days: TaskStream | list[Task],
+    stream: TaskStream,
+    network: Network,
+    capacity: Capacity,
+    wake: Budget,
+    night: Budget,
+    policy: SleepPolicy | None,
+    state: Path | None,
+    settings: dict[str, Any],
+) -> Clock:
+    """Run all days, and return the clock.
+
+    Args:
+        days: The tasks of the days: `stream`, or the union of its tasks.
+        stream: The tasks.
+        network: Makes the network.
+        capacity: Of the agent.
+        wake: Budget of each wake.
+        night: Budget of each night.
+        policy: Lays out the nights; None prunes once.
+        state: The folder of the run's state.
+        settings: Further arguments of `daynight.Agent`.
+    """
+    clock = states.begin(
+        functools.partial(Agent, network, capacity=capacity, **settings), days,
+        policy=OneShot() if policy is None else policy, wake=wake, night=night,
+        stream=stream, about=[days is stream, network, wake, settings], state=state,
+    )  # fmt: skip
+    clock.run()
+    return clock
 
 
 def _accuracies(matrix: np.ndarray) -> Outcome:
@@ -238,7 +248,7 @@ def _accuracies(matrix: np.ndarray) -> Outcome:
 
 
 def _last_row(scores: Sequence[float]) -> np.ndarray:
-    """Give the matrix of tasks that were all measured at the end, and not before."""
+    """Return the matrix of accuracies that were only measured at the end."""
     matrix = np.full((len(scores), len(scores)), np.nan)
     matrix[-1] = scores
     return matrix

@@ -1,8 +1,8 @@
-"""Single nights of many policies, which share the days before them: a cheap first look."""
+"""Single nights of many policies that share the days before them: a cheap first comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 
 import attrs
 from torch import nn
@@ -11,20 +11,19 @@ from daynight.agent import Agent
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.nights.budgets import Budget
-from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy
-from daynight.nights.wrappers import Wrapper
 from daynight.pruning.capacity import Capacity
 from daynight.storage.identity import describe, digest
 from daynight.study.methods import Outcome
+from daynight.study.states import Remembering
 from daynight.training.settings import Training
 
 
 def held_out(stream: Callable[[], TaskStream], fraction: float) -> TaskStream:
-    """Give a stream whose test data are a part of its training data, so that what is designed sees no others.
+    """Return a stream whose test data are held-out training data, for designs that must not see test data.
 
     Args:
-        stream: Gives the stream.
+        stream: A function that returns the stream.
         fraction: Share of the training data of each task that is held out, above 0 and below 1.
     """
     whole = stream()
@@ -50,36 +49,36 @@ def one_night(
     remember: tuple[float, ...] = (),
     device: str = "cpu",
 ) -> Outcome:
-    """Live as usual up to a day's dusk, and then sleep one night of a policy: what a look at it costs is the night.
+    """Run up to a day's dusk with one policy, and then one night with another: each comparison costs one night.
 
     Later days differ from the first: free weights start at zero, and frozen ones are seen. Nights of many policies
-    share the days before, as long as runs that do follow each other in a process, by rising days.
+    share the days before them if their runs follow each other in one process, in the order of their days.
 
     Args:
         stream: The tasks.
-        seed: The agent's.
-        day: Index of the day whose night it is, from 0.
+        seed: The agent's seed.
+        day: Index of the day of the night, from 0.
         network: Makes the network.
         free_at_end: p, the fraction of weights free after the last day of the stream.
         wake: Budget of each wake.
         night: Budget of each night.
         policy: Lays out the night of that day.
-        usual: Lays out those before it.
+        usual: Lays out the nights before it.
         training: How the tasks are learnt.
-        remember: Shares of each wake to whose weights nights may rewind.
-        device: Where the life is lived: ``"cpu"`` or ``"cuda"``.
+        remember: Shares of each wake whose weights nights may rewind to.
+        device: The agent's device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        The day's test ``accuracy``, the weights ``owned``, ``night_steps``, and ``prunes``, which has of each the share
-        of the night's steps that were over before it, and the density that it left.
+        The day's test ``accuracy``, the number of weights ``owned``, ``night_steps``, and ``prunes``: for each prune,
+        the share of the night's steps before it, and the density after it.
     """
-    capacity = Capacity(free_at_end=free_at_end, days=len(stream))
-    life = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember, device])), id(stream)
-    if life not in _lives or _lives[life][1].agent.day > day:
-        _lives.clear()
+    name = digest(describe([seed, network, free_at_end, wake, night, usual, training, remember, device])), id(stream)
+    if name not in _shared or _shared[name][1].agent.day > day:
+        _shared.clear()
+        capacity = Capacity(free_at_end=free_at_end, days=len(stream))
         agent = Agent(network, capacity=capacity, training=training, seed=seed, device=device)
-        _lives[life] = stream, Clock(agent, stream, policy=_Remembering(usual, remember), wake=wake, night=night)
-    clock = _lives[life][1]
+        _shared[name] = stream, Clock(agent, stream, policy=Remembering(usual, remember), wake=wake, night=night)
+    clock = _shared[name][1]
     while clock.agent.day < day:
         clock.step()
     clock.to_dusk()
@@ -99,20 +98,5 @@ def one_night(
     }
 
 
-class _Remembering(Wrapper):
-    """Another policy, whose wakes remember weights for other nights than its own."""
-
-    def __init__(self, inner: SleepPolicy, shares: tuple[float, ...]) -> None:
-        super().__init__(inner)
-        self.shares = shares
-
-    @property
-    def rewinds(self) -> tuple[float, ...]:
-        return (*self.inner.rewinds, *self.shares)
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        yield from self.inner.cycles(night)
-
-
-#: The life that this process has lived last, and its stream.
-_lives: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}
+#: The stream and the clock of the days that the last run of this process shared, by what they depend on.
+_shared: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}

@@ -1,4 +1,4 @@
-"""`Results`: what came of runs, to select from, to summarize and to write down."""
+"""`Results`: the results of runs, to select, summarize and write."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 Entry = Mapping[str, Any]
 
-#: What is told of a run beside its settings.
+#: What describes a run besides its settings.
 _OF_RUN = ("method", "data", "version")
 
 
 class Results:
-    """The entries of runs. Each has ``run``, which describes it, and ``result``, what its method gave.
+    """The entries of runs. Each has ``run``, a description, and ``result``, what its method returned.
 
     Args:
-        entries: As a `Store` has them.
+        entries: Entries of a `Store`.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -44,9 +44,9 @@ class Results:
         return iter(self.entries)
 
     def select(self, **settings: Any) -> Results:
-        """Give the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``.
+        """Return the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``.
 
-        What was left to a method's default is not among its settings.
+        A setting that was left at the method's default is not among a run's settings.
 
         Raises:
             SettingError: If no run has a setting of that name.
@@ -58,10 +58,10 @@ class Results:
         )
 
     def values(self, name: str) -> dict[int, Any]:
-        """Give one of the results, such as ``"mean_accuracy"``, by seed.
+        """Return one of the results, such as ``"mean_accuracy"``, by seed.
 
         Raises:
-            SettingError: If two runs share a seed, or one has no such result.
+            SettingError: If two runs share a seed, or a run has no such result.
         """
         found: dict[int, Any] = {}
         for entry in self.entries:
@@ -78,24 +78,24 @@ class Results:
         return dict(sorted(found.items()))
 
     def summary(self, name: str, confidence: float = CONFIDENCE) -> Summary:
-        """Summarize one of the results over the seeds.
+        """Return the summary of one of the results over the seeds.
 
         Raises:
-            SettingError: If two runs share a seed, there are none, or one has no such result.
+            SettingError: If two runs share a seed, there are no runs, or a run has no such result.
         """
         return statistics.summarize(list(self.values(name).values()), confidence)
 
     def compare(self, other: Results, name: str, confidence: float = CONFIDENCE) -> Summary:
-        """Summarize the difference to other runs in one of the results, seed by seed (see `paired`)."""
+        """Return the summary of the difference to other runs in one of the results, seed by seed (see `paired`)."""
         return statistics.paired(self.values(name), other.values(name), confidence)
 
     def groups(self, *names: str) -> dict[tuple[Any, ...], Results]:
-        """Give the runs of each combination of some settings that there is, in the order of the entries.
+        """Return the runs by the values of some settings, in the order of the entries.
 
         Args:
-            names: Of settings, ``"method"``, ``"data"``, ``"version"`` or ``"machine"``; a policy's or budget's own are
-                reached by a dot, as in ``"policy.n"``, and so is where runs were done, ``"machine.platform"``. What is
-                not a number or text is shown as such, with its arguments.
+            names: Names of settings, ``"method"``, ``"data"``, ``"version"`` or ``"machine"``. A dot reaches what a
+                policy or budget holds, as in ``"policy.n"``, or the kind of machine, ``"machine.platform"``. A value
+                that is not a number or text is shown as text, with its arguments.
 
         Raises:
             SettingError: If no run has a setting of that name.
@@ -113,7 +113,7 @@ class Results:
                 raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.", page="studies")
 
     def table(self, by: Sequence[str], values: Sequence[str], confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
-        """Give a row for each combination of settings: number of runs, and mean, error and interval of each result."""
+        """Return a row per combination of settings: the number of runs, and mean, error and interval of each result."""
         rows = []
         for key, group in self.groups(*by).items():
             row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"runs": len(group)}
@@ -130,7 +130,7 @@ class Results:
         """Write `table` as CSV.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the file cannot be written.
         """
         rows = self.table(by, values)
         with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
@@ -139,10 +139,9 @@ class Results:
             writer.writerows(rows)
 
     def to_frame(self) -> pandas.DataFrame:
-        """Give the runs as a pandas frame, a row a run: method, settings, results, and seconds.
+        """Return the runs as a pandas frame with one row per run: method, settings, results, and seconds.
 
-        A setting that is an object is shown as in `groups`, and has its own numbers and texts in columns such as
-        ``policy.n``.
+        A setting that is an object is shown as in `groups`; its numbers and texts are in columns such as ``policy.n``.
 
         Raises:
             MissingPackageError: If pandas is not installed.
@@ -162,18 +161,18 @@ class Results:
     ) -> None:
         """Write `table`, and a figure of each value, into one self-contained HTML file.
 
-        The figures, if one of `by` is a number, have the last such from left to right, and a line for each combination
-        of the others, with standard errors.
+        If some of `by` are numbers, each figure has the last of these on its horizontal axis, and a line with standard
+        errors for each combination of the others.
 
         Args:
-            path: Where to, such as ``"study.html"``.
+            path: The file, such as ``"study.html"``.
             by: The settings.
             values: The results, such as ``"mean_accuracy"``.
-            title: Its title.
+            title: The title of the report.
 
         Raises:
-            SettingError: If there are no runs, none has such a setting, or one has no such result.
-            OutputError: If it cannot be written.
+            SettingError: If there are no runs, no run has such a setting, or a run has no such result.
+            OutputError: If the file cannot be written.
         """
         if not self.entries:
             raise SettingError(
@@ -186,7 +185,7 @@ class Results:
         reports.of_rows(rows, pictures, path, title, facts)
 
     def _drawn(self, across: str, by: Sequence[str], value: str) -> Axes:
-        """Draw the means of a value against a setting, a line for each combination of the others."""
+        """Draw the means of a value against a setting, with a line for each combination of the others."""
         others, ax = [name for name in by if name != across], None
         lines = self.groups(*others) if others else {(): self}
         lines = dict(sorted(lines.items(), key=lambda line: [_place(item) for item in line[0]]))
@@ -207,21 +206,18 @@ class Results:
 
 
 def setting(entry: Entry, name: str) -> Any:
-    """Give a described setting of a run, or what else `Results.groups` names, or ``"policy.n"`` of a setting.
-
-    What is None or not there is None.
-    """
+    """Return the description of a run's setting, or of what else `Results.groups` names; None if there is none."""
     first, *rest = name.split(".")
     run = entry["run"]
-    told = {"machine": entry.get("machine")} | run["settings"] | {name: run.get(name) for name in _OF_RUN}
-    value = told.get(first)
+    known = {"machine": entry.get("machine")} | run["settings"] | {name: run.get(name) for name in _OF_RUN}
+    value = known.get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
 def _place(value: Any) -> tuple[bool, Any]:
-    """Give what values are sorted by: numbers, and then texts."""
+    """Return the sort key of a value: numbers first, then texts."""
     return (False, value) if _is_number(value) else (True, str(value))
 
 
@@ -234,14 +230,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _hashable(value: Any) -> Any:
-    """Give a described setting as text or a number that tells it apart."""
+    """Return a described setting as a number, or as text that differs for different settings."""
     if isinstance(value, Mapping):
         return _shown(value)
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
 def _shown(value: Any) -> str:
-    """Show a description: ``MLP(784, 32)``, ``UniformCycles(n=4)``."""
+    """Return a description as text: ``MLP(784, 32)``, ``UniformCycles(n=4)``."""
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if not isinstance(value, Mapping):

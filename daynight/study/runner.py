@@ -1,9 +1,10 @@
-"""Many runs: a grid of settings times seeds, run in parallel, with what is done kept in a store."""
+"""`Study`: does many runs in parallel, and keeps their results in a store."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,36 @@ import torch
 
 from daynight.errors import MissingPackageError, SettingError, StudyError
 from daynight.study.results import Results
-from daynight.study.runs import Run, _unique
+from daynight.study.runs import Run, unique
 from daynight.study.store import Store
 from daynight.study.worker import Done, do
 from daynight.support import atomic, checks
 
-#: A pool of which a worker was killed is made anew as often as this, with no run being done in between.
+#: How often a pool of workers is made anew after one of them was killed, if no run is finished in between.
 MAX_RESTARTS = 3
 
 
 class Study:
-    """Does runs and keeps what came of them. What is in the store is not done again.
+    """Does many runs and stores their results. A run that is in the store is not done again.
 
-    Runs of several calls and machines can share a store, in which each is one file. A run that is over is in
-    the store whole, whatever happens afterwards; stop a study in any way, and the same call goes on.
+    Several calls and machines can share a store, in which each run has a file. The result of a finished run is in the
+    store as a whole, whatever happens afterwards. A study can be stopped in any way; the same call then continues it.
 
     Args:
-        folder: Of the store.
-        jobs: Number of processes at a time, each of one thread. Within ``joblib.parallel_config(backend=...)``
-            runs go where that says, such as to a Dask cluster; those of one process are done one at a time.
-        progress: Whether to show a bar of runs.
-        device: Where methods that have a ``device`` live their lives, such as ``"cuda"``; jobs share it. It is noted
-            beside what came of a run and no part of its name: rounding, and on a GPU the random numbers of dropout
-            too, are the device's own.
-        states: A folder for states, for methods that put theirs by (`packnet`, `memory`, `multinet`): a run that was
-            stopped goes on from its last whole day, and runs that differ only after their first dusk share it,
-            whichever process does them. Dusks stay there; delete the folder when the study is over. States are
-            pickles: whoever can write into the folder can run code here. None goes without.
+        folder: The folder of the store. It is made by `run`.
+        jobs: Number of processes at a time, each with one thread. Within ``joblib.parallel_config(backend=...)``,
+            runs are done where that says, such as on a Dask cluster; the runs of one process are done one at a time.
+        progress: Whether to show a progress bar of runs.
+        device: The device for methods that have a parameter ``device``, such as ``"cuda"``; jobs share it. It is
+            stored beside the result of a run and is not part of the run's name: devices round, and a GPU draws the
+            random numbers of dropout, in their own way.
+        states: A folder for states, for methods that have a parameter ``state`` (`packnet`, `memory`, `multinet`): a
+            run that was stopped resumes from its last checkpoint, and runs that differ only after their first dusk
+            share it, whichever process does them. A run's state is deleted at its end. Dusks stay; delete the folder
+            when the study is over. With None, runs begin anew.
 
     Raises:
-        OutputError: If a folder cannot be written to.
-        SettingError: If another argument is outside its range.
+        SettingError: If an argument is outside its range.
     """
 
     def __init__(
@@ -52,51 +52,56 @@ class Study:
         checks.flag("progress", progress)
         self.progress = progress
         self.device = _device(device)
-        self.store = Store(atomic.check_folder(folder))
-        self.states = None if states is None else atomic.check_folder(states)
+        self.store = Store(atomic.folder_named(folder))
+        self.states = None if states is None else atomic.folder_named(states)
 
     def run(self, runs: Iterable[Run]) -> Results:
-        """Do those runs that are not in the store, and give what came of all, each once.
+        """Do the runs that are not in the store, and return the results of all, each once.
 
         Raises:
-            StudyError: If some have failed; all others are done first.
+            OutputError: If a folder cannot be made or written to; no run is started then.
+            StudyError: If runs have failed; all others are done first.
             MissingPackageError: If joblib is not installed.
         """
-        unique = _unique(runs)
-        missing = {key: run for key, run in unique.items() if key not in self.store}
+        wanted = unique(runs)
+        missing = {key: run for key, run in wanted.items() if key not in self.store}
+        if missing:
+            for folder in (self.store.folder, self.states):
+                if folder is not None:
+                    atomic.check_folder(folder)
         failed: list[tuple[Run, str]] = []
-        with self._bar(unique, len(unique) - len(missing)) as bar:
+        with self._bar(wanted, len(wanted) - len(missing)) as bar:
             for done in self._done(missing):
-                run = unique[done.key]
+                run = wanted[done.key]
                 if done.error is None:
                     entry = {"run": run.about, "result": done.result, "seconds": round(done.seconds, 3)}
                     self.store.write(run.key, {**entry, "machine": done.machine})
                     if self.states is not None:
-                        for state in self.states.glob(f"{run.key}*.pkl"):  # of each device
-                            state.unlink(missing_ok=True)
+                        for state in self.states.glob(f"{run.key}*"):  # of each device
+                            shutil.rmtree(state, ignore_errors=True)
                 else:
                     failed.append((run, done.error))
                 bar.update()
         if failed:
             run, error = failed[0]
             others = len({error for _, error in failed}) - 1
-            kept = f"; the others are in {self.store.folder}" if len(failed) < len(unique) else ""
+            kept = f"; the others are in {self.store.folder}" if len(failed) < len(wanted) else ""
             raise StudyError(
-                f"{len(failed)} of {len(unique)} runs have failed{kept}. The first, "
+                f"{len(failed)} of {len(wanted)} runs have failed{kept}. The first, "
                 f"with {run.about['settings']}: {error}" + (f" (and {others} other errors)" if others else "")
             )
-        return self.results(unique.values())
+        return self.results(wanted.values())
 
     def results(self, runs: Iterable[Run]) -> Results:
-        """Give what came of those runs that are in the store, each once.
+        """Return the results of those runs that are in the store, each once.
 
         Raises:
             DataError: If a file of the store is damaged.
         """
-        return Results([self.store.read(key) for key in _unique(runs) if key in self.store])
+        return Results([self.store.read(key) for key in unique(runs) if key in self.store])
 
     def _done(self, runs: Mapping[str, Run]) -> Iterator[Done]:
-        """Do runs, and give what came of each as soon as it is over."""
+        """Do runs, and yield the outcome of each as soon as it is over."""
         try:
             import joblib
             from joblib.externals.loky import get_reusable_executor
@@ -124,23 +129,22 @@ class Study:
                 n_restarts += 1
                 if n_restarts > MAX_RESTARTS:
                     raise StudyError(
-                        f"workers were killed {n_restarts} times on end, and no run was done in between. "
+                        f"workers were killed {n_restarts} times in a row, and no run was finished in between. "
                         f"{len(left)} runs are left, the first with {next(iter(left.values())).about['settings']}. Is "
-                        "there enough memory for as many jobs?"
+                        "there enough memory for so many jobs?"
                     ) from error
 
     def _extras(self, run: Run) -> dict[str, Any]:
-        """Give what a run's method has a parameter for and no setting: where to live, and where to put its state."""
-        extras: dict[str, Any] = {} if self.states is None else {"state": self._state(run.key)}
+        """Return what a run's method has a parameter for and the run no setting: its device, and its state's folder."""
+        extras: dict[str, Any] = {} if self.states is None else {"state": self._state(self.states, run.key)}
         extras |= {} if self.device == "cpu" else {"device": self.device}
         takes = inspect.signature(run.method).parameters.keys() - run.settings.keys()
         takes -= getattr(run.method, "keywords", {}).keys()  # a partial's own
         return {name: value for name, value in extras.items() if name in takes}
 
-    def _state(self, key: str) -> Path:
-        """Give the file for the state of a run on this device; one of another device is of no use to it."""
-        assert self.states is not None
-        return self.states / (f"{key}.pkl" if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}.pkl")
+    def _state(self, states: Path, key: str) -> Path:
+        """Return the folder for the state of a run on this device; one of another device would give other results."""
+        return states / (key if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}")
 
     def _bar(self, runs: Mapping[str, Run], n_done: int) -> Any:
         from tqdm import tqdm
@@ -154,10 +158,10 @@ class Study:
 
 
 def _device(device: Any) -> str:
-    """Give the name of a device, which need not be on this machine: workers may be on others.
+    """Return the name of a device, which need not be on this machine: workers may be on others.
 
     Raises:
-        SettingError: If it names none.
+        SettingError: If PyTorch has no such device.
     """
     try:
         return str(torch.device(device))

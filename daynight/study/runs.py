@@ -29,10 +29,10 @@ class Run:
 
     Attributes:
         method: Called with the stream and the settings.
-        stream: The tasks, or a function without arguments that gives them, which each process calls for itself.
-        settings: By name; ``seed`` is one of them.
+        stream: The tasks, or a function without arguments that returns them, which each process calls for itself.
+        settings: The settings by name; ``seed`` is one of them.
         about: Describes all of these in JSON.
-        key: Names the run in a store: a digest of `about`.
+        key: The run's name in a store: a digest of `about`.
     """
 
     method: Method
@@ -43,16 +43,16 @@ class Run:
 
 
 def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a run in JSON.
+    """Return the description of a run in JSON.
 
     Args:
         method: Its method.
         data: Digest of its data.
-        views: Description of their views.
+        views: Description of the views of its data.
         settings: Its settings.
 
     Raises:
-        SettingError: If something cannot be told apart from others.
+        SettingError: If the value of a setting cannot be described.
     """
     described = {name: _described(name, value) for name, value in settings.items()}
     return {
@@ -61,10 +61,10 @@ def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) ->
 
 
 def given(stream: Any) -> TaskStream:
-    """Give the stream that is meant.
+    """Return the stream that a user's `stream` stands for.
 
     Raises:
-        SettingError: If it is neither a stream, nor what makes one.
+        SettingError: If it is not a stream, and none can be made of it.
     """
     found = stream() if callable(stream) and not isinstance(stream, TaskStream) else stream
     if isinstance(found, TaskStream):
@@ -74,7 +74,7 @@ def given(stream: Any) -> TaskStream:
     except DataError as error:
         raise SettingError(
             "stream must be a TaskStream, what makes one (tasks, or pairs of training and test data), or a function "
-            f"without arguments that gives either, not a {type(found).__name__}: {error}"[:600]
+            f"without arguments that returns either, not a {type(found).__name__}: {error}"[:600]
         ) from error
 
 
@@ -86,21 +86,21 @@ def _described(name: str, value: Any) -> Any:
 
 
 def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: Any) -> list[Run]:
-    """Lay out runs: each value of each setting with each of all others, and all with each seed.
+    """Return runs with every combination of the settings' values and the seeds.
 
     Args:
-        method: A function of (stream, seed=..., and the settings) that gives what came of it in JSON, such as those in
+        method: A function of (stream, seed=..., and the settings) that returns its results in JSON, such as those in
             `daynight.study.methods`.
-        stream: The tasks, or a function without arguments that gives them: that is called once in each process, where
-            a stream is copied to it with each run.
-        seeds: Whole numbers from 0.
-        settings: Those of the method. A list stands for several values, of which each run has one.
+        stream: The tasks, or a function without arguments that returns them. The function is called once in each
+            process; a stream is copied to the process with each run.
+        seeds: Whole numbers from 0 up.
+        settings: Settings of the method. A list stands for several values, of which each run has one.
 
     Returns:
         The runs, seed by seed, so that runs which can share a first wake follow each other.
 
     Raises:
-        SettingError: If a setting is none of the method's, has no values, or cannot be told apart from others.
+        SettingError: If the method has no such setting, or a setting has no values or cannot be described.
     """
     if not isinstance(seeds, Iterable):
         raise SettingError(f"grid: seeds must be several whole numbers, such as range(5), not {seeds!r}.")
@@ -108,7 +108,7 @@ def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: An
     empty = [name for name, value in {"seeds": seeds, **settings}.items() if isinstance(value, list) and not value]
     if empty:
         raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")
-    _check_names(method, settings)
+    _check_settings(method, settings)
     loaded = given(stream)
     data, views = digest_of_data(loaded), describe_views(loaded)
     runs = []
@@ -121,21 +121,25 @@ def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: An
 
 
 def combinations(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give each combination of settings, where a list stands for several values."""
+    """Return each combination of settings, where a list stands for several values."""
     choices = [value if isinstance(value, list) else [value] for value in settings.values()]
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*choices)]
 
 
-def _unique(runs: Iterable[Run]) -> dict[str, Run]:
-    """Give each run once, by its key."""
+def unique(runs: Iterable[Run]) -> dict[str, Run]:
+    """Return each run once, by its key.
+
+    Raises:
+        SettingError: If something is not a run.
+    """
     listed = [runs] if isinstance(runs, Run) else list(runs) if isinstance(runs, Iterable) else [runs]
     for run in listed:
-        checks.kind("a study does runs, and each", run, Run, "those that grid(...) gives")
+        checks.kind("each run of a study", run, Run, "those that grid(...) returns")
     return {run.key: run for run in listed}
 
 
-def _check_names(method: Method, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a method does not have, and a method without those that it needs."""
+def _check_settings(method: Method, settings: Mapping[str, Any]) -> None:
+    """Raise SettingError if the method cannot be called with these settings."""
     checks.function("grid: method", method)
     try:
         inspect.signature(method).bind(None, seed=0, **settings)

@@ -18,14 +18,14 @@ CONFIDENCE = 0.95
 
 @attrs.frozen
 class Summary:
-    """What n values say about the mean of those that they are drawn from.
+    """A sample's mean, with its standard error and confidence interval.
 
     Attributes:
         n: Number of values.
-        mean: Their mean.
-        standard_error: Of the mean: sample standard deviation / sqrt(n); NaN for one value.
+        mean: Mean of the values.
+        standard_error: Standard error of the mean: sample standard deviation / sqrt(n); NaN for one value.
         low: Lower end of the confidence interval of the mean, by Student's t with n - 1 degrees of freedom.
-        high: Its upper end.
+        high: Upper end of the confidence interval.
     """
 
     n: int
@@ -41,14 +41,14 @@ class Summary:
 
 
 def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summary:
-    """Summarize values of independent runs.
+    """Return the summary of values of independent runs.
 
     Args:
         values: One or more finite numbers.
         confidence: Probability that the interval covers the mean, above 0 and below 1.
 
     Raises:
-        SettingError: If there are no values, one is not finite, or `confidence` is no probability.
+        SettingError: If there are no values, one is not finite, or `confidence` is not a probability.
     """
     try:
         given = np.asarray(list(values), dtype=np.float64)
@@ -67,11 +67,11 @@ def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summar
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = CONFIDENCE) -> Summary:
-    """Summarize the differences a - b of runs with equal seeds, in which what the seed does to both cancels.
+    """Return the summary of the differences a - b of runs with equal seeds, in which effects of the seed cancel.
 
     Args:
         a: Values by seed.
-        b: Values by seed; seeds that only one of them has are left out.
+        b: Values by seed; seeds that only one of the two has are left out.
         confidence: Probability that the interval covers the mean difference.
 
     Raises:
@@ -81,7 +81,7 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
         checks.kind("paired: values by seed", values, Mapping, "{0: 0.97, 1: 0.98}")
     shared = sorted(set(a) & set(b))
     if not shared:
-        empty = "The first has none at all. " if not a else "The second has none at all. " if not b else ""
+        empty = "The first has no runs. " if not a else "The second has no runs. " if not b else ""
         raise SettingError(
             f"paired: no seed has a run of both kinds. {empty}Do both with the same seeds.", page="studies"
         )
@@ -91,14 +91,14 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
 def errors(
     accuracies: Mapping[str, Mapping[int, float]], baselines: Mapping[str, str]
 ) -> dict[str, dict[str, float | int]]:
-    """Give mean errors in percent, and by how many percent points they are less than others', seed by seed.
+    """Return mean errors in percent, and how many percentage points they are below those of baselines, seed by seed.
 
     Args:
         accuracies: Accuracy, 0 to 1, by name and seed.
-        baselines: The names to compare with, by what they are called in the columns.
+        baselines: The names to compare with, by their labels in the columns.
 
     Returns:
-        By name the columns ``"seeds"``, ``"error %"``, its ``"error % standard error"``, and for each baseline
+        By name the columns ``"seeds"``, ``"error %"``, ``"error % standard error"``, and for each baseline
         ``"less than ..."`` with its confidence interval, ``" low"`` and ``" high"``.
     """
     found = {}

@@ -1,4 +1,4 @@
-"""Tables of results: rows by the names of their columns, as CSV and as text."""
+"""Tables of results, as CSV and as text."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 from daynight.support import atomic
 
-#: A table: each row by the names of its columns.
+#: A table: each row is a dict by the names of the columns.
 Rows = list[dict[str, Any]]
 
 
 def write(path: str | os.PathLike[str], rows: Rows) -> None:
-    """Write rows as CSV, with numbers of six digits and nothing for NaN.
+    """Write rows as CSV, with six digits per number and an empty cell for NaN.
 
     Args:
         path: The file.
         rows: One or more, all with the same columns.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
@@ -30,7 +30,7 @@ def write(path: str | os.PathLike[str], rows: Rows) -> None:
 
 
 def text(rows: Rows) -> str:
-    """Give rows as text in columns, with numbers of four digits and nothing for NaN.
+    """Return rows as text in columns, with four digits per number and an empty cell for NaN.
 
     Args:
         rows: One or more, all with the same columns.

@@ -1,4 +1,4 @@
-"""What a process of a study does: one run after another, each on one thread."""
+"""The work of a study's process: one run after another, each on one thread."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from daynight.support.interrupts import Terminated
 
 @attrs.frozen(kw_only=True)
 class Done:
-    """What came of a try at a run.
+    """The outcome of a try at a run.
 
     Attributes:
-        key: The run's.
-        result: What its method gave, in JSON; None if it failed.
+        key: The run's key.
+        result: What its method returned, in JSON; None if it failed.
         seconds: How long it took.
-        machine: What it was done with.
+        machine: The version of PyTorch, and the GPU or processor.
         error: Why it failed; None if it did not.
-        is_stale: Whether the process has other code than the one that laid the run out.
+        is_stale: Whether the process has other code than the process of the study.
     """
 
     key: str
@@ -47,19 +47,19 @@ class Done:
     is_stale: bool = False
 
 
-#: Runs of one process are done one at a time: they share PyTorch's number of threads and its global generator.
+#: The runs of one process are done one at a time: they share PyTorch's number of threads and its global generator.
 _alone = threading.RLock()
 #: The stream that this process loaded last, by its digest and views.
 _streams: dict[str, TaskStream] = {}
 
 
 def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
-    """Do one run. A failure is given back, so that it does not end the others.
+    """Do one run, and return its outcome. A failure is returned too, so that the other runs are done.
 
     Args:
         run: The run.
-        extras: What its method is given beside its settings, and what comes of it does not depend on.
-        study: Number of the process that the study runs in.
+        extras: Further arguments of its method, on which the result does not depend.
+        study: Id of the study's process.
     """
     with _alone:
         n_threads = torch.get_num_threads()
@@ -71,15 +71,15 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
             if digest(about(run.method, run.about["data"], describe_views(stream), run.settings)) != run.key:
                 return Done(
                     key=run.key, is_stale=True,
-                    error="this process has other code than the one that laid the run out. Start its workers anew.",
+                    error="this process has other code than the process of the study. Restart its workers.",
                 )  # fmt: skip
             machine = _machine(extras["device"] if "device" in extras else run.settings.get("device", "cpu"))
             result = _as_json("the result", run.method(stream, **run.settings, **extras))
             if not isinstance(result, dict):
-                raise StudyError(f"a method must give a dict of what came of it, not {result!r}.")
+                raise StudyError(f"a method must return a dict of its results, not {result!r}.")
             return Done(key=run.key, result=result, seconds=time.perf_counter() - began, machine=machine)
         except Terminated as ended:
-            if _is_worker_of(study):  # whose end is that of its own run alone, which is done again
+            if _is_worker_of(study):  # only its own run ends, and is done again
                 os._exit(ended.code if isinstance(ended.code, int) else 1)
             raise
         except DaynightError as error:
@@ -91,28 +91,32 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
 
 
 def _loaded(run: Run) -> TaskStream:
-    """Give the run's stream, as long as this machine has the same data as the one that laid out the run."""
+    """Return the run's stream.
+
+    Raises:
+        StudyError: If this machine has other data than the study.
+    """
     name = digest([run.about["data"], run.about["views"]])
     if name not in _streams:
         _streams.clear()
         loaded = given(run.stream)
         if digest_of_data(loaded) != run.about["data"]:
             raise StudyError(
-                f"the data that this process has are not those of the study: {loaded.source}. Give each machine the "
-                "same."
+                f"the data of this process are not those of the study: {loaded.source}. Give each machine the same "
+                "data."
             )
         _streams[name] = loaded
     return _streams[name]
 
 
 def _machine(device: Any) -> dict[str, str]:
-    """Name what a run is done with: PyTorch, and the GPU, or else the kind of processor.
+    """Return the version of PyTorch, and the name of the GPU or else the kind of processor.
 
     Args:
-        device: Where its agents live; what is none of PyTorch's means something else, and nothing here.
+        device: The device of the run. If PyTorch has no such device, the setting means something else and is ignored.
 
     Raises:
-        SettingError: If it cannot be used here.
+        SettingError: If the device cannot be used here.
     """
     name = platform.machine()
     with contextlib.suppress(RuntimeError, TypeError):
@@ -123,10 +127,10 @@ def _machine(device: Any) -> dict[str, str]:
 
 
 def _as_json(where: str, value: Any) -> Any:
-    """Give a result in JSON: numbers of NumPy and PyTorch become Python's own.
+    """Return a result in JSON: numbers of NumPy and PyTorch become Python's own.
 
     Raises:
-        StudyError: If it has something else in it, or a number that is not finite.
+        StudyError: If it holds anything else, or a number that is not finite.
     """
     if isinstance(value, Mapping):
         return {str(key): _as_json(f"{where}[{key!r}]", item) for key, item in value.items()}
@@ -136,21 +140,21 @@ def _as_json(where: str, value: Any) -> Any:
         return _as_json(where, value.tolist())
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and np.isfinite(value)):
         return value
-    raise StudyError(f"{where} must be finite numbers, text, None, or lists and dicts of them, and is {value!r}.")
+    raise StudyError(f"{where} must be finite numbers, text, None, or lists and dicts of them, not {value!r}.")
 
 
 def _is_worker_of(study: int) -> bool:
-    """Tell whether this process was made by a study on this machine, by the number of the study's own."""
+    """Return whether this process was started by the study with that process id, on this machine."""
     return study != os.getpid() and multiprocessing.current_process().name.startswith("LokyProcess")
 
 
 @functools.cache
 def _leave_with(study: int) -> None:
-    """End this process with the study that made it, whose results nobody would keep.
+    """End this process when the study that started it ends, since its results would be lost.
 
     Args:
-        study: The number of its process. Workers of a cluster belong to somebody else, and are left alone; a study that
-            is itself the work of such a process does its runs there.
+        study: Id of the study's process. Workers of a cluster were not started by the study, and continue. So does a
+            worker in which another study runs.
     """
     if not _is_worker_of(study):
         return

@@ -47,6 +47,17 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def folder_named(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a folder, which need not exist.
+
+    Raises:
+        SettingError: If it is not text or a path.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
+    return Path(path)
+
+
 def check_folder(path: str | os.PathLike[str]) -> Path:
     """Return the folder `path`, after creating it if it does not exist and checking that it can be written to.
 
@@ -54,9 +65,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
         OutputError: If it cannot be created or written to.
         SettingError: If `path` is not a path.
     """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
-    folder = Path(path)
+    folder = folder_named(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -87,7 +87,7 @@ def test_a_run_leaves_an_agent_a_history_and_a_report(capsys):
     assert "task 1: " in capsys.readouterr().out
 
 
-def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
+def test_a_run_that_was_stopped_resumes(capsys, monkeypatch):
     from daynight.clock import Clock
 
     step = Clock.step
@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
         assert main(RUN) == 130
     assert "stopped." in capsys.readouterr().err
     assert main(RUN) == 0
-    assert "Goes on in day 2 of 2, after" in capsys.readouterr().out
+    assert "Resumes in day 2 of 2, after" in capsys.readouterr().out
     assert Agent.load("daynight_run/agent.dn", made_of("mine:Network(8)", "network", "")).day == 2
 
 
@@ -114,10 +114,10 @@ def test_a_run_that_was_stopped_goes_on(capsys, monkeypatch):
         (["--policy", "UniformCycles(0)"], "n must be a whole number from 1 up"),
         (["--policy", "UniformCycles"], "--policy must be a call, such as 'UniformCycles(4)', not 'UniformCycles'."),
         (["--policy", "Epochs(3)"], "policy"),
-        (["--policy", "nowhere:Policy()"], "there is no module 'nowhere' to be imported from here"),
+        (["--policy", "nowhere:Policy()"], "there is no module 'nowhere' that can be imported from here"),
         (["--policy", "mine:Nothing()"], "mine or daynight has no 'Nothing'"),
         (["--policy", "__import__('os')"], "has no '__import__'"),
-        (["--policy", "open('x').read()"], "names nothing of a module"),
+        (["--policy", "open('x').read()"], "is not a name in a module"),
         (["--policy", "UniformCycles(*[3])"], "an argument must be a plain value, a name or a call, not '*[3]'"),
         (["--policy", "UniformCycles(1 + x)"], "an argument must be a plain value, a name or a call, not '1 + x'"),
         (["--policy", "mine.Policy(3)"], "daynight has no 'mine'. Name your own as mine:Policy(...)."),
@@ -176,7 +176,8 @@ def test_an_agent_with_functions_of_its_own_is_verified_with_them(capsys):
     assert main(["verify", "daynight_run"]) == 1
     said = capsys.readouterr().err
     assert (
-        "Here, that is --network or --training. daynight_run/settings.json has the call that the run was begun" in said
+        "The options are --network and --training. daynight_run/settings.json has the call that the run was started"
+        in said
     )
     assert main([*verify, "--training", "mine:training()"]) == 0
 
@@ -229,9 +230,9 @@ def test_pairs_are_a_stream_and_the_report_says_what_was_run(capsys):
     for command in (["report", "a", "--out", "b.html"], ["verify", "a", "--network", "mine:Network(8)"]):
         assert main(command) == 0
     assert main(["report", "nowhere"]) == 1
-    assert "there is nothing at nowhere" in capsys.readouterr().err
+    assert "nowhere does not exist" in capsys.readouterr().err
     assert main(["report", "a", "--by", "n"]) == 1
-    assert "--by and --values are of a study's store" in capsys.readouterr().err
+    assert "--by and --values are for a study's store" in capsys.readouterr().err
 
 
 def test_an_error_in_ones_own_code_says_where(capsys):

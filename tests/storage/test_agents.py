@@ -160,7 +160,7 @@ def test_other_tasks_to_rehearse_are_refused(tmp_path):
 def test_an_agent_is_saved_between_days(tmp_path):
     agent = make()
     agent.wake(toy_stream(3)[0], Epochs(1))
-    with pytest.raises(StateError, match=r"save: day 0 is under way. Call finish_night, or abandon_day, before"):
+    with pytest.raises(StateError, match=r"save: day 0 has begun. Call finish_night, or abandon_day, before"):
         agent.save(tmp_path / "agent.dn")
     agent.finish_night()
     agent.save(tmp_path / "agent.dn")

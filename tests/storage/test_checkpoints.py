@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from resumable import Dropping, Killed, Killer, clock, outcome, sgd
+from resumable import Dropping, Killed, Killer, clock, outcome, resumed, sgd
 from torch.utils.data import Dataset
 
 from daynight import (
@@ -98,7 +98,7 @@ def test_a_run_killed_at_any_step_ends_as_if_it_had_not_been(name, tmp_path):
     whole.run()
     wanted = outcome(whole)
     for n_lives in itertools.count(1):
-        again = clock(tmp_path, Killer(4 + n_lives % 3), **settings)
+        again = resumed(tmp_path, Killer(4 + n_lives % 3), **settings)
         try:
             again.run()
         except Killed:

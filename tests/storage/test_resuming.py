@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from resumable import Killed, Killer, clock, killed, outcome
+from resumable import Killed, Killer, clock, killed, outcome, resumed
 from torch import nn
 
 from daynight import Agent, Clock, Progress, Seconds, Until
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("at_every_step")
 
 
 def test_a_run_that_is_over_is_not_lived_again(tmp_path):
-    first = clock(tmp_path)
+    first = resumed(tmp_path)
     history = first.run()
     heard = []
-    again = clock(tmp_path, heard.append)
+    again = resumed(tmp_path, heard.append)
     assert again.is_over
     assert again.run() == history
     assert not heard
@@ -33,7 +33,7 @@ def test_a_run_that_is_over_is_not_lived_again(tmp_path):
 
 def test_what_a_stopped_run_has_is_there_before_it_goes_on(tmp_path):
     killed(tmp_path, 13)
-    again = clock(tmp_path)
+    again = resumed(tmp_path)
     assert again.agent.phase == "night"
     assert again.agent.day == 0
     assert [record.kind for record in again.history][:3] == ["epoch", "epoch", "evaluation"]
@@ -44,7 +44,7 @@ def test_what_a_stopped_run_has_is_there_before_it_goes_on(tmp_path):
 
 
 def test_a_day_that_is_taken_up_can_be_abandoned(tmp_path):
-    agent = clock(killed(tmp_path, 13), days=2).agent
+    agent = resumed(killed(tmp_path, 13), days=2).agent
     agent.abandon_day()
     assert agent.n_free == agent.n_weights
     whole = clock()
@@ -73,6 +73,7 @@ def test_an_agent_from_a_file_goes_on_from_the_checkpoint_of_its_day(tmp_path):
     with pytest.raises(Killed):
         second(Killer(12)).run()
     again = second()
+    again.resume()
     assert again.agent.phase == "night"
     again.run()
     assert outcome(again)[1] == outcome(whole)[1]
@@ -84,18 +85,18 @@ def test_what_is_taken_up_and_not_gone_on_with_stays(n, tmp_path):
     whole.run()
     killed(tmp_path, n)
     for _ in range(2):
-        clock(tmp_path).run(until=0)
-    clock(tmp_path).to_dusk()
-    again = clock(tmp_path)
+        resumed(tmp_path).run(until=0)
+    resumed(tmp_path).to_dusk()
+    again = resumed(tmp_path)
     again.run()
     assert outcome(again) == outcome(whole)
 
 
 def test_a_day_that_is_over_is_kept_whatever_the_time(tmp_path, monkeypatch):
     monkeypatch.undo()
-    run = clock(tmp_path)
+    run = resumed(tmp_path)
     Clock(run.agent.fork(), run.stream, policy=run.policy, wake=run.wake, night=run.night, checkpoint=tmp_path).step()
-    assert clock(tmp_path).agent.day == 1
+    assert resumed(tmp_path).agent.day == 1
 
 
 def test_a_clock_with_deadlines_writes_from_its_first_wake_on(tmp_path):
@@ -105,7 +106,7 @@ def test_a_clock_with_deadlines_writes_from_its_first_wake_on(tmp_path):
     for n, phase in ((9, "wake"), (330, "night")):
         budgets = {"wake": seconds(2.0), "night": seconds(2.0)}
         folder = killed(tmp_path / phase, n, days=1, **budgets)
-        again = clock(folder, days=1, **budgets)
+        again = resumed(folder, days=1, **budgets)
         assert again.agent.phase == phase
         assert 0 < again.agent.seconds_left < 2
         again.run()
@@ -125,7 +126,7 @@ def test_slow_steps_give_signs_of_life_by_the_second(monkeypatch):
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
     killed(tmp_path, 13)
     (tmp_path / ".clock.abcd.dn").write_bytes(b"half")
-    clock(tmp_path)
+    resumed(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["clock.dn"]
 
 
@@ -135,7 +136,7 @@ def test_a_disk_that_is_full_costs_checkpoints_and_not_the_run(tmp_path, monkeyp
     def full(path):
         raise OutputError(f"cannot write to {path}: No space left on device. Name a folder that you may write to.")
 
-    again = clock(tmp_path)
+    again = resumed(tmp_path)
     before = (tmp_path / "clock.dn").read_bytes()
     monkeypatch.setattr("daynight.support.atomic.whole", full)
     with pytest.warns(UserWarning, match="no checkpoint: cannot write to .*clock.dn: No space left on device"):
@@ -143,7 +144,7 @@ def test_a_disk_that_is_full_costs_checkpoints_and_not_the_run(tmp_path, monkeyp
     assert again.is_over
     assert (tmp_path / "clock.dn").read_bytes() == before
     with pytest.raises(OutputError, match="No space left on device"):
-        clock(tmp_path)
+        resumed(tmp_path)
 
 
 @pytest.mark.parametrize("way_on", ["run", "finish_night"])
@@ -153,8 +154,8 @@ def test_a_night_that_went_wrong_is_kept_as_it_was_after_its_last_good_cycle(way
             raise RuntimeError("in the hook")
 
     with pytest.raises(RuntimeError, match="in the hook"):
-        clock(tmp_path, bad).run()
-    again = clock(tmp_path)
+        resumed(tmp_path, bad).run()
+    again = resumed(tmp_path)
     assert again.agent.phase == "night"
     assert [record.cycle for record in again.history.select(kind="prune")] == [0, 1]
     n_before = again.agent.n_steps
@@ -181,9 +182,9 @@ def test_a_loss_that_is_not_finite_leaves_a_good_checkpoint(tmp_path):
 
     training = {"loss": Loss(), "engine": "module"}
     with pytest.raises(TrainingError, match="the night has gone back to the end of cycle 0"):
-        clock(tmp_path, breaks, training=training).run()
+        resumed(tmp_path, breaks, training=training).run()
     Loss.is_broken = False
-    agent = clock(tmp_path, training=training).agent
+    agent = resumed(tmp_path, training=training).agent
     assert agent.phase == "night"
     agent.finish_night()
     assert torch.isfinite(agent.predict(torch.ones(2, 6), 0)).all()
@@ -196,7 +197,7 @@ def test_a_night_with_a_deadline_goes_on_with_what_is_left_of_it(budget, tmp_pat
         return Seconds(0.3, timer=timer) if budget is Seconds else Until("22:00", timer=timer)
 
     killed(tmp_path, 20, night=night(700_000), days=1)
-    again = clock(tmp_path, night=night(850_000), days=1)
+    again = resumed(tmp_path, night=night(850_000), days=1)
     assert again.agent.phase == "night"
     assert again.agent.seconds_left < 0.3
     again.run()
@@ -227,13 +228,13 @@ def test_a_request_to_stop_writes_a_checkpoint_before(tmp_path, number, error, n
         if len(heard) == n:
             os.kill(os.getpid(), number)
 
-    run = clock(tmp_path, stopped)
+    run = resumed(tmp_path, stopped)
     run._checkpoint._every = 3600.0
     before = signal.getsignal(number)
     with pytest.raises(error):
         run.run()
     assert signal.getsignal(number) == before
-    again = clock(tmp_path)
+    again = resumed(tmp_path)
     assert len(heard) - n <= 3  # up to the next step, or the end of the evaluation
     assert again.agent.n_steps >= max(event.step for event in heard if isinstance(event, Progress))
     again.run()
@@ -251,9 +252,9 @@ def test_a_second_request_to_stop_is_heard_at_once(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        clock(tmp_path, stopped).run()
+        resumed(tmp_path, stopped).run()
     assert len(heard) == 5
-    again = clock(tmp_path)
+    again = resumed(tmp_path)
     again.run()
     assert again.agent.day == 2
 
@@ -277,10 +278,10 @@ def test_a_program_may_hear_the_request_in_its_own_way(tmp_path, n):
     before = signal.signal(signal.SIGINT, raises)
     try:
         with pytest.raises(Stop):
-            clock(tmp_path, stopped).run()
+            resumed(tmp_path, stopped).run()
     finally:
         signal.signal(signal.SIGINT, before)
-    again = clock(tmp_path)
+    again = resumed(tmp_path)
     again.run()
     whole.run()
     assert outcome(again) == outcome(whole)
@@ -291,9 +292,9 @@ def test_a_request_that_comes_with_an_error_does_not_stay(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
         raise RuntimeError
 
-    run = clock(tmp_path, fails)
+    run = resumed(tmp_path, fails)
     with pytest.raises(RuntimeError):
         run.run()
-    run._hooks.clear()
+    run.hooks.clear()
     run.step()
     assert run.agent.day == 1

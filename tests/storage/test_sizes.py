@@ -45,5 +45,5 @@ def test_what_is_kept_of_pruned_weights_counts():
 def test_sizes_are_told_between_days():
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3))
     agent.wake(toy_stream(3)[0], Epochs(1))
-    with pytest.raises(StateError, match=r"sizes: day 0 is under way\. Call finish_night"):
+    with pytest.raises(StateError, match=r"sizes: day 0 has begun\. Call finish_night"):
         agent.sizes()

@@ -1,4 +1,4 @@
-"""Whether accuracy falls before it rises again."""
+"""Dips: whether accuracy falls before it rises again."""
 
 import matplotlib.pyplot as plt
 import pytest

@@ -1,4 +1,4 @@
-"""The study's figures and tables, from toy runs."""
+"""The paper's figures and tables, from toy runs."""
 
 import csv
 import math
@@ -16,17 +16,17 @@ from daynight import Training
 from daynight.errors import DataError, SettingError
 from daynight.study import Study, Summary, packnet, tables
 from daynight.study.matching import match
-from daynight.study.paper import drawing
+from daynight.study.paper import drawing, setups
 from daynight.study.paper import experiments as paper_module
 from daynight.study.paper.open_questions import CHOICES
-from daynight.study.paper.setups import Plan, doing, full, quick, reading, source
+from daynight.study.paper.setups import Setup, doing, full, quick, reading, source
 from daynight.study.tournament import tournament
 from daynight.testing import toy_network, toy_stream
 
 
-@pytest.fixture
-def plan():
-    return Plan(
+@pytest.fixture(name="setup")
+def toy_setup():
+    return Setup(
         dataset="mnist", stream=toy_stream, network=toy_network, training=Training(batch_size=10), epochs=2.0,
         budget=2.0, prunings=(0.4, 0.6), curve=(0.3, 0.6), cycles=(1, 2, 3), unbudgeted=(1, 2), n_seeds=2,
         n_cycle_seeds=3, tasks=("a", "b", "c"),
@@ -35,16 +35,16 @@ def plan():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Give a folder for the runs of all figures, which share many of them."""
+    """Return a folder for the runs of all figures, which share many of them."""
     return tmp_path_factory.mktemp("store")
 
 
 @pytest.mark.parametrize("what", sorted(paper_module.FIGURES))
-def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, store, tmp_path):
+def test_each_figure_is_the_same_from_runs_and_from_the_store(setup, what, store, tmp_path):
     study = Study(store)
-    _, rows = paper_module.FIGURES[what](plan, source(plan, doing(plan.stream, study)))
+    _, rows = paper_module.FIGURES[what](setup, source(setup, doing(setup.stream, study)))
     n_runs = len(study.store)
-    _, again = paper_module.FIGURES[what](plan, source(plan, reading(study.store)))
+    _, again = paper_module.FIGURES[what](setup, source(setup, reading(study.store)))
     assert rows == again
     assert n_runs == len(study.store)
     tables.write(tmp_path / "t.csv", rows)
@@ -55,48 +55,48 @@ def test_each_figure_is_the_same_from_runs_and_from_the_store(plan, what, store,
     assert len(rows) == n_rows[what]
 
 
-def test_runs_that_are_not_in_a_store_are_missed(plan):
+def test_runs_that_are_not_in_a_store_are_missed(setup):
     with pytest.raises(DataError, match="the store has no runs of packnet"):
-        paper_module.figure2(plan, source(plan, reading([])))
+        paper_module.figure2(setup, source(setup, reading([])))
 
 
-def test_a_part_of_the_runs_is_refused_where_it_must_be_whole(plan, tmp_path):
+def test_a_part_of_the_runs_is_refused_where_it_must_be_whole(setup, tmp_path):
     study = Study(tmp_path)
-    doing(plan.stream, study)(packnet, [0], **plan.choices([0.4], [1]))
-    assert len(reading(study.store)(packnet, [0, 1], **plan.choices([0.4], [1, 2]))) == 1
+    doing(setup.stream, study)(packnet, [0], **setup.choices([0.4], [1]))
+    assert len(reading(study.store)(packnet, [0, 1], **setup.choices([0.4], [1, 2]))) == 1
     with pytest.raises(DataError, match="the store has 1 runs of packnet"):
-        reading(study.store, is_whole=True)(packnet, [0, 1], **plan.choices([0.4], [1]))
-    assert len(reading(study.store, is_whole=True)(packnet, [0], **plan.choices([0.4], [1]))) == 1
+        reading(study.store, is_whole=True)(packnet, [0, 1], **setup.choices([0.4], [1]))
+    assert len(reading(study.store, is_whole=True)(packnet, [0], **setup.choices([0.4], [1]))) == 1
 
 
-def test_dips_share_the_runs_of_figure_2(plan, tmp_path):
+def test_dips_share_the_runs_of_figure_2(setup, tmp_path):
     study = Study(tmp_path)
-    results = source(plan, doing(plan.stream, study))
-    paper_module.figure2(plan, results)
+    results = source(setup, doing(setup.stream, study))
+    paper_module.figure2(setup, results)
     n_runs = len(study.store)
-    _, rows = paper_module.FIGURES["dips"](plan, results)
+    _, rows = paper_module.FIGURES["dips"](setup, results)
     assert len(study.store) == 2 * n_runs
     # What is gained by keeping the state is the difference of those means, and of the same runs.
-    _, gains = paper_module.FIGURES["optimizer"](plan, results)
+    _, gains = paper_module.FIGURES["optimizer"](setup, results)
     assert len(study.store) == 2 * n_runs
     assert sum(row["runs"] for row in rows) == 2 * sum(row["seeds"] for row in gains) == 2 * n_runs
     assert all(row["gain of kept"] == pytest.approx(row["kept"] - row["cleared"]) for row in gains)
 
 
-def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(plan, tmp_path):
+def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(setup, tmp_path):
     study = Study(tmp_path)
-    results = source(plan, doing(plan.stream, study))
+    results = source(setup, doing(setup.stream, study))
     for is_kept in (False, True):
-        training = attrs.evolve(plan.training, carry_optimizer=is_kept)
+        training = attrs.evolve(setup.training, carry_optimizer=is_kept)
         results("PackNet", 2, [0.4], [1, 3], training=training)
         results("PackNet", 1, [0.4], [2], training=training)
         results("PackNet", 1 + (not is_kept), [0.6], [1, 2], training=training)
-    wide = attrs.evolve(plan, prunings=(0.4, 0.6), cycles=(1, 2, 3))
+    wide = attrs.evolve(setup, prunings=(0.4, 0.6), cycles=(1, 2, 3))
     _, rows = paper_module.FIGURES["dips"](wide, source(wide, reading(study.store)))
     assert [(row["p"], row["N"], row["runs"]) for row in rows] == [(0.4, "1 3", 4)] * 2 + [(0.6, "1 2", 4)]
     assert {row["shown"] for row in rows} == {"too few N"}
     # Of three seeds with the state cleared and two with it kept, two are compared, in the means as well.
-    results("PackNet", 3, [0.4], [3], training=attrs.evolve(plan.training, carry_optimizer=False))
+    results("PackNet", 3, [0.4], [3], training=attrs.evolve(setup.training, carry_optimizer=False))
     _, gains = paper_module.FIGURES["optimizer"](wide, source(wide, reading(study.store)))
     assert [(row["p"], row["N"], row["seeds"]) for row in gains] == [(0.4, 3, 2)]
     assert gains[0]["gain of kept"] == pytest.approx(gains[0]["kept"] - gains[0]["cleared"])
@@ -109,23 +109,23 @@ def test_numbers_of_cycles_with_fewer_seeds_are_no_part_of_a_dip(plan, tmp_path)
         paper_module.FIGURES["dips"](few, source(few, reading(study.store)))
 
 
-def test_lengths_of_unbudgeted_nights_grow_with_n(plan, tmp_path):
+def test_lengths_of_unbudgeted_nights_grow_with_n(setup, tmp_path):
     study = Study(tmp_path)
-    paper_module.figure4(plan, source(plan, doing(plan.stream, study)))
+    paper_module.figure4(setup, source(setup, doing(setup.stream, study)))
     steps = {entry["run"]["settings"]["policy"]["n"]: entry["result"]["n_steps"] for entry in study.store}
     assert steps == {1: 3 * (8 + 8), 2: 3 * (8 + 16)}
 
 
-def test_the_command_writes_figure_table_and_runs(monkeypatch, plan, tmp_path, capsys):
-    monkeypatch.setattr(paper_module.plans, "full", lambda *_: plan)
+def test_the_command_writes_figure_table_and_runs(monkeypatch, setup, tmp_path, capsys):
+    monkeypatch.setattr(setups, "full", lambda *_: setup)
     paper_module.main(["figure2", "--out", str(tmp_path), "--seeds", "2", "--cycles", "1", "2", "--prunings", "0.5"])
     assert {path.name for path in tmp_path.iterdir()} == {
         "figure2_mnist.pdf", "figure2_mnist.png", "figure2_mnist.csv", "runs"}  # fmt: skip
     assert len(list((tmp_path / "runs").iterdir())) == 4
-    assert "4 runs in" in capsys.readouterr().out
+    assert f"the runs are in {tmp_path / 'runs'}." in capsys.readouterr().out
     for what, option in (("table1", ["--biases", "freeze-after-first"]), ("figure1", ["--cycles", "2"]),
                          ("figure2", ["--tolerance", "0.1"])):  # fmt: skip
-        with pytest.raises(SettingError, match=f"{option[0]} is for .* and .*, and says nothing of {what}"):
+        with pytest.raises(SettingError, match=f"{option[0]} is for .* and .*, and has no effect on {what}"):
             paper_module.main([what, *option, "--out", str(tmp_path)])
     for what in ("dips", "optimizer"):
         with pytest.raises(SettingError, match="--seeds must be a whole number from 2 up, not 1"):
@@ -141,39 +141,39 @@ def test_the_commands_of_the_page_on_reproduction_are_accepted():
     commands = re.findall(r"python -m daynight\.study\.paper (.*)", page)
     assert len(commands) == 16
     for command in commands:
-        paper_module._plan(paper_module.parse(shlex.split(command)))
+        paper_module.setup_of(paper_module.parse(shlex.split(command)))
 
 
-def test_a_quick_study_keeps_to_what_it_is_told(tmp_path):
+def test_a_quick_study_has_the_given_settings(tmp_path):
     settings = paper_module.parse(
         ["figure2", "--quick", "--images", "50", "--data", "sample", "--prunings", "0.9", "0.9"]
     )
-    plan = paper_module._plan(settings)
-    assert plan.prunings == (0.9,)
-    stream = plan.stream()
+    setup = paper_module.setup_of(settings)
+    assert setup.prunings == (0.9,)
+    stream = setup.stream()
     assert {(len(task.train), len(task.test)) for task in stream} == {(50, 200)}
 
 
 def test_a_search_for_one_p_is_that_of_the_whole_table():
     def planned(what):
-        return paper_module._plan(paper_module.parse([what, "--prunings", "0.95"]))
+        return paper_module.setup_of(paper_module.parse([what, "--prunings", "0.95"]))
 
     for what in ("table1", "figure3"):
         assert (planned(what).prunings, planned(what).curve) == ((0.95,), full("mnist").curve)
     assert planned("figure1").curve == (0.95,)
 
 
-def test_plans_are_those_of_the_study():
+def test_setups_are_those_of_the_study():
     mnist, cifar, small = full("mnist"), full("cifar10"), full("cifar10-small")
     assert (mnist.epochs, mnist.budget, mnist.training.batch_size) == (72, 72, 128)
     assert (cifar.epochs, cifar.budget, cifar.training.batch_size) == (12, 6, 32)
     assert (small.epochs, small.budget, small.training.batch_size) == (12, 6, 32)
     assert small.stream.keywords["n_train"] == 1000
     assert mnist.tasks == ("0/1", "2/3", "4/5", "6/7", "8/9")
-    for plan in (mnist, cifar, small):
-        short = quick(plan)
+    for setup in (mnist, cifar, small):
+        short = quick(setup)
         assert short.n_seeds == 2
-        assert set(short.prunings) < set(plan.prunings)
+        assert set(short.prunings) < set(setup.prunings)
 
 
 @pytest.mark.parametrize("module", [paper_module, tournament], ids=lambda module: module.__name__)
@@ -190,7 +190,7 @@ def test_a_command_that_is_stopped_says_so_in_a_line(module, stop, status, said,
     what = "figure1" if module is paper_module else "screen"
     monkeypatch.setattr(sys, "argv", ["command", what, "--quick", "--data", "sample", "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(module.__file__, run_name="__main__")
+        runpy.run_module(module.__package__, run_name="__main__")
     assert ended.value.code == status
     assert capsys.readouterr().err.startswith(said)
 
@@ -315,7 +315,7 @@ def test_matching_refuses_compressions_that_do_not_rise():
     [(summary(math.nan), summary, "match: the target's mean must be a finite number"),
      (0.9, summary, "match: target must be a Summary, such as results.summary"),
      (summary(0.9), 0.9, "match: accuracy_at must be a function"),
-     (summary(0.9), lambda free: 0.9, "match: accuracy_at: what it gives must be a Summary")],
+     (summary(0.9), lambda free: 0.9, "match: the result of accuracy_at must be a Summary")],
 )  # fmt: skip
 def test_matching_refuses_what_is_no_summary_of_accuracies(target, accuracy_at, message):
     with pytest.raises(SettingError, match=message):

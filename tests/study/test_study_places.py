@@ -1,4 +1,4 @@
-"""Where the runs of a study are done, and how it is ended there."""
+"""Devices of a study's runs, and the end of a study on request."""
 
 import functools
 import signal
@@ -15,7 +15,7 @@ from daynight.study import Study, grid, packnet
 from daynight.testing import toy_network, toy_stream
 
 
-def test_methods_are_told_where_to_live_and_where_is_noted(tmp_path, monkeypatch):
+def test_methods_receive_the_device_and_results_name_it(tmp_path, monkeypatch):
     def placed(stream, *, seed, device="cpu"):
         return {"device": device}
 

@@ -1,4 +1,4 @@
-"""What came of runs: how it is kept, selected, summarized and written."""
+"""Results of runs: selected, summarized and written."""
 
 import functools
 import platform
@@ -41,11 +41,11 @@ def test_frame_has_a_row_for_each_run(tmp_path):
     [
         (
             {"a": {"b": [1.0, float("nan")]}},
-            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* is nan",
+            r"the result\['a'\]\['b'\]\[1\] must be finite numbers, text, None, .* not nan",
         ),
         ({"a": {1, 2}}, r"the result\['a'\] must be finite numbers"),
-        (None, "a method must give a dict of what came of it, not None"),
-        (3.0, "a method must give a dict"),
+        (None, "a method must return a dict of its results, not None"),
+        (3.0, "a method must return a dict"),
     ],
 )
 def test_results_that_are_none_are_refused(tmp_path, result, message):
@@ -90,7 +90,7 @@ def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
                 network=[functools.partial(toy_network, width=4), toy_network])  # fmt: skip
     found = Study(tmp_path).run(runs)
     wakes = {key for (key,) in found.groups("wake")}
-    assert wakes == {"daynight.nights.budgets.Epochs(n=1.0)", "daynight.nights.budgets.Epochs(n=2.0)"}
+    assert wakes == {"daynight.schedule.Epochs(n=1.0)", "daynight.schedule.Epochs(n=2.0)"}
     assert {len(group) for group in found.groups("policy").values()} == {4}
     assert [key for (key,) in found.groups("network")] == [
         "daynight.testing.toy_network(width=4)", "daynight.testing.toy_network"]  # fmt: skip

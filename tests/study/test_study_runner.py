@@ -1,4 +1,4 @@
-"""Studies: what is done is kept, whatever happens, and is not done again."""
+"""Studies: results are kept, whatever happens, and runs are not done again."""
 
 import collections
 import functools
@@ -105,7 +105,7 @@ def test_a_run_that_kills_its_worker_each_time_is_named(tmp_path):
         return {"value": seed}
 
     runs = grid(method, toy_stream, seeds=range(3))
-    with pytest.raises(StudyError, match=r"killed 4 times on end, .* 1 runs are left, the first with \{'seed': 1\}"):
+    with pytest.raises(StudyError, match=r"killed 4 times in a row, .* 1 runs are left, the first with \{'seed': 1\}"):
         Study(tmp_path, jobs=2).run(runs)
     assert len(Study(tmp_path).results(runs)) == 2
 
@@ -152,7 +152,7 @@ def test_streams_that_differ_in_their_views_alone_are_told_apart_in_a_process(tm
     [
         ({"b": 1}, "counted cannot be called with these settings: .*missing"),
         ({"a": 1, "c": 2}, "counted cannot be called with these settings: got an unexpected keyword argument 'c'"),
-        ({"a": object()}, "grid: a: daynight cannot tell what"),
+        ({"a": object()}, "grid: a: daynight cannot describe"),
         ({"a": 1, "seeds": [-1]}, "grid: a seed must be a whole number from 0 up"),
         ({"a": 1, "stream": 3}, "stream must be a TaskStream, what makes one .*, or a function .*, not a int"),
         ({"a": 1, "seeds": 3}, "grid: seeds must be several whole numbers, such as range\\(5\\), not 3"),
@@ -228,7 +228,7 @@ def test_a_study_may_be_the_work_of_a_worker(tmp_path):
 
 
 def dying(stream, *, seed, folder):
-    """Kills its own process the first time that seed 1 is run."""
+    """Kill its own process the first time that seed 1 is run."""
     mark = Path(folder) / f"begun {seed}"
     with mark.open("a") as lines:
         lines.write("x")
@@ -273,11 +273,11 @@ def test_streams_that_are_given_whole_are_used_as_they_are(tmp_path):
 
 
 def unfinished(folder):
-    """Give the states of runs; the dusks beside them, for runs to share, stay."""
+    """Return the states of runs, without the shared dusks next to them, which stay."""
     return [path for path in (folder / "states").iterdir() if not path.name.startswith("dusk-")]
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_resumes_from_its_last_day(tmp_path, monkeypatch):
     settings = {"network": toy_network, "wake": Epochs(2), "night": Epochs(2), "policy": UniformCycles(2)}
     runs = [
         run for method in (packnet, memory) for run in grid(method, toy_stream, seeds=[3], free_at_end=0.4, **settings)
@@ -296,7 +296,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
         n_days.clear()
         with pytest.raises(StudyError, match="the machine goes down"):
             study.run([run])
-    assert {path.name for path in unfinished(tmp_path)} == {f"{run.key}.pkl" for run in runs}
+    assert {path.name for path in unfinished(tmp_path)} == {run.key for run in runs}
 
     def noted(clock):
         n_days.append(clock.agent.day)
@@ -304,7 +304,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_last_day(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Clock, "step", noted)
     n_days.clear()
-    (tmp_path / "states" / f"{runs[0].key}-cuda.pkl").touch()  # one of another device
+    (tmp_path / "states" / f"{runs[0].key}-cuda").mkdir()  # one of another device
     study.run(runs)
     assert n_days == [1, 2, 1, 2]
     assert unfinished(tmp_path) == []

@@ -68,8 +68,11 @@ def test_entries_of_a_wrong_form_are_named(tmp_path, text):
 
 def test_a_store_that_cannot_be_written_is_refused_at_once(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write to"):
-        Study(tmp_path / "file")
+    laid = grid(counted, toy_stream, seeds=[0], a=1)
+    for study in (Study(tmp_path / "file"), Study(tmp_path / "store", states=tmp_path / "file" / "states")):
+        with pytest.raises(OutputError, match="cannot write to"):
+            study.run(laid)
+    assert not len(Store(tmp_path / "store"))
     with pytest.raises(SettingError, match="a folder must be named by text or a path, not None"):
         Study(None)
 

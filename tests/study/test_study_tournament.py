@@ -1,4 +1,4 @@
-"""The tournament: what goes on from stage to stage, and on what data."""
+"""The tournament: what each stage takes from the one before, and the data of each."""
 
 import itertools
 import re
@@ -13,7 +13,8 @@ from daynight.errors import DataNotFoundError, SettingError
 from daynight.nights.reactive import Controlled
 from daynight.nights.schedules import GeometricCycles
 from daynight.study import Store, Study
-from daynight.study.paper.setups import Plan, doing, reading
+from daynight.study.paper import setups
+from daynight.study.paper.setups import Setup, doing, reading
 from daynight.study.results import Results
 from daynight.study.tournament import tournament
 from daynight.study.tournament.contestants import DESIGNS, UNIFORM
@@ -27,8 +28,8 @@ DESIGNS_TOY = {
 }
 
 
-def toy_plan(n_tasks=3):
-    return Plan(
+def toy_setup(n_tasks=3):
+    return Setup(
         dataset="mnist", stream=toy_stream, network=toy_network, training=Training(batch_size=10), epochs=2.0,
         budget=2.0, prunings=(0.4, 0.6), curve=(), cycles=(1,), unbudgeted=(1,), tasks=tuple("abc"[:n_tasks]),
     )  # fmt: skip
@@ -36,7 +37,7 @@ def toy_plan(n_tasks=3):
 
 def toy_contest(fetch, **changes):
     settings = {
-        "plans": {"mnist": toy_plan(), "other": toy_plan()}, "fetch": fetch, "uniform": UNIFORM_TOY,
+        "setups": {"mnist": toy_setup(), "other": toy_setup()}, "fetch": fetch, "uniform": UNIFORM_TOY,
         "designs": DESIGNS_TOY, "screening": range(100, 102), "choosing": range(100, 103), "reporting": range(2),
     }  # fmt: skip
     return Tournament(**(settings | changes))
@@ -47,11 +48,11 @@ def toy_contest(fetch, **changes):
     [({"designs": {"mine": {"uniform 1": GeometricCycles(3, 4)}}}, "there are two policies named 'uniform 1'"),
      ({"designs": {kind: {"x": UniformCycles(3)} for kind in "ab"}}, "there are two policies named 'x'"),
      ({"uniform": {"uniform 2": UniformCycles(2)}}, "uniform must have 'uniform 1', with which all are compared"),
-     ({"designs": {"mine": {}}}, "mine must have policies by their names, not {}"),
-     ({"designs": {"mine 3": UniformCycles(3)}}, "mine 3 must have policies by their names"),
-     ({"designs": {}}, "designs must have a kind of them"),
+     ({"designs": {"mine": {}}}, "mine must be a dict of policies by name, not {}"),
+     ({"designs": {"mine 3": UniformCycles(3)}}, "mine 3 must be a dict of policies by name"),
+     ({"designs": {}}, "designs must have at least one kind"),
      ({"designs": {"mine": {"mine 3": UniformCycles}}}, "mine 3 must be a SleepPolicy"),
-     ({"plans": {"other": toy_plan()}}, "plans must have 'mnist'")],
+     ({"setups": {"other": toy_setup()}}, "setups must have 'mnist'")],
 )  # fmt: skip
 def test_wrong_tournaments_are_refused_before_any_run(changes, message):
     with pytest.raises(SettingError, match=re.escape(message)):
@@ -97,7 +98,7 @@ def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
 
 
 class Fixed:
-    """Gives runs whose accuracy is written down, by policy and p."""
+    """Returns runs whose accuracy is given, by policy and p."""
 
     def __init__(self, accuracy):
         self.accuracy, self.asked = accuracy, []
@@ -153,7 +154,7 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
     assert (own["policy"], equal["policy"]) == ("lengthening 3", "uniform 2")
     assert own["less than equal"] == pytest.approx(2)
     assert not {"less than uniform 1", "less than best uniform"} & own.keys()
-    few = attrs.evolve(contest, plans=contest.plans | {"other": attrs.evolve(toy_plan(), n_cycle_seeds=1)})
+    few = attrs.evolve(contest, setups=contest.setups | {"other": attrs.evolve(toy_setup(), n_cycle_seeds=1)})
     assert {row["seeds"] for row in few.judged("other", 0.4, [])} == {1}
     row = rows[4]
     assert row["error %"] == pytest.approx(28.05)
@@ -163,12 +164,12 @@ def test_the_best_of_each_kind_goes_on_and_choices_are_made_where_they_may_be():
 
 
 def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsys):
-    plans = {name: toy_plan() for name in tournament.STREAMS}
-    monkeypatch.setattr(tournament, "streams", lambda data: plans)
+    known = {name: toy_setup() for name in tournament.STREAMS}
+    monkeypatch.setattr(tournament, "streams", lambda data: known)
     monkeypatch.setattr(tournament, "UNIFORM", UNIFORM_TOY)
     monkeypatch.setattr(tournament, "DESIGNS", DESIGNS_TOY)
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
-    monkeypatch.setattr(tournament.plans, "quick", lambda plan: plan)
+    monkeypatch.setattr(setups, "quick", lambda setup: setup)
     arguments = ["--quick", "--out", str(tmp_path), "--states", str(tmp_path / "states")]
     tournament.main(["report", "--stream", "rotated", *arguments])
     assert "uniform 1" in capsys.readouterr().out
@@ -179,7 +180,7 @@ def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsy
     }
     chosen = [line.split(",")[-1] for line in (tmp_path / "choose_quick.csv").read_text().splitlines()]
     assert {"chosen", "N", "policy", ""} == set(chosen)
-    with pytest.raises(SettingError, match="--stream is for report, and says nothing of screen"):
+    with pytest.raises(SettingError, match="--stream is for report, and has no effect on screen"):
         tournament.main(["screen", "--stream", "rotated", *arguments])
     whole = Study(tmp_path / "whole").run(doing_runs())
     data = {stage: {entry["run"]["data"] for entry in Store(tmp_path / "runs" / stage)} for stage in
@@ -191,8 +192,8 @@ def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsy
 def doing_runs():
     from daynight.study import grid, packnet
 
-    plan = toy_plan()
-    return grid(packnet, toy_stream, seeds=[0], **plan.choices([0.4]))
+    setup = toy_setup()
+    return grid(packnet, toy_stream, seeds=[0], **setup.choices([0.4]))
 
 
 def test_the_commands_of_the_page_on_choosing_are_accepted():
@@ -209,16 +210,16 @@ def test_streams_are_learnt_alike():
     assert [task.n_outputs for task in known["mnist"].stream(n_train=20)] == [2] * 5
     for name in ("permuted", "rotated"):
         assert [task.n_outputs for task in known[name].stream(n_train=20)] == [10] * 5
-    assert all(set(plan.prunings) <= set(tournament.PRUNINGS) for plan in known.values())
+    assert all(set(setup.prunings) <= set(tournament.PRUNINGS) for setup in known.values())
     assert known["cifar10-small"].stream.keywords["n_train"] == 1000
 
 
 @pytest.mark.parametrize("more", [[], ["--quick"]])
-def test_each_layer_has_weights_for_each_day(more, tmp_path):
-    contest = tournament._contest(tournament.parse(["report", "--data", "sample", *more]), tmp_path)
-    for plan in contest.plans.values():
-        sizes = Agent(plan.network, capacity=Capacity(keep_per_night=0.1)).network.sizes
-        for p, day in itertools.product(plan.prunings, range(5)):
+def test_each_layer_has_weights_for_each_day(more):
+    contest = tournament.contest_of(tournament.parse(["report", "--data", "sample", *more]))
+    for setup in contest.setups.values():
+        sizes = Agent(setup.network, capacity=Capacity(keep_per_night=0.1)).network.sizes
+        for p, day in itertools.product(setup.prunings, range(5)):
             Capacity(free_at_end=p, days=5).check(sizes, day)
 
 

@@ -120,7 +120,7 @@ def test_day_that_has_gone_wrong_is_abandoned_and_lived_again(day, settings):
         for each in (stays, agent):
             each.wake(stream[index], Epochs(3))
             each.sleep(OneShot(), Epochs(3))
-    with pytest.raises(StateError, match="abandon_day: no day is under way"):
+    with pytest.raises(StateError, match="abandon_day: no day has begun"):
         agent.abandon_day()
     sane, agent.training = agent.training, Training(optimizer=functools.partial(torch.optim.SGD, lr=1e37))
     with pytest.raises(TrainingError, match=rf"day {day}, wake: .*not finite\. Call abandon_day"):

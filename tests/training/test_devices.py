@@ -146,7 +146,7 @@ def test_a_life_that_was_stopped_goes_on_from_its_checkpoint(device, tmp_path):
 @on_each
 @pytest.mark.parametrize("method", [packnet, memory, multinet, fine_tuning, from_scratch])
 def test_methods_of_the_study_live_there(device, method, tmp_path):
-    settings = {"free_at_end": 0.7, "state": tmp_path / "state.pkl"} if method in (packnet, memory, multinet) else {}
+    settings = {"free_at_end": 0.7, "state": tmp_path / "state"} if method in (packnet, memory, multinet) else {}
     found = method(
         stream(), seed=0, network=convolutional, wake=dn.Epochs(2), night=dn.Epochs(2), device=device,
         training=dn.Training(batch_size=8, optimizer=ADAM), **settings,

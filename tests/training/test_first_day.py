@@ -1,8 +1,11 @@
 """Clocks whose stream begins after the agent's first days: the data of those may be gone."""
 
+import sys
+
 import numpy as np
 import pytest
 from resumable import Killed, Killer
+from terminal import Terminal
 
 from daynight import Agent, Capacity, Clock, Epochs, History, OneShot, Record, Training, UniformCycles, plots
 from daynight.errors import DataError, SettingError, StateError
@@ -75,7 +78,9 @@ def test_a_night_that_was_killed_goes_on_without_the_data_of_earlier_days(consol
     assert weights(clock.agent) == weights(before)
     assert len(tonight().run()) == len(clock.history)  # the night is over, and its history is there
     with pytest.raises(SettingError, match=r"another first_day \(2 then, 1 now\).* It is before day 3\."):
-        make_clock(days_behind(2, consolidation=consolidation), STREAM[1:3], first_day=1, checkpoint=tmp_path / "night")
+        make_clock(
+            days_behind(2, consolidation=consolidation), STREAM[1:3], first_day=1, checkpoint=tmp_path / "night"
+        ).resume()
 
 
 def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
@@ -84,7 +89,7 @@ def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
     make_clock(agent, STREAM[2:3], first_day=2, checkpoint=tmp_path / "night").run()
     again = Agent.load(tmp_path / "agent.dn", toy_network)
     with pytest.raises(DataError, match="a run whose task of day 2 was not the one"):
-        make_clock(again, STREAM[3:], first_day=2, checkpoint=tmp_path / "night")
+        make_clock(again, STREAM[3:], first_day=2, checkpoint=tmp_path / "night").resume()
 
 
 def test_what_a_first_day_cannot_be():
@@ -118,7 +123,7 @@ def test_a_day_under_way_goes_on_with_its_task_alone(phase):
     other = make_clock(agent, STREAM[3:], first_day=2)
     for live in (other.run, other.step, other.to_dusk, lambda: agent.check(STREAM[3])):
         with pytest.raises(
-            StateError, match="day 2 is under way and goes on only with its task, task 'toy 2', not with"
+            StateError, match="day 2 has begun and can be continued only with its task, task 'toy 2', not with"
         ):
             live()
     again = make_clock(agent, toy_stream(4)[2:3], first_day=2)  # the same data, read anew
@@ -149,17 +154,18 @@ def test_forks_figures_and_reports_know_of_earlier_days(tmp_path):
         (clock.history, f"mean score at the last dawn {np.nanmean(last):.4f}"),
         (
             joined,
-            f"mean score of 4 tasks, each as it was tested last, {mean:.4f}",
+            f"mean score of 4 tasks, each when last tested, {mean:.4f}",
         ),
     ):
         history.report(tmp_path / "report.html")
         assert said in (tmp_path / "report.html").read_text()
 
 
-def test_progress_is_that_of_the_run(capsys):
+def test_progress_is_that_of_the_run(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     clock = make_clock(days_behind(3), STREAM[3:], first_day=3, progress=True)
     clock.run()
-    shown = capsys.readouterr().err
+    shown = sys.stderr.getvalue()
     assert "day 4/4" in shown
     assert " 0%" in shown
     assert "100%" in shown

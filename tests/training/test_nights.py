@@ -267,10 +267,12 @@ def test_a_clock_remembers_what_its_nights_rewind_to():
 def test_what_the_wake_has_not_kept_cannot_be_returned_to():
     agent = make_agent()
     agent.wake(toy_stream(2)[0], dn.Epochs(1), remember=[0.5])
-    with pytest.raises(PolicyError, match=r"the share 0.25 of the wake, which has not kept .* remember=\[0.25\]"):
+    with pytest.raises(
+        PolicyError, match=r"share 0.25 of the wake, whose weights have not been kept.* remember=\[0.25\]"
+    ):
         agent.sleep(dn.Rewound(dn.OneShot(), 0.25), dn.Epochs(1))
     assert agent.phase == "dusk"
-    with pytest.raises(SettingError, match=r"what of the wake to rewind to must be a share, 0 to 1, not 1\.5"):
+    with pytest.raises(SettingError, match=r"rewind \(a point of the wake\) must be a share, 0 to 1, not 1\.5"):
         Cycle(1, 1, rewind=1.5)
 
 
@@ -281,7 +283,7 @@ def test_runs_that_rewind_share_no_dusk_with_those_that_do_not():
     stream = toy_stream(2)
     plain = packnet(stream, policy=dn.OneShot(), **settings)
     rewound = packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
-    states._dusk.clear()
+    states.forget()
     assert rewound == packnet(stream, policy=dn.Rewound(dn.OneShot(), 0.5), **settings)
     assert plain == packnet(stream, policy=dn.OneShot(), **settings)
 

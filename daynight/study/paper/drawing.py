@@ -1,4 +1,4 @@
-"""The study's figures, drawn from results. Each takes the axes to draw in, and returns them."""
+"""The paper's figures, drawn from results. Most functions draw into given axes, and return them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from daynight.study.statistics import Summary, summarize
 from daynight.study.tables import Rows
 from daynight.support import atomic
 
-#: Colours and markers that stay apart in grey and for the colour-blind.
+#: Colours and markers that differ in grey and for the colour-blind.
 STYLES: dict[str, dict[str, Any]] = {
     "PackNet": {"color": "#3a78b5", "marker": "o"},
     "Memory": {"color": "#c8791b", "marker": "s"},
@@ -32,12 +32,12 @@ STYLES: dict[str, dict[str, Any]] = {
     "cleared": {"color": "#3a78b5", "marker": "o"},
     "kept": {"color": "#c8791b", "marker": "s"},
 }
-#: For several values side by side: they differ in lightness.
+#: For several values side by side: shades that differ in lightness, and markers.
 _SHADES, _MARKERS = ("#9ec1e4", "#3a78b5", "#1b1b3a"), ("o", "s", "^")
 
 
 def panels(n: int, n_rows: int = 1) -> tuple[Any, list[Axes]]:
-    """Make a figure of n axes in each row, and give them row by row."""
+    """Return a figure with n axes in each row, and its axes row by row."""
     size = 3.4 * n + 0.6, 3.0 * n_rows
     figure, axes = plt.subplots(n_rows, n, figsize=size, layout="constrained", squeeze=False)
     return figure, list(axes.flat)
@@ -48,11 +48,11 @@ def save(figure: Any, folder: Path, name: str) -> None:
 
     Args:
         figure: The figure.
-        folder: Where to.
-        name: Of the files, without an ending.
+        folder: The folder of the files.
+        name: Name of the files, without an ending.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If a file cannot be written.
     """
     for ending in ("pdf", "png"):
         with atomic.whole(folder / f"{name}.{ending}") as path:
@@ -61,11 +61,11 @@ def save(figure: Any, folder: Path, name: str) -> None:
 
 
 def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mean_accuracy") -> Axes:
-    """Draw accuracy against p, a line a method; bars are standard errors (the study's Figure 1).
+    """Draw accuracy against p, one line per method; bars are standard errors (the paper's Figure 1).
 
     Args:
         axes: Where to draw.
-        results: The runs of each method, by its name; those of one p differ in their seed alone.
+        results: The runs of each method, by its name; those with the same p differ only in their seed.
         name: The result to draw.
     """
     shown = set[float]()
@@ -86,12 +86,12 @@ def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mea
 
 
 def against_cycles(axes: Axes, results: Results, title: str, name: str = "mean_accuracy") -> Axes:
-    """Draw accuracy against N, with standard errors, and each run as a dot (the study's Figures 2 and 4).
+    """Draw accuracy against N, with standard errors, and each run as a dot (the paper's Figures 2 and 4).
 
     Args:
         axes: Where to draw.
         results: Runs that differ in the number of cycles and in their seed.
-        title: Stands above.
+        title: Title of the axes.
         name: The result to draw.
     """
     groups = {int(key[0]): group for key, group in results.groups("policy.n").items()}
@@ -109,7 +109,7 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
     Args:
         axes: Where to draw.
         summaries: The accuracy, by N.
-        label: Names the line.
+        label: Label of the line.
     """
     order = sorted(summaries)
     _line(axes, order, [summaries[n] for n in order], label)
@@ -129,13 +129,13 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
 
 
 def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], title: str) -> Axes:
-    """Draw the accuracy on each task, a group of points a task, with standard errors (the study's Figure 3).
+    """Draw the accuracy on each task, one group of points per task, with standard errors (the paper's Figure 3).
 
     Args:
         axes: Where to draw.
-        results: The runs of each method, by its name, that differ in their seed alone.
-        tasks: Their names.
-        title: Stands above.
+        results: The runs of each method, by its name; those of one method differ only in their seed.
+        tasks: Names of the tasks.
+        title: Title of the axes.
     """
     width = 0.8 / len(results)
     for place, (method, own) in enumerate(results.items()):
@@ -151,7 +151,7 @@ def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], t
 
 
 def legend_above(figure: Any, axes: Axes) -> None:
-    """Name once, above all panels, what each of them shows: between points, a legend would look like some more of them.
+    """Draw one legend above all panels: within a panel, it would look like further points.
 
     Args:
         figure: The figure.
@@ -162,12 +162,12 @@ def legend_above(figure: Any, axes: Axes) -> None:
 
 
 def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
-    """Draw differences in accuracy, a line each, with their confidence intervals.
+    """Draw differences in accuracy, one below the other, with their confidence intervals.
 
     Args:
         axes: Where to draw.
         summaries: The differences, by name.
-        title: Stands above.
+        title: Title of the axes.
     """
     for place, (name, summary) in enumerate(reversed(list(summaries.items()))):
         reach = 0.0 if math.isnan(summary.low) else summary.mean - summary.low
@@ -186,28 +186,17 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
     """Draw each policy's night above its errors, the best policies first.
 
     Args:
-        rows: Each with ``"policy"``, ``"p"``, ``"error %"`` and maybe its ``"error % standard error"``.
-        night_of: Gives the cycles of a policy's night by its name.
+        rows: Each with ``"policy"``, ``"p"``, ``"error %"``, and optionally ``"error % standard error"``.
+        night_of: Returns the cycles of a policy's night by its name.
         n_columns: Number of policies side by side.
     """
-    errors = {(row["policy"], row["p"]): max(float(row["error %"]), 1e-6) for row in rows}
-    usual = {
-        p: statistics.geometric_mean(error for (_, other), error in errors.items() if other == p) for _, p in errors
-    }
-    scores: dict[str, list[float]] = {}
-    for (name, p), error in errors.items():
-        scores.setdefault(name, []).append(error / usual[p])
-    names = sorted(scores, key=lambda name: statistics.geometric_mean(scores[name]))
+    names = _ranked(rows)
     width = min(n_columns, len(names))
     n_bands = math.ceil(len(names) / width)
     figure, grid = plt.subplots(
         2 * n_bands, width, figsize=(1.15 * width + 0.8, 3.1 * n_bands), layout="constrained", squeeze=False,
         height_ratios=[1.0, 1.5] * n_bands,
     )  # fmt: skip
-    prunings = sorted({row["p"] for row in rows})
-    bars = [(row["error %"], float(np.nan_to_num(row.get("error % standard error", 0.0)))) for row in rows]
-    worst = max(error + bar for error, bar in bars)
-    best = max(min(max(error - bar, error / 2) for error, bar in bars), 1e-2)
     for place in range(n_bands * width):
         upper, lower = (grid[2 * (place // width) + part, place % width] for part in (0, 1))
         if place >= len(names):
@@ -220,24 +209,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
             if twin is not upper:
                 twin.set_axis_off()
         upper.set_title("\n".join(textwrap.wrap(names[place], 14)), fontsize="x-small")
-        for row, (error, bar) in zip(rows, bars, strict=True):
-            if row["policy"] == names[place]:
-                at = prunings.index(row["p"])
-                style = {
-                    "color": _SHADES[at % len(_SHADES)],
-                    "marker": _MARKERS[at % len(_MARKERS)],
-                    "ms": 4,
-                    "capsize": 2,
-                }
-                lower.errorbar([at], [error], yerr=[bar], **style)
-        lower.set_yscale("log")
-        lower.set_ylim(best / 1.15, worst * 1.15)
-        lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        lower.yaxis.set_minor_locator(NullLocator())
-        lower.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
-        lower.grid(axis="y", lw=0.5, color="#dddddd")
-        lower.set_xlim(-0.6, len(prunings) - 0.4)
-        lower.set_xticks(range(len(prunings)), [f"{p:g}" for p in prunings], fontsize="xx-small", rotation=60)
+        _errors(lower, rows, names[place])
         if place % width:
             upper.set_yticklabels([])
             lower.set_yticklabels([])
@@ -249,7 +221,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
 
 
 def evaluations(axes: Axes, match: Match, method: str) -> Axes:
-    """Draw what a matching has tried: accuracy against compression, and the accuracy to be reached."""
+    """Draw the evaluations of a matching: accuracy against compression, and the accuracy to be reached."""
     kept = 1 - match.free_at_end
     points = [(kept / (1 - free), summary) for free, summary in match.evaluations]
     _points(axes, [x for x, _ in points], [summary for _, summary in points], method)
@@ -261,6 +233,44 @@ def evaluations(axes: Axes, match: Match, method: str) -> Axes:
     found = f"{match.compression:.2f}x{beyond}" if match.is_reached else "not reached"
     axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {found}", fontsize="medium")
     return axes
+
+
+def _ranked(rows: Rows) -> list[str]:
+    """Return the names of the policies by their error over the usual one at each p, the best first."""
+    errors = {(row["policy"], row["p"]): max(float(row["error %"]), 1e-6) for row in rows}
+    usual = {
+        p: statistics.geometric_mean(error for (_, other), error in errors.items() if other == p) for _, p in errors
+    }
+    scores: dict[str, list[float]] = {}
+    for (name, p), error in errors.items():
+        scores.setdefault(name, []).append(error / usual[p])
+    return sorted(scores, key=lambda name: statistics.geometric_mean(scores[name]))
+
+
+def _errors(axes: Axes, rows: Rows, name: str) -> None:
+    """Draw the errors of one policy against p, on axes with the limits of all policies."""
+    prunings = sorted({row["p"] for row in rows})
+    bars = [(row["error %"], float(np.nan_to_num(row.get("error % standard error", 0.0)))) for row in rows]
+    worst = max(error + bar for error, bar in bars)
+    best = max(min(max(error - bar, error / 2) for error, bar in bars), 1e-2)
+    for row, (error, bar) in zip(rows, bars, strict=True):
+        if row["policy"] == name:
+            at = prunings.index(row["p"])
+            style: dict[str, Any] = {
+                "color": _SHADES[at % len(_SHADES)],
+                "marker": _MARKERS[at % len(_MARKERS)],
+                "ms": 4,
+                "capsize": 2,
+            }
+            axes.errorbar([at], [error], yerr=[bar], **style)
+    axes.set_yscale("log")
+    axes.set_ylim(best / 1.15, worst * 1.15)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
+    axes.grid(axis="y", lw=0.5, color="#dddddd")
+    axes.set_xlim(-0.6, len(prunings) - 0.4)
+    axes.set_xticks(range(len(prunings)), [f"{p:g}" for p in prunings], fontsize="xx-small", rotation=60)
 
 
 def _line(axes: Axes, x: Sequence[float], summaries: Sequence[Summary], method: str) -> None:

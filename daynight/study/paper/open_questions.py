@@ -1,4 +1,4 @@
-"""The study's open question: is there a region of N where accuracy falls before it rises again?"""
+"""Questions that the paper leaves open: whether accuracy dips at some N, and what choices it does not state change."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from daynight.nights.schedules import GeometricCycles, equal_number
 from daynight.study import statistics
 from daynight.study.paper import drawing
 from daynight.study.paper.drawing import panels
-from daynight.study.paper.setups import Network, Plan, Source
+from daynight.study.paper.setups import Network, Setup, Source
 from daynight.study.results import Results
 from daynight.study.statistics import Summary
 from daynight.study.tables import Rows
 
-#: What becomes of the optimizer's state at each cycle of a night.
+#: The optimizer's state at each cycle of a night, and the setting `carry_optimizer`.
 STATES = {"cleared": False, "kept": True}
 
 
 @attrs.frozen
 class Dip:
-    """Three N, of which the second does worse than those around it.
+    """Three N, the second of which has a lower accuracy than the other two.
 
     Attributes:
         before: The smaller N.
         lowest: The N between.
         after: The larger N.
-        fall: Difference of the second to the first, seed by seed.
-        rise: Difference of the third to the second.
+        fall: Accuracy at the second N minus that at the first, seed by seed.
+        rise: Accuracy at the third N minus that at the second.
     """
 
     before: int
@@ -45,17 +45,17 @@ class Dip:
 
     @property
     def is_shown(self) -> bool:
-        """Whether both intervals leave out zero."""
+        """Whether both intervals exclude zero."""
         return self.fall.high < 0 < self.rise.low
 
 
 def deepest(values: Mapping[int, Mapping[int, float]], confidence: float = statistics.CONFIDENCE) -> Dip | None:
-    """Give the dip that is clearest: of all triples of N, that whose fall and rise are most of their standard errors.
+    """Return the clearest dip: of all triples of N, the one with the most standard errors in both fall and rise.
 
     Args:
         values: Accuracy by N and seed; two or more seeds.
-        confidence: Probability that all intervals which were looked at cover their means. There is one for each two N,
-            so that each has 1 - (1 - confidence) / number of pairs (Bonferroni's correction).
+        confidence: Probability that all intervals cover their means. There is one interval per pair of N, each with
+            the confidence 1 - (1 - confidence) / number of pairs (Bonferroni's correction).
 
     Returns:
         The dip, or None if accuracy never falls and then rises.
@@ -72,9 +72,9 @@ def deepest(values: Mapping[int, Mapping[int, float]], confidence: float = stati
     return best[1]
 
 
-def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
-    """Accuracy against N with the optimizer's state cleared or kept at each cycle, and the clearest dip of each."""
-    found = by_state(plan, results)
+def dips(setup: Setup, results: Source) -> tuple[Any, Rows]:
+    """Accuracy against N, with the optimizer's state cleared or kept at each cycle, and the clearest dip of each."""
+    found = by_state(setup, results)
     figure, axes = panels(len(found))
     rows: Rows = []
     for panel, (p, states) in zip(axes, found.items(), strict=True):
@@ -83,15 +83,15 @@ def dips(plan: Plan, results: Source) -> tuple[Any, Rows]:
             row = row_of({n: group.values("mean_accuracy") for n, group in groups.items()})
             looked_at = {"N": " ".join(map(str, groups)), "runs": sum(map(len, groups.values()))}
             rows.append({"p": p, "optimizer state": state, **looked_at, **row})
-        panel.set_title(plan.title(p), fontsize="medium")
+        panel.set_title(setup.title(p), fontsize="medium")
     axes[0].legend(frameon=False, fontsize="small", title="optimizer state")
     return figure, rows
 
 
-def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
-    """What it gains to keep the optimizer's state at each cycle in place of clearing it, at each N and seed by seed."""
+def optimizer(setup: Setup, results: Source) -> tuple[Any, Rows]:
+    """Gain in accuracy if the optimizer's state is kept at each cycle rather than cleared, at each N, seed by seed."""
     pairs = {}
-    for p, states in by_state(plan, results).items():
+    for p, states in by_state(setup, results).items():
         cleared, kept = (states.get(state, {}) for state in STATES)
         if both := sorted(cleared.keys() & kept.keys()):
             pairs[p] = {n: (cleared[n].values("mean_accuracy"), kept[n].values("mean_accuracy")) for n in both}
@@ -103,7 +103,7 @@ def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
         gains = {n: statistics.paired(with_it, without) for n, (without, with_it) in by_n.items()}
         drawing.line_of_cycles(panel, gains, "kept over cleared")
         panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
-        panel.set(title=plan.title(p), ylabel="gain in accuracy, and its standard error")
+        panel.set(title=setup.title(p), ylabel="gain in accuracy, and its standard error")
         for n, values in by_n.items():
             seeds = set.intersection(*map(set, values))
             means = (statistics.summarize(one[seed] for seed in seeds).mean for one in values)
@@ -113,23 +113,23 @@ def optimizer(plan: Plan, results: Source) -> tuple[Any, Rows]:
     return figure, rows
 
 
-def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Results]]]:
-    """Give the runs with uniform cycles by p, state of the optimizer and N.
+def by_state(setup: Setup, results: Source) -> dict[float, dict[str, dict[int, Results]]]:
+    """Return the runs with uniform cycles by p, state of the optimizer and N.
 
-    Of each p and state there are the N with as many seeds as any, two or more: a few seeds more of some N would be
-    compared with few of others. What that leaves nothing of is left out.
+    Of each p and state, only the N with the most seeds are returned, if these are two or more, so that every N is
+    compared with the same number of seeds. A p or state without such an N is left out.
 
     Args:
-        plan: How the tasks are learnt.
-        results: Gives the runs.
+        setup: How the tasks are learnt.
+        results: Returns the runs.
 
     Raises:
-        DataError: If that leaves nothing at all.
+        DataError: If nothing is left.
     """
-    found: dict[float, dict[str, dict[int, Results]]] = {p: {} for p in plan.prunings}
+    found: dict[float, dict[str, dict[int, Results]]] = {p: {} for p in setup.prunings}
     for state, is_kept in STATES.items():
-        training = attrs.evolve(plan.training, carry_optimizer=is_kept)
-        own = results("PackNet", plan.n_cycle_seeds, plan.prunings, plan.cycles, training=training)
+        training = attrs.evolve(setup.training, carry_optimizer=is_kept)
+        own = results("PackNet", setup.n_cycle_seeds, setup.prunings, setup.cycles, training=training)
         for (p,), group in own.groups("free_at_end").items():
             by_n = {int(n): runs for (n,), runs in group.groups("policy.n").items()}
             most = max(map(len, by_n.values()))
@@ -142,7 +142,7 @@ def by_state(plan: Plan, results: Source) -> dict[float, dict[str, dict[int, Res
 
 
 def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
-    """Give the clearest dip as a row of a table.
+    """Return the clearest dip as a row of a table.
 
     Args:
         values: Accuracy by N and seed; two or more seeds.
@@ -162,21 +162,21 @@ def row_of(values: Mapping[int, Mapping[int, float]]) -> dict[str, Any]:
 
 
 def _in_errors(difference: float, summary: Summary) -> float:
-    """Give a difference in units of its standard error; one that is the same for all seeds counts as large."""
+    """Return a difference in units of its standard error, 0 if it is not positive; very large if the error is 0."""
     if difference <= 0 or math.isnan(summary.standard_error):
         return 0.0
     return difference / max(summary.standard_error, 1e-12)
 
 
-def choices(plan: Plan, results: Source) -> tuple[Any, Rows]:
-    """What the study leaves unsaid: the gain in accuracy of other choices over the usual ones, seed by seed."""
-    figure, axes = panels(len(plan.prunings))
+def choices(setup: Setup, results: Source) -> tuple[Any, Rows]:
+    """Gain in accuracy of other choices, where the paper states none, over the default ones, seed by seed."""
+    figure, axes = panels(len(setup.prunings))
     rows: Rows = []
-    for panel, p in zip(axes, plan.prunings, strict=True):
+    for panel, p in zip(axes, setup.prunings, strict=True):
         gains = {}
         for name, (n_cycles, changes) in CHOICES.items():
-            usual = results("PackNet", plan.n_seeds, [p], [n_cycles])
-            other = results("PackNet", plan.n_seeds, [p], [n_cycles], **changes(plan))
+            usual = results("PackNet", setup.n_seeds, [p], [n_cycles])
+            other = results("PackNet", setup.n_seeds, [p], [n_cycles], **changes(setup))
             accuracy, gain = other.summary("mean_accuracy"), other.compare(usual, "mean_accuracy")
             gains[name] = gain
             rows.append(
@@ -186,26 +186,26 @@ def choices(plan: Plan, results: Source) -> tuple[Any, Rows]:
                     "gain high": gain.high,
                 }
             )  # fmt: skip
-        drawing.gains(panel, gains, plan.title(p))
+        drawing.gains(panel, gains, setup.title(p))
     return figure, rows
 
 
 def _without_bias(network: Network, n_outputs: int) -> nn.Module:
-    """Make a head like the network's, without a bias."""
+    """Return a head like the network's, without a bias."""
     *_, head = network().modules()
     assert isinstance(head, nn.Linear)
     return nn.Linear(head.in_features, n_outputs, bias=False)
 
 
-Changes = Callable[[Plan], dict[str, Any]]
-#: What the study does not say, each with the number of cycles to look at it with, and the other choice.
+Changes = Callable[[Setup], dict[str, Any]]
+#: The choices that the paper does not state: by name the number of cycles to compare at, and the other choice.
 CHOICES: dict[str, tuple[int, Changes]] = {
-    "biases frozen after the first task": (1, lambda plan: {"biases": "freeze-after-first"}),
-    "heads without bias": (1, lambda plan: {"make_head": functools.partial(_without_bias, plan.network)}),
-    "free weights drawn anew": (1, lambda plan: {"restart": "redraw"}),
-    "free weights taken up": (1, lambda plan: {"restart": "keep"}),
-    "one ranking of all layers": (1, lambda plan: {"ranking": "global"}),
+    "biases frozen after the first task": (1, lambda setup: {"biases": "freeze-after-first"}),
+    "heads without bias": (1, lambda setup: {"make_head": functools.partial(_without_bias, setup.network)}),
+    "free weights drawn anew": (1, lambda setup: {"restart": "redraw"}),
+    "free weights taken up": (1, lambda setup: {"restart": "keep"}),
+    "one ranking of all layers": (1, lambda setup: {"ranking": "global"}),
     "optimizer carried through a night": (
-        8, lambda plan: {"training": attrs.evolve(plan.training, carry_optimizer=True)}),
-    "equal cuts of the total": (8, lambda plan: {"policy": GeometricCycles(8, 1.0, density=equal_number)}),
+        8, lambda setup: {"training": attrs.evolve(setup.training, carry_optimizer=True)}),
+    "equal cuts of the total": (8, lambda setup: {"policy": GeometricCycles(8, 1.0, density=equal_number)}),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the study runs: data sets, networks, lengths and grids, at full and at reduced size."""
+"""The paper's experiments on each data set: networks, lengths and grids, at full and at reduced size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACCURACY: dict[str, dict[float, float]] = {
     "mnist": {0.95: 0.996, 0.99: 0.989, 0.995: 0.970},
     "cifar10": {0.8: 0.891, 0.9: 0.843, 0.95: 0.797},
 }
-ACCURACY["cifar10-small"] = ACCURACY["cifar10"]  # for the shape: the study has no such size
+ACCURACY["cifar10-small"] = ACCURACY["cifar10"]  # to compare the shape: the paper has no such size
 #: Compression against PackNet at equal accuracy, by data set, method and p: Table 1.
 COMPRESSION: dict[str, dict[str, dict[float, float]]] = {
     "mnist": {
@@ -44,24 +44,24 @@ COMPRESSION["cifar10-small"] = COMPRESSION["cifar10"]
 Network = Callable[[], torch.nn.Module]
 DatasetName = Literal["mnist", "cifar10", "cifar10-small"]
 
-#: The methods of the study's Section 2, in the order of its figures.
+#: The methods of the paper's Section 2, in the order of its figures.
 METHODS = {"PackNet": methods.packnet, "Memory": methods.memory, "Multinet": methods.multinet}
-#: Methods without pruning, to see what is forgotten, and what a network for each task reaches.
+#: Methods without pruning, which show what is forgotten and what a network per task reaches.
 UNPRUNED = {"Fine-tuning": methods.fine_tuning, "From scratch": methods.from_scratch}
 _FUNCTIONS = METHODS | UNPRUNED
 
 
 @attrs.frozen(kw_only=True)
-class Plan:
-    """The study on one data set.
+class Setup:
+    """How the tasks of the paper's experiments on one data set are learnt.
 
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix A.
 
     Attributes:
-        dataset: Its name.
-        stream: Gives the five tasks.
+        dataset: Name of the data set.
+        stream: A function that returns the five tasks.
         network: Makes the network.
-        training: How it is learnt.
+        training: How a task is learnt.
         epochs: E, epochs of each wake.
         budget: B, epochs of each night.
         prunings: The p of Figures 2 to 4 and Table 1.
@@ -70,7 +70,7 @@ class Plan:
         unbudgeted: The N of Figure 4, each with a night of N x B epochs.
         n_seeds: Number of seeds of Figures 1 and 3 and Table 1.
         n_cycle_seeds: Number of seeds of Figures 2 and 4, and of the tournament's reports.
-        tolerance: Share of itself to which matching looks for a kept fraction.
+        tolerance: Relative tolerance of the kept fraction in matching.
         settings: Further settings of the methods, such as ``biases``.
         tasks: Names of the tasks.
     """
@@ -92,11 +92,11 @@ class Plan:
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in streams.PAIRS)
 
     def title(self, p: float) -> str:
-        """Name the data set and a fraction free at the end, above what is drawn of them."""
+        """Return the title of a panel: the data set and a fraction of weights free at the end."""
         return f"{self.dataset.upper()}, $p$ = {p:g}"
 
     def settings_of(self, method: str, *args: Any, **changes: Any) -> dict[str, Any]:
-        """Give the settings of runs of a method by its name; those without pruning have no more than they need.
+        """Return the settings of runs of a method; those without pruning have only the settings that they take.
 
         Args:
             method: A key of `METHODS` or `UNPRUNED`.
@@ -110,13 +110,13 @@ class Plan:
 
     def choices(self, prunings: Sequence[float], n_cycles: Sequence[int] = (1,), nights: float = 1.0,
                 **changes: Any) -> dict[str, Any]:  # fmt: skip
-        """Give the settings of runs of a method; lists are values of which each run has one.
+        """Return the settings of runs of a method; of a list, each run has one value.
 
         Args:
             prunings: Fractions of weights free at the end.
-            n_cycles: Numbers of cycles a night.
+            n_cycles: Numbers of cycles per night.
             nights: Length of each night, in units of `budget`.
-            changes: Further settings, or others in place of these.
+            changes: Further settings, which replace those of the same name.
         """
         return {
             "network": self.network, "training": self.training, "wake": Epochs(self.epochs),
@@ -125,20 +125,20 @@ class Plan:
         }  # fmt: skip
 
 
-#: Gives the results of runs: a function of a method, the seeds, and the method's settings, where a list stands for
+#: Returns the results of runs: a function of a method, the seeds, and the method's settings, where a list stands for
 #: several values.
 Fetch = Callable[..., Results]
-#: Gives the results of runs of a plan: a function of a key of `METHODS` or `UNPRUNED`, a number of seeds, and the
-#: arguments of `Plan.choices`.
+#: Returns the results of runs of a setup: a function of a key of `METHODS` or `UNPRUNED`, a number of seeds, and the
+#: arguments of `Setup.choices`.
 Source = Callable[..., Results]
 
 
 def doing(stream: Callable[[], TaskStream], study: Study) -> Fetch:
-    """Give what does the runs which are missing.
+    """Return a `Fetch` that does the missing runs.
 
     Args:
-        stream: Gives the tasks.
-        study: Does them.
+        stream: A function that returns the tasks.
+        study: Does the runs.
     """
 
     def fetch(method: Method, seeds: Iterable[int], **settings: Any) -> Results:
@@ -148,11 +148,11 @@ def doing(stream: Callable[[], TaskStream], study: Study) -> Fetch:
 
 
 def reading(entries: Iterable[Entry], *, is_whole: bool = False) -> Fetch:
-    """Give what reads the runs that are in a store already, without the data that they were made from.
+    """Return a `Fetch` that reads runs from a store, without their data. It raises DataError if there are none.
 
     Args:
-        entries: Those of the store, all from the same data.
-        is_whole: Whether to refuse to give some of the runs where others are missing.
+        entries: The entries of the store, all from the same data.
+        is_whole: Whether it is also an error if some of the runs are missing.
     """
     found: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -173,27 +173,27 @@ def reading(entries: Iterable[Entry], *, is_whole: bool = False) -> Fetch:
     return fetch
 
 
-def source(plan: Plan, fetch: Fetch) -> Source:
-    """Give a source of what a plan's figures are made of.
+def source(setup: Setup, fetch: Fetch) -> Source:
+    """Return a source of the results that a setup's figures show.
 
     Args:
-        plan: The plan.
-        fetch: Does its runs, or reads them.
+        setup: The setup.
+        fetch: Does or reads its runs.
     """
 
     def results(method: str, n_seeds: int, *args: Any, **choices: Any) -> Results:
-        return fetch(_FUNCTIONS[method], range(n_seeds), **plan.settings_of(method, *args, **choices))
+        return fetch(_FUNCTIONS[method], range(n_seeds), **setup.settings_of(method, *args, **choices))
 
     return results
 
 
-def full(dataset: DatasetName, data: str | None = None, n_train: int | None = None) -> Plan:
-    """Give the study as it was published, or on CIFAR10 also at a reduced size.
+def full(dataset: DatasetName, data: str | None = None, n_train: int | None = None) -> Setup:
+    """Return the setup of the paper or, on CIFAR10, one of reduced size.
 
     Args:
         dataset: ``"mnist"``, ``"cifar10"`` or, with a tenth of the images, fewer seeds and values, ``"cifar10-small"``.
         data: Where the data come from; see `daynight.split_mnist`. None insists on all of them.
-        n_train: Number of training examples a task; None is all, or of the small size 1,000.
+        n_train: Number of training examples per task; None is all, or 1,000 at the reduced size.
     """
     if dataset == "cifar10-small":
         return attrs.evolve(
@@ -202,7 +202,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         )  # fmt: skip
     source: Any = data or "full"
     if dataset == "mnist":
-        return Plan(
+        return Setup(
             dataset="mnist",
             stream=functools.partial(streams.split_mnist, data=source, n_train=n_train),
             network=functools.partial(models.MLP, 784, 256, 256),
@@ -214,7 +214,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
             cycles=(1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72),
             unbudgeted=(1, 2, 3, 4, 6),
         )
-    return Plan(
+    return Setup(
         dataset="cifar10",
         stream=functools.partial(streams.split_cifar10, data=source, n_train=n_train),
         network=models.ConvNet,
@@ -228,24 +228,24 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
     )
 
 
-def quick(plan: Plan, n_train: int | None = None) -> Plan:
-    """Give a plan that ends in minutes: few images, epochs, seeds and values. It shows that all runs, and no more.
+def quick(setup: Setup, n_train: int | None = None) -> Setup:
+    """Return a setup that takes minutes: few images, epochs, seeds and values. It only shows that everything runs.
 
     Args:
-        plan: The plan to cut short.
-        n_train: Number of training examples a task; None is a few.
+        setup: The setup to reduce.
+        n_train: Number of training examples per task; None is a few.
     """
-    few, length = (400, 6.0) if plan.dataset == "mnist" else (64, 1.0)
-    stream = functools.partial(plan.stream, n_train=few if n_train is None else n_train)
+    few, length = (400, 6.0) if setup.dataset == "mnist" else (64, 1.0)
+    stream = functools.partial(setup.stream, n_train=few if n_train is None else n_train)
     return attrs.evolve(
-        plan, stream=functools.partial(few_tested, stream), epochs=length, budget=length,
-        prunings=tuple(dict.fromkeys((plan.prunings[0], plan.prunings[-1]))), curve=plan.curve[1::2],
-        cycles=plan.cycles[:3], unbudgeted=plan.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
+        setup, stream=functools.partial(few_tested, stream), epochs=length, budget=length,
+        prunings=tuple(dict.fromkeys((setup.prunings[0], setup.prunings[-1]))), curve=setup.curve[1::2],
+        cycles=setup.cycles[:3], unbudgeted=setup.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
     )  # fmt: skip
 
 
 def few_tested(stream: Callable[[], TaskStream], n_test: int = 200) -> TaskStream:
-    """Give a stream with the first few test examples of each task."""
+    """Return a stream with the first few test examples of each task."""
     whole = stream()
     tasks = [attrs.evolve(task, test=task.test.subset(torch.arange(min(n_test, len(task.test))))) for task in whole]
     return TaskStream(tasks, f"{whole.source}, tested on {n_test} examples a task")

@@ -1,4 +1,4 @@
-"""The policies of the tournament, none of which is told how much there is to prune."""
+"""The policies of the tournament. The settings of none of them depend on how much there is to prune."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def _gradual(n: int, last: float) -> SleepPolicy:
 
 
 def _slowing(share: float, dawn: float) -> float:
-    """Prune less and less, even as a share of what is left."""
+    """Return a density that falls ever more slowly, also relative to what is left."""
     return constant_share(math.sqrt(share), dawn)
 
 
 def _held(share: float, cut: float) -> float:
-    """Hold the learning rate for four fifths of a REM, and let it fall to zero in the last."""
+    """Return a factor of the learning rate: 1 for four fifths of a REM, then falling to 0."""
     return min(1.0, (1 - share) / 0.2)
 
 
-#: The N of the study's Figure 2.
+#: The N of the paper's Figure 2.
 UNIFORM: Named = {f"uniform {n}": UniformCycles(n) for n in (1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72)}
-#: The designs, kind by kind: of each kind, the one that does best in the screen goes on.
+#: The other policies, by kind: the best of each kind in the screen is a finalist.
 DESIGNS: dict[str, Named] = {
     "lengthening": {
         "lengthening 12, 16": GeometricCycles(12, 16),

@@ -1,0 +1,90 @@
+"""What ``python -m daynight.study.paper`` and ``... .tournament`` share: options, the study, and what is written."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from daynight.study import tables
+from daynight.study.paper import drawing
+from daynight.study.runner import Study
+from daynight.study.tables import Rows
+from daynight.support import atomic, checks
+
+
+def new_parser(name: str, about: str | None, out: str, runs: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that both commands have.
+
+    Args:
+        name: Of the command's module, and of its results' folder.
+        about: The description of the command.
+        out: What is written into the folder of results.
+        runs: How the runs are stored.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m daynight.study.{name}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--jobs", type=int, default=1, metavar="J", help="number of processes at a time (1)")
+    add("--device", default="cpu", metavar="D", help="device of the runs, such as cuda; jobs share it (cpu)")
+    add("--quick", action="store_true", help="few images, epochs and seeds: ends in minutes, and only shows that "
+        "everything runs")  # fmt: skip
+    add("--data", choices=("full", "sample", "auto"), help="all images (default), or MNIST's sample of 5,000")
+    add("--out", default=name, metavar="FOLDER", help=f"folder for {out} ({name})")
+    add("--store", metavar="FOLDER", help=f"folder for the results of runs{runs} (OUT/runs)")
+    add("--states", metavar="FOLDER", help="folder for checkpoints of unfinished runs, and for first dusks that runs "
+        "share; delete it at the end (none)")  # fmt: skip
+    return parser
+
+
+def check(settings: argparse.Namespace) -> None:
+    """Check the common options, and make the folder of results.
+
+    Raises:
+        SettingError: If a value is not valid.
+        OutputError: If the folder cannot be written to.
+    """
+    checks.whole("--jobs", settings.jobs, least=1)
+    checks.usable_device(settings.device)
+    atomic.check_folder(settings.out)
+
+
+def data_of(settings: argparse.Namespace) -> str | None:
+    """Return where the images come from (see `daynight.split_mnist`); None insists on all of them."""
+    return settings.data or ("auto" if settings.quick else None)
+
+
+def store_of(settings: argparse.Namespace) -> Path:
+    """Return the folder of the runs."""
+    return Path(settings.store or Path(settings.out) / "runs")
+
+
+def study_of(settings: argparse.Namespace, part: str = "") -> Study:
+    """Return the study that does the runs.
+
+    Args:
+        settings: The options.
+        part: Name of the folders within the store and the states; ``""`` is these themselves.
+    """
+    states = None if settings.states is None else Path(settings.states) / part
+    return Study(store_of(settings) / part, jobs=settings.jobs, progress=True, states=states, device=settings.device)
+
+
+def write(settings: argparse.Namespace, name: str, figure: Any, rows: Rows) -> None:
+    """Write a figure (PDF and PNG) and a table (CSV), and print the table.
+
+    Args:
+        settings: The options.
+        name: Of the files, without an ending.
+        figure: The figure, which is closed.
+        rows: The table.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    path = Path(settings.out) / (name + ("_quick" if settings.quick else ""))
+    drawing.save(figure, path.parent, path.name)
+    tables.write(path.with_name(f"{path.name}.csv"), rows)
+    print(tables.text(rows))
+    print(f"Written: {path}.pdf, .png and .csv; the runs are in {store_of(settings)}.")
