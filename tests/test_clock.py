@@ -280,9 +280,7 @@ def test_tasks_that_were_learnt_are_known_by_their_names(tmp_path):
         # One that came late, and the day's alone.
         for wrong, place in ((tasks[:3], 1), (tasks[3:], 0)):
             clock = Clock(known, wrong, policy=OneShot(), wake=Epochs(1), night=Epochs(1))
-            with pytest.raises(
-                DataError, match=f"day {place} was that of task '[ac]', and the stream has '[bd]' there"
-            ):
+            with pytest.raises(DataError, match=f"the task of day {place} was '[ac]', and in the stream it is '[bd]'"):
                 clock.run()
         assert known.task_names == ("a", "c")
         with pytest.raises(DataError, match="the stream has 1 tasks, and the agent 2 days behind it"):

@@ -13,7 +13,7 @@ from daynight.errors import DataError, DataNotFoundError, SettingError
 
 @pytest.fixture
 def image_cache(tmp_path):
-    """Give each test a cache of its own: they look into it."""
+    """Return a cache folder for each test, since tests look into it."""
     return tmp_path / "cache"
 
 
@@ -114,9 +114,9 @@ def test_damaged_packed_file_is_refused(tmp_path, damage):
         with path.open("wb") as stream:
             np.save(stream, parts["x_train"])
     message = (
-        rf"^{path} is damaged, or is no \.npz archive of the arrays x_train, y_train, x_test, y_test\. Delete it, "
+        rf"^{path} is damaged, or is not a \.npz archive of the arrays x_train, y_train, x_test, y_test\. Delete it, "
     )
-    with pytest.raises(DataError, match=message + "or put a whole one in its place"):
+    with pytest.raises(DataError, match=message + "or replace it by an intact one"):
         images.load_images("mnist", folder=tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_packed_file_that_lacks_a_digit_is_refused(tmp_path):
 
 def test_packed_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     (tmp_path / "mnist.npz").mkdir()
-    with pytest.raises(DataError, match=r"mnist\.npz cannot be read: Is a directory\. Put a file in its place"):
+    with pytest.raises(DataError, match=r"mnist\.npz cannot be read: Is a directory\. Replace it by a readable file"):
         images.load_images("mnist", folder=tmp_path)
 
 

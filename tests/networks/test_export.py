@@ -24,7 +24,7 @@ def halved(inputs):
 
 
 class Counting(nn.Module):
-    """Draws on how many inputs there are, in Python, which nobody can trace."""
+    """Branches in Python on the number of inputs, which cannot be traced."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ def lived(network, stream, free=0.5, **settings):
 
 @functools.cache
 def lived_as(name):
-    """Give an agent for all tests that only read it."""
+    """Return an agent for all tests that only read it."""
     return lived(NETWORKS[name], image_stream())
 
 

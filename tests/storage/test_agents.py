@@ -223,7 +223,7 @@ def test_a_damaged_file_is_refused_whatever_happened_to_it(tmp_path):
         if broken == content:
             continue
         (tmp_path / "broken.dn").write_bytes(broken)
-        with pytest.raises(DamagedFileError, match=r"is damaged|is no file of daynight's"):
+        with pytest.raises(DamagedFileError, match=r"is damaged|is not a daynight file"):
             Agent.load(tmp_path / "broken.dn")
         n_refused += 1
     assert n_refused > 950
@@ -245,10 +245,10 @@ def test_no_code_of_a_file_is_run(tmp_path):
         "long": (2**63).to_bytes(8, "little") + b"{}",
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DamagedFileError, match="is no file of daynight's"):
+        with pytest.raises(DamagedFileError, match="is not a daynight file"):
             Agent.load(tmp_path / name)
     torch.save({"a": Bomb(str(tmp_path / "mark"))}, tmp_path / "torch")
-    with pytest.raises(DamagedFileError, match="is no file of daynight's"):
+    with pytest.raises(DamagedFileError, match="is not a daynight file"):
         Agent.load(tmp_path / "torch")
     assert not (tmp_path / "mark").exists()
     with pytest.raises(DataNotFoundError, match="there is no file"):

@@ -113,7 +113,7 @@ def test_stream_that_is_not_what_the_agent_has_learnt_is_refused_before_training
     settings = {"policy": OneShot(), "wake": Epochs(1), "night": Epochs(1)}
     Clock(agent, toy_stream(3), **settings).run(until=1)
     steps = agent.n_steps
-    with pytest.raises(DataError, match="'toy 0' has 3 outputs, and what was learnt on day 0 2: is it that day's"):
+    with pytest.raises(DataError, match="'toy 0' has 3 outputs, and the task of day 0 had 2"):
         Clock(agent, toy_stream(3, n_classes=3), **settings).run()
     with pytest.raises(
         DataError, match=r"day 0, task 'toy 0': inputs have the shape \(5,\), and those of day 0 \(6,\)"
