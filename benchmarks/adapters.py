@@ -1,9 +1,9 @@
-"""Whether split MNIST from Avalanche and from Continuum is that of daynight: its examples, and a life on them.
+"""Whether split MNIST from Avalanche and from Continuum equals that of daynight: its examples, and a run on them.
 
-Each gives its own stream of five tasks, which the adapters turn into one of daynight's. Avalanche has them class by
-class, so all are put into that order, the examples of a class as they come. Inputs and labels must then be the same to
-the bit, and so must what an agent comes to that lives on them; and an agent that starts from a network which Avalanche
-has trained must have its weights. Needs ``pip install ".[benchmarks]"`` and MNIST.
+Both libraries make streams of five tasks, which the adapters turn into streams of daynight. Avalanche sorts examples by
+class, so those of all streams are sorted in this way. Inputs and labels must then be bitwise equal, and so must the
+agents that learn them. An agent that starts from a network trained by Avalanche must have the weights of that network.
+Needs ``pip install ".[benchmarks]"`` and MNIST.
 
     DAYNIGHT_DATA=/data python benchmarks/adapters.py --out adapters.json
 """
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 def of_avalanche(folder: str) -> Any:
-    """Give Avalanche's benchmark."""
+    """Return Avalanche's benchmark."""
     from avalanche.benchmarks.classic import SplitMNIST
 
     return SplitMNIST(
@@ -51,7 +51,7 @@ def of_avalanche(folder: str) -> Any:
 
 
 def of_continuum(folder: str) -> list[Any]:
-    """Give Continuum's scenarios."""
+    """Return Continuum's scenarios."""
     from continuum import ClassIncremental
     from continuum.datasets import MNIST
 
@@ -59,7 +59,7 @@ def of_continuum(folder: str) -> list[Any]:
 
 
 def ordered(stream: dn.TaskStream) -> dn.TaskStream:
-    """Put the examples of each task in the order of their labels."""
+    """Return the stream with the examples of each task sorted by label."""
     tasks = []
     for task in stream:
         splits = []
@@ -72,7 +72,7 @@ def ordered(stream: dn.TaskStream) -> dn.TaskStream:
 
 
 def digest(stream: dn.TaskStream) -> str:
-    """Give a digest of all inputs and labels."""
+    """Return a digest of all inputs and labels."""
     found = hashlib.sha256()
     for task in stream:
         for split in (task.train, task.test):
@@ -82,7 +82,7 @@ def digest(stream: dn.TaskStream) -> str:
 
 
 def lived(stream: dn.TaskStream, epochs: float) -> tuple[list[float], str]:
-    """Live on a stream, and give the scores at the end and a digest of the agent."""
+    """Run an agent on a stream; return its scores at the end and a digest of it."""
     agent = dn.Agent(lambda: dn.models.MLP(784, 64, 64), capacity=dn.Capacity(free_at_end=0.95, days=len(stream)))
     clock = dn.Clock(agent, stream, policy=dn.UniformCycles(2), wake=dn.Epochs(epochs), night=dn.Epochs(epochs))
     scores = clock.run().accuracy[-1].tolist()
@@ -94,7 +94,7 @@ def lived(stream: dn.TaskStream, epochs: float) -> tuple[list[float], str]:
 
 
 def starts_from_avalanche(benchmark: Any, stream: dn.TaskStream) -> bool:
-    """Tell whether an agent that starts from a network of Avalanche's takes over its weights, and learns on."""
+    """Train a network with Avalanche; return whether an agent made from it has its weights, and can learn."""
     from avalanche.models import SimpleMLP
     from avalanche.training.supervised import Naive
 
@@ -113,8 +113,8 @@ def starts_from_avalanche(benchmark: Any, stream: dn.TaskStream) -> bool:
 
 
 def main() -> None:
-    """Compare the streams, and live on each."""
-    warnings.filterwarnings("ignore")  # both warn of their own parts
+    """Compare the streams, and run an agent on each."""
+    warnings.filterwarnings("ignore")  # both libraries warn about their own code
     settings = parse()
     torch.set_num_threads(1)
     own = dn.split_mnist(data="full", folder=settings.folder)
@@ -134,7 +134,7 @@ def main() -> None:
     equal = all(result == results[0] for result in results)
     found["equal"], found["starts"] = equal, starts_from_avalanche(benchmark, own)
     print(f"Equal examples, scores and agents: {'yes' if equal else 'NO'}.")
-    print(f"A network that Avalanche has trained is taken over: {'yes' if found['starts'] else 'NO'}.")
+    print(f"An agent starts from a network that Avalanche has trained: {'yes' if found['starts'] else 'NO'}.")
     if settings.out:
         with whole(settings.out) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Other ways to compute the outputs of a layer of few visible weights, for `kernels.py` to compare."""
+"""Other ways to compute the outputs of a layer with few visible weights, which `kernels.py` compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from timing import seconds_of
 from torch import Tensor
 from torch.nn import functional
 
-#: Compiled for these densities alone, for each takes seconds to compile.
+#: `torch.compile` is measured for these densities only: each takes seconds to compile.
 COMPILED_DENSITIES = (0.01, 0.003)
 NAMES = ("dense", "embedding_bag", "CSR product", "gather, sum", "narrow dense", "compiled")
 
@@ -23,10 +23,10 @@ def measure(
     """Time each way for each layer and density.
 
     - ``"dense"``: the whole product.
-    - ``"embedding_bag"``: what the sparse engine does; inputs lie as (units, batch), here and below.
+    - ``"embedding_bag"``: what the sparse engine does; inputs have the shape (units, batch), here and below.
     - ``"CSR product"``: `torch.sparse_csr_tensor` times a dense matrix.
     - ``"gather, sum"``: `index_select` the inputs of each weight, multiply, and `index_add_` by outputs.
-    - ``"narrow dense"``: a dense product without the rows and columns that hold no weight.
+    - ``"narrow dense"``: a dense product without the rows and columns that have no visible weight.
     - ``"compiled"``: ``"gather, sum"`` by `torch.compile`, if there is a C++ compiler.
 
     Returns:
@@ -85,7 +85,7 @@ def _ways(weight: Tensor, mask: Tensor, inputs: Tensor) -> dict[str, Callable[[]
 
 
 def gather_and_sum(turned: Tensor, values: Tensor, rows: Tensor, columns: Tensor, n_out: int) -> Tensor:
-    """Compute outputs (n_out, batch) of inputs (n_in, batch)."""
+    """Return outputs (n_out, batch) for inputs (n_in, batch)."""
     products = turned.index_select(0, columns) * values[:, None]
     return products.new_zeros(n_out, turned.shape[1]).index_add_(0, rows, products)
 
@@ -100,7 +100,7 @@ def _compiled(weight: Tensor, mask: Tensor, inputs: Tensor, seconds: float) -> d
     began = time.perf_counter()
     try:
         compiled(turned, values, rows, columns, n_out)
-    except Exception as error:  # whatever a compiler that is not set up brings
+    except Exception as error:  # any error of a compiler that is not set up
         return {"not_compiled": f"it failed ({type(error).__name__})."}
     compile_seconds = time.perf_counter() - began
     timed = seconds_of(lambda: compiled(turned, values, rows, columns, n_out), seconds)

@@ -1,8 +1,8 @@
-"""What checkpoints cost: the main example with them and without, in turn, in one process.
+"""What checkpoints cost: the main example with and without them, in turn, in one process.
 
-Five tasks of split MNIST, MLP 784:256:256:2, p = 0.99, uniform cycles. Beside the ratio of whole runs, which other
-programs on the machine disturb, the time within the writing of checkpoints is measured as a share of the run's. Takes
-about ten minutes with all of the images and as many epochs as usual.
+Five tasks of split MNIST, MLP 784:256:256:2, p = 0.99, uniform cycles. The ratio of whole runs depends on what else the
+machine does, so the share of the time that writing checkpoints takes is measured, too. Takes about ten minutes with all
+images and the default number of epochs.
 
     DAYNIGHT_DATA=/data python benchmarks/checkpoints.py --out checkpoints.json
 """
@@ -31,15 +31,15 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--every", type=float, nargs="+", default=[60.0, 10.0, 0.0], metavar="S", help="seconds apart (60 10 0)")
+    add("--every", type=float, nargs="+", default=[60.0, 10.0, 0.0], metavar="S", help="seconds between them (60 10 0)")
     add("--epochs", type=float, default=24.0, metavar="E", help="epochs of each wake and each night (24)")
-    add("--pairs", type=int, default=3, metavar="N", help="runs with checkpoints, and as many without, of each (3)")
+    add("--pairs", type=int, default=3, metavar="N", help="pairs of runs, with and without checkpoints (3)")
     add("--out", metavar="FILE", help="write the raw numbers as JSON")
     return parser.parse_args()
 
 
 def run(stream: dn.TaskStream, epochs: float, every: float | None) -> dict[str, Any]:
-    """Do a run, and measure it."""
+    """Measure a run; `every` is the number of seconds between checkpoints, or None for no checkpoints."""
     times: list[float] = []
     write = Checkpoint.write
 
@@ -62,7 +62,7 @@ def run(stream: dn.TaskStream, epochs: float, every: float | None) -> dict[str, 
 
 
 def rows(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give a row of a table for each number of seconds apart."""
+    """Return a row of a table for each number of seconds between checkpoints."""
     table = []
     for every in dict.fromkeys(pair["every"] for pair in pairs):
         own = [pair for pair in pairs if pair["every"] == every]
@@ -80,7 +80,7 @@ def rows(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure all pairs, and print what they have in common."""
+    """Measure all pairs, and print the table."""
     settings = parse()
     torch.set_num_threads(1)
     about = machine.describe()

@@ -1,8 +1,8 @@
-"""How punctual nights in seconds are: by how much each is late, alone and with other programs on all cores.
+"""How late nights in seconds end, alone and with other programs on all cores.
 
-The first day of the main example (split MNIST, MLP 784:256:256:2, p = 0.99) is woken once, and each night sleeps from
-its dusk, with uniform cycles. Beside what the record says, the whole call of `Agent.sleep` is timed from outside: it
-also checks that all is finite and seals the task. Takes 25 minutes, or less with fewer nights.
+The agent of the main example (split MNIST, MLP 784:256:256:2, p = 0.99) wakes once, and each night begins at this first
+dusk, with uniform cycles. The whole call of `Agent.sleep`, which also checks that all numbers are finite and seals the
+task, is timed from outside, too. Takes 25 minutes, or less with fewer nights.
 
     DAYNIGHT_DATA=/data python benchmarks/deadlines.py --out deadlines.json
 """
@@ -38,7 +38,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure nights alone and under load, and print how late they were."""
+    """Measure nights alone and with other programs, and print how late they were."""
     settings = parse()
     torch.set_num_threads(1)
     about = machine.describe()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def one(agent: dn.Agent, seconds: float, load: bool) -> dict[str, Any]:
-    """Sleep one night from the dusk of an agent, which stays as it is."""
+    """Sleep one night in a fork of an agent, and return how long it took."""
     sleeper = agent.fork()
     began = time.perf_counter()
     sleeper.sleep(dn.UniformCycles(N_CYCLES), dn.Seconds(seconds))
@@ -89,7 +89,7 @@ def work(stop: Any) -> None:
 
 
 def rows(nights: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give a row for each length and load: how late nights were, in milliseconds."""
+    """Return a row for each length, with and without other programs: how late nights were, in milliseconds."""
     found = []
     for load, seconds in dict.fromkeys((night["load"], night["seconds"]) for night in nights):
         own = [night for night in nights if (night["load"], night["seconds"]) == (load, seconds)]
@@ -109,7 +109,7 @@ def rows(nights: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def line(seconds: float, load: bool, nights: list[dict[str, Any]]) -> str:
-    """Say how late the nights of one length were."""
+    """Return a line that says how late the nights of one length were."""
     (row,) = rows([night for night in nights if (night["load"], night["seconds"]) == (load, seconds)])
     return ", ".join(
         f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}" for name, value in row.items()

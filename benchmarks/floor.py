@@ -1,9 +1,9 @@
 """The floor of a wake: the time of its matrix products alone, at the rate that this machine reaches.
 
-A step on 784:256:256:2 needs eight products: three forward, three gradients by weights, two gradients by
-inputs. Inputs that are zero in all of a task's training images need not be computed with, but for
-a few that make their number a multiple of 16, with which the products are faster. What a step
-does beyond these products (biases, rectifiers, loss, optimizer, batches) is not counted.
+A step on 784:256:256:2 needs eight products: three of the forward pass, three gradients of weights, and two gradients
+of inputs. Inputs that are zero in all training images of a task are left out, but for a few that make the number of
+inputs a multiple of 16, since the products are then faster. All else that a step does (biases, ReLU, loss, optimizer,
+batches) is not counted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 BATCH_SIZE, HIDDEN, N_OUTPUTS = 128, 256, 2
-#: Products over so many inputs, or a multiple, are a few percent faster than over one less.
+#: Products over a multiple of so many inputs are a few percent faster than those over one input less.
 ALIGNMENT = 16
-#: As many steps are timed as an epoch of MNIST has for two digits.
+#: Number of timed steps: about an epoch of two digits of MNIST.
 N_STEPS = 95
 
 
@@ -39,13 +39,13 @@ def run(train_inputs: Iterable[Tensor]) -> dict[str, object]:
 
 
 def flop_per_step(n_inputs: int) -> int:
-    """Count the floating-point operations of the products of a step, two for each multiply-add."""
+    """Return the number of floating-point operations of the products of a step, two for each multiply-add."""
     first, second, head = n_inputs * HIDDEN, HIDDEN * HIDDEN, HIDDEN * N_OUTPUTS
     return 2 * BATCH_SIZE * (2 * first + 3 * second + 3 * head)
 
 
 def _time_step(n_inputs: int) -> float:
-    """Give the seconds of the products of a step: the mean over an epoch, the best of three."""
+    """Return the seconds that the products of a step take: the mean over an epoch, the best of three."""
     layers = []
     for n_in, n_out in ((n_inputs, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, N_OUTPUTS)):
         x, w, g = torch.rand(BATCH_SIZE, n_in), torch.rand(n_out, n_in), torch.rand(BATCH_SIZE, n_out)

@@ -1,9 +1,9 @@
 """Whether the hundredth day takes longer, or more memory, than the first: 100 days of permuted MNIST.
 
-Each day is short (2 + 2 epochs of 2,000 images), and each night keeps 0.5 % of the weights of an MLP
-784:256:256 with ten classes, so that half of them are owned in the end. Training (wake and night) and the
-evaluation of all tasks so far, which grows with their number by its nature, are timed apart; what is left
-of a day is the clock's own work. Takes about four minutes on one thread.
+Each day is short (2 + 2 epochs of 2,000 images), and each night keeps 0.5 % of the weights of an MLP 784:256:256 with
+ten classes, so that half of them are owned at the end. Training (wake and night) and the evaluation of all tasks so
+far, whose time must grow with the number of tasks, are timed separately; the rest of a day is the clock's own work.
+Takes about four minutes on one thread.
 
     DAYNIGHT_DATA=/data python benchmarks/hundred_days.py --out hundred_days.json
 """
@@ -24,7 +24,7 @@ import daynight as dn
 from daynight.support.atomic import whole
 
 Row = dict[str, float]
-WINDOW = 5  # days that a median is taken over
+WINDOW = 5  # days of which the median is taken
 LABELS = {
     "training_seconds": "wake and night, s",
     "seconds_per_evaluation": "one evaluation, s",
@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Live the days, and print the first beside the last."""
+    """Run the days, and print the first and the last."""
     settings = parse()
     torch.set_num_threads(1)
     about = machine.describe()
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def live(stream: dn.TaskStream, settings: argparse.Namespace) -> tuple[list[Row], float]:
-    """Live all days of a stream.
+    """Run all days of a stream.
 
     Returns:
         A row for each day, and the mean accuracy of all tasks at the end.
@@ -112,7 +112,7 @@ def live(stream: dn.TaskStream, settings: argparse.Namespace) -> tuple[list[Row]
 
 
 def report(rows: Sequence[Row]) -> None:
-    """Print day 1 (the second: the first also warms the caches) beside the last, alone and in windows."""
+    """Print day 1 and the last day, alone and in windows. Day 0 is left out: it also warms the caches."""
     first, last = min(1, len(rows) - 1), len(rows) - 1
     early, late = rows[first : first + WINDOW], rows[max(first, len(rows) - WINDOW) :]
     windows = (f"days {first}-{first + len(early) - 1}", f"days {last - len(late) + 1}-{last}")

@@ -1,10 +1,10 @@
 """Where the costs in daynight/training/engines/sparse.py come from: linear layers, dense and sparse.
 
-For some layers, batch sizes and densities, this times what the dense and the sparse engine compute in a
-step: the outputs, the gradient by the weights, and the gradient by the inputs. The time of a sparse
-kernel is fitted as overhead + cost x visible weights x examples, in units of one multiply-add of the
-dense products of the same layer and batch, which is how `cost.py` counts. Masks are random. Then come
-other ways to compute the outputs, which were weighed and not taken. Takes about three minutes, one thread.
+For some layers, batch sizes and densities, this times what the dense and the sparse engine compute in a step: the
+outputs, the gradient of the weights, and the gradient of the inputs. The time of a sparse kernel is fitted as overhead
++ cost x visible weights x examples, in units of one multiply-add of the dense products of the same layer and batch, as
+in `sparse.py`. Masks are random. Other ways to compute the outputs, which daynight does not use, follow. Takes about
+three minutes on one thread.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure all layers, and print each beside what `cost.py` says."""
+    """Measure all layers, and print the fitted costs and the constants of `sparse.py`."""
     settings = parse()
-    warnings.filterwarnings("ignore", message="Sparse ")  # CSR tensors announce that they are in beta, and unchecked
+    warnings.filterwarnings("ignore", message="Sparse ")  # CSR tensors warn that they are in beta and not checked
     torch.set_num_threads(1)
     torch.manual_seed(0)
     about = machine.describe()
@@ -70,7 +70,7 @@ def measure(shape: tuple[int, int], batch_size: int, densities: Sequence[float],
 
     Args:
         shape: Outputs and inputs of the layer.
-        batch_size: Examples a step.
+        batch_size: Examples in a step.
         densities: Fractions of the weights that are visible.
         seconds: Length of each measurement.
 
@@ -108,7 +108,7 @@ def time_dense(shape: tuple[int, int], batch_size: int, seconds: float) -> Times
 
 
 def time_sparse(shape: tuple[int, int], batch_size: int, density: float, seconds: float) -> dict[str, Any]:
-    """Time what the sparse engine computes, with its changes of layout."""
+    """Time what the sparse engine computes, including its changes of layout."""
     n_out, n_in = shape
     inputs, gradient = torch.rand(batch_size, n_in), torch.rand(batch_size, n_out)
     rows, columns = torch.nonzero(torch.rand(shape) < density, as_tuple=True)
@@ -139,7 +139,7 @@ def time_sparse(shape: tuple[int, int], batch_size: int, density: float, seconds
 
 
 def fit(products: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
-    """Fit seconds = overhead + slope x products, so that relative errors are least; both are 0 or more."""
+    """Return overhead and slope, both 0 or more, of seconds = overhead + slope x products: least squares, relative."""
     y = np.asarray(seconds)
     design = np.stack([np.ones(len(y)), np.asarray(products, dtype=float)], axis=1) / y[:, None]
     overhead, slope = np.linalg.lstsq(design, np.ones(len(y)), rcond=None)[0]
@@ -147,7 +147,7 @@ def fit(products: Sequence[int], seconds: Sequence[float]) -> tuple[float, float
 
 
 def print_layer(layer: Mapping[str, Any]) -> None:
-    """Print the times of a layer in microseconds, and what a visible weight costs at each density, all told."""
+    """Print the times of a layer in microseconds, and the total cost of a visible weight at each density."""
     (n_out, n_in), batch_size, unit = layer["shape"], layer["batch_size"], layer["unit"]
     print(f"\n{n_out} x {n_in}, batch {batch_size}: {2e-9 / unit:.1f} GFLOP/s dense; microseconds a call,")
     print("in brackets the units per visible weight and example, overhead included")
@@ -164,7 +164,7 @@ def print_layer(layer: Mapping[str, Any]) -> None:
 
 
 def print_constants(layers: Sequence[Mapping[str, Any]]) -> None:
-    """Print the fitted costs beside the constants of `cost.py`."""
+    """Print the fitted costs and the constants of `sparse.py`."""
     print("\nFitted: units per visible weight and example, and overhead of a step in millions of units")
     print(f"{'layer':>22}  {'outputs':>10} {'by weights':>10} {'by inputs':>10} {'overhead':>10}")
     for layer in layers:
@@ -175,11 +175,11 @@ def print_constants(layers: Sequence[Mapping[str, Any]]) -> None:
     overhead = statistics.median(sum(layer["overhead"].values()) for layer in layers)
     print(f"{'median':>22} {medians} {overhead / 1e6:>10.2f}")
     constants = "".join(f"{value:>11.2f}" for value in (FORWARD, BY_WEIGHT, BY_INPUTS))
-    print(f"{'cost.py':>22} {constants} {OVERHEAD / 1e6:>10.2f}")
+    print(f"{'sparse.py':>22} {constants} {OVERHEAD / 1e6:>10.2f}")
 
 
 def print_choices(layers: Sequence[Mapping[str, Any]]) -> None:
-    """Print how often `cost.py` would choose what was faster here, and what its errors cost."""
+    """Print how often `sparse.py` would choose the faster engine, and what its wrong choices cost."""
     n_right, n_all, losses = 0, 0, [0.0]
     for layer in layers:
         for row in layer["sparse"]:
@@ -189,7 +189,7 @@ def print_choices(layers: Sequence[Mapping[str, Any]]) -> None:
                 n_all += 1
                 n_right += chosen == (sparse < dense)
                 losses.append((sparse if chosen else dense) / min(sparse, dense) - 1)
-    print(f"\ncost.py chooses what is faster in {n_right} of {n_all} cases; its worst choice costs {max(losses):.0%}.")
+    print(f"\nsparse.py chooses the faster engine in {n_right} of {n_all} cases; its worst costs {max(losses):.0%}.")
 
 
 def _bag(columns: torch.Tensor, starts: torch.Tensor, weights: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,9 @@
-"""Whether a run that is killed at any moment, and goes on in a new process, ends as if it had not been.
+"""Whether a run that is killed at any moment, and resumed in a new process, ends as if it had never been killed.
 
 Three days of split MNIST, with dropout, batch normalisation, noise on the inputs and a learning-rate schedule. Each
-trial starts them with a checkpoint folder, kills the process (SIGKILL) at a random moment, and starts it again. What
-the agent is at the end, and all that is in its history but seconds, must be that of a run without a checkpoint, bit for
-bit. A trial takes about fifteen seconds of a core; the exit status is 1 if one of them ends otherwise.
+trial starts them with a checkpoint folder, kills the process (SIGKILL) at a random moment, and starts it again. The
+agent at the end, and all of its history but the seconds, must be bitwise equal to those of a run without a checkpoint.
+A trial takes about fifteen seconds of a core. The exit status is 1 if a trial ends differently.
 
     DAYNIGHT_DATA=/data python benchmarks/kills.py --kills 100 --jobs 2 --out kills.json
 """
@@ -33,7 +33,7 @@ import daynight as dn
 from daynight.support.atomic import whole
 
 N_DAYS, EVERY = 3, 0.05
-#: Each process begins as one that has imported what it needs, which takes seconds, and has done nothing else.
+#: Makes new processes that have imported what they need, which takes seconds, and have done nothing else.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(["daynight", "torch._dynamo", "safetensors.torch"])
 
@@ -42,9 +42,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--kills", type=int, default=100, metavar="N", help="how many runs are killed (100)")
-    add("--jobs", type=int, default=1, metavar="J", help="how many at a time (1)")
-    add("--seed", type=int, default=0, metavar="S", help="names the moments (0)")
+    add("--kills", type=int, default=100, metavar="N", help="number of runs that are killed (100)")
+    add("--jobs", type=int, default=1, metavar="J", help="number of runs at a time (1)")
+    add("--seed", type=int, default=0, metavar="S", help="seed of the random moments (0)")
     add("--data", default="auto", choices=("full", "sample", "auto"), help="which images; see daynight.split_mnist")
     add("--epochs", type=float, default=6.0, metavar="E", help="epochs of each wake and each night (6)")
     add("--out", metavar="FILE", help="write the raw numbers as JSON")
@@ -66,17 +66,17 @@ class Network(nn.Module):
 
 
 def noisy(inputs: Tensor) -> Tensor:
-    """Add noise."""
+    """Return the inputs with noise."""
     return inputs + 0.1 * torch.randn_like(inputs)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, n_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Make a schedule of learning rate and momentum."""
+    """Return a schedule of learning rate and momentum."""
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=n_steps + 1)
 
 
-def work(settings: argparse.Namespace, folder: str | None, tell: Connection) -> None:
-    """Live the days, or what is left of them, and tell what has come out."""
+def work(settings: argparse.Namespace, folder: str | None, sender: Connection) -> None:
+    """Run the days, or what is left of them, and send the outcome."""
     torch.set_num_threads(1)
     stream = dn.split_mnist(data=settings.data)[:N_DAYS]
     training = dn.Training(batch_size=64, augment=noisy, scheduler=one_cycle, carry_optimizer=True)
@@ -85,16 +85,16 @@ def work(settings: argparse.Namespace, folder: str | None, tell: Connection) -> 
         agent, stream, policy=dn.GradualPruning(12, 0.4), wake=dn.Epochs(settings.epochs),
         night=dn.Epochs(settings.epochs), checkpoint=folder, every=EVERY,
     )  # fmt: skip
-    tell.send({"day": agent.day, "phase": agent.phase, "step": agent.n_steps})
+    sender.send({"day": agent.day, "phase": agent.phase, "step": agent.n_steps})
     began = time.perf_counter()
     clock.run()
     seconds = time.perf_counter() - began
     with tempfile.TemporaryDirectory() as place:
-        tell.send({"outcome": outcome(clock, f"{place}/agent.dn"), "seconds": seconds})
+        sender.send({"outcome": outcome(clock, f"{place}/agent.dn"), "seconds": seconds})
 
 
 def outcome(clock: dn.Clock, path: str) -> str:
-    """Give a digest of all that a run has made, but for the seconds that it took."""
+    """Return a digest of the agent and the history of a run, without seconds."""
     import safetensors.torch
 
     clock.agent.verify()
@@ -108,18 +108,18 @@ def outcome(clock: dn.Clock, path: str) -> str:
 
 
 def started(settings: argparse.Namespace, folder: str | None) -> tuple[ForkServerProcess, Connection]:
-    """Start a process that lives the days, and give what it tells."""
-    told, tell = FRESH.Pipe(duplex=False)
-    process = FRESH.Process(target=work, args=(settings, folder, tell))
+    """Start a process that runs the days; return it and the connection that it sends to."""
+    receiver, sender = FRESH.Pipe(duplex=False)
+    process = FRESH.Process(target=work, args=(settings, folder, sender))
     process.start()
-    tell.close()
-    return process, told
+    sender.close()
+    return process, receiver
 
 
-def heard(process: ForkServerProcess, told: Connection) -> dict[str, Any]:
-    """Give the next thing that a process tells."""
+def received(process: ForkServerProcess, receiver: Connection) -> dict[str, Any]:
+    """Return the next message of a process."""
     try:
-        found: dict[str, Any] = told.recv()
+        found: dict[str, Any] = receiver.recv()
     except EOFError:
         process.join()
         raise SystemExit(f"a process ended with the status {process.exitcode} before it was done.") from None
@@ -127,15 +127,15 @@ def heard(process: ForkServerProcess, told: Connection) -> dict[str, Any]:
 
 
 def trial(moment: float, settings: argparse.Namespace) -> dict[str, Any]:
-    """Kill a run after some seconds, and let it go on to its end."""
+    """Kill a run after some seconds, and resume it."""
     with tempfile.TemporaryDirectory() as folder:
-        process, told = started(settings, folder)
-        heard(process, told)
+        process, receiver = started(settings, folder)
+        received(process, receiver)
         time.sleep(moment)
         process.kill()
         process.join()
         again = started(settings, folder)
-        return {"moment": moment, "goes_on_at": heard(*again), **heard(*again)}
+        return {"moment": moment, "goes_on_at": received(*again), **received(*again)}
 
 
 def main() -> None:
@@ -144,8 +144,8 @@ def main() -> None:
     about = machine.describe()
     print(machine.line(about), flush=True)
     plain = started(settings, None)
-    heard(*plain)
-    expected = heard(*plain)
+    received(*plain)
+    expected = received(*plain)
     print(f"Without a kill: {expected['seconds']:.1f} s.", flush=True)
     draw = random.Random(settings.seed)
     moments = [draw.uniform(0, expected["seconds"]) for _ in range(settings.kills)]
@@ -156,12 +156,12 @@ def main() -> None:
             trials.append(found)
             where = found["goes_on_at"]
             print(
-                f"{len(trials)}: killed after {found['moment']:.2f} s, went on from day {where['day']}, "
+                f"{len(trials)}: killed after {found['moment']:.2f} s, resumed at day {where['day']}, "
                 f"{where['phase']}, step {where['step']}: {'equal' if found['is_equal'] else 'NOT equal'}",
                 flush=True,
             )
     n_equal = sum(found["is_equal"] for found in trials)
-    print(f"{n_equal} of {len(trials)} ended bit for bit as the run that was not killed.")
+    print(f"{n_equal} of {len(trials)} ended bit for bit like the run that was not killed.")
     if settings.out:
         with whole(settings.out) as temporary:
             result = {"machine": about, "seconds": expected["seconds"], "every": EVERY, "trials": trials}

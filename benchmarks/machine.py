@@ -1,4 +1,4 @@
-"""What a benchmark says about the machine that it ran on."""
+"""The machine that a benchmark runs on: its CPU, versions and memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 MIB = 2**20  # bytes
-#: Makes a process, PyTorch included, compute on one thread.
+#: Environment of a process that computes on one thread, PyTorch included.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def describe() -> dict[str, Any]:
-    """Give CPU, versions and number of threads of this process, in plain values."""
+    """Return the CPU, the versions and the number of threads of this process, in plain values."""
     import torch
 
     import daynight
@@ -33,7 +33,7 @@ def describe() -> dict[str, Any]:
 
 
 def line(about: Mapping[str, Any]) -> str:
-    """Put what `describe` gives into one line."""
+    """Return what `describe` returned, as one line."""
     return (
         f"{about['cpu']}, {about['n_cpus']} cores, {about['torch_threads']} thread(s) a process, "
         f"torch {about['torch']} ({about['blas']}), Python {about['python']}, daynight {about['daynight']}"
@@ -41,7 +41,7 @@ def line(about: Mapping[str, Any]) -> str:
 
 
 def cpu_model() -> str:
-    """Give the CPU's name as Linux knows it, or else what Python can tell."""
+    """Return the CPU's name from Linux, or what Python knows elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def cpu_model() -> str:
 
 
 def resident_bytes() -> int:
-    """Give the resident memory of this process now; where /proc is missing, the most that it ever was."""
+    """Return the resident memory of this process now; without /proc, its peak."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
@@ -58,10 +58,10 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """Give the most resident memory that this program has had.
+    """Return the peak of the resident memory of this program.
 
-    ``ru_maxrss`` is not enough on Linux: it also counts what the process was before it began to run this
-    program, which is a copy of its parent. The kernel's VmHWM counts from this program's start.
+    On Linux ``ru_maxrss`` is too high: it also counts the time before the process began to run this program, when it
+    was a copy of its parent. The kernel's VmHWM counts from the start of the program.
     """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -76,5 +76,5 @@ def _max_rss() -> int:
 
 
 def named(source: str) -> str:
-    """Give the name of a stream's data without the place where they are, which nobody else has."""
+    """Return the name of a stream's data without their path, which only this machine has."""
     return source.partition(" in full,")[0] + " in full" if " in full," in source else source

@@ -1,11 +1,11 @@
-"""Networks as they come, each of which learns three short tasks and forgets none of them, bit for bit.
+"""Whether networks of many kinds learn three short tasks, and keep the predictions of each bit for bit.
 
-Networks of torchvision on pairs of CIFAR10's classes, an LSTM that reads digits row by row, and a regression with a
-loss and a metric of its own on how far digits are turned.
+Networks of torchvision on pairs of CIFAR10's classes, an LSTM that reads digits row by row, and a regression of the
+angle of turned digits, with its own loss and metric.
 
     DAYNIGHT_DATA=/data python benchmarks/networks.py --out networks.json
 
-Most of the time goes to VGG's 129 million weights; the table says how much each takes.
+VGG with its 129 million weights takes most of the time; the table says how long each network takes.
 """
 
 from __future__ import annotations
@@ -43,36 +43,36 @@ class RowReader(nn.Module):
         self.lstm, self.head = nn.LSTM(28, 64, batch_first=True), nn.Linear(64, 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images to outputs (batch, 2)."""
+        """Return outputs (batch, 2)."""
         outputs: Tensor = self.head(self.lstm(images[:, 0])[0][:, -1])
         return outputs
 
 
 def vit() -> nn.Module:
-    """Make a small vision transformer."""
+    """Return a small vision transformer."""
     return vision.VisionTransformer(
         image_size=32, patch_size=4, num_layers=4, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=2
     )
 
 
 def less_degrees_off(outputs: Tensor, targets: Tensor) -> float:
-    """Give the mean error of an angle in degrees, negative, of its sine and cosine (n, 2)."""
+    """Return minus the mean error of an angle in degrees, from its sine and cosine (n, 2)."""
     angles = torch.atan2(outputs[:, 0], outputs[:, 1]) - torch.atan2(targets[:, 0], targets[:, 1])
     return -float(torch.rad2deg(torch.atan2(angles.sin(), angles.cos())).abs().mean())
 
 
 def cifar(n_train: int) -> dn.TaskStream:
-    """Make three pairs of CIFAR10's classes."""
+    """Return tasks of three pairs of CIFAR10's classes."""
     return shortened(dn.split_cifar10(n_train=n_train))
 
 
 def digits(n_train: int) -> dn.TaskStream:
-    """Make three pairs of MNIST's digits."""
+    """Return tasks of three pairs of MNIST's digits."""
     return shortened(dn.split_mnist(n_train=n_train))
 
 
 def turned(n_train: int) -> dn.TaskStream:
-    """Make three pairs of digits, each turned by an angle of its own, which is to be told by sine and cosine."""
+    """Return tasks of three pairs of digits, each image turned by an angle; targets are its sine and cosine."""
     tasks = []
     for index, task in enumerate(digits(n_train)):
         splits = {}
@@ -87,7 +87,7 @@ def turned(n_train: int) -> dn.TaskStream:
 
 
 def shortened(stream: dn.TaskStream) -> dn.TaskStream:
-    """Give the first few tasks, with the first few test examples of each."""
+    """Return the first N_TASKS tasks, with the first N_TEST test examples of each."""
     tasks = list(stream)[:N_TASKS]
     return dn.TaskStream(
         [attrs.evolve(task, test=task.test.subset(torch.arange(min(N_TEST, len(task.test))))) for task in tasks]
@@ -99,12 +99,12 @@ class Contestant:
     """A network and what it learns.
 
     Attributes:
-        name: Names it in the table.
-        network: Makes it.
-        stream: Gives the tasks, from a number of training examples each.
+        name: Name in the table.
+        network: Function that returns the network.
+        stream: Function that returns the tasks, for a number of training examples in each.
         training: How it learns them.
         private: See `daynight.Agent`.
-        share: Of the training examples of each task, and of the epochs, that it is given.
+        share: Share of the training examples and of the epochs that it gets, 0 to 1.
     """
 
     name: str
@@ -141,13 +141,13 @@ def parse() -> argparse.Namespace:
     add("--images", type=int, default=1000, metavar="I", help="training images a task (1000)")
     add("--epochs", type=float, default=4.0, metavar="E", help="epochs of each wake, and of each night (4)")
     add("--free", type=float, default=0.5, metavar="P", help="fraction of weights free at the end (0.5)")
-    add("--only", metavar="TEXT", default="", help="networks whose names hold this")
+    add("--only", metavar="TEXT", default="", help="only networks whose names contain this")
     add("--out", metavar="FILE", help="write the table as JSON")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Let all of them learn, and print the table."""
+    """Run all networks, and print the table."""
     settings = parse()
     torch.set_num_threads(1)
     about = machine.describe()
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def live(contestant: Contestant, settings: argparse.Namespace) -> dict[str, Any]:
-    """Live three days, and compare each task's predictions with those at its dawn, after every day and from a file."""
+    """Run three days; compare each task's predictions with those at its dawn, after every day and from a file."""
     stream = contestant.stream(max(16, math.ceil(settings.images * contestant.share)))
     agent = dn.Agent(
         contestant.network, capacity=dn.Capacity(free_at_end=settings.free, days=N_TASKS, min_per_layer=1),
@@ -192,7 +192,7 @@ def live(contestant: Contestant, settings: argparse.Namespace) -> dict[str, Any]
 
 
 def predicted(agent: dn.Agent, stream: dn.TaskStream, task: int) -> Tensor:
-    """Give what an agent predicts for a task's test examples."""
+    """Return an agent's predictions for a task's test examples."""
     return agent.predict(stream[task].test.load()[0], task)
 
 

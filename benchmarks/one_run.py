@@ -1,4 +1,4 @@
-"""One run of one method in a process of its own, started by `speed.py`; the result goes to standard output.
+"""One run of one method in its own process, started by `speed.py`; the result goes to standard output.
 
 ``python benchmarks/one_run.py '{"method": "plain", "data": "full", "p": 0.99, "rounds": 1, "epochs": 1,
 "budget": 1, "seed": 0, "engine": "auto"}'`` prints one line of JSON.
@@ -47,7 +47,7 @@ def measure(
     Args:
         method: One of `METHODS`.
         stream: The tasks.
-        setting: Has p, rounds, epochs, budget, seed and engine.
+        setting: Values of p, rounds, epochs, budget, seed and engine.
 
     Returns:
         ``wakes`` and ``rems``, the seconds and epochs of each stretch of training; ``seconds`` of the whole
@@ -68,7 +68,7 @@ def measure(
 
 
 def _daynight(stream: dn.TaskStream, capacity: dn.Capacity, setting: Mapping[str, Any]) -> dict[str, object]:
-    """Run daynight, with one evaluation at the end as the others have it, where a `Clock` makes two a day."""
+    """Run daynight without a `Clock`, which would evaluate twice a day: all methods evaluate once, at the end."""
     records: list[dn.Record] = []
 
     def remember(event: dn.Record | dn.Progress) -> None:
@@ -98,7 +98,7 @@ def _daynight(stream: dn.TaskStream, capacity: dn.Capacity, setting: Mapping[str
 
 
 def _stretches(records: list[dn.Record], phase: str, steps_per_epoch: list[int]) -> list[tuple[float, float]]:
-    """Give the seconds and epochs between the ends of epochs, from records that count from their phase's start."""
+    """Return (seconds, epochs) between the ends of epochs; records count seconds from the start of their phase."""
     found = []
     before, last_step = None, 0
     for record in records:
@@ -113,7 +113,7 @@ def _stretches(records: list[dn.Record], phase: str, steps_per_epoch: list[int])
 
 
 def _warm_up() -> None:
-    """Let PyTorch load and choose its kernels before the clock runs, for all methods alike."""
+    """Let PyTorch load and choose its kernels before the time is taken, for all methods."""
     layer = torch.nn.Linear(784, 256)
     optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3, fused=True)
     for _ in range(20):

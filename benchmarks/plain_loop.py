@@ -1,12 +1,12 @@
-"""PackNet with iterative pruning as a good PyTorch user writes it: one file, autograd, and no library of ours.
+"""PackNet with iterative pruning as a good PyTorch user would write it: one file, autograd, and no other library.
 
-The same algorithm as daynight's at its defaults, for `speed.py` to compare with: per-layer magnitude
-pruning to exact counts, a private head and private biases per task, free weights that start at zero at
-each wake but the first, a new fused Adam at each wake and each REM. Of daynight only the data and the
-arithmetic of the counts are used (`Capacity`), so that both keep the same number of weights.
+`speed.py` compares with it. It is the same algorithm as daynight's at its defaults: per-layer magnitude pruning to
+exact counts, a private head and private biases per task, free weights that start at zero at each wake but the first,
+and a new fused Adam at each wake and each REM. Of daynight it uses only the data, and `Capacity` for the counts, so
+that both keep the same number of weights.
 
-Frozen and pruned weights need no mask in the forward pass. Their gradient is set to zero, and an Adam
-without decay that has seen no other gradient does not move them; pruned ones were set to zero.
+Frozen and pruned weights need no mask in the forward pass. Their gradient is always zero, and then Adam without decay
+does not move them; pruned weights were set to zero.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class PlainLoop:
     """A network 784:256:256 with a head per task, and who owns each of its weights.
 
     Args:
-        seed: Seeds PyTorch's global generator, from which everything is drawn.
+        seed: Seed of PyTorch's global generator, which makes all random numbers.
         capacity: How many weights each layer may keep each night.
-        n_rounds: N, rounds of pruning and retraining a night.
+        n_rounds: N, rounds of pruning and retraining in a night.
     """
 
     def __init__(self, seed: int, capacity: Capacity, n_rounds: int) -> None:
@@ -47,7 +47,7 @@ class PlainLoop:
         self.rems: list[tuple[float, float]] = []
 
     def learn(self, train: Examples, epochs: float, budget: float) -> None:
-        """Live a day: train on a task, then prune and retrain in rounds within a budget of epochs."""
+        """Run a day: train on a task, then prune and retrain in rounds within a budget of epochs."""
         day = len(self.heads)
         self.heads.append(nn.Linear(256, 2))
         for owners in self.owners:
@@ -70,7 +70,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def accuracy(self, task: int, test: Examples) -> float:
-        """Give the share of test examples that are right, with the weights that `task` sees."""
+        """Return the share of test examples that are classified correctly with the weights that `task` sees."""
         hidden = test[0]
         for layer, owners, bias in zip(self.layers, self.owners, self.biases[task], strict=True):
             visible = layer.weight * ((owners >= 0) & (owners <= task))
@@ -83,11 +83,11 @@ class PlainLoop:
         return sum(int((owners == FREE).sum()) for owners in self.owners) / sum(self.sizes)
 
     def _fit(self, day: int, given: Iterator[Examples], n_steps: int) -> float:
-        """Take optimizer steps, and give the seconds that they took."""
+        """Take optimizer steps, and return the seconds that they took."""
         first, second, head = *self.layers, self.heads[day]
         network = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), head)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-        # Where all weights may move, as on the first day, there is nothing to multiply.
+        # A layer whose weights may all move, as on the first day, needs no mask.
         held = [owners == day for owners in self.owners]
         masked = [
             (layer.weight, mask.float()) for layer, mask in zip(self.layers, held, strict=True) if not bool(mask.all())
@@ -106,7 +106,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def _prune(self, day: int, counts: Sequence[int]) -> None:
-        """Keep so many of the weights that the day's task holds in each layer, those of the largest magnitude."""
+        """Keep the largest of the weights that the day's task holds, as many in each layer as `counts` says."""
         for layer, owners, count in zip(self.layers, self.owners, counts, strict=True):
             held = owners == day
             scores = torch.where(held, layer.weight.abs(), -1.0).flatten()
@@ -118,12 +118,12 @@ class PlainLoop:
 
 
 def load(split: Split) -> Examples:
-    """Give inputs float32 (n, 784) from 0 to 1, and targets (n,)."""
+    """Return inputs float32 (n, 784) from 0 to 1, and targets (n,)."""
     return split.inputs.flatten(1).float().div_(255), split.targets
 
 
 def batches(inputs: Tensor, targets: Tensor) -> Iterator[Examples]:
-    """Give batches for ever, in a new order each epoch."""
+    """Yield batches without end, in a new order each epoch."""
     while True:
         order = torch.randperm(len(inputs))
         yield from zip(inputs[order].split(BATCH_SIZE), targets[order].split(BATCH_SIZE), strict=True)
@@ -135,9 +135,9 @@ def run(
     """Learn the tasks one after another, and measure.
 
     Args:
-        tasks: The tasks, with their images as bytes; as in daynight only one is in memory as numbers at a time.
+        tasks: The tasks, with their images as bytes. As in daynight, only one at a time is in memory as floats.
         capacity: How many weights each layer may keep each night.
-        n_rounds: N, rounds a night.
+        n_rounds: N, rounds in a night.
         epochs: Epochs of each wake.
         budget: Epochs of each night.
         seed: Seed of the run.

@@ -1,8 +1,8 @@
-"""How much of a short night in seconds is steps: of policies of many cycles, against one prune in the same run.
+"""How many optimizer steps a short night in seconds has with policies of many cycles, compared with one prune.
 
-A small convolutional network on the first task of split MNIST (the sample), all of it and with half held out, so that
-each prune is followed by a measurement. Each night sleeps from the same dusk; in brackets are its optimizer steps over
-those of one prune. Takes 4 minutes.
+A small convolutional network on the first task of split MNIST (the sample). The task is used twice: without a
+validation split, and with half of it held out, so that each prune is followed by a measurement. All nights begin at the
+same dusk; in brackets are the optimizer steps divided by those with one prune. Takes 4 minutes.
 
     python benchmarks/short_nights.py
 """
@@ -21,7 +21,7 @@ POLICIES = {"one prune": dn.OneShot(), "uniform 8": dn.UniformCycles(8), "recomm
 
 
 def network() -> nn.Module:
-    """Make the network: two convolutions and two linear layers."""
+    """Return a network with two convolutions and two linear layers."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -30,7 +30,7 @@ def network() -> nn.Module:
 
 
 def main() -> None:
-    """Sleep nights of each length with each policy, and print their steps."""
+    """Run nights of each length with each policy, and print their steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[2.0, 5.0], metavar="S", help="lengths (2 5)")
     parser.add_argument("--nights", type=int, default=5, metavar="N", help="nights of each length and policy (5)")

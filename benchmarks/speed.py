@@ -1,18 +1,18 @@
-"""How long daynight takes, beside a plain PyTorch loop, Avalanche's PackNet, and the bare matrix products.
+"""How long daynight takes, compared with a plain PyTorch loop, Avalanche's PackNet, and bare matrix products.
 
-PackNet with iterative pruning, MLP 784:256:256:2, split MNIST (five days), batch 128, Adam at 1e-3, one
-thread. Each run is a process of its own; the methods take turns, and what is reported are medians, and
-medians of the ratios of runs that stood side by side. With the defaults it takes about half an hour;
-``--epochs 72 --budget 72``, the study's length, about four hours, half of them Avalanche's. Without
-Avalanche (``pip install 'daynight[benchmarks]'``) its rows are left out.
+PackNet with iterative pruning, MLP 784:256:256:2, split MNIST (five days), batch 128, Adam at 1e-3, one thread. Each
+run has its own process. The methods take turns; reported are medians, and medians of the ratios of runs that were made
+one after another. With the defaults it takes about half an hour; ``--epochs 72 --budget 72``, the length of the paper,
+takes about four hours, half of them for Avalanche. Without Avalanche (``pip install 'daynight[benchmarks]'``) its rows
+are left out.
 
     DAYNIGHT_DATA=/data python benchmarks/speed.py --out speed.json --rst docs/speed.inc
     python benchmarks/speed.py --from speed.json --rst docs/speed.inc
 
-Seconds per epoch are those of the optimizer steps and their batches: without pruning, evaluation, and what
-is made before the first step of a phase (an optimizer; daynight's engine). The whole run is everything but
-the loading of the data and the start of the process, with one evaluation at its end. Peak memory is that
-of the whole process. The floor is the time of the eight matrix products of a step alone.
+Seconds per epoch are those of the optimizer steps and their batches, without pruning, evaluation, and the preparation
+of a phase (the optimizer; daynight's engine). The whole run is everything but the start of the process and the loading
+of the data, with one evaluation at its end. Peak memory is that of the whole process. The floor is the time of the
+eight matrix products of a step alone.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="seed of the first repeat; each takes the next (0)")
     add("--out", metavar="FILE", help="write the raw numbers as JSON, after each run")
     add("--rst", metavar="FILE", help="write the table as reStructuredText, too")
-    add("--from", dest="stored", nargs="+", metavar="FILE", help="measure nothing; print what --out has written")
+    add("--from", dest="stored", nargs="+", metavar="FILE", help="measure nothing; print the results in these files")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, or read what was measured, and print the table."""
+    """Measure, or read results, and print the table."""
     settings = parse()
     result = stored(settings.stored) if settings.stored else measure(settings)
     print(tables.text(result))
@@ -66,14 +66,14 @@ def main() -> None:
 
 
 def stored(paths: list[str]) -> dict[str, Any]:
-    """Read what was measured in one part or several; epochs and budgets must be alike, and seeds tell runs apart."""
+    """Return the results in one or several files, which must have equal epochs and budgets, and different seeds."""
     parts = [json.loads(Path(path).read_text()) for path in paths]
     runs = [run for part in parts for run in part["runs"]]
     return {**parts[0], "runs": runs}
 
 
 def measure(settings: argparse.Namespace) -> dict[str, Any]:
-    """Do all runs, and write the result to a file after each."""
+    """Do all runs; return their results, and write them to a file after each run."""
     torch.set_num_threads(1)
     stream = dn.split_mnist()
     is_full = stream.n_train > 10_000
@@ -98,7 +98,7 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
 
 
 def _runs(settings: argparse.Namespace, methods: list[str]) -> Iterator[dict[str, Any]]:
-    """Give the runs in their order: those that are compared stand side by side."""
+    """Yield the runs in their order: those that are compared follow each other."""
     for repeat in range(settings.repeats):
         for p in settings.p:
             for rounds in settings.rounds:
@@ -124,7 +124,7 @@ def _can_run(method: str, settings: argparse.Namespace) -> bool:
 
 
 def _in_a_process(setting: dict[str, Any]) -> dict[str, Any]:
-    """Do one run in a process of its own, and give what it prints."""
+    """Do one run in its own process, and return what it prints."""
     script = Path(__file__).with_name("one_run.py")
     done = subprocess.run(
         [sys.executable, str(script), json.dumps(setting)],

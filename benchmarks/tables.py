@@ -1,4 +1,4 @@
-"""Tables of what `speed.py` has measured, as text and as reStructuredText."""
+"""Tables of the results of `speed.py`, as text and as reStructuredText."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TITLES = {
 
 
 def rows(result: Mapping[str, Any]) -> list[list[str]]:
-    """Give the table, a row for each setting and method: medians over the repeats."""
+    """Return the rows of the table, one for each setting and method: medians over the repeats."""
     runs = result["runs"]
     settings = sorted({(run["p"], run["rounds"]) for run in runs})
     return [
@@ -35,12 +35,12 @@ def rows(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 def per_epoch(stretches: Sequence[tuple[float, float]]) -> float:
-    """Give the seconds of one epoch, the mean over stretches of (seconds, epochs)."""
+    """Return the mean seconds of an epoch, from stretches of (seconds, epochs)."""
     return sum(seconds for seconds, _ in stretches) / sum(epochs for _, epochs in stretches)
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """Give the table in aligned columns, with what has to be known to read it."""
+    """Return the table in aligned columns, and the notes below it."""
     table = [list(HEADER), *rows(result)]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -48,42 +48,42 @@ def text(result: Mapping[str, Any]) -> str:
 
 
 def rst(result: Mapping[str, Any]) -> str:
-    """Give the table as a csv-table, and the notes below it."""
+    """Return the table as a csv-table, and the notes below it."""
     cells = io.StringIO()
     chosen = [index for index, name in enumerate(HEADER) if name not in ("peak MiB", "free")]
     for row in [list(HEADER), *rows(result)]:
-        # A lone dash would be a bullet, and ranges would make the page too wide: they are in the raw results.
+        # A single dash would be a bullet. Ranges, which are in the raw results, would make the page too wide.
         csv.writer(cells, lineterminator="\n").writerow([row[i].partition(" (")[0].replace("-", " ") for i in chosen])
     body = "".join(f"   {line}\n" for line in cells.getvalue().splitlines())
     return f".. csv-table::\n   :header-rows: 1\n\n{body}\n" + "\n\n".join(notes(result)) + "\n"
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
-    """Say how and where the numbers came to be."""
+    """Return notes on how and where the numbers were measured."""
     settings, runs = result["settings"], result["runs"]
     n_repeats = len({run["seed"] for run in runs})
     found = [
         f"Machine: {machine.line(result['machine'])}.",
         f"Data: {result['data']}. Epochs a wake {settings['epochs']:g}, a night {settings['budget']:g}; "
         f"up to {n_repeats} repeats, medians; engine {settings['engine']!r}.",
-        "Own MiB is what a run adds at its peak to a process with PyTorch and the data as bytes; Avalanche's "
-        "includes Avalanche, and all tasks as numbers where the others hold one at a time.",
-        "The last three columns are the time over daynight's, of runs side by side: median (least to most).",
+        "Own MiB is the memory that a run adds, at its peak, to a process with PyTorch and the data as bytes. That of "
+        "Avalanche includes Avalanche, and all tasks as floats; the others hold one task at a time as floats.",
+        "The last three columns are times divided by that of daynight in the run beside it: median (least to most).",
     ]
     if cycle := _seconds_a_cycle(runs):
-        found.append(f"One cycle more a night takes {cycle * 1e3:.0f} ms beside its optimizer steps, in daynight.")
+        found.append(f"In daynight, one more cycle a night takes {cycle * 1e3:.0f} ms besides its optimizer steps.")
     rates = [run["gflop_per_second"] for run in runs if run["method"] == "floor"]
     if rates:
         widths = next(run["live_inputs"] for run in runs if run["method"] == "floor")
         found.append(
-            f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here, over "
-            f"{', '.join(map(str, widths))} inputs of the five tasks: the others are zero throughout."
+            f"The bare matrix products of a wake step run at {statistics.median(rates):.1f} GFLOP/s here. "
+            f"The five tasks have {', '.join(map(str, widths))} inputs; the others are zero in all images."
         )
     return found
 
 
 def _seconds_a_cycle(runs: Sequence[Run]) -> float | None:
-    """Give what one cycle more a night takes beside its steps: median of runs with N = 12 less those with N = 1."""
+    """Return the seconds of one more cycle a night besides its steps: the median of runs with N > 1 minus N = 1."""
 
     def rest(run: Run) -> float:
         return run["seconds"] - sum(seconds for seconds, _ in [*run["wakes"], *run["rems"]])
@@ -98,7 +98,7 @@ def _seconds_a_cycle(runs: Sequence[Run]) -> float | None:
 
 
 def _row(method: str, runs: Sequence[Run]) -> list[str]:
-    """Give one row; `runs` are those of all methods at one setting."""
+    """Return one row; `runs` are those of all methods at one setting."""
     own = [run for run in runs if run["method"] == method]
     peers = {run["seed"]: run for run in runs if run["method"] == "daynight"}
 
@@ -140,7 +140,7 @@ def _rem(run: Run) -> float | None:
 
 
 def _own_mib(run: Run) -> float | None:
-    """Give what a run has added to a process that had loaded PyTorch and the data, at its peak."""
+    """Return the memory that a run adds, at its peak, to a process with PyTorch and the data."""
     return (run["peak_bytes"] - run["bytes_before"]) / machine.MIB if "seconds" in run else None
 
 

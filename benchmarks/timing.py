@@ -1,4 +1,4 @@
-"""Time a short call."""
+"""The time of a short call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ N_ROUNDS = 5
 
 
 def seconds_of(function: Callable[[], object], seconds: float) -> float:
-    """Give the seconds of one call: the best of five rounds, which together take about `seconds`."""
+    """Return the seconds of one call: the best of five rounds, which take about `seconds` in total."""
     function()
     began = time.perf_counter()
     function()

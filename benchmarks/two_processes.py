@@ -1,8 +1,8 @@
-"""Whether two processes on two cores do twice the work of one: the same fixed work, alone and two at a time.
+"""Whether two processes on two cores do twice the work of one: the same work, in one process and in two at once.
 
-The work is two tasks of split MNIST at p = 0.99 with 4 + 4 epochs, one thread a process. Processes load
-their data, warm up and wait for a word before the clock runs. Takes about two minutes; other programs on
-the machine show in the result.
+The work is two tasks of split MNIST at p = 0.99 with 4 + 4 epochs, one thread a process. Processes load their data,
+warm up and wait for a line of input before the time is taken. Takes about two minutes; other programs on the machine
+change the result.
 
     DAYNIGHT_DATA=/data python benchmarks/two_processes.py --out two_processes.json
 """
@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--epochs", type=float, default=4.0, metavar="E", help="epochs of each wake and each night (4)")
     add("--p", type=float, default=0.99, help="fraction free after five days (0.99)")
-    add("--repeats", type=int, default=5, metavar="R", help="how often each is measured (5)")
+    add("--repeats", type=int, default=5, metavar="R", help="number of measurements (5)")
     add("--engine", default="auto", choices=("auto", "dense", "sparse", "module"))
     add("--out", metavar="FILE", help="write the raw numbers as JSON")
     add("--work", action="store_true", help=argparse.SUPPRESS)
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure one process and two in turn, and print the ratio of their throughputs."""
+    """Measure one process and two processes in turn, and print the ratio of their throughputs."""
     settings = parse()
     torch.set_num_threads(1)
     if settings.work:
@@ -72,12 +72,12 @@ def main() -> None:
 
 
 def throughput(alone: list[float], together: list[float]) -> float:
-    """Give the work a second of several processes at once, in units of that of one."""
+    """Return the work per second of several processes at once, divided by that of one."""
     return len(together) * alone[0] / max(together)
 
 
 def at_once(n_processes: int, settings: argparse.Namespace) -> list[float]:
-    """Let so many processes do the work at once, and give the seconds that each took."""
+    """Let several processes do the work at once, and return the seconds that each took."""
     arguments = ["--work", f"--epochs={settings.epochs}", f"--p={settings.p}", f"--engine={settings.engine}"]
     command = [sys.executable, __file__, *arguments]
     environment = {**os.environ, **machine.ONE_THREAD}
@@ -88,7 +88,7 @@ def at_once(n_processes: int, settings: argparse.Namespace) -> list[float]:
     for process in processes:
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
-            sys.exit("a process failed; what it said stands above.")
+            sys.exit("a process failed; see its output above.")
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -97,7 +97,7 @@ def at_once(n_processes: int, settings: argparse.Namespace) -> list[float]:
 
 
 def work(settings: argparse.Namespace) -> None:
-    """Load the data, learn a little to warm up, wait for a word, and print the seconds that the work takes."""
+    """Load the data, learn a little to warm up, wait for a line of input, and print the seconds that the work takes."""
     stream = dn.split_mnist()[:N_TASKS]
     _live(stream, dn.Steps(20), settings)
     print("ready", flush=True)

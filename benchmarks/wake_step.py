@@ -1,8 +1,8 @@
-"""What a wake step spends beside its matrix products: the floor, and what is added to it, one thing after another.
+"""What a wake step does besides its matrix products, added one thing after another, and how long each takes.
 
-Data are random, of the shape of one MNIST task: 12,000 examples, of whose 784 inputs 656 are not zero throughout. Each
-row takes the same steps as the one above and something more, in plain PyTorch without autograd; the last is daynight.
-Takes about a minute, one thread.
+Data are random, with the shape of one task of MNIST: 12,000 examples with 784 inputs, of which 656 are not always zero.
+Each row takes the same steps as the row above it and does something more, in plain PyTorch without autograd; the last
+row is daynight. Takes about a minute on one thread.
 
     python benchmarks/wake_step.py --out wake_step.json
 """
@@ -30,12 +30,13 @@ SHAPES = ((HIDDEN, LIVE), (HIDDEN, HIDDEN), (N_OUTPUTS, HIDDEN))
 
 
 class Steps:
-    """The steps of a wake, by hand.
+    """The steps of a wake, written by hand.
 
     Args:
-        gathers: Whether each batch is gathered from all examples, in a new order each epoch; else all are the first.
-        is_whole: Whether biases, rectifiers and the loss are computed.
-        adam: Whether Adam takes its steps.
+        gathers: Whether each batch is gathered from all examples, in a new order each epoch. Otherwise all batches are
+            the first one.
+        is_whole: Whether biases, ReLU and the loss are computed.
+        adam: Whether Adam takes a step.
     """
 
     def __init__(self, gathers: bool, is_whole: bool, adam: bool) -> None:
@@ -49,7 +50,7 @@ class Steps:
         self.gradients = _split(self.vector.grad, sizes)
 
     def epoch(self) -> None:
-        """Take an epoch of whole batches."""
+        """Take the steps of an epoch, without an incomplete batch at its end."""
         with torch.no_grad():
             for index in torch.randperm(N)[: N_STEPS * BATCH_SIZE].split(BATCH_SIZE):
                 if self.gathers:
@@ -58,7 +59,7 @@ class Steps:
                     self.step(self.inputs[:BATCH_SIZE], self.targets[:BATCH_SIZE])
 
     def step(self, inputs: Tensor, targets: Tensor) -> None:
-        """Take a step: forward, backward, and Adam."""
+        """Take a step: forward pass, backward pass, and Adam."""
         given, kept = inputs, [inputs]
         for layer, weight in enumerate(self.values[:3]):
             if self.is_whole:
@@ -85,7 +86,7 @@ class Steps:
 
 
 class Daynight:
-    """The same wake, by an agent."""
+    """The same wake with an agent."""
 
     def __init__(self) -> None:
         inputs = torch.zeros(N_STEPS * BATCH_SIZE, 784)
@@ -94,7 +95,7 @@ class Daynight:
         self.task = dn.Task(train=examples, test=(inputs[:10], examples[1][:10]), n_outputs=N_OUTPUTS)
 
     def epochs(self, n: int) -> list[float]:
-        """Give the seconds of each epoch of a wake but the first."""
+        """Return the seconds of each epoch of a wake except the first."""
         agent = dn.Agent(dn.models.MLP(784, HIDDEN, HIDDEN), capacity=dn.Capacity(free_at_end=0.99, days=5))
         ends = list[float]()
 
@@ -107,7 +108,7 @@ class Daynight:
 
 
 def main() -> None:
-    """Measure all rows in turn, and print medians."""
+    """Measure all rows in turn, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, metavar="R", help="epochs of each row (10)")
     parser.add_argument("--out", metavar="FILE", help="write the raw numbers as JSON")
@@ -117,7 +118,7 @@ def main() -> None:
     rows: dict[str, Callable[[], None]] = {
         "matrix products": Steps(False, False, False).epoch,
         "and batches": Steps(True, False, False).epoch,
-        "and biases, rectifiers, loss": Steps(True, True, False).epoch,
+        "and biases, ReLU, loss": Steps(True, True, False).epoch,
         "and Adam": Steps(True, True, True).epoch,
     }
     daynight = Daynight()

@@ -1,4 +1,10 @@
-"""daynight: agents that learn by day and consolidate by night."""
+"""daynight: agents that learn by day and consolidate by night.
+
+The public names are those listed here and the modules `daynight.study`, `daynight.testing`, `daynight.loggers`,
+`daynight.plots` and `daynight.data.adapters`. The package is laid out in layers, from the ground up: errors and
+metrics; support; data, history and the plug-ins; networks and nights; pruning, plots and loggers; training and reports;
+storage; agent; clock; study and testing; cli. A module imports only from layers below its own.
+"""
 
 from __future__ import annotations
 
@@ -37,57 +43,65 @@ if TYPE_CHECKING:
     from daynight import plots
 
 __all__ = [
+    # agents and time
     "Agent",
-    "Around",
-    "Budget",
     "Capacity",
-    "Capped",
     "Clock",
-    "Controlled",
-    "Cycle",
-    "Epochs",
-    "ExplicitCycles",
-    "Floored",
-    "GeometricCycles",
-    "GradualPruning",
-    "History",
+    # data
     "LazyDataset",
-    "Ledger",
-    "MaskedNetwork",
-    "Night",
-    "NoSleep",
-    "OneShot",
-    "Progress",
-    "Rated",
-    "Record",
-    "Rewound",
-    "Seconds",
-    "SleepPolicy",
     "Split",
-    "Steps",
     "Task",
     "TaskStream",
-    "Timer",
-    "Training",
-    "UniformCycles",
-    "Until",
-    "WarmStart",
-    "__version__",
-    "criteria",
-    "errors",
-    "kept_fraction_per_night",
-    "metrics",
-    "models",
     "permuted_mnist",
-    "plots",
-    "pruned_fraction_per_round",
-    "rates",
-    "recommended_policy",
     "rotated_mnist",
     "split_cifar10",
     "split_mnist",
     "union",
     "within_union",
+    # nights: budgets, cycles, policies, and policies that change others
+    "Budget",
+    "Epochs",
+    "Ledger",
+    "Seconds",
+    "Steps",
+    "Timer",
+    "Until",
+    "Cycle",
+    "Night",
+    "SleepPolicy",
+    "Controlled",
+    "ExplicitCycles",
+    "GeometricCycles",
+    "GradualPruning",
+    "NoSleep",
+    "OneShot",
+    "UniformCycles",
+    "recommended_policy",
+    "Around",
+    "Capped",
+    "Floored",
+    "Rated",
+    "Rewound",
+    "WarmStart",
+    # networks and pruning
+    "MaskedNetwork",
+    "kept_fraction_per_night",
+    "pruned_fraction_per_round",
+    # training
+    "Training",
+    # what happened
+    "History",
+    "Progress",
+    "Record",
+    "plots",
+    # plug-ins and errors
+    "criteria",
+    "errors",
+    "metrics",
+    "models",
+    "rates",
+    # version
+    "__version__",
 ]
 
 

@@ -196,7 +196,7 @@ class Clock:
         if self.agent.phase in ("between days", "wake"):
             plan = self._plan(day)  # and the wake checks the task
             if self.agent.phase == "between days":
-                self.history._forget(day)  # records of an earlier try at the day, which was abandoned
+                self.history.forget_day(day)  # records of an earlier try at the day, which was abandoned
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent.check_today(self._days[day])
@@ -318,7 +318,7 @@ class Clock:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
-            self.history._append(event)
+            self.history.append(event)
         else:
             self._save(is_needed=False)
         for hook in self.hooks:
@@ -351,7 +351,7 @@ class Clock:
         self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         values = {
             "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
-            "records": self.history._rows(), "n_noted": self._n_noted,
+            "records": self.history.to_rows(), "n_noted": self._n_noted,
         }  # fmt: skip
         return values, tensors, today
 

@@ -1,6 +1,6 @@
-"""Pruning criteria: functions that give each weight of a layer a score. A prune keeps those with the highest.
+"""Pruning criteria: functions that score each weight of a layer. A prune keeps the weights with the highest scores.
 
-Write your own as one function of a `Layer`, and hand it to ``Agent(criterion=...)``.
+Write your own as one function of a `Layer`, and pass it to ``Agent(criterion=...)``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Criterion = Callable[["Layer"], Tensor]
 
 
 class Layer:
-    """What a criterion may look at: one layer, as it is when it is pruned.
+    """What a criterion may read: one layer, as it is when it is pruned.
 
     Args:
-        name: Of the layer.
-        weight: Its weights, a copy: floating point, any shape. What is pruned already is zero.
-        start: Gives the weights as they were when the day began, same shape.
-        gradient: Gives the gradient of the mean training loss, same shape.
-        generator: Draws random numbers, on the CPU; named by seed, day and cycle.
+        name: Name of the layer.
+        weight: A copy of its weights: floating point, any shape. Pruned ones are zero.
+        start: Returns the weights as they were when the day began, same shape.
+        gradient: Returns the gradient of the mean training loss, same shape.
+        generator: Random generator on the CPU; named by seed, day and cycle.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Layer:
 
 
 def magnitude(layer: Layer) -> Tensor:
-    """Score each weight by its absolute value: PackNet's own.
+    """Score each weight by its absolute value, as PackNet does.
 
     Source: Mallya & Lazebnik, "PackNet: Adding Multiple Tasks to a Single Network by Iterative Pruning", CVPR 2018.
     """
@@ -69,9 +69,9 @@ def gradient_times_weight(layer: Layer) -> Tensor:
 def movement(layer: Layer) -> Tensor:
     """Score each weight by how far it has moved away from zero during the day: weight^2 - start^2.
 
-    Movement pruning adds up -gradient * weight over the steps of the training. Under gradient descent with small steps
-    that is the integral of weight d(weight), up to the learning rate: half of the difference of the squares. Optimizers
-    that rescale gradients, as Adam does, move along the rescaled ones.
+    Movement pruning sums -gradient * weight over the steps of the training. For gradient descent with small steps that
+    is, up to the learning rate, the integral of weight d(weight): half of the difference of the squares. Optimizers
+    that rescale gradients, such as Adam, move along the rescaled ones.
 
     Source: Sanh, Wolf & Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020, equation 4.
     """
@@ -79,13 +79,13 @@ def movement(layer: Layer) -> Tensor:
 
 
 def random(layer: Layer) -> Tensor:
-    """Score each weight at random: what a criterion is worth shows against this."""
+    """Score each weight at random: a baseline for other criteria."""
     scores = torch.rand(layer.weight.shape, generator=layer.generator, dtype=torch.float64)
     return scores.to(layer.weight.device)
 
 
 def looks_back(criterion: Criterion) -> bool:
-    """Tell whether a criterion may look at `Layer.start`: one of a user's may do so in some layers or nights only."""
+    """Return whether a criterion may read `Layer.start`: a user's own may do so, if only in some layers or nights."""
     return not any(criterion is one for one in (magnitude, gradient_times_weight, random))
 
 
@@ -93,7 +93,7 @@ def check(criterion: Criterion) -> None:
     """Try a criterion on a small layer.
 
     Raises:
-        SettingError: If it fails, or does not give a floating-point score for each weight.
+        SettingError: If it fails, or does not return a floating-point score for each weight.
     """
     weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
     other = torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
@@ -102,17 +102,17 @@ def check(criterion: Criterion) -> None:
 
 
 def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Tensor:
-    """Ask a criterion for the scores of a layer.
+    """Return the scores of a layer, checked.
 
     Args:
         criterion: The criterion.
-        layer: What it may look at, and write to.
+        layer: What it may read, and write to.
         weight: The layer's weights.
-        where: Names the layer.
+        where: Names the layer in errors.
 
     Raises:
-        SettingError: If it fails, does not give a floating-point number for each weight, or gives one that is not
-            finite although weights are.
+        SettingError: If it fails, does not return a floating-point number for each weight, or returns one that is not
+            finite although all weights are.
     """
     try:
         scores: Any = criterion(layer)
@@ -120,8 +120,8 @@ def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Te
         raise
     except Exception as error:
         raise SettingError(
-            f"criterion failed on {where}: {error!r}. It is a function of a Layer, and gives a score for each weight; "
-            "a loss is the training's: Training(loss=...).", page="policies",
+            f"criterion failed on {where}: {error!r}. It must be a function of a Layer that returns a score for each "
+            "weight. A loss belongs to the training: Training(loss=...).", page="policies",
         ) from error  # fmt: skip
     name = getattr(criterion, "__name__", repr(criterion))
     if not isinstance(scores, Tensor) or not _fits(scores, weight):
@@ -129,18 +129,18 @@ def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Te
         if isinstance(scores, Tensor):
             what = f"{scores.dtype} {tuple(scores.shape)}, {scores.layout}, on {scores.device}"
         raise SettingError(
-            f"criterion {name} must give a floating-point score for each weight, and for {where}, of the shape "
-            f"{tuple(weight.shape)}, gave {what}."
+            f"criterion {name} must return a floating-point score for each weight, and for {where}, of the shape "
+            f"{tuple(weight.shape)}, returned {what}."
         )
     if not checks.all_finite(scores) and checks.all_finite(weight):
         raise SettingError(
-            f"criterion {name} gives scores that are not finite for {where}, whose weights are. A prune ranks them: "
-            "give each weight a finite number."
+            f"criterion {name} returns scores that are not finite for {where}, whose weights are. A prune ranks them: "
+            "return a finite number for each weight."
         )
     return scores
 
 
 def _fits(scores: Tensor, weight: Tensor) -> bool:
-    """Tell whether these can be the scores of the weights: as many numbers, and dense ones."""
+    """Return whether these can be scores of the weights: floating point, dense, and of the same shape."""
     is_dense = scores.layout is torch.strided and not scores.is_meta
     return is_dense and scores.shape == weight.shape and scores.is_floating_point()

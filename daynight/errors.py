@@ -1,13 +1,14 @@
-"""The errors of daynight: one root, with leaves that also are the built-in one would expect."""
+"""The errors of daynight: one root, and subclasses of it that are built-in errors, too, such as ValueError."""
 
 
 class DaynightError(Exception):
-    """Root of every error that daynight raises on purpose.
+    """Base class of all errors that daynight raises.
 
-    It says what, which rule, and what to do; under a traceback stands the page of the documentation that helps.
+    The message names the argument, the rule, the value received and the next step. A note below the traceback names
+    the page of the documentation that helps.
 
     Attributes:
-        page: That page's name.
+        page: Name of that page.
     """
 
     page = "troubles"
@@ -19,12 +20,12 @@ class DaynightError(Exception):
 
     @property
     def more(self) -> str:
-        """Where more is said."""
+        """Note on where to read more."""
         return f"More: docs/{self.page}.rst of daynight."
 
 
 class SettingError(DaynightError, ValueError):
-    """A setting is outside what it may be."""
+    """A setting is not valid."""
 
 
 class PolicyError(DaynightError, ValueError):
@@ -34,49 +35,49 @@ class PolicyError(DaynightError, ValueError):
 
 
 class ReactivePolicyError(PolicyError):
-    """A plan was asked of a policy that reacts to what is measured during the night."""
+    """A policy that reacts to measurements during the night was asked for a plan."""
 
 
 class CapacityError(DaynightError, RuntimeError):
-    """The network has no weights left to give to a task."""
+    """The network has no free weights for a task."""
 
 
 class NetworkError(DaynightError, TypeError):
-    """A network holds something that daynight cannot mask, keep per task or freeze."""
+    """A network contains something that daynight cannot mask, keep per task or freeze."""
 
     page = "networks"
 
 
 class DataError(DaynightError, ValueError):
-    """The examples of a task do not fit the rules."""
+    """The examples of a task are not valid."""
 
     page = "data"
 
 
 class DataNotFoundError(DaynightError, FileNotFoundError):
-    """A data set is in none of the places where it may be."""
+    """A data set or file was not found."""
 
     page = "data"
 
 
 class DamagedFileError(DaynightError, ValueError):
-    """A file is damaged, of another kind, or by a newer version."""
+    """A file is damaged, of another kind, or written by a newer version."""
 
     page = "files"
 
 
 class SealError(DaynightError, RuntimeError):
-    """Something has moved that a finished task's predictions use."""
+    """Numbers that a finished task's predictions use have changed."""
 
     page = "files"
 
 
 class StateError(DaynightError, RuntimeError):
-    """A call came at a time of the day when it has no meaning."""
+    """A method was called in the wrong phase of the day."""
 
 
 class TrainingError(DaynightError, RuntimeError):
-    """Training went wrong, for example with a loss that is not finite."""
+    """Training failed, for example with a loss that is not finite."""
 
 
 class StudyError(DaynightError, RuntimeError):
@@ -86,7 +87,7 @@ class StudyError(DaynightError, RuntimeError):
 
 
 class ExportError(DaynightError, RuntimeError):
-    """What was exported does not compute what the agent does, or cannot be exported."""
+    """A network cannot be exported, or the exported one has different outputs."""
 
     page = "files"
 
@@ -96,4 +97,4 @@ class OutputError(DaynightError, OSError):
 
 
 class MissingPackageError(DaynightError, ImportError):
-    """A feature needs a package of an extra that is not installed."""
+    """A package that a feature needs is not installed."""

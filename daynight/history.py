@@ -1,9 +1,8 @@
-"""The record of what happened: flat, in plain numbers, and written whole or not at all."""
+"""What happened: records in plain numbers, progress events, the history that keeps them, and hooks that get them."""
 
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import math
 import os
@@ -23,38 +22,37 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One thing that happened. A field that has no meaning for its kind is None.
+    """One thing that happened. A field that does not apply to its kind is None.
 
     Attributes:
-        kind: ``"epoch"`` (an epoch of wake or REM, or the part of one that a cycle had room for),
-            ``"prune"`` (an NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or
-            ``"day"`` (the sums of a finished day).
+        kind: ``"epoch"`` (an epoch of wake or REM, or a part of one where a REM ends within it), ``"prune"`` (an
+            NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or ``"day"`` (totals of a finished day).
         day: Index of the day, from 0.
         phase: ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
-        step: Optimizer steps that the agent had taken in its life by then.
+        step: Optimizer steps that the agent had taken in its life until then.
         cycle: Index of the night's cycle, from 0.
-        task: Index of the task that an evaluation is about.
+        task: Index of the evaluated task.
         loss: Mean training loss of an epoch; test loss in an evaluation.
         score: Metric (accuracy by default) on test data in an evaluation.
         validation_loss: Loss on the validation split after an epoch or a prune, where there is one.
-        validation_score: Metric on it.
+        validation_score: Metric on the validation split.
         density: Fraction of the weights available at dusk that is kept, 0 to 1.
         owned: Number of weights that the task of `day` owns, or still holds during its night.
         free: Number of maskable weights that no task owns.
         capacity: Number of maskable weights.
-        private: Number of parameters and buffers beside the capacity that are the task's own: its
-            head, and what is kept per task.
+        private: Number of the task's private parameters and buffers, which do not count as capacity: its head, and what
+            else is kept per task.
         wake_steps: Optimizer steps of the day's wake.
         night_steps: Optimizer steps of its night.
-        unspent_steps: Steps of the night's budget that were not used; in seconds, about as many as there was time for.
+        unspent_steps: Steps of the night's budget that were not used; for a budget in seconds, an estimate.
         n_train: Number of the day's training examples.
-        night_seconds: Seconds from the beginning of a night in seconds to the end of its last step or prune; what
-            its prunes cost included.
-        budget_seconds: Seconds that it had.
-        longest_step_seconds: Seconds of its longest optimizer step, with what had to be prepared for it.
-        longest_prune_seconds: Seconds of its longest prune.
-        elapsed_seconds: Seconds since the phase began; of an evaluation, that it took; in a ``"day"``, those of
-            its wake and night together, without evaluations.
+        night_seconds: For a night in seconds: seconds from its beginning to the end of its last step or prune,
+            including the price of its prunes.
+        budget_seconds: For a night in seconds: its budget.
+        longest_step_seconds: For a night in seconds: those of its longest optimizer step, including its preparation.
+        longest_prune_seconds: For a night in seconds: those of its longest prune.
+        elapsed_seconds: Seconds since the phase began; of an evaluation, its duration; of a ``"day"``, the duration of
+            its wake and night, without evaluations.
     """
 
     kind: str
@@ -85,13 +83,13 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """A sign of life, as a phase begins and every now and then within it, for progress bars: it is not kept.
+    """A progress event, at the beginning of a phase and now and then during it. It is not kept.
 
     Attributes:
         day: Index of the day, from 0.
         phase: ``"wake"`` or ``"rem"``.
         cycle: Index of the night's cycle, or None in a wake.
-        n_cycles: Number of cycles of the night, or None where nobody knows.
+        n_cycles: Number of cycles of the night, or None if it is unknown.
         step: Optimizer steps that the agent has taken in its life.
         loss: Training loss of the last batch; NaN before the first.
     """
@@ -109,18 +107,18 @@ Hook = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Do nothing: the hook of those who need none."""
+    """Do nothing: the default hook."""
 
 
 def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
-    """Give one hook, or several, as a list.
+    """Return one hook, or several, as a list.
 
     Raises:
-        SettingError: If one of them is no function.
+        SettingError: If one of them is not a function.
     """
     hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
     if not all(callable(hook) for hook in hooks):
-        raise SettingError(f"on_event must be a function or several, not {on_event!r}.")
+        raise SettingError(f"on_event must be a function or several functions, not {on_event!r}.")
     return hooks
 
 
@@ -131,11 +129,11 @@ _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.
 
 
 class History:
-    """The records of a run, in the order in which things happened. Only a `Clock` writes to it.
+    """The records of a run, in the order in which things happened. Only its `Clock` writes to it.
 
     Args:
-        records: Those that there are, such as those of several histories. One that is there twice counts once; and of
-            a day that was lived several times, as after a night that was not kept, the last time counts.
+        records: Records to begin with, such as those of several histories. Equal records count once. Of a day that was
+            run several times, as after a night that was not kept, the last time counts.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -144,7 +142,7 @@ class History:
         for record in dict.fromkeys(records):
             day, end = record.day, ends.get(record.day, -1.0)
             if (record.kind == "epoch" and record.step <= end) or (record.kind != "evaluation" and end == math.inf):
-                self._of_day[day], ends[day] = [], -1.0  # what is known is of an earlier time
+                self._of_day[day], ends[day] = [], -1.0  # the day was run again: drop its earlier records
             if record.kind in ("epoch", "day"):
                 ends[day] = record.step if record.kind == "epoch" else math.inf
             self._of_day.setdefault(day, []).append(record)
@@ -156,10 +154,10 @@ class History:
         return tuple(self._records)
 
     def select(self, **fields: Any) -> tuple[Record, ...]:
-        """Give the records whose fields have these values, such as ``select(kind="prune", day=2)``.
+        """Return the records whose fields have these values, such as ``select(kind="prune", day=2)``.
 
         Raises:
-            SettingError: If a record has no such field.
+            SettingError: If records have no such field.
         """
         unknown = [name for name in fields if name not in COLUMNS]
         if unknown:
@@ -175,14 +173,20 @@ class History:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """Score on test data at each dawn, as float64 (day, task); NaN for tasks still to come, or not tested."""
+        """Score on test data at each dawn, as float64 (day, task); NaN for tasks that were not tested."""
         return self.scores("dawn")
 
     def scores(self, phase: str = "dawn") -> np.ndarray:
-        """Score on test data at each ``"dusk"`` or ``"dawn"``: float64 (day, task), else NaN.
+        """Return the score on test data at each dusk or dawn.
+
+        Args:
+            phase: ``"dusk"`` or ``"dawn"``.
+
+        Returns:
+            The scores, as float64 (day, task); NaN for tasks that were not tested.
 
         Raises:
-            SettingError: If `phase` is neither.
+            SettingError: If `phase` is not valid.
         """
         checks.one_of("phase", phase, ("dusk", "dawn"))
         found = self.select(kind="evaluation", phase=phase)
@@ -193,7 +197,7 @@ class History:
         return table
 
     def to_frame(self) -> pandas.DataFrame:
-        """Give the records as a pandas frame, one row a record.
+        """Return the records as a pandas frame, one row for each.
 
         Raises:
             MissingPackageError: If pandas is not installed.
@@ -201,7 +205,14 @@ class History:
         return frame_of([attrs.asdict(record) for record in self._records], COLUMNS)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the records as CSV, one row a record; an empty field is None."""
+        """Write the records as CSV, one row for each; an empty field is None.
+
+        Args:
+            path: The file, which is written completely or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
         with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(COLUMNS)
@@ -209,23 +220,31 @@ class History:
                 writer.writerow(["" if value is None else value for value in attrs.astuple(record)])
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the records as JSON: ``{"records": [{...}, ...]}``."""
-        with atomic.whole(path) as temporary:
-            temporary.write_text(json.dumps({"records": self._rows()}, indent=1) + "\n")
-
-    def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
-        """Write figures and tables into one self-contained HTML file, to be opened in any browser.
+        """Write the records as JSON: ``{"records": [{...}, ...]}``.
 
         Args:
-            path: Where to, such as ``"run.html"``.
-            title: Its title.
+            path: The file, which is written completely or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with atomic.whole(path) as temporary:
+            temporary.write_text(json.dumps({"records": self.to_rows()}, indent=1) + "\n")
+
+    def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
+        """Write figures and tables into one self-contained HTML file.
+
+        Args:
+            path: The file, such as ``"run.html"``.
+            title: Title of the page.
 
         Raises:
             DataError: If no day is finished.
             OutputError: If it cannot be written.
         """
-        # Figures know histories, and not the other way round; they come, with Matplotlib, when they are asked for.
-        importlib.import_module("daynight.reports").of_run(self, path, title)
+        from daynight import reports  # here, since reports need histories, and load Matplotlib
+
+        reports.of_run(self, path, title)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
@@ -233,7 +252,7 @@ class History:
 
         Raises:
             DataNotFoundError: If there is no such file.
-            DataError: If it is not of that form, or was cut short.
+            DataError: If the file is not a history, or is incomplete.
         """
         return cls(_read(path, _rows_of_csv))
 
@@ -243,9 +262,27 @@ class History:
 
         Raises:
             DataNotFoundError: If there is no such file.
-            DataError: If it is not of that form, or was cut short.
+            DataError: If the file is not a history, or is incomplete.
         """
         return cls(_read(path, _rows_of_json))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return the records as dicts of those fields that are not None; ``Record(**row)`` makes a record of one."""
+        return [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
+
+    def append(self, record: Record) -> None:
+        """Add a record. Only the `Clock` that the history belongs to calls this."""
+        self._records.append(record)
+        self._of_day.setdefault(record.day, []).append(record)
+
+    def forget_day(self, day: int) -> None:
+        """Remove all records of a day. Only the `Clock` that the history belongs to calls this.
+
+        Args:
+            day: Index of the day, from 0.
+        """
+        self._records = [record for record in self._records if record.day != day]
+        self._of_day.pop(day, None)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -262,20 +299,9 @@ class History:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _rows(self) -> list[dict[str, Any]]:
-        return [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
-
-    def _append(self, record: Record) -> None:
-        self._records.append(record)
-        self._of_day.setdefault(record.day, []).append(record)
-
-    def _forget(self, day: int) -> None:
-        self._records = [record for record in self._records if record.day != day]
-        self._of_day.pop(day, None)
-
 
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:
-    """Read the records in a file; `rows_of` finds their fields, by name, in its text."""
+    """Return the records in a file; `rows_of` returns their fields, by name, from its text."""
     try:
         rows = rows_of(Path(path).read_bytes().decode())
         return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]
@@ -294,12 +320,12 @@ def _rows_of_csv(text: str) -> list[dict[str, Any]]:
     if not set(_NEEDED) <= set(header):
         raise ValueError(f"its first line does not name the columns {', '.join(_NEEDED)}")
     if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
-        raise ValueError("a line of it is cut")
+        raise ValueError("one of its lines is incomplete")
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
-    """Give rows as a pandas frame."""
+    """Return rows as a pandas frame."""
     try:
         import pandas
     except ImportError as error:
@@ -322,6 +348,6 @@ def _value_of(name: str, value: Any) -> Any:
         return None
     if name in _CHOICES:
         if value not in _CHOICES[name]:
-            raise ValueError(f"{value!r} is no {name}")
+            raise ValueError(f"{value!r} is not a {name}")
         return value
     return float(value) if name in _FLOATS else int(value)

@@ -1,4 +1,4 @@
-"""Loggers: hooks for `Clock(on_event=...)` that write down what happens as it happens."""
+"""Loggers: hooks that show or write what happens while a run goes on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from daynight.nights.budgets import Budget
 
 
 class ProgressBar:
-    """Shows day, phase, cycle, loss and the time left, in one line.
+    """Shows day, phase, cycle, loss and the time left, in one line of a terminal; nothing in a file or pipe.
 
     Args:
         n_days: Number of days of the run.
-        n_steps: Optimizer steps of the agent's life by the end of the run; None if nobody knows.
-        step: Those that it has taken already.
-        first: Those that it had taken before the run's first day, which the bar leaves out.
-        stream: Where it is shown; None is the standard error.
+        n_steps: Optimizer steps that the agent will have taken in its life at the end of the run; None if unknown.
+        step: Optimizer steps that it has taken already.
+        first: Optimizer steps that it had taken before the run's first day; the bar does not count them.
+        stream: Where it is shown, if that is a terminal; None is the standard error.
     """
 
     def __init__(
@@ -41,13 +41,14 @@ class ProgressBar:
             total=None if n_steps is None else n_steps - first,
             initial=step - first,
             file=stream or sys.stderr,
+            disable=None,  # unless the stream is a terminal
             unit="step",
             dynamic_ncols=True,
             bar_format="{desc}, {n_fmt} steps, {elapsed}" if n_steps is None else known,
         )
 
     def __call__(self, event: Event) -> None:
-        """Take notice of an event."""
+        """Update the line."""
         if isinstance(event, Record) and event.kind != "epoch":
             return
         if isinstance(event, Progress):
@@ -58,18 +59,22 @@ class ProgressBar:
         self._bar.set_description_str(f"day {event.day + 1}/{self._n_days} {phase}{cycle}{loss}", refresh=False)
         self._bar.update(event.step - self._first - self._bar.n)
 
+    def refresh(self) -> None:
+        """Draw the line now; events draw it ten times a second at most."""
+        self._bar.refresh()
+
     def close(self) -> None:
-        """Leave the last line as it is."""
+        """Draw the line a last time, and leave it."""
         self._bar.close()
 
 
 def n_steps_after(known: int, steps_per_epoch: Iterable[int], budgets: Sequence[Budget]) -> int | None:
-    """Count the optimizer steps after days to come, each with the same budgets; None if those do not tell.
+    """Return the number of optimizer steps after some more days; None if a budget has no such number.
 
     Args:
-        known: Number of steps before them.
-        steps_per_epoch: Of each day.
-        budgets: Of a day.
+        known: Number of steps before these days.
+        steps_per_epoch: Optimizer steps in one epoch, for each day.
+        budgets: Budgets of each day, such as those of its wake and its night.
     """
     counts = [budget.open(steps).n_steps for steps in steps_per_epoch for budget in budgets]
     return None if None in counts else known + sum(filter(None, counts))
@@ -81,46 +86,46 @@ _HEADER = ",".join(COLUMNS)
 class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
-    The file is what the clock's history is, with the next record at the latest: also after a checkpoint, a day that was
-    given up, or a line that could not be written. The log of another run that is there is put by with the first record,
-    under the next free name: ``run-1.csv`` for ``run.csv``.
+    With each record the file has the same content as the clock's history, also after a checkpoint was restored, a day
+    was abandoned, or a line could not be written. If the log of another run has this name, it is renamed with the first
+    record: ``run.csv`` to the next free name of ``run-1.csv``, ``run-2.csv`` and so on.
 
     Args:
-        path: The file. What is there and is no log is refused.
+        path: The file. It must be new, or a log of daynight.
 
     Raises:
-        SettingError: If `path` is none, or is there and is no log.
+        SettingError: If `path` is not valid, or the file exists and is not a daynight log.
         OutputError: If it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not Path(path).name:
-            raise SettingError(f"CSVLogger: path must be that of a file, such as 'run.csv', not {path!r}.")
+            raise SettingError(f"CSVLogger: path must be the path of a file, such as 'run.csv', not {path!r}.")
         self.path = Path(path)
         self._history, self._is_begun = History(), False
         self._n, self._size = -1, -1  # records and bytes that the file should have
 
     def begin(self, history: History) -> None:
-        """Begin with what there is.
+        """Begin to log a history.
 
         Args:
-            history: The clock's, to which records are added.
+            history: The clock's history, to which records are added.
         """
         has_log = self.path.is_file()
         if has_log and self._start() not in ("", _HEADER):
-            raise SettingError(f"CSVLogger: {self.path} is there, and is no log. Name another file.")
+            raise SettingError(f"CSVLogger: {self.path} exists and is not a daynight log. Name another file.")
         self._history, self._is_begun, self._n = history, True, -1
-        if len(history) or not has_log:  # what cannot be written is found out now
+        if len(history) or not has_log:  # a file that cannot be written is noticed now
             self._rewrite()
 
     def __call__(self, event: Event) -> None:
-        """Add a record."""
+        """Write a record."""
         if not isinstance(event, Record):
             return
         if not self._is_begun:
             self.begin(self._history)
-        if not self._history or self._history._records[-1] is not event:  # there is no clock
-            self._history._append(event)
+        if not self._history or self._history.records[-1] is not event:  # no clock has added it
+            self._history.append(event)
         is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
         if not is_next:
             self._rewrite()
@@ -134,20 +139,20 @@ class CSVLogger:
 
     def _rewrite(self) -> None:
         if self._n < 0 and self.path.is_file():
-            self._put_by()
+            self._rename_other()
         self._history.to_csv(self.path)
         self._note()
 
-    def _put_by(self) -> None:
-        """Give the log of another run, which begins with another record, a name of its own."""
+    def _rename_other(self) -> None:
+        """Rename the file if it is the log of another run, which begins with another record."""
         try:
             with self.path.open(newline="") as stream:
                 first = list(itertools.islice(csv.reader(stream), 1, 2))
-            if first and first[0] != [str(value) for value in _cells(self._history._records[0])]:
+            if first and first[0] != [str(value) for value in _cells(self._history.records[0])]:
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))
         except OSError as error:
-            raise OutputError(f"cannot put {self.path} by: {error.strerror or error}.") from error
+            raise OutputError(f"cannot rename {self.path}: {error.strerror or error}.") from error
 
     def _note(self) -> None:
         self._n, self._size = len(self._history), self.path.stat().st_size
@@ -158,25 +163,26 @@ class CSVLogger:
 
 
 def _cells(record: Record) -> list[Any]:
-    """Give a line of the log."""
+    """Return the cells of a line of the log."""
     return ["" if value is None else value for value in attrs.astuple(record)]
 
 
 class TensorBoardLogger:
     """Writes scalars for TensorBoard, over optimizer steps; needs ``pip install "daynight[tensorboard]"``.
 
-    Losses and scores of training and validation are named by their phase, as in ``loss/wake``; beside them stand the
-    density of the night (``night/density``), the free weights (``weights/free``), and each task's score on test data at
-    dusks and dawns (``test score/task 0``).
+    Losses and scores of training and validation are named by their phase, as in ``loss/wake``. The other scalars are
+    the density during nights (``night/density``), the free and owned weights (``weights/free``, ``weights/owned``), the
+    seconds of each day (``day/seconds``), and each task's loss and score on test data at dusk and dawn
+    (``test score/task 0``).
 
     Args:
-        folder: Where TensorBoard looks for runs; one a run. What is there of the steps to come is hidden: of an earlier
-            run, or of what came after a checkpoint. The points of a day that was given up stay.
+        folder: Folder of the run; each run needs its own. Points that are there already, of an earlier run or from
+            after a checkpoint, are hidden from the run's next step on. Points of an abandoned day stay.
 
     Raises:
-        SettingError: If `folder` is none.
+        SettingError: If `folder` is not a path.
         MissingPackageError: If TensorBoard is not installed.
-        OutputError: If nothing can be written there.
+        OutputError: If the folder cannot be written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -192,10 +198,10 @@ class TensorBoardLogger:
         self._writer: Any = None
 
     def begin(self, history: History) -> None:
-        """Begin after the last record that there is.
+        """Begin after the last record of a history.
 
         Args:
-            history: The clock's.
+            history: The clock's history.
         """
         self.close()
         step = max((record.step + 1 for record in history), default=0)
@@ -216,14 +222,14 @@ class TensorBoardLogger:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write all that is still held back, and close the file."""
+        """Write all that is still in memory, and close the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def scalars(record: Record) -> dict[str, float]:
-    """Give the numbers of a record by the names under which a logger shows them."""
+    """Return the numbers of a record, by the names that TensorBoard shows."""
     phase = record.phase
     if record.kind == "evaluation":
         found = {f"test score/task {record.task}": record.score, f"test loss/task {record.task}": record.loss}

@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class WithinGroups:
-    """A loss or metric that asks of each example only about the outputs of its own task, in a union of tasks.
+    """A loss or metric of a union of tasks, in which each example counts with the outputs of its own task only.
 
     Args:
         function: Function of (outputs, targets) of one task, a mean over its examples.
-        sizes: Number of outputs of each task, in the order in which the union has them.
+        sizes: Number of outputs of each task, in the order of the union.
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Any], sizes: Sequence[int]) -> None:
@@ -25,7 +25,7 @@ class WithinGroups:
         self._sizes = tuple(sizes)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
-        """Give the mean over all examples.
+        """Return the mean over all examples.
 
         Args:
             outputs: Floating point (n, outputs of all tasks).
@@ -41,12 +41,12 @@ class WithinGroups:
         return total
 
     def masked(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the outputs with minus infinity for the classes of other tasks, which softmax makes zero."""
+        """Return the outputs with minus infinity for the classes of other tasks, which softmax turns into zero."""
         return outputs.masked_fill(self._is_foreign.to(targets.device)[targets], -torch.inf)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Fraction of examples whose largest output is that of their class, 0 to 1.
+    """Return the fraction of examples whose largest output is that of their class, 0 to 1.
 
     Args:
         outputs: Floating point (n, classes).
@@ -56,7 +56,7 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> float:
-    """Mean of the squared differences, in squared units of the targets, 0 or more; lower is better.
+    """Return the mean squared difference, in squared units of the targets, 0 or more; lower is better.
 
     Args:
         outputs: Floating point (n, outputs).
@@ -66,9 +66,9 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> float:
 
 
 def r_squared(outputs: Tensor, targets: Tensor) -> float:
-    """Coefficient of determination, 1 - residual / total sum of squares, up to 1; higher is better.
+    """Return the coefficient of determination, 1 - residual / total sum of squares, up to 1; higher is better.
 
-    Over all outputs together, each about its own mean. Without any spread in the targets it is 0.
+    It is computed over all outputs together, each about its own mean. If all targets are equal, it is 0.
 
     Args:
         outputs: Floating point (n, outputs).

@@ -1,4 +1,4 @@
-"""The networks of the study. Any other `torch.nn.Module` will do as well."""
+"""The networks of the paper. Any other `torch.nn.Module` can be used instead."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from daynight.support import checks
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them; 784:256:256:2 in the study.
+    """Linear layers with ReLU between them; 784:256:256:2 in the paper.
 
     Args:
-        widths: Number of input features, then of each hidden layer's units, for example 784, 256, 256.
+        widths: Number of input features, then of units of each hidden layer, for example 784, 256, 256.
         n_outputs: Number of outputs. An `Agent` replaces the last layer, the head, per task.
 
     Raises:
@@ -43,22 +43,22 @@ class MLP(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """The study's CIFAR10 network.
+    """The paper's CIFAR10 network.
 
     conv3-32, conv3-64, maxpool, conv3-128, conv3-128, maxpool, dropout 0.1, fc8192, dropout 0.1, fc1024,
-    fc `n_outputs`, with ReLU after each but the last. Convolutions keep the image's size.
+    fc `n_outputs`, with ReLU after each but the last. Convolutions keep the size of the image.
 
     Args:
         n_outputs: Number of outputs. An `Agent` replaces the last layer, the head, per task.
-        fc8192_layer: The study's "fc8192" can be read as the layer that reads the flattened 128x8x8
-            (False: 8192 to 1024, then the head; 8.6 million maskable weights), or as a layer of 8192
-            units of its own before one of 1024 (True; 75.7 million).
+        fc8192_layer: The paper's "fc8192" can mean the layer that reads the flattened 128x8x8 features
+            (False: 8192 to 1024, then the head; 8.6 million maskable weights), or a separate layer of 8192
+            units before the one of 1024 (True; 75.7 million).
         dropout: Probability of each dropout, 0 to 1.
-        side: Height and width of the images, a multiple of 4; 32 in the study. The layer that reads the
+        side: Height and width of the images, a multiple of 4; 32 in the paper. The layer that reads the
             flattened image has 128 (side / 4)^2 inputs.
 
     Raises:
-        SettingError: If `side` is no multiple of 4.
+        SettingError: If `side` is not a multiple of 4.
     """
 
     def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1, side: int = 32) -> None:
@@ -85,17 +85,17 @@ class ConvNet(nn.Module):
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
-    """Give what `made_of` makes a model of the library from again; None for any other module."""
+    """Return the settings from which `made_of` makes a model of the library again; None for any other module."""
     if type(module) not in (MLP, ConvNet):
         return None
     return {"name": type(module).__name__, **cast(Any, module).settings}
 
 
 def made_of(settings: Mapping[str, Any]) -> nn.Module:
-    """Make a model of the library.
+    """Return a model of the library.
 
     Args:
-        settings: What `settings_of` gave.
+        settings: What `settings_of` returned.
 
     Raises:
         SettingError: If there is no such model.

@@ -1,8 +1,8 @@
-"""Learning-rate shapes: how the learning rate goes over a REM, as a policy says in ``Cycle(rate=...)``.
+"""Learning-rate shapes: how the learning rate changes over a REM, as a policy sets it in ``Cycle(rate=...)``.
 
-A shape is a function of two numbers that gives a factor for the optimizer's learning rate, 0 or more: the share of the
-REM that is over, from 0 to below 1, and how much the prune before it has cut, from 0 to 1: the Euclidean norm of the
-weights that it took, over that of all that the day held before it.
+A shape is a function of two numbers that returns a factor for the optimizer's learning rate, 0 or more. The numbers are
+the share of the REM that is over, from 0 to below 1, and how much the prune before it has cut, from 0 to 1: the
+Euclidean norm of the pruned weights, divided by that of all weights that the day held before the prune.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Rate = Callable[[float, float], float]
 
 
 def factor_of(rate: Rate, share: float, cut: float) -> float:
-    """Give the factor of the learning rate at a share of a REM.
+    """Return the factor of the learning rate at a share of a REM.
 
     Raises:
-        PolicyError: If it is no number from 0 up.
+        PolicyError: If it is not a number from 0 up.
     """
     try:
         return checks.finite("a factor of the learning rate", rate(share, cut), least=0)
@@ -54,7 +54,7 @@ class _Between:
 
 @attrs.frozen
 class Linear(_Between):
-    """A factor that goes in a straight line.
+    """A factor that changes linearly.
 
     Args:
         start: At the beginning of the REM, 0 or more.
@@ -62,13 +62,13 @@ class Linear(_Between):
     """
 
     def __call__(self, share: float, cut: float) -> float:
-        """Give the factor at a share of the REM."""
+        """Return the factor at a share of the REM."""
         return self.start + (self.end - self.start) * share
 
 
 @attrs.frozen
 class Cosine(_Between):
-    """A factor that goes from one value to the other by half a cosine wave: slowly, fast, and slowly again.
+    """A factor that changes by half a cosine wave: slowly, fast, and slowly again.
 
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5.
 
@@ -78,23 +78,23 @@ class Cosine(_Between):
     """
 
     def __call__(self, share: float, cut: float) -> float:
-        """Give the factor at a share of the REM."""
+        """Return the factor at a share of the REM."""
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
 
 
 @attrs.frozen
 class AdaptiveLinear:
-    """A factor that falls in a straight line to zero, and starts the higher the more the prune has cut.
+    """A factor that falls linearly to zero, and starts higher if the prune has cut more.
 
-    It starts at ``max(cut / sqrt(pruned), least)``, and at 1 at most. A prune by magnitude cuts at most the square root
-    of the share of weights that it takes, so that the first is between 0 and 1.
+    It starts at ``max(cut / sqrt(pruned), least)``, at most at 1. A prune by magnitude cuts at most the square root
+    of the share of weights that it takes, so ``cut / sqrt(pruned)`` is between 0 and 1.
 
     Source: Zimmer, Spiegel & Pokutta, "How I Learned to Stop Worrying and Love Retraining", ICLR 2023, Section 2:
     adaptive linear learning rate restarting.
 
     Args:
-        pruned: Share of the weights held that the prune takes, above 0 and up to 1.
-        least: The least that it may start at, 0 to 1; in the source, the length of the REM over that of the training
+        pruned: Share of the held weights that the prune takes, above 0 and up to 1.
+        least: Least value to start at, 0 to 1; in the source, the length of the REM divided by that of the training
             before.
     """
 
@@ -102,6 +102,6 @@ class AdaptiveLinear:
     least: float = attrs.field(default=0.0, converter=_least)
 
     def __call__(self, share: float, cut: float) -> float:
-        """Give the factor at a share of the REM, after a prune that has cut so much."""
+        """Return the factor at a share of the REM, after a prune that has cut so much."""
         start = max(cut / math.sqrt(self.pruned), self.least)
         return min(1.0, start) * (1 - share)

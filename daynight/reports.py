@@ -1,4 +1,4 @@
-"""Reports: what happened, as one self-contained HTML file with figures and tables, which fetches nothing."""
+"""Reports: figures and tables in one self-contained HTML file, which loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daynight.errors import DataError
 from daynight.history import History
 from daynight.support import atomic
 
-#: Nights of more days than this are not drawn one by one.
+#: The nights of a run with more nights than this are not drawn one by one.
 N_NIGHTS = 12
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -60,9 +60,9 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
 
     Args:
         history: A history with at least one finished day.
-        path: Where to, such as ``"run.html"``.
-        title: Its title.
-        about: A line that says what was run.
+        path: The file, such as ``"run.html"``.
+        title: Title of the page.
+        about: A line about the run, below the title.
 
     Raises:
         DataError: If no day is finished.
@@ -103,14 +103,14 @@ def of_rows(
     title: str,
     facts: Sequence[str] = (),
 ) -> None:
-    """Write a report of a table and figures.
+    """Write a report with a table and figures.
 
     Args:
-        rows: Of the table, all with the same columns.
-        pictures: Axes, and what is to be seen in each; their figures are closed.
-        path: Where to.
-        title: Its title.
-        facts: Stand below the title.
+        rows: Rows of the table, all with the same columns.
+        pictures: Axes, and a heading for each. Their figures are closed.
+        path: The file.
+        title: Title of the page.
+        facts: Short texts for the line below the title.
 
     Raises:
         OutputError: If it cannot be written.
@@ -121,11 +121,11 @@ def of_rows(
 
 
 def _last_scores(accuracy: np.ndarray) -> tuple[np.ndarray, str]:
-    """Give the last score of each task that was tested, and say when that was."""
+    """Return the last score of each tested task, and words that say when it was measured."""
     tested = np.isfinite(accuracy)
     last = np.array([column[known][-1] for column, known in zip(accuracy.T, tested.T, strict=True) if known.any()])
     is_whole = len(last) > 0 and tested[-1].sum() == len(last)
-    return last, "at the last dawn" if is_whole else f"of {_count(len(last), 'task')}, each as it was tested last,"
+    return last, "at the last dawn" if is_whole else f"of {_count(len(last), 'task')}, each when last tested,"
 
 
 def _days(history: History) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def _descent(history: History, day: int) -> str:
 
 
 def _picture(ax: Axes, what: str) -> str:
-    """Give a figure as an image that stands in the page itself, and close it."""
+    """Return a figure as an image within the page, and close it."""
     figure, content = ax.get_figure(root=True), io.BytesIO()
     assert figure is not None
     with mpl.rc_context({"svg.hashsalt": "daynight"}):  # equal figures are equal files
@@ -170,7 +170,7 @@ def _side(figures: Iterable[str]) -> str:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
-        return "<p>There are none.</p>"
+        return "<p>No rows.</p>"
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
     body = "".join(f"<tr>{''.join(f'<td>{_shown(value)}</td>' for value in row.values())}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

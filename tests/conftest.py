@@ -1,7 +1,7 @@
 import os
 import sys
 
-# Tests run side by side, and so do the processes that they start: threads of each would wait for those of others.
+# Tests run in parallel, and so do the processes that they start: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import hypothesis
@@ -22,13 +22,13 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def image_cache(tmp_path_factory):
-    """Give a cache for all tests: the sample of MNIST takes seconds to read where it is not put by."""
+    """Return a cache for all tests: the sample of MNIST takes seconds to read if it is not cached."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
 def _nowhere(image_cache, monkeypatch):
-    """No test may see, or write into, the user's own data or cache."""
+    """Hide the user's own data and cache from all tests."""
     monkeypatch.delenv("DAYNIGHT_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(image_cache))
 
@@ -42,7 +42,7 @@ def _close_figures():
 
 @pytest.fixture
 def at_every_step(monkeypatch):
-    """Let a clock give a sign of life at every step, and write a checkpoint at each, however long one takes here."""
+    """Let a clock send a progress event and write a checkpoint at every step, however long one takes here."""
     monkeypatch.setattr("daynight.training.trainer.PROGRESS_STEPS", 1)
     monkeypatch.setattr("daynight.storage.checkpoints._APART", 0)
     monkeypatch.setattr("daynight.storage.checkpoints._MARGIN", 0)

@@ -1,7 +1,10 @@
+import sys
+
 import attrs
 import numpy as np
 import pytest
 import torch
+from terminal import Terminal
 from torch import nn
 
 from daynight import (
@@ -100,9 +103,10 @@ def test_hooks_hear_records_and_signs_of_life():
     assert len(counted) == len(heard)
 
 
-def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(capsys):
+def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     make_clock(progress=True).run()
-    last = capsys.readouterr().err.split("\r")[-1]
+    last = sys.stderr.getvalue().split("\r")[-1]
     for part in ("day 3/3 REM 2/2, loss 0.", "100%", " left"):
         assert part in last
 
@@ -233,7 +237,7 @@ def test_budget_or_agent_of_another_kind_is_refused(name):
 
 def test_hook_that_is_no_function_is_refused():
     for hooks in (3, [3]):
-        with pytest.raises(SettingError, match="on_event must be a function or several, not "):
+        with pytest.raises(SettingError, match="on_event must be a function or several functions, not "):
             make_clock(on_event=hooks)
 
 
@@ -252,7 +256,7 @@ def test_step_alone_refuses_a_bad_night_before_its_wake():
 def test_a_fork_refuses_what_is_no_hook():
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
     clock = Clock(agent, toy_stream(1), policy=UniformCycles(2), wake=Epochs(1), night=Epochs(1))
-    with pytest.raises(SettingError, match="on_event must be a function or several, not 3"):
+    with pytest.raises(SettingError, match="on_event must be a function or several functions, not 3"):
         clock.fork(on_event=3)
 
 
@@ -276,9 +280,7 @@ def test_tasks_that_were_learnt_are_known_by_their_names(tmp_path):
         # One that came late, and the day's alone.
         for wrong, place in ((tasks[:3], 1), (tasks[3:], 0)):
             clock = Clock(known, wrong, policy=OneShot(), wake=Epochs(1), night=Epochs(1))
-            with pytest.raises(
-                DataError, match=f"day {place} was that of task '[ac]', and the stream has '[bd]' there"
-            ):
+            with pytest.raises(DataError, match=f"the task of day {place} was '[ac]', and in the stream it is '[bd]'"):
                 clock.run()
         assert known.task_names == ("a", "c")
         with pytest.raises(DataError, match="the stream has 1 tasks, and the agent 2 days behind it"):

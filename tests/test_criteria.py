@@ -129,9 +129,9 @@ def test_counts_are_exact_by_every_criterion_and_ranking(criterion, ranking):
 @pytest.mark.parametrize(
     ("criterion", "message"),
     [
-        (lambda layer: layer.weight.sum(), r"of the shape \(2, 3\), gave torch.float32 \(\)"),
-        (lambda layer: layer.weight > 0, r"gave torch.bool \(2, 3\)"),
-        (lambda layer: 1, r"\(2, 3\), gave 1\."),
+        (lambda layer: layer.weight.sum(), r"of the shape \(2, 3\), returned torch.float32 \(\)"),
+        (lambda layer: layer.weight > 0, r"returned torch.bool \(2, 3\)"),
+        (lambda layer: 1, r"\(2, 3\), returned 1\."),
         (lambda layer: layer.bias, "criterion failed on a layer of 2 x 3 weights: AttributeError"),
         (3, "criterion failed"),
     ],
@@ -185,7 +185,7 @@ def test_a_criterion_that_gives_no_finite_scores_is_refused_by_name(value):
     def spoiled(layer):
         return layer.weight * value
 
-    with pytest.raises(SettingError, match="criterion spoiled gives scores that are not finite for a layer of 2 x 3"):
+    with pytest.raises(SettingError, match="criterion spoiled returns scores that are not finite for a layer of 2 x 3"):
         dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=3), criterion=spoiled)
 
 
@@ -204,9 +204,9 @@ def is_sparse(layer):
 @pytest.mark.parametrize(
     ("criterion", "message"),
     [
-        (fails_on_a_real_layer, r"criterion failed on layer '.*': KeyError\('scores'\)\. It is a function of a Layer"),
-        (is_nowhere, "for layer '.*gave torch.float32 .*on meta"),
-        (is_sparse, "for layer '.*gave torch.float32 .*torch.sparse_coo"),
+        (fails_on_a_real_layer, r"criterion failed on layer '.*': KeyError.*It must be a function of a Layer"),
+        (is_nowhere, "for layer '.*returned torch.float32 .*on meta"),
+        (is_sparse, "for layer '.*returned torch.float32 .*torch.sparse_coo"),
     ],
 )
 def test_a_criterion_that_fails_in_the_night_is_named(criterion, message):

@@ -75,7 +75,7 @@ def test_whole_modules_are_in_the_reference():
         "plots",
         "reports",
         "loggers",
-        "adapters",
+        "data.adapters",
         "metrics",
         "criteria",
         "pruning",

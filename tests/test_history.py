@@ -84,12 +84,12 @@ def test_file_that_is_no_history_is_refused(tmp_path, text):
         (b"\n", "its first line does not name the columns"),
         (b"kind,colour\nepoch,red\n", "its first line does not name the columns"),
         (b"kind,day,phase,step,colour\nepoch,0,wake,1,3\n", "unexpected keyword argument 'colour'"),
-        (b"kind,day,phase,step\nepoch,0,wake\n", "a line of it is cut"),
-        (b"kind,day,phase,step\nepoch,0,wake,1", "a line of it is cut"),
+        (b"kind,day,phase,step\nepoch,0,wake\n", "one of its lines is incomplete"),
+        (b"kind,day,phase,step\nepoch,0,wake,1", "one of its lines is incomplete"),
         (b"kind,day,phase,step\nepoch,0,wake,\n", "a record has no step"),
         (b"kind,day,phase,step\nepoch,0,wake,one\n", "invalid literal for int"),
-        (b"kind,day,phase,step\nnap,0,wake,1\n", "'nap' is no kind"),
-        (b"kind,day,phase,step\nepoch,0,noon,1\n", "'noon' is no phase"),
+        (b"kind,day,phase,step\nnap,0,wake,1\n", "'nap' is not a kind"),
+        (b"kind,day,phase,step\nepoch,0,noon,1\n", "'noon' is not a phase"),
         (b"\x89PNG\r\n\x1a\n\x00", "can't decode byte 0x89"),
     ],
 )
@@ -165,11 +165,11 @@ def made(days, seed=0):
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6, 9, 12])
 def test_a_day_that_was_lived_twice_counts_as_it_was_lived_last(n):
     whole, other = made(2), made(2, seed=1)
-    begun = [record for record in other if record.day == 1][:n]  # a night that was given up, or not kept
+    begun = [record for record in other if record.day == 1][:n]  # a night that was abandoned, or not kept
     first, second = ([record for record in whole if record.day == day] for day in (0, 1))
     assert History([*first, *begun, *second]) == whole
     assert History([*first, *other.select(day=1), *begun, *second]) == whole
-    assert History([*second, *first]) == whole  # days are in their order
+    assert History([*second, *first]) == whole  # days are sorted
     assert History([*whole, *first]) == whole
     assert History(whole) == whole
 

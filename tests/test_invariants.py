@@ -57,7 +57,7 @@ def state(agent, task):
     tensors = {name: network.visible(name, task).clone() for name in network.weights}
     with network.viewing(task):
         tensors |= {f"head {name}": value.clone() for name, value in network.heads.kept[task].state_dict().items()}
-        tensors |= {f"private {name}": value.clone() for name, value in network._private[task].items()}
+        tensors |= {f"private {name}": value.clone() for name, value in network.private_of(task).items()}
     shared = network.anatomy.biases if network.biases == "freeze-after-first" else ()
     parameters = dict(network.module.named_parameters())
     return tensors | {f"shared {name}": parameters[name].detach().clone() for name in shared}

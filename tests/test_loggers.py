@@ -1,4 +1,4 @@
-"""Loggers write down what happens as it happens."""
+"""Loggers write what happens while a run goes on."""
 
 import sys
 
@@ -21,6 +21,7 @@ def test_a_csv_file_grows_line_by_line(tmp_path):
         lengths.append(len(History.from_csv(path)))
 
     run = clock(hook=[CSVLogger(path), looks])
+    run.resume()
     assert len(History.from_csv(path)) == 0
     history = run.run()
     assert History.from_csv(path) == history
@@ -65,7 +66,7 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
 
 
 def shown(folder):
-    """Give what TensorBoard shows of a folder: (step, value) by name."""
+    """Return what TensorBoard shows of a folder: (step, value) by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(folder)).Reload()
@@ -128,6 +129,7 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     path = tmp_path / "run.csv"
     history = clock(hook=CSVLogger(path)).run()
     again = clock(hook=CSVLogger(path))
+    again.resume()
     assert History.from_csv(path) == history
     again.to_dusk()
     assert History.from_csv(path) == again.history
@@ -136,14 +138,14 @@ def test_a_log_stays_until_there_is_another_and_other_files_stay(tmp_path):
     assert History.from_csv(tmp_path / "run-2.csv") == again.history
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run-1.csv", "run-2.csv", "run.csv"]
     path.write_text("precious\n")
-    with pytest.raises(SettingError, match=r"run.csv is there, and is no log. Name another file"):
-        clock(hook=CSVLogger(path))
+    with pytest.raises(SettingError, match=r"run.csv exists and is not a daynight log. Name another file"):
+        clock(hook=CSVLogger(path)).resume()
     assert path.read_text() == "precious\n"
 
 
 @pytest.mark.parametrize("path", [None, "", 3, "."])
 def test_a_path_that_is_none_is_refused(path):
-    with pytest.raises(SettingError, match="path must be that of a file"):
+    with pytest.raises(SettingError, match="path must be the path of a file"):
         CSVLogger(path)
     if not isinstance(path, str):
         with pytest.raises(SettingError, match="folder must be a path"):
@@ -164,10 +166,10 @@ def test_tensorboard_hides_an_earlier_run(tmp_path):
 def test_tensorboard_in_no_folder_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write to"):
-        clock(hook=TensorBoardLogger(tmp_path / "file"))
+        clock(hook=TensorBoardLogger(tmp_path / "file")).resume()
 
 
-def test_a_sign_of_life_is_not_logged(tmp_path):
+def test_a_progress_event_is_not_logged(tmp_path):
     CSVLogger(tmp_path / "run.csv")(Progress(day=0, phase="wake"))
     assert not (tmp_path / "run.csv").exists()
 

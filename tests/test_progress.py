@@ -1,11 +1,17 @@
+"""The progress bar is shown in a terminal, and nowhere else."""
+
 import io
 
-from daynight import Progress, Record
+import pytest
+from terminal import Terminal
+
+from daynight import Agent, Capacity, Clock, Epochs, OneShot, Progress, Record
 from daynight.loggers import ProgressBar
+from daynight.testing import toy_network, toy_stream
 
 
 def test_bar_says_where_in_the_run_it_is():
-    stream = io.StringIO()
+    stream = Terminal()
     bar = ProgressBar(n_days=5, n_steps=100, stream=stream)
     seen = []
     for event in (
@@ -17,7 +23,7 @@ def test_bar_says_where_in_the_run_it_is():
         Progress(day=1, phase="rem", cycle=4, n_cycles=None, step=100, loss=0.125),
     ):
         bar(event)
-        bar._bar.refresh()
+        bar.refresh()
         seen.append(stream.getvalue().split("\r")[-1].split("|")[0].strip())
     bar.close()
     assert seen == [
@@ -25,3 +31,21 @@ def test_bar_says_where_in_the_run_it_is():
         "day 1/5 REM 1/3, loss 0.2500", "day 2/5 REM 5, loss 0.1250",
     ]  # fmt: skip
     assert "100%" in stream.getvalue()
+
+
+@pytest.mark.parametrize("n_steps", [100, None])
+def test_nothing_of_the_bar_is_written_into_a_file(n_steps):
+    stream = io.StringIO()
+    bar = ProgressBar(n_days=5, n_steps=n_steps, stream=stream)
+    bar(Progress(day=0, phase="wake", step=25, loss=0.5))
+    bar.refresh()
+    bar.close()
+    assert stream.getvalue() == ""
+
+
+def test_a_run_shows_its_bar_in_a_terminal_only(monkeypatch):
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stderr", stream)
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
+        Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(1), night=Epochs(1), progress=True).run()
+        assert ("day 1/1 REM 1/1" in stream.getvalue()) == stream.isatty()

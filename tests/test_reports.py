@@ -12,7 +12,7 @@ from daynight.testing import toy_network, toy_stream
 
 
 class Page(html.parser.HTMLParser):
-    """What is in a page: tags, their attributes, text; and whether all that was opened is closed."""
+    """What is in a page: tags, their attributes and text; and which tags are not closed."""
 
     VOID = ("meta", "img")
 

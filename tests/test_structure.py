@@ -83,3 +83,37 @@ def test_all_public_names_exist_and_are_documented():
         assert getattr(daynight, name).__doc__
     with pytest.raises(AttributeError, match="module 'daynight' has no attribute 'nothing'"):
         _ = daynight.nothing
+
+
+def born_outside_init(path):
+    """Yield the attributes that a class with a state, of which `restore` takes over what `state` returns, first sets
+    elsewhere than in its ``__init__``."""
+    for kind in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(kind, ast.ClassDef):
+            continue
+        methods = {item.name: item for item in kind.body if isinstance(item, ast.FunctionDef)}
+        if not {"state", "restore", "__init__"} <= methods.keys():
+            continue
+        own = {item.target.id for item in kind.body if isinstance(item, ast.AnnAssign)}
+        born = {name: set(assigned(method)) for name, method in methods.items()}
+        known = own | born.pop("__init__")
+        yield from (f"{kind.name}.{name}" for names in born.values() for name in names - known)
+
+
+def assigned(method):
+    """Yield the attributes of ``self`` that a method sets."""
+    for node in ast.walk(method):
+        is_set = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if is_set and isinstance(node.value, ast.Name) and node.value.id == "self":
+            yield node.attr
+
+
+@pytest.mark.parametrize("folder", ["training", "nights", "data", "networks", "."])
+def test_what_has_a_state_sets_all_its_attributes_in_init(folder):
+    paths = (PACKAGE / folder).glob("*.py")
+    assert not [name for path in paths for name in born_outside_init(path)]
+
+
+def test_no_state_is_all_that_an_object_has():
+    found = [name for name, path in KNOWN.items() if "vars(self)" in path.read_text()]
+    assert found == ["nights.policy"]  # the repr of a policy

@@ -94,7 +94,7 @@ def run(settings: argparse.Namespace) -> None:
     )
     clock = Clock(
         agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
-        progress=not settings.quiet and sys.stderr.isatty(),
+        progress=not settings.quiet,
     )  # fmt: skip
     clock.resume()
     print(f"Data: {stream.source}.", flush=True)

@@ -1,7 +1,7 @@
-"""Streams of tasks from other libraries' data. They are not imported: what is needed is asked of their objects.
+"""Streams of tasks from other libraries' data. These libraries are not imported; their objects are enough.
 
-Each task has a head of its own, so that its classes are numbered from 0: in rising order, or in that in which
-`by_class` is given them.
+Each task has its own head, so its classes are numbered from 0: in increasing order, or in the order given to
+`by_class`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from daynight.support import checks
 
 
 def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:
-    """Take the experiences of an Avalanche benchmark, such as ``SplitMNIST(n_experiences=5)``.
+    """Return the experiences of an Avalanche benchmark, such as ``SplitMNIST(n_experiences=5)``, as a stream.
 
     Args:
-        benchmark: Has a ``train_stream`` and a ``test_stream`` of as many experiences, and perhaps a ``valid_stream``.
-            Its transforms are applied.
-        lazy: Whether examples stay where they are until they are needed; else they are read into memory.
+        benchmark: The benchmark, with a ``train_stream`` and a ``test_stream`` of equal length, and optionally a
+            ``valid_stream``. Its transforms are applied.
+        lazy: Whether examples are read when they are needed; else all are read into memory now.
 
     Raises:
-        DataError: If it is no such benchmark, or a test experience has classes that the training has not.
+        DataError: If `benchmark` is not such a benchmark, or a test experience has classes without training examples.
     """
     streams = [getattr(benchmark, name, None) for name in ("train_stream", "test_stream")]
     if None in streams:
         raise DataError(
             f"from_avalanche: the benchmark must have a train_stream and a test_stream, and {type(benchmark).__name__} "
-            "has not."
+            "does not."
         )
     valid = getattr(benchmark, "valid_stream", None)
     found = _paired("from_avalanche: experiences", *streams, *([] if valid is None else [valid]))
@@ -44,15 +44,15 @@ def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:
 
 
 def from_continuum(train: Any, test: Any, *, lazy: bool = False) -> TaskStream:
-    """Take the tasks of two Continuum scenarios, such as ``ClassIncremental(MNIST(path, train=True), increment=2)``.
+    """Return the tasks of Continuum scenarios, such as ``ClassIncremental(MNIST(path), increment=2)``, as a stream.
 
     Args:
-        train: The scenario to learn from. Its transformations are applied.
-        test: The scenario to test on, with as many tasks.
-        lazy: Whether examples stay where they are until they are needed; else they are read into memory.
+        train: The scenario of training data. Its transformations are applied.
+        test: The scenario of test data, with the same number of tasks.
+        lazy: Whether examples are read when they are needed; else all are read into memory now.
 
     Raises:
-        DataError: If their numbers of tasks differ, or a test task has classes that the training has not.
+        DataError: If their numbers of tasks differ, or a test task has classes without training examples.
     """
     parts = _paired("from_continuum: tasks", train, test)
     return _stream("Continuum", parts, lambda taskset: taskset._y, lazy)
@@ -66,38 +66,37 @@ def from_hugging_face(
     read: Callable[[Any], Any] | None = None,
     lazy: bool = False,
 ) -> TaskStream:
-    """Take datasets whose examples are dicts of columns, as Hugging Face's ``datasets`` have them.
+    """Return a stream of datasets whose examples are dicts of columns, such as those of Hugging Face's ``datasets``.
 
     Args:
-        pairs: Training and test data of each task; map-style, such as ``[(train, test)]``.
+        pairs: Training and test data of each task, map-style, such as ``[(train, test)]``.
         inputs: Name of the column of inputs.
-        targets: Name of the column of targets: whole numbers and texts are class labels, others regression.
-        read: Makes a tensor or array of what is in the column of inputs. None reads pictures as (channels, height,
-            width), uint8 (with a palette as RGB), and numbers as they are.
-        lazy: Whether examples stay where they are until they are needed; else they are read into memory.
+        targets: Name of the column of targets: whole numbers and texts are class labels, other values regression.
+        read: Makes a tensor or array of a value in the column of inputs. None reads images as (channels, height,
+            width), uint8 (those with a palette as RGB), and numbers as they are.
+        lazy: Whether examples are read when they are needed; else all are read into memory now.
 
     Raises:
-        DataError: If they are no such pairs, there is no such column, or test data have classes that the training data
-            have not.
+        DataError: If `pairs` is not valid, a column is missing, or test data have classes without training examples.
     """
     given = list(pairs)
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in given):
-        raise DataError("from_hugging_face: pairs must be a list of (train, test), one a task.")
+        raise DataError("from_hugging_face: pairs must be a list of (train, test), one per task.")
     parts = [tuple(_Columns(dataset, inputs, targets, read) for dataset in pair) for pair in given]
     return _stream("datasets with columns", parts, lambda dataset: dataset.targets, lazy)
 
 
 def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: bool = False) -> TaskStream:
-    """Split a labelled torch dataset, such as torchvision's, into tasks of some classes each.
+    """Return a labelled torch dataset, such as torchvision's, as a stream of tasks of some classes each.
 
     Args:
-        train: To learn from: a map-style dataset of pairs (input, label), with or without an attribute ``targets``.
-        test: To test on, likewise.
-        classes: The classes of each task, as in ``[[0, 1], [2, 3]]``; labels may be texts.
-        lazy: Whether examples stay where they are until they are needed; else they are read into memory.
+        train: Training data: a map-style dataset of pairs (input, label), with or without an attribute ``targets``.
+        test: Test data, likewise.
+        classes: The classes of each task, such as ``[[0, 1], [2, 3]]``; labels may be texts.
+        lazy: Whether examples are read when they are needed; else all are read into memory now.
 
     Raises:
-        DataError: If labels are none, or a task has no classes, one twice, or no examples of one.
+        DataError: If labels are not valid, or a task has no classes, a class twice, or a class without examples.
     """
     if not (isinstance(classes, Sequence) and all(map(_are_labels, classes))):
         raise DataError(f"by_class: classes must be a list of each task's, such as [[0, 1], [2, 3]], not {classes!r}.")
@@ -112,7 +111,7 @@ def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: b
     for group in groups:
         missing = [label for label in group if label not in there]
         if not group or len(set(group)) < len(group):
-            raise DataError(f"by_class: a task has the classes {group}. Leave it out, or name each once.")
+            raise DataError(f"by_class: a task has the classes {group}. Leave it out, or name each class once.")
         if missing:
             raise DataError(f"by_class: there are no examples of class {missing[0]!r}. Leave it out.")
     parts = [
@@ -131,7 +130,7 @@ def _are_labels(group: Any) -> bool:
 
 
 class _Columns(Dataset[Any]):
-    """A dataset of dicts as one of pairs."""
+    """A dataset of dicts as a dataset of pairs."""
 
     def __init__(self, dataset: Any, inputs: str, targets: str, read: Callable[[Any], Any] | None) -> None:
         if isinstance(dataset, Mapping) or not hasattr(dataset, "__len__"):
@@ -170,7 +169,7 @@ class _Chosen(Dataset[Any]):
 
 
 class Adapted(Dataset[Any]):
-    """The inputs of a dataset, with targets of our own."""
+    """The inputs of a dataset, with other targets."""
 
     def __init__(self, dataset: Any, targets: Tensor) -> None:
         self._dataset, self.targets = dataset, targets
@@ -183,16 +182,16 @@ class Adapted(Dataset[Any]):
 
 
 def _paired(what: str, *streams: Any) -> list[tuple[Any, ...]]:
-    """Put together what belongs to a task: to learn from, to test on and, it may be, to validate with."""
+    """Return the parts of each task: training data, test data and, if there are any, validation data."""
     try:
         found = [[stream[index] for index in range(len(stream))] for stream in streams]
     except (TypeError, KeyError, IndexError) as error:
-        raise DataError(f"{what} must be sequences, with one item a task: {error!r}") from error
+        raise DataError(f"{what} must be sequences, with one item per task: {error!r}") from error
     lengths = [len(items) for items in found]
     if len(set(lengths)) > 1:
         raise DataError(
             f"{what}: there are {lengths[0]} to learn from and {' and '.join(map(str, lengths[1:]))} to test on. Give "
-            "as many of each."
+            "the same number of each."
         )
     return list(zip(*found, strict=True))
 
@@ -204,7 +203,7 @@ def _stream(
     lazy: bool,
     classes: Sequence[Sequence[Any]] | None = None,
 ) -> TaskStream:
-    """Make a stream of the datasets of each task (see `_paired`), with classes numbered from 0 within each."""
+    """Return a stream of the datasets of each task (see `_paired`), with classes numbered from 0 within each."""
     checks.flag("lazy", lazy)
     tasks = []
     for number, group in enumerate(parts):
@@ -222,7 +221,7 @@ def _stream(
 
 
 def _labels_of(dataset: Any) -> Any:
-    """Give the labels of a dataset of pairs, by its attribute or one by one."""
+    """Return the labels of a dataset of pairs, from its attribute or one by one."""
     targets = getattr(dataset, "targets", None)
     if targets is not None:
         return targets
@@ -233,7 +232,7 @@ def _labels_of(dataset: Any) -> Any:
 
 
 def _read_labels(values: Any, what: str) -> np.ndarray:
-    """Read whole numbers or texts (n,), or floating point (n,) or (n, outputs)."""
+    """Return labels as whole numbers or texts (n,), or as floating point (n,) or (n, outputs)."""
     try:
         labels = np.asarray(values if isinstance(values, Tensor | np.ndarray) else list(values))
     except (ValueError, TypeError) as error:
@@ -242,30 +241,32 @@ def _read_labels(values: Any, what: str) -> np.ndarray:
         labels = labels.astype(np.int64)
     if labels.dtype.kind not in "iuUf" or (labels.ndim != 1 and labels.dtype.kind != "f"):
         raise DataError(
-            f"{what}: labels must be whole numbers or texts, one an example, not {labels.dtype} {labels.shape}. Make "
-            "them so (of one-hot labels argmax does), and leave out examples that have none."
+            f"{what}: labels must be whole numbers or texts, one per example, not {labels.dtype} {labels.shape}. "
+            "Convert them, one-hot labels by argmax, and leave out examples without a label."
         )
     return labels
 
 
 def _numbered(labels: np.ndarray, classes: Sequence[Any], task: int) -> Tensor:
-    """Number labels by their places among the classes."""
+    """Return the place of each label among the classes."""
     places = {label: place for place, label in enumerate(classes)}
     strange = next((label for label in labels.tolist() if label not in places), None)
     if strange is not None:
         raise DataError(
-            f"task {task}: test data have the class {strange}, which is not among those to learn. Leave them out."
+            f"task {task}: test data have the class {strange}, which the training data do not. Leave them out."
         )
     return torch.tensor([places[label] for label in labels.tolist()])
 
 
 def _tensor_of(value: Any) -> Tensor:
-    """Read a picture, or numbers."""
+    """Return an image, or numbers, as a tensor."""
     if hasattr(value, "getbands"):  # of Pillow
         if value.mode in ("P", "1"):
             value = value.convert("RGB" if value.mode == "P" else "L")
         array = np.array(value)
         if array.dtype != np.uint8:
-            raise DataError(f"a picture of mode {value.mode!r} has no 8 bits a channel: read= says how to read it.")
+            raise DataError(
+                f"an image of mode {value.mode!r} does not have 8 bits per channel. Give a function that does, read=."
+            )
         return torch.from_numpy(array if array.ndim == 3 else array[:, :, None]).permute(2, 0, 1)
     return torch.as_tensor(np.asarray(value))

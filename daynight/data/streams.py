@@ -1,4 +1,4 @@
-"""The streams of the study, split MNIST and CIFAR10, and permuted and rotated MNIST."""
+"""Streams of images: the paper's split MNIST and CIFAR10, and permuted and rotated MNIST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daynight.data.tasks import Task, TaskStream
 from daynight.errors import SettingError
 from daynight.support import checks, seeding
 
-#: The label pairs of the study, one task each.
+#: The label pairs of the paper, one task each.
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
 Folder = str | os.PathLike[str] | None
@@ -27,19 +27,19 @@ Classes = Sequence[Sequence[int]]
 def split_mnist(
     classes: Classes = PAIRS, *, data: Source = "auto", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Make one task of each group of digits; by default the study's five pairs.
+    """Return one task for each group of digits; by default the paper's five pairs.
 
     Inputs are uint8 (n, 1, 28, 28), which a network reads as 0 to 1; labels count from 0 within each task.
 
     Args:
         classes: The digits of each task.
-        data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``: the first that can be had.
-        folder: Where the data are; see `daynight.data.images.load_images`.
-        n_train: Number of training examples a task, evenly from its classes; None is all.
+        data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``: the first that is available.
+        folder: Folder of the data; see `daynight.data.images.load_images`.
+        n_train: Number of training examples per task, evenly from its classes; None is all.
 
     Raises:
-        DataNotFoundError, DataError: If the data cannot be had, or are damaged.
-        SettingError: If a setting is outside its range.
+        DataNotFoundError, DataError: If the data are not available, or are damaged.
+        SettingError: If a setting is not valid.
     """
     groups = _groups(classes)
     return _split(load_images("mnist", data, folder), groups, n_train)
@@ -48,9 +48,9 @@ def split_mnist(
 def split_cifar10(
     classes: Classes = PAIRS, *, data: Source = "full", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Make one task of each group of classes; by default the study's five pairs.
+    """Return one task for each group of classes; by default the paper's five pairs.
 
-    Inputs are uint8 (n, 3, 32, 32), which a network reads as 0 to 1. For the rest see `split_mnist`.
+    Inputs are uint8 (n, 3, 32, 32), which a network reads as 0 to 1. For the arguments see `split_mnist`.
     """
     groups = _groups(classes)
     return _split(load_images("cifar10", data, folder), groups, n_train)
@@ -59,7 +59,7 @@ def split_cifar10(
 def permuted_mnist(
     n_tasks: int, *, seed: int = 0, data: Source = "auto", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Make tasks of ten digits whose pixels stand in an order of their own; the first as they are.
+    """Return tasks of ten digits, each with another order of the pixels; the first has the original one.
 
     All tasks share the memory of the images.
 
@@ -67,8 +67,8 @@ def permuted_mnist(
         n_tasks: Number of tasks, 1 or more.
         seed: Names the orders.
         data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
-        folder: Where the data are.
-        n_train: Number of training examples a task, evenly from the digits; None is all.
+        folder: Folder of the data.
+        n_train: Number of training examples per task, evenly from the digits; None is all.
     """
     n_tasks = checks.whole("n_tasks", n_tasks, least=1)
     views: list[Callable[[Tensor], Tensor] | None] = [None]
@@ -79,15 +79,15 @@ def permuted_mnist(
 def rotated_mnist(
     degrees: Sequence[float], *, data: Source = "auto", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Make tasks of ten digits, each turned by an angle.
+    """Return tasks of ten digits, each rotated by another angle.
 
     All tasks share the memory of the images.
 
     Args:
         degrees: The angle of each task, counter-clockwise.
         data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
-        folder: Where the data are.
-        n_train: Number of training examples a task, evenly from the digits; None is all.
+        folder: Folder of the data.
+        n_train: Number of training examples per task, evenly from the digits; None is all.
     """
     angles = _angles(degrees)
     names = [f"{angle:g} degrees" for angle in angles]
@@ -108,7 +108,7 @@ class Permutation:
     index: int
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Reorder inputs (n, ...), all alike."""
+        """Return inputs (n, ...) with their values reordered, all alike."""
         generator = seeding.generator(self.seed, "permutation", self.index)
         order = torch.randperm(inputs[0].numel(), generator=generator).to(inputs.device)
         return inputs.flatten(1)[:, order].reshape(inputs.shape)
@@ -116,7 +116,7 @@ class Permutation:
 
 @attrs.frozen
 class Rotation:
-    """Turns images about their centre; what turns in from outside is 0.
+    """Rotates images about their centre; what comes in from outside is 0.
 
     Args:
         degrees: The angle, counter-clockwise.
@@ -125,11 +125,11 @@ class Rotation:
     degrees: float
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Turn images, float32 (n, channels, height, width), with bilinear interpolation."""
+        """Return images, float32 (n, channels, height, width), rotated with bilinear interpolation."""
         angle = torch.deg2rad(torch.tensor(self.degrees, dtype=torch.float64)).to(images)
         zero = torch.zeros_like(angle)
         rows = [torch.stack([angle.cos(), -angle.sin(), zero]), torch.stack([angle.sin(), angle.cos(), zero])]
-        # An affine grid says where each pixel comes from; as rows count downwards, this turns counter-clockwise.
+        # An affine grid says where each pixel comes from. As rows count downwards, this rotates counter-clockwise.
         turn = torch.stack(rows)[None]
         parts = []
         for part in images.split(4096):
@@ -183,7 +183,7 @@ def _viewed(
 
 
 def _subset(x: np.ndarray, y: np.ndarray, group: Sequence[int], n: int | None) -> Split:
-    """Give the examples of some classes, in their order, with labels that count from 0."""
+    """Return the examples of some classes, in their order, with labels from 0."""
     chosen = [np.flatnonzero(y == label) for label in group]
     if n is not None:
         n = checks.whole("n_train", n, least=1)
@@ -192,7 +192,7 @@ def _subset(x: np.ndarray, y: np.ndarray, group: Sequence[int], n: int | None) -
         for label, members, share in zip(group, chosen, shares, strict=True):
             if share > len(members):
                 raise SettingError(
-                    f"n_train={n} asks for {share} training examples of class {label}, and there are {len(members)}."
+                    f"n_train={n} needs {share} training examples of class {label}, and there are {len(members)}."
                 )
         chosen = [members[:share] for members, share in zip(chosen, shares, strict=True)]
     index = np.sort(np.concatenate(chosen))

@@ -1,4 +1,4 @@
-"""Tasks, and streams of them."""
+"""`Task`, one supervised problem, and `TaskStream`, the tasks of the days to come."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from daynight.data.splits import Data, LazyInputs, Pair, Split, as_split
 from daynight.errors import DataError
 from daynight.support import checks, digests, seeding
 
-#: Whole numbers of which there are so many times as many as there are different ones look like classes.
+#: Whole numbers that occur this many times on average look like classes.
 _FEW = 10
-#: Labels up to this one are not looked at for gaps.
+#: Labels up to this one are not checked for gaps.
 _MANY = 100
-#: A task is known again by its targets and so many of its inputs.
+#: A task is recognised by its targets and this many of its inputs.
 _N_GLIMPSED = 16
 
 
 def titled(name: str) -> str:
-    """Name a task in an error: one that a stream numbered by its number."""
+    """Return how errors name a task: by its name, or by the number that a stream gave it."""
     return f"task {name}" if str(name).isdecimal() else f"task {name!r}" if name else "a task without a name"
 
 
@@ -36,12 +36,12 @@ def _count_outputs(splits: dict[str, Split]) -> int:
 
 
 def _look_again(title: str, targets: Tensor) -> None:
-    """Warn of targets that mean something else than their type says, more often than not."""
+    """Warn of targets whose type probably does not say what they mean."""
     if not targets.is_floating_point():
         if int(targets.min()) > 0:
             warnings.warn(
-                f"{title}: no training label is 0, and the least is {int(targets.min())}. Number the classes of each "
-                "task from 0, or give n_outputs if that is meant.", stacklevel=3,
+                f"{title}: no training label is 0, and the smallest is {int(targets.min())}. Number the classes of "
+                "each task from 0, or give n_outputs if that is meant.", stacklevel=3,
             )  # fmt: skip
         elif int(targets.max()) > max(_MANY, _FEW * (n := len(targets.unique()))):
             warnings.warn(
@@ -50,8 +50,7 @@ def _look_again(title: str, targets: Tensor) -> None:
             )  # fmt: skip
         elif not targets.any():
             warnings.warn(
-                f"{title}: all training labels are 0, which leaves nothing to tell apart. Give n_outputs if that is "
-                "meant.",
+                f"{title}: all training labels are 0, so there is nothing to learn. Give n_outputs if that is meant.",
                 stacklevel=3,
             )
     elif bool(((targets == 0) | (targets == 1)).all()):
@@ -75,18 +74,18 @@ class Task:
     """One supervised problem.
 
     Args:
-        train: What is learnt from: a pair (inputs, targets) of tensors or arrays, or a torch dataset, which is read
+        train: Training data: a pair (inputs, targets) of tensors or arrays, or a torch dataset, which is read
             into memory; or a `LazyDataset`, which is not. Whole-number targets are class labels from 0;
             floating-point targets are regression.
-        test: What is reported, and never used to choose anything. Same forms.
-        validation: What may be used to choose; see `hold_out`. Same forms, or None.
-        n_outputs: Number of classes or of regression outputs. None finds it from the targets.
+        test: Test data, which are reported and never used to choose anything. Same forms.
+        validation: Validation data, which may be used to choose; see `hold_out`. Same forms, or None.
+        n_outputs: Number of classes or of regression outputs. None infers it from the targets.
         name: Shown in tables.
         groups: For a union of tasks (see `daynight.union`), the number of outputs of each; else empty.
 
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
-        SettingError: If `n_outputs` is no number of outputs.
+        SettingError: If `n_outputs` is not valid.
     """
 
     train: Split
@@ -134,22 +133,22 @@ class Task:
         return self.train.input_shape()
 
     def splits(self) -> dict[str, Split]:
-        """Give the splits that there are, by name."""
+        """Return the splits of the task by name."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in splits.items() if split is not None}
 
     def hold_out(self, fraction: float, seed: int = 0) -> Task:
-        """Give the task with `fraction` of its training data set aside as validation split.
+        """Return the task with `fraction` of its training data set aside as validation split.
 
         The same share is drawn from every class, without replacement.
 
         Args:
             fraction: Above 0 and below 1.
-            seed: Names the draw, together with the task's name.
+            seed: Seed of the draw, together with the task's name.
 
         Raises:
-            DataError: If `fraction` is no such number, there is a validation split already, or one of the two
-                would be empty.
+            DataError: If `fraction` is not valid, there is a validation split already, or one of the two would be
+                empty.
         """
         if self.validation is not None:
             raise DataError(f"{titled(self.name)} has a validation split already.")
@@ -177,7 +176,7 @@ class Task:
             if split.targets.shape[1] != self.n_outputs:
                 raise DataError(
                     f"{title}: {which} targets have {split.targets.shape[1]} values an "
-                    f"example, and the task {self.n_outputs} outputs."
+                    f"example, and the task has {self.n_outputs} outputs."
                 )
             return
         low, high = int(split.targets.min()), int(split.targets.max())
@@ -190,7 +189,7 @@ class Task:
 
 
 def glimpse(task: Task) -> str:
-    """Give a digest of a task's targets, those of its test too, and of a few of its inputs if they are in memory."""
+    """Return a digest of a task's targets for training and test, and of a few inputs if they are in memory."""
     parts = [torch.tensor([task.n_outputs])]
     for split in (task.train, task.test):
         parts += [split.targets, torch.tensor([len(split)])]
@@ -208,7 +207,7 @@ class TaskStream(Sequence[Task]):
         source: One line that says which data this is.
 
     Raises:
-        DataError: If there are no tasks, or one of them breaks a rule.
+        DataError: If there are no tasks, or one is not valid.
     """
 
     def __init__(self, tasks: Iterable[Task | Pair], source: str = "data given by the caller") -> None:
@@ -236,7 +235,7 @@ class TaskStream(Sequence[Task]):
         return len(self._tasks)
 
     def hold_out(self, fraction: float, seed: int = 0) -> TaskStream:
-        """Give the stream with a validation split set aside in each task (see `Task.hold_out`)."""
+        """Return the stream with a validation split set aside in each task (see `Task.hold_out`)."""
         return TaskStream([task.hold_out(fraction, seed) for task in self], self.source)
 
     @property
@@ -257,11 +256,11 @@ class TaskStream(Sequence[Task]):
 
 
 class Days:
-    """The tasks of a stream by the days of a life, whose first days may be missing.
+    """The tasks of a stream by the days of an agent, of which the first may be missing.
 
     Args:
         stream: The tasks.
-        first: The day of the first of them, from 0.
+        first: The day of the first task, from 0.
     """
 
     def __init__(self, stream: TaskStream, first: int) -> None:
@@ -276,5 +275,5 @@ class Days:
         return self._stream[day - self._first]
 
     def before(self, end: int) -> list[Task]:
-        """Give the tasks of the days before `end`, as far as they are there."""
+        """Return the tasks of the days before `end` that the stream has."""
         return list(self._stream)[: max(0, end - self._first)]

@@ -1,4 +1,4 @@
-"""Unions: several tasks learnt as one, each example with the outputs of its own task."""
+"""Unions: several tasks learnt as one, in which each example counts with the outputs of its own task."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from daynight.errors import DataError
 
 
 def union(tasks: Sequence[Task], name: str = "union") -> Task:
-    """Make one task of several, whose classes are numbered through in their order.
+    """Return one task made of several, with the classes numbered consecutively in their order.
 
-    Its loss and its score ask of each example only about the outputs of its own task, as if each task had a
-    head of its own.
+    In its loss and its score, each example counts with the outputs of its own task only, as if each task had
+    its own head.
 
     Args:
         tasks: One or more tasks with class labels, of one input shape, in memory.
         name: Shown in tables.
 
     Raises:
-        DataError: If there are none, or one is of another kind.
+        DataError: If there are no tasks, or one is of another kind.
     """
     parts = [within_union(tasks, index) for index in range(len(tasks))]
     if not parts:
@@ -43,14 +43,14 @@ def union(tasks: Sequence[Task], name: str = "union") -> Task:
 
 
 def within_union(tasks: Sequence[Task], index: int) -> Task:
-    """Give one of several tasks with its classes numbered as in their `union`, to evaluate it there.
+    """Return one of several tasks with its classes numbered as in their `union`, to evaluate it there.
 
     Args:
         tasks: The tasks of the union.
         index: Which of them, from 0.
 
     Raises:
-        DataError: If a task has no class labels, is read from elsewhere, or is a union itself.
+        DataError: If a task has no class labels, is read lazily, or is a union itself.
     """
     for task in tasks:
         check_can_join(task)
@@ -64,13 +64,11 @@ def within_union(tasks: Sequence[Task], index: int) -> Task:
 
 
 def check_can_join(task: Task) -> None:
-    """Refuse a task that cannot be part of a union.
-
-    Raises:
-        DataError: If it has no class labels, is read from elsewhere, or is a union itself.
-    """
+    """Raise DataError unless a task can be part of a union: with class labels, in memory, and not a union itself."""
     if not task.classifies:
-        raise DataError(f"{titled(task.name)} has no class labels, and only tasks that have are joined. Leave it out.")
+        raise DataError(
+            f"{titled(task.name)} has no class labels, and only tasks with class labels can be joined. Leave it out."
+        )
     if task.groups:
         raise DataError(f"{titled(task.name)} is a union of tasks already. Give its tasks one by one.")
     if any(isinstance(split.inputs, LazyInputs) for split in task.splits().values()):
@@ -80,7 +78,7 @@ def check_can_join(task: Task) -> None:
 
 
 def _joined(splits: Sequence[Split]) -> Split:
-    """Put splits one behind the other; as they are held if they are alike in that, else as a network reads them."""
+    """Return splits as one: as they are held if they are held alike, else as a network reads them."""
     targets = torch.cat([split.targets for split in splits])
     held = [split.inputs for split in splits if isinstance(split.inputs, Tensor)]
     view = splits[0].view

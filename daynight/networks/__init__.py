@@ -1,1 +1,1 @@
-"""The masked network: any module, with an owner for each of its weights, and what is made of it."""
+"""The masked network, in which each weight has an owner, and what is computed and exported with it."""

@@ -1,4 +1,4 @@
-"""What each tensor of a module is to daynight: masked, a bias, private to a task, frozen, or refused."""
+"""What each tensor of a module is: a masked weight, a bias, private to a task, frozen, or not allowed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 
-#: Modules of whose parameters those that are named as weights are masked, and all others are biases.
+#: Modules whose parameters are masked if they are named weights, and else are biases.
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
@@ -24,21 +24,21 @@ MASKABLE = (
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 Kind = Literal["masked", "bias", "private", "frozen"]
-#: Names of modules (each with all that is in it) or of single parameters, or a function of (name, module).
+#: Names of modules (each with all parts in it) or of single parameters, or a function of (name, module).
 Exclude = Iterable[str] | Callable[[str, nn.Module], bool]
 
 
 @attrs.frozen(kw_only=True)
 class Anatomy:
-    """What the tensors of a module are, by their names within it.
+    """The kinds of a module's tensors, by their names within it.
 
     Attributes:
         head: Name of the module that is replaced per task.
         heads: All names under which that module is registered.
-        masked: Name of each masked layer, and of its weight.
-        biases: What else masked layers hold: frozen after the first task, or private to each.
-        private: Parameters of norm layers, small ones of unknown modules, and all buffers: private to each task.
-        frozen: What excluded layers hold: trained with the first task and then frozen.
+        masked: By name of each masked layer, the name of its weight.
+        biases: Other parameters of masked layers: frozen after the first task, or private to each.
+        private: Parameters of norm layers, vectors of unknown modules, and all buffers: private to each task.
+        frozen: Parameters of excluded layers: trained with the first task and then frozen.
     """
 
     head: str
@@ -50,25 +50,25 @@ class Anatomy:
 
 
 def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), private: Exclude = ()) -> Anatomy:
-    """Find out what each tensor of `module` is.
+    """Return what each tensor of `module` is.
 
     Args:
-        module: Any module; it is only looked at.
+        module: Any module. It is not changed.
         head: Name of the module that is replaced per task; None finds the last linear layer, in the
             order in which the module registers its parts.
         exclude: Layers whose weights are not masked.
-        private: What each task is to have its own of.
+        private: Modules or parameters of which each task has its own copy.
 
     Raises:
         NetworkError: If the head cannot be found, nothing is left to mask, or the module holds
-            something that would move unseen.
-        SettingError: If `exclude` or `private` is of another form.
+            something that could change without being noticed.
+        SettingError: If `exclude` or `private` has another form.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
     head = _find_head(dict(module.named_modules())) if head is None else head
     if not isinstance(head, str) or not head or head not in modules:
         linear = [name for name, part in modules.items() if name and isinstance(part, nn.Linear)]
-        raise NetworkError(f"head={head!r} names no part of the network. Its linear layers are: {linear}.")
+        raise NetworkError(f"head={head!r} is not a part of the network. Its linear layers are: {linear}.")
     of_head = {id(tensor) for _, tensor in tensors("", modules[head], recurse=True)}
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
@@ -103,7 +103,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
     masked = {name if short == f"{name}.weight" else short: short for name, short in found["masked"]}
     if not masked:
         raise NetworkError(
-            f"there is nothing to mask: beside the head {head!r} the network has no layer with "
+            f"there is nothing to mask: apart from the head {head!r}, the network has no layer with "
             "weights that is not excluded. Give it a hidden layer, or name a smaller head with head=."
         )
     names = {kind: tuple(short for _, short in items) for kind, items in found.items()}
@@ -114,7 +114,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
 
 
 def redrawn(module: nn.Module, name: str) -> Tensor:
-    """Draw a parameter anew from PyTorch's global generator, as the part that holds it draws its first ones."""
+    """Return new values for a parameter, drawn from PyTorch's global generator as its module draws initial ones."""
     where, _, short = name.rpartition(".")
     part: Any = copy.deepcopy(module.get_submodule(where))
     (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
@@ -123,12 +123,12 @@ def redrawn(module: nn.Module, name: str) -> Tensor:
 
 
 def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
-    """Tell whether a tensor is of a norm layer, or a buffer: these are private whatever is excluded."""
+    """Return whether a tensor is of a norm layer, or a buffer: these are private also in excluded layers."""
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
 def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
-    """Say what a tensor is of which nobody has said anything."""
+    """Return the kind of a tensor that the user has not named."""
     if _is_kept_per_task(part, tensor):
         return "private"
     if isinstance(part, MASKABLE):
@@ -136,8 +136,8 @@ def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
     if sum(size > 1 for size in tensor.shape) <= 1:
         return "private"
     raise NetworkError(
-        f"{name} ({type(part).__name__}, {tuple(tensor.shape)}) is of a module that daynight does not know, and would "
-        f"change under finished tasks. Say what it is to be: private=[{name!r}] gives each task its own, and "
+        f"{name} ({type(part).__name__}, {tuple(tensor.shape)}) is part of a module that daynight does not know, and "
+        f"would change under finished tasks. Choose what it is: private=[{name!r}] gives each task its own copy, and "
         f"exclude=[{name!r}] trains it with the first task and then freezes it."
     )
 
@@ -152,12 +152,12 @@ def _find_head(modules: dict[str, nn.Module]) -> str:
 
 
 def tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str, Tensor]]:
-    """Give the parameters and buffers of a part, and their names within the network."""
+    """Return the parameters and buffers of a part, with their names within the network."""
     return [*part.named_parameters(name, recurse), *part.named_buffers(name, recurse)]
 
 
 def _chooser(what: str, module: nn.Module, choice: Exclude) -> Callable[[str, nn.Module], bool]:
-    """Give a function of (name, module) that tells whether it is chosen; `what` names the choice in errors."""
+    """Return a function of (name, module) that is true for what is chosen; `what` names the choice in errors."""
     if callable(choice) and not isinstance(choice, type | nn.Module):
         return functools.partial(_ask, what, choice)
     given: Any = [choice] if isinstance(choice, str) or not isinstance(choice, Iterable) else choice
@@ -180,7 +180,7 @@ def _ask(what: str, choose: Callable[[str, nn.Module], bool], name: str, part: n
         return bool(choose(name, part))
     except TypeError as error:
         raise SettingError(
-            f"{what} must be a function of (name, module), and this one fails for {name!r}: {error}. Give it two "
+            f"{what} must be a function of (name, module), and this one fails for {name!r}: {error}. Let it take two "
             "arguments, or give names of modules."
         ) from error
 
@@ -192,10 +192,10 @@ def _within(name: str, parent: str) -> bool:
 def _refuse_untouchable(name: str, part: nn.Module) -> None:
     where = f"{name or 'the network'} ({type(part).__name__})"
     if any(is_lazy(tensor) for tensor in part.parameters(recurse=False)):
-        raise NetworkError(f"{where} is lazy: run the network once on an example before you wrap it.")
+        raise NetworkError(f"{where} is lazy. Run the network once on an example before you wrap it.")
     if type(part).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
         raise NetworkError(
-            f"{where} is quantized, so that its weights cannot be trained. Wrap the network as it was before that."
+            f"{where} is quantized, so its weights cannot be trained. Wrap the network before you quantize it."
         )
     if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in part._forward_pre_hooks.values()):
         raise NetworkError(
@@ -209,6 +209,6 @@ def _refuse_untouchable(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, _BatchNorm) and part.running_mean is None:
         raise NetworkError(
-            f"{where} keeps no running statistics, so a prediction would depend on the others of its batch. "
+            f"{where} keeps no running statistics, so a prediction would depend on the other inputs of its batch. "
             "Build it with track_running_stats=True."
         )

@@ -1,8 +1,9 @@
-"""What a task's predictions are computed by, as a module of its own: plain, or without what has no effect."""
+"""A task's subnetwork as a plain module: with the shapes of the network, or without what has no effect."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -11,15 +12,16 @@ from torch import Tensor, nn
 
 from daynight.errors import ExportError
 from daynight.networks import tracing
+from daynight.networks.liveness import flattened, is_layer, read_units
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
 
-#: How far the outputs of a compact module may be from those of the whole, in units of the largest output (or 1).
+#: Largest difference between outputs of a compact module and of the plain one, in units of the largest output (or 1).
 TOLERANCE = 1e-6
 
 
 def plain(network: MaskedNetwork, task: int) -> nn.Module:
-    """Give a copy of the module that computes what a task does, and no more; in evaluation mode.
+    """Return a copy of the module that computes the outputs of a task, in evaluation mode.
 
     Args:
         network: The network, between days.
@@ -37,22 +39,22 @@ def plain(network: MaskedNetwork, task: int) -> nn.Module:
 
 
 def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Module:
-    """Leave out the units, channels and inputs of a module that have no effect on its outputs.
+    """Return a module without the units, channels and inputs that have no effect on its outputs.
 
-    A unit whose inputs are all left out gives the same for every input: that goes into the biases of what reads it. A
-    module is made smaller as far as it is a chain of linear and convolution layers and of what computes unit by unit;
-    what is not remains.
+    A unit whose inputs are all left out has the same value for every input: that goes into the biases of the layers
+    that read it. A module is made smaller as far as it is a chain of linear and convolution layers and of modules that
+    compute unit by unit; all other parts stay as they are.
 
     Args:
-        module: In evaluation mode, and without gradients; it is used up.
+        module: In evaluation mode, without gradients. It must not be used afterwards.
         layers: Names of its linear and convolution layers.
         inputs: Some inputs (batch, ...), as it reads them.
 
     Returns:
-        A module with the same outputs but for rounding.
+        A module with the same outputs up to rounding.
 
     Raises:
-        ExportError: If its outputs for `inputs` are others.
+        ExportError: If its outputs for `inputs` differ by more.
     """
     device = inputs.device
     module, inputs = module.cpu(), inputs.cpu()
@@ -65,32 +67,32 @@ def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Mo
 
 
 def check_equal(what: str, outputs: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Compare outputs with those that are expected.
+    """Raise ExportError unless outputs are close to the expected ones.
 
     Args:
-        what: Names it in the error.
+        what: Names the outputs in the error.
         outputs: (batch, n_outputs).
         expected: (batch, n_outputs).
-        tolerance: How far they may be apart, in units of the largest that is expected, or of 1 if that is less.
+        tolerance: Largest difference, in units of the largest expected output, or of 1 if that is less.
 
     Raises:
-        ExportError: If they are further apart, or of other shapes.
+        ExportError: If the difference is larger, or the shapes differ.
     """
     if outputs.shape != expected.shape:
-        raise ExportError(f"{what} gives outputs of the shape {tuple(outputs.shape)}, not {tuple(expected.shape)}.")
+        raise ExportError(f"{what} has outputs of the shape {tuple(outputs.shape)}, not {tuple(expected.shape)}.")
     error = float((outputs - expected).detach().abs().max())
     allowed = tolerance * max(1.0, float(expected.abs().max()))
     if not error <= allowed:
         raise ExportError(
-            f"{what} gives outputs that are up to {error:.2g} from those of the agent, above {allowed:.2g}."
+            f"the outputs of {what} differ from the agent's by up to {error:.2g}, more than {allowed:.2g}."
         )
 
 
 class Pick(nn.Module):
-    """Gives some of the units, or channels, of its inputs.
+    """Selects some units, or channels, of its inputs.
 
     Args:
-        index: int64, which.
+        index: Which ones, int64.
     """
 
     index: Tensor
@@ -100,19 +102,19 @@ class Pick(nn.Module):
         self.register_buffer("index", index)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs (batch, units, ...) to those picked (batch, n, ...)."""
+        """Map inputs (batch, units, ...) to the selected ones (batch, n, ...)."""
         return torch.index_select(inputs, 1, self.index)
 
 
 class _Compaction:
-    """Goes through a chain: backward for what is read, and forward for what is the same for every input.
+    """One pass through a chain, backward for what is read, and one forward for what is the same for every input.
 
     Args:
         parts: The chain.
-        inputs: Some inputs (batch, ...), which tell how many units there are between the parts.
+        inputs: Some inputs (batch, ...), by which units between the parts are counted.
 
     Attributes:
-        parts: What is left of it.
+        parts: The modules of the smaller chain.
     """
 
     def __init__(self, parts: Sequence[Part], inputs: Tensor) -> None:
@@ -121,15 +123,19 @@ class _Compaction:
         for part in parts:
             inputs = part.module(inputs)
             sizes.append(inputs.shape[1])
-        self._read = _read(parts, sizes)
+        n_places = [after // before for before, after in itertools.pairwise(sizes)]
+        weights: dict[str, Any] = {part.name: part.module.weight for part in parts if is_layer(part)}
+        self._read = [
+            torch.ones(size, dtype=torch.bool) if read is None else read
+            for size, read in zip(sizes, read_units(parts, weights, n_places), strict=True)
+        ]
         given, constant = torch.arange(sizes[0]), torch.zeros(sizes[0])
         for index, part in enumerate(parts):
-            if _is_layer(part):
+            if is_layer(part):
                 given, constant = self._layer(index, part.module, given, constant)
             elif part.kind == "flatten":
-                per = sizes[index + 1] // sizes[index]
-                given = (given[:, None] * per + torch.arange(per)).reshape(-1)
-                constant = constant.repeat_interleave(per)
+                given = flattened(given, n_places[index])
+                constant = constant.repeat_interleave(n_places[index])
                 self.parts.append(nn.Flatten())
             elif part.kind == "other":
                 given, constant = torch.arange(sizes[index + 1]), torch.zeros(sizes[index + 1])
@@ -140,16 +146,16 @@ class _Compaction:
                     self.parts.append(nn.ReLU() if part.kind == "relu" else part.module)
 
     def _layer(self, index: int, layer: Any, given: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
-        """Make a layer smaller.
+        """Add a smaller form of a layer.
 
         Args:
             index: Its place in the chain.
             layer: A linear layer or a convolution.
-            given: int64, the units before it that are there.
-            constant: (units before it), what those always are that are not there.
+            given: The units before it that are kept, int64.
+            constant: (units before it), the constant values of those that are not.
 
         Returns:
-            The same for the units after it.
+            Both for the units after it.
         """
         weight = layer.weight
         places = weight.flatten(2) if weight.dim() > 2 else weight[:, :, None]  # (outputs, inputs, places of a kernel)
@@ -169,9 +175,9 @@ class _Compaction:
         return kept, torch.where(self._read[index + 1], bias, 0)
 
     def _folds(self, index: int, values: Tensor) -> Tensor:
-        """Tell of which units after a layer, if they always have these values, what reads them can do without.
+        """Return which units after a layer can be left out if they always have these values: bool (units,).
 
-        A padded convolution sees zeros beyond the border, so that only a unit that is zero has the same effect
+        A padded convolution sees zeros beyond the border. So behind one, only a unit that is zero has the same effect
         everywhere.
         """
         only_zero = False
@@ -179,7 +185,7 @@ class _Compaction:
             if part.kind == "other":
                 break
             only_zero |= bool(_padding(part.module))
-            if _is_layer(part):
+            if is_layer(part):
                 return (values == 0) if only_zero else torch.ones_like(values, dtype=torch.bool)
             if part.kind == "flatten":
                 continue
@@ -187,35 +193,15 @@ class _Compaction:
         return torch.zeros_like(values, dtype=torch.bool)
 
 
-def _is_layer(part: Part) -> bool:
-    return part.kind in ("linear", "convolution")
-
-
-def _read(parts: Sequence[Part], sizes: Sequence[int]) -> list[Tensor]:
-    """Tell before each part, and at the end, which units are read."""
-    read = [torch.ones(sizes[-1], dtype=torch.bool)]
-    for index in range(len(parts) - 1, -1, -1):
-        part, after = parts[index], read[0]
-        if _is_layer(part):
-            weight: Any = part.module.weight
-            before = weight[after].any(0).reshape(sizes[index], -1).any(1)
-        elif part.kind == "flatten":
-            before = after.view(sizes[index], -1).any(1)
-        else:
-            before = torch.ones(sizes[index], dtype=torch.bool) if part.kind == "other" else after
-        read.insert(0, before)
-    return read
-
-
 def _passed(part: Part, values: Tensor) -> Tensor:
-    """Give what comes of units that always have these values; a pool leaves them as they are."""
+    """Return what a part makes of units that always have these values; a pool does not change them."""
     if part.kind == "relu":
         return values.relu()
     return part.module(values) if type(part.module) in tracing.UNITWISE else values
 
 
 def _padding(module: nn.Module) -> Any:
-    """Give what a module adds at the borders, if anything."""
+    """Return the padding of a module, 0 or False if there is none."""
     padding = getattr(module, "padding", 0)
     if isinstance(padding, str):
         return padding != "valid"
@@ -223,7 +209,7 @@ def _padding(module: nn.Module) -> Any:
 
 
 def _smaller(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
-    """Make a layer like another one, with other weights (outputs, inputs, ...) and biases (outputs,)."""
+    """Return a layer like another one, with the given weights (outputs, inputs, ...) and biases (outputs,)."""
     n_outputs, n_inputs = weight.shape[:2]
     if isinstance(layer, nn.Linear):
         made: Any = nn.Linear(n_inputs, n_outputs, dtype=weight.dtype)

@@ -1,4 +1,4 @@
-"""Files that other programs run: what is written is read again and compared, before it takes its place."""
+"""Export into files that other programs run; each is read again and compared before it replaces an older one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from daynight.errors import ExportError, MissingPackageError, SettingError
 from daynight.networks.compact import check_equal
 from daynight.support import atomic
 
-#: How far outputs of what was exported may be from the agent's, in units of the largest (or 1).
+#: Largest difference between outputs of an exported file and the agent's, in units of the largest output (or 1).
 TOLERANCE = 1e-5
 
 
-class Whole(nn.Module):
-    """A task's network behind the transform that its inputs pass through.
+class Transformed(nn.Module):
+    """A task's network, and the transform that is applied to its inputs first.
 
     Args:
-        network: Computes the outputs.
-        transform: Applied to the inputs; None is nothing.
+        network: The network.
+        transform: Applied to the inputs; None is no transform.
     """
 
     def __init__(self, network: nn.Module, transform: Callable[[Tensor], Tensor] | None) -> None:
@@ -45,47 +45,49 @@ def export(
     inputs: Tensor,
     expected: Tensor,
 ) -> None:
-    """Write a task's network, in the form that the ending of the path names.
+    """Write a task's network, in the format that the ending of the path names.
 
     Args:
-        path: Ends in ``.pt`` (a state dict), ``.safetensors``, ``.pt2`` (`torch.export`) or ``.onnx``. The latter two
-            take any number of inputs, and apply the transform.
+        path: Ends in ``.pt`` (a state dict), ``.safetensors``, ``.pt2`` (`torch.export`) or ``.onnx``. In the last two
+            formats it takes any number of inputs, and applies the transform.
         network: In evaluation mode.
         transform: Applied to inputs.
-        inputs: Two inputs or more (batch, ...), before the transform.
-        expected: What the agent predicts for them.
+        inputs: Two or more inputs (batch, ...), before the transform.
+        expected: The agent's predictions for them.
 
     Raises:
-        SettingError: If there is no such form.
+        SettingError: If the ending of the path is not valid.
         MissingPackageError: If ONNX is not installed.
-        ExportError: If it cannot be exported, or gives other outputs when it is read again.
-        OutputError: If it cannot be written.
+        ExportError: If the network cannot be exported, or has different outputs when it is read again.
+        OutputError: If the file cannot be written.
     """
     forms = {".pt": _state_dict, ".safetensors": _safetensors, ".pt2": _program, ".onnx": _onnx}
     form = Path(path).suffix.lower()
     if form not in forms:
-        raise SettingError(f"path must end in {', '.join(forms)}, which name the form of the file, not {str(path)!r}.")
-    whole = Whole(network, transform).eval()
+        raise SettingError(
+            f"path must end in {', '.join(forms)}, which name the format of the file, not {str(path)!r}."
+        )
+    module = Transformed(network, transform).eval()
     with atomic.whole(path) as temporary, torch.no_grad():
-        check_equal(form, forms[form](temporary, whole, inputs), expected, TOLERANCE)
+        check_equal(form, forms[form](temporary, module, inputs), expected, TOLERANCE)
 
 
-def _state_dict(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
-    torch.save(whole.network.state_dict(), path)
-    return _loaded(whole, torch.load(path, weights_only=True), inputs)
+def _state_dict(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
+    torch.save(module.network.state_dict(), path)
+    return _loaded(module, torch.load(path, weights_only=True), inputs)
 
 
-def _safetensors(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+def _safetensors(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
     import safetensors.torch
 
-    state = {name: tensor.contiguous().clone() for name, tensor in whole.network.state_dict().items()}
+    state = {name: tensor.contiguous().clone() for name, tensor in module.network.state_dict().items()}
     safetensors.torch.save_file(state, path)
-    return _loaded(whole, safetensors.torch.load_file(path), inputs)
+    return _loaded(module, safetensors.torch.load_file(path), inputs)
 
 
-def _loaded(whole: Whole, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
-    """Compute with what was read again."""
-    other = copy.deepcopy(whole)
+def _loaded(module: Transformed, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """Return the outputs with the tensors that were read again."""
+    other = copy.deepcopy(module)
     for tensor in other.network.state_dict().values():
         tensor.zero_()
     other.network.load_state_dict(state)
@@ -93,22 +95,22 @@ def _loaded(whole: Whole, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
     return outputs
 
 
-def _program(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
-    torch.export.save(_exported(whole, inputs), path)
+def _program(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
+    torch.export.save(_exported(module, inputs), path)
     outputs: Tensor = torch.export.load(path).module()(inputs)
     return outputs
 
 
-def _onnx(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
+def _onnx(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("ONNX needs two packages. Install them with: pip install 'daynight[onnx]'") from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about itself
+        warnings.simplefilter("ignore")  # about the exporter itself
         program: Any = torch.onnx.export(
-            _exported(whole, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
+            _exported(module, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
         )
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -116,12 +118,12 @@ def _onnx(path: Path, whole: Whole, inputs: Tensor) -> Tensor:
     return torch.from_numpy(outputs).to(inputs.device)
 
 
-def _exported(whole: Whole, inputs: Tensor) -> torch.export.ExportedProgram:
+def _exported(module: Transformed, inputs: Tensor) -> torch.export.ExportedProgram:
     try:
-        return torch.export.export(whole, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        return torch.export.export(module, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # tracing runs the user's own code, which can fail in any way
         reason = next(iter(str(error).splitlines()), "")
         raise ExportError(
             f"torch.export cannot follow the network, or its transform: {type(error).__name__}: {reason} A state dict "
-            "(.pt or .safetensors) can be written of any."
+            "(.pt or .safetensors) is possible for any network."
         ) from error

@@ -1,4 +1,4 @@
-"""The heads of a network: the module that makes the outputs, a new one for each task."""
+"""The heads of a network: the module that computes the outputs, a new one for each task."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MakeHead = Callable[[int], nn.Module]
 
 
 class Heads:
-    """The heads of the finished tasks, and the one that is in the module now.
+    """The heads of the finished tasks, and the one in the module now.
 
     Args:
-        module: The module that they are parts of, one at a time.
+        module: The module, which holds one head at a time.
         anatomy: Its anatomy.
-        make_head: Makes a head from a number of outputs; None makes one like that which the module has.
+        make_head: Makes a head from a number of outputs; None makes one of the same kind as the module's.
 
     Attributes:
         kept: The head of each finished task.
@@ -36,11 +36,11 @@ class Heads:
 
     @property
     def live(self) -> nn.Module:
-        """The head that is in the module."""
+        """The head in the module."""
         return self._module.get_submodule(self._names[0])
 
     def new(self, n_outputs: int) -> nn.Module:
-        """Make a head that nothing else holds. Draws from PyTorch's global generator.
+        """Return a new head. Draws from PyTorch's global generator.
 
         Raises:
             NetworkError: If it cannot be made.
@@ -49,34 +49,38 @@ class Heads:
         return new_head(make, n_outputs, {self._module, *self.kept}).to(self._like.device, self._like.dtype)
 
     def for_day(self, n_outputs: int) -> nn.Module:
-        """Make the head that a day trains."""
+        """Return a new head for a day to train."""
         return self.new(n_outputs)
 
     def of(self, task: int) -> nn.Module:
-        """Give the head that makes the outputs of a finished task, or of the day's."""
+        """Return the head that computes the outputs of a finished task, or of the day's."""
         return self.kept[task] if task < len(self.kept) else self.live
 
     def columns(self, task: int) -> slice:
-        """Give which outputs of the head of a task are its own."""
+        """Return which outputs of its head are those of a task."""
         return slice(None)
 
+    def n_own(self, task: int) -> int:
+        """Return the number of parameters and buffers in its head that a task alone uses."""
+        return _numel(self.of(task))
+
     def alone(self, task: int) -> nn.Module:
-        """Give a copy of the head of a task, with its own outputs and no more."""
+        """Return a copy of the head of a task, with its own outputs and no more."""
         return copy.deepcopy(self.of(task))
 
     def keep(self) -> None:
-        """Keep the head that is in the module as that of the task of the day."""
+        """Store the head in the module as that of the task of the day."""
         self.kept.append(self.live.requires_grad_(False))
 
     def put(self, head: nn.Module) -> None:
-        """Put a head into the module, under all names that it has there."""
+        """Put a head into the module, under all names that its head has there."""
         for alias in self._names:
             parent, _, name = alias.rpartition(".")
             setattr(self._module.get_submodule(parent), name, head)
 
     @contextlib.contextmanager
     def lent(self, head: nn.Module) -> Iterator[None]:
-        """Put another head into the module, and it in evaluation mode, for the length of a block."""
+        """Put another head into the module, and the module into evaluation mode, during a block."""
         modes = [(part, part.training) for part in self._module.modules()]
         live = self.live
         try:
@@ -89,26 +93,26 @@ class Heads:
                 part.training = mode
 
     def beside(self) -> dict[str, Tensor]:
-        """Give the module's parameters and buffers, but for those of its head, by name."""
+        """Return the module's parameters and buffers by name, except those of its head."""
         within = tuple(f"{name}." for name in self._names)
         return {name: value for name, value in tensors_of(self._module).items() if not name.startswith(within)}
 
 
 class JoinedHeads(Heads):
-    """Heads that all go on learning: a day's holds those of all days before, one beside the other."""
+    """Heads that all keep learning: the head of a day holds those of all days before it, side by side."""
 
     def new(self, n_outputs: int) -> nn.Module:
-        """Make a head, which must be a linear layer."""
+        """Return a new head, which must be a linear layer."""
         head = super().new(n_outputs)
         if not isinstance(head, nn.Linear):
             raise NetworkError(
-                f"heads of type {type(head).__name__} cannot be joined, which consolidation='rehearse' does. Name a "
+                f"heads of type {type(head).__name__} cannot be joined, as consolidation='rehearse' does. Name a "
                 "linear layer with head=."
             )
         return head
 
     def for_day(self, n_outputs: int) -> nn.Module:
-        """Make the head that a day trains, with all earlier ones in it."""
+        """Return a head for a day to train, with all earlier ones in it."""
         new = self.new(n_outputs)
         if not self.kept:
             return new
@@ -125,16 +129,20 @@ class JoinedHeads(Heads):
         return joined
 
     def of(self, task: int) -> nn.Module:
-        """Give the head that makes the outputs of all tasks, as it is now."""
+        """Return the head that computes the outputs of all tasks, as it is now."""
         return self.live
 
     def columns(self, task: int) -> slice:
-        """Give which outputs are those of a task."""
-        begin, end = (self._n_outputs(index) if index >= 0 else 0 for index in (task - 1, task))
+        """Return which outputs are those of a task."""
+        begin, end = (self._of_day(index).out_features if index >= 0 else 0 for index in (task - 1, task))
         return slice(begin, end)
 
+    def n_own(self, task: int) -> int:
+        """Return the number of parameters in the joined head that a task alone uses."""
+        return _numel(self._of_day(task)) - (_numel(self._of_day(task - 1)) if task else 0)
+
     def alone(self, task: int) -> nn.Module:
-        """Give a copy of what makes the outputs of a task."""
+        """Return a head with copies of the parameters that a task uses."""
         head, columns = super().alone(task), self.columns(task)
         assert isinstance(head, nn.Linear)
         head.out_features = columns.stop - columns.start
@@ -142,23 +150,23 @@ class JoinedHeads(Heads):
             setattr(head, name, nn.Parameter(parameter.detach()[columns].clone()))
         return head
 
-    def _n_outputs(self, task: int) -> int:
-        """Count the outputs of the head that a task's day has trained."""
+    def _of_day(self, task: int) -> nn.Linear:
+        """Return the head that the day of a task trained, with those of the tasks before it."""
         head = self.kept[task] if task < len(self.kept) else self.live
         assert isinstance(head, nn.Linear)
-        return head.out_features
+        return head
 
 
 def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
-    """Make a head, and make sure that it is new.
+    """Return a new head that shares no tensors with other modules.
 
     Args:
-        make_head: Makes it.
-        n_outputs: Number of outputs to ask for.
-        others: Modules that it may share nothing with: the network, and the heads of other tasks.
+        make_head: Makes the head.
+        n_outputs: Number of outputs.
+        others: Modules that it must not share tensors with: the network, and the heads of other tasks.
 
     Raises:
-        NetworkError: If `make_head` fails, or what it gives is no module, or not new.
+        NetworkError: If `make_head` fails, or does not return a new module.
     """
     try:
         head = make_head(n_outputs)
@@ -167,18 +175,18 @@ def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iter
     except Exception as error:
         raise NetworkError(f"make_head failed for {n_outputs} outputs: {type(error).__name__}: {error}") from error
     if not isinstance(head, nn.Module):
-        raise NetworkError(f"make_head must give a torch.nn.Module, and for {n_outputs} outputs gave {head!r}.")
+        raise NetworkError(f"make_head must return a torch.nn.Module, and for {n_outputs} outputs returned {head!r}.")
     taken = {id(tensor) for other in others for _, tensor in tensors("", other, recurse=True)}
     if any(id(tensor) in taken for _, tensor in tensors("", head, recurse=True)):
         raise NetworkError(
-            "make_head must make a new module at each call: this one holds what an earlier head or the network holds. "
-            "Build the layers within make_head."
+            "make_head must make a new module at each call: this one shares tensors with an earlier head or the "
+            "network. Build the layers within make_head."
         )
     return head
 
 
 def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
-    """Make a new head like `head`, drawn anew from PyTorch's global generator, with `n_outputs` outputs.
+    """Return a new head like `head`, drawn from PyTorch's global generator, with `n_outputs` outputs.
 
     Raises:
         NetworkError: If the head is neither a linear nor a convolution layer, or its groups do not divide the outputs.
@@ -189,7 +197,7 @@ def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
     if isinstance(head, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         if n_outputs % head.groups:
             raise NetworkError(
-                f"a convolution head of {head.groups} groups cannot have {n_outputs} outputs, for they must be a "
+                f"a convolution head of {head.groups} groups cannot have {n_outputs} outputs, which must be a "
                 "multiple. Give make_head=, a function of the number of outputs, or another n_outputs."
             )
         same = ("in_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
@@ -202,20 +210,24 @@ def fresh_head(head: nn.Module, n_outputs: int) -> nn.Module:
 
 
 def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
-    """Give a module's parameters and buffers, without their gradients, by their names behind a prefix."""
+    """Return a module's parameters and buffers, detached, by their names after a prefix."""
     found = dict(module.named_parameters()) | dict(module.named_buffers())
     return {prefix + name: tensor.detach() for name, tensor in found.items()}
 
 
+def _numel(module: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in tensors_of(module).values())
+
+
 def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Compare a network's tensors with those that were saved of one.
+    """Raise NetworkError unless a network's tensors have the names, shapes and types of saved ones.
 
     Raises:
         NetworkError: If one is missing, left over, or of another shape or type.
     """
     for name in sorted(own.keys() ^ saved.keys()):
-        has, lacks = ("the network", "what was saved") if name in own else ("what was saved", "the network")
-        raise NetworkError(f"{has} has {name}, which {lacks} has not. Give the network that was saved.")
+        which = "this network and not in the saved one" if name in own else "the saved network and not in this one"
+        raise NetworkError(f"{name} is in {which}. Give the network that was saved.")
     for name, tensor in own.items():
         if (tensor.shape, tensor.dtype) != (saved[name].shape, saved[name].dtype):
             raise NetworkError(

@@ -1,4 +1,4 @@
-"""Predictions that do not depend on who asks, when, or how many at a time."""
+"""Predictions whose bits do not depend on when they are asked for, or in which batches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from daynight.data.splits import Split, fitted
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts
 
-#: Every prediction is computed in chunks of this many examples, the last one padded with zeros, so that one
-#: kernel computes them all and the size of a caller's batch cannot change a bit.
+#: Every prediction is computed in chunks of this many examples, the last one padded with zeros. So one kernel
+#: computes them all, and the size of a caller's batch cannot change a bit.
 CHUNK = 256
-#: Examples of a split that are read and prepared at a time: a multiple of it, so that chunks are the same.
+#: Examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks are the same.
 PORTION = 16 * CHUNK
 
 
 def predict(
     network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Compute the outputs of a task, in chunks of fixed size.
+    """Return the outputs of a task, computed in chunks of fixed size.
 
     Args:
         network: The network.
@@ -37,7 +37,7 @@ def predict(
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
             n_padded = CHUNK - len(chunk)
-            # A copy in any case: a transform, or a network's first layer, may write into what it is given.
+            # Always a copy: a transform, or a network's first layer, may write into its inputs.
             chunk = torch.cat([chunk, chunk.new_zeros(n_padded, *chunk.shape[1:])])
             outputs = compute(chunk if transform is None else transform(chunk))
             parts.append(outputs[: CHUNK - n_padded])
@@ -51,7 +51,7 @@ def outputs_of(
     transform: Callable[[Tensor], Tensor] | None,
     device: torch.device,
 ) -> Tensor:
-    """Compute the outputs of a task for a whole split, with no more of its inputs in memory than need be.
+    """Return the outputs of a task for all examples of a split, with few of its inputs in memory at a time.
 
     Args:
         network: The network.

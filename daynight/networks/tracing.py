@@ -1,4 +1,4 @@
-"""A network as a chain of parts, found by tracing it; what cannot be cut stays one part."""
+"""A network as a chain of parts, found by tracing it; a network that cannot be cut stays one part."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from daynight.support import seeding
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-#: What computes each unit or channel from that one alone, without parameters and random numbers.
+#: Modules that compute each unit or channel from that one alone, without parameters and random numbers.
 UNITWISE = (
     nn.Identity, nn.GELU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.Mish, nn.Softplus,
     nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
 )  # fmt: skip
-#: The same for channels alone: they read the places of one channel together.
+#: The same for channels only: they read several places of one channel.
 POOLS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
@@ -34,12 +34,12 @@ RELUS = (functional.relu, torch.relu)
 
 @attrs.frozen(eq=False)
 class Part:
-    """A stretch of the chain.
+    """A part of the chain.
 
     Attributes:
-        kind: What is known about it; ``"other"`` is nothing.
-        module: Computes it.
-        name: Name of the layer within the network, for ``"linear"`` and ``"convolution"``.
+        kind: What it is known to compute; ``"other"`` if unknown.
+        module: The module that computes it.
+        name: For ``"linear"`` and ``"convolution"``, the name of the layer within the network.
     """
 
     kind: Kind
@@ -48,11 +48,11 @@ class Part:
 
 
 class Autocast(nn.Module):
-    """Computes what can be in another type, and gives outputs in the type of the inputs.
+    """Runs a module under autocast, and returns outputs in the type of its weights.
 
     Args:
-        module: What is computed.
-        dtype: The type.
+        module: The module.
+        dtype: Type in which it computes what can be computed in it.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -67,15 +67,15 @@ class Autocast(nn.Module):
 
 
 def whole(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[Part]:
-    """Give the network as one part, which computes what can be in the type `autocast`."""
+    """Return the network as one part, under autocast to the type `autocast` if there is one."""
     return [Part("other", network.module if autocast is None else Autocast(network.module, autocast))]
 
 
 def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
-    """Cut the network, as it trains today, into a chain of parts; one that cannot be cut stays whole.
+    """Return the network, as the day trains it, as a chain of parts; one that cannot be cut is one part.
 
     Args:
-        network: The network, in a day.
+        network: The network, during a day.
         inputs: A batch, as the network reads it.
     """
     head = {network.anatomy.head} if isinstance(network.heads.live, nn.Linear) else set()
@@ -83,15 +83,15 @@ def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
 
 
 def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:
-    """Cut a module into a chain of parts; None if it cannot be cut.
+    """Return a module as a chain of parts; None if it cannot be cut.
 
     The chain is traced, and then compared with the module on `inputs`, with equal random numbers. A module that cannot
-    be traced, or whose chain gives other outputs, is not cut. Both are left as they were, and so is PyTorch's global
-    generator.
+    be traced, or whose chain has different outputs, is not cut. The module and PyTorch's global generator are left as
+    they were.
 
     Args:
         module: The module.
-        layers: Names of the layers that may be parts of their own.
+        layers: Names of the layers that may be separate parts.
         inputs: A batch, as the module reads it.
     """
     with borrowed(module), seeding.shielded(inputs.device):
@@ -101,9 +101,9 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
 
 @contextlib.contextmanager
 def borrowed(module: nn.Module) -> Iterator[nn.Module]:
-    """Put a module into training mode, without gradients, for a block, and leave it as it was."""
+    """Put a module into training mode, without gradients, during a block, and restore it afterwards."""
     modes = [(part, part.training) for part in module.modules()]
-    # By their names as well as their values, for a forward may put another tensor in a buffer's place.
+    # Names and values are restored, since a forward may replace a buffer. PyTorch has no public way to set one to None.
     buffers = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
     values = [None if buffer is None else buffer.clone() for _, _, buffer in buffers]
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
@@ -127,13 +127,13 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
     tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(module)
     try:
         traced = fx.GraphModule(module, tracer.trace(module))
-    except Exception:  # Tracing runs the user's own code on stand-ins, which can fail in any way.
+    except Exception:  # Tracing runs the user's own code on proxies, which can fail in any way.
         return None
-    # What was drawn or written while tracing would not be in later batches.
+    # What was drawn or written during tracing would be missing in later batches.
     if not torch.equal(torch.get_rng_state(), state) or _versions(module) != versions:
         return None
     entry, *nodes, end = traced.graph.nodes
-    # Only a chain of one input and one output is cut. A tensor made while tracing would be the same in every batch.
+    # Only a chain of one input and one output is cut. A tensor made during tracing would be the same in every batch.
     if not nodes or end.args != (nodes[-1],) or any(node.op == "placeholder" for node in nodes):
         return None
     if any("_tensor_constant" in str(node.target) for node in nodes if node.op == "get_attr"):
@@ -152,7 +152,7 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
 
 
 def _versions(module: nn.Module) -> list[tuple[int, int]]:
-    """Tell which tensors a module holds, and how often each has been written to."""
+    """Return which tensors a module holds, and how often each has been written to."""
     return [(id(tensor), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
 
 
@@ -169,12 +169,12 @@ def _part(module: nn.Module, traced: fx.GraphModule, kind: Kind, entry: fx.Node,
 
 
 def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
-    """Say what each node is. One that is not the only way from what is before it to what is after it is ``"other"``."""
+    """Return the kind of each node. A node that some path bypasses is ``"other"``."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     owners = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
-    # After node i there is a cut if it alone is read from there on.
+    # The chain can be cut after node i if nothing before it is read later.
     furthest = itertools.accumulate([0, *last_use], max)
     is_cut = [reach <= index for index, reach in enumerate(furthest)][: len(place)]
     kinds: list[Kind] = []
@@ -213,7 +213,7 @@ def _flattens(node: fx.Node) -> bool:
 
 
 def _within_any(name: str, called: set[str]) -> bool:
-    """Tell whether a module is one that is called as a whole, or lies within it."""
+    """Return whether a module is called as a whole, or is part of one that is."""
     parts = name.split(".")
     return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
 
@@ -224,7 +224,7 @@ def _has_hooks(part: nn.Module) -> bool:
 
 
 def _dims_of(part: Part) -> int | None:
-    """Give the number of dimensions of the inputs that a part is known for; None is any."""
+    """Return the number of dimensions of the inputs for which the kind of a part holds; None is any number."""
     if part.kind == "linear":
         return 2
     for kinds in (CONVOLUTIONS, POOLS[:3], POOLS[3:6], POOLS[6:]):
@@ -234,14 +234,14 @@ def _dims_of(part: Part) -> int | None:
 
 
 def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part] | None:
-    """Run the chain on a batch: None if it does not compute what the module does."""
+    """Return the chain after running it on a batch; None if it does not compute what the module does."""
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         expected = module(inputs.clone())
     found: list[Part] = []
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         outputs = inputs.clone()
         for part in parts:
-            # A layer is known for what it does to (batch, units), or (batch, channels, ...); on other shapes it is not.
+            # The kind of a layer holds for (batch, units) or (batch, channels, ...), and not for other shapes.
             is_known = _dims_of(part) in (None, outputs.dim())
             found.append(part if is_known else attrs.evolve(part, kind="other"))
             outputs = part.module(outputs)

@@ -150,16 +150,20 @@ def _steps(n: Any) -> int:
 
 
 def price_of(price: Any) -> float:
-    """Give what a prune costs, in the unit of a budget, 0 or more."""
+    """Return the price of a prune, in the unit of a budget, 0 or more."""
     return checks.finite("price", price, least=0, most=MAX_BUDGET)
 
 
 class Budget(abc.ABC):
-    """What a phase may spend. A new kind of budget is one subclass and the ledger it opens."""
+    """What a phase may spend. For a new kind of budget, write a subclass and the ledger that it opens."""
 
     @abc.abstractmethod
     def open(self, steps_per_epoch: int) -> Ledger:
-        """Open the ledger of one phase, on a task of `steps_per_epoch` optimizer steps an epoch."""
+        """Return the ledger of a new phase.
+
+        Args:
+            steps_per_epoch: Optimizer steps in one epoch of the day's task.
+        """
 
 
 @attrs.frozen
@@ -167,15 +171,15 @@ class Epochs(Budget):
     """A budget in epochs of the day's task.
 
     Args:
-        n: Number of epochs, from 0 to 10^12; need not be whole. It is spent in whole optimizer steps.
-        price: Epochs that each NREM costs of a night, 0 or more.
+        n: Number of epochs, from 0 to 10^12; it need not be whole. It is rounded to whole optimizer steps.
+        price: Epochs that each NREM costs, 0 or more.
     """
 
     n: float = attrs.field(converter=_epochs)
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
-        """Open the ledger of one phase."""
+        """Return the ledger of a new phase."""
         return StepLedger(round_half_up(self.n * steps_per_epoch), self.price * steps_per_epoch)
 
 
@@ -185,19 +189,19 @@ class Steps(Budget):
 
     Args:
         n: Number of optimizer steps, a whole number from 0 to 10^12.
-        price: Optimizer steps that each NREM costs of a night, 0 or more; need not be whole.
+        price: Optimizer steps that each NREM costs, 0 or more; it need not be whole.
     """
 
     n: int = attrs.field(converter=_steps)
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
-        """Open the ledger of one phase."""
+        """Return the ledger of a new phase."""
         return StepLedger(self.n, self.price)
 
 
 def check_budget(name: str, value: Any) -> None:
-    """Refuse what is no budget."""
+    """Raise SettingError unless `value` is a budget."""
     if not isinstance(value, Budget):
         raise SettingError(
             f"{name} must be a budget, such as Epochs(72), Steps(1000) or Seconds(30), not {checks.shown(value)}."

@@ -1,4 +1,4 @@
-"""What a night may spend and how it is laid out: budgets, cycles and a policy's view of the night."""
+"""Cycles, and what a policy sees of a night: its snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daynight.support import checks
 
 Density = float | Literal["dawn"]
 
-#: How far sums of shares may miss 1, and densities each other, through floating point alone.
+#: By how much sums of shares may differ from 1, and equal densities from each other, through rounding alone.
 TOLERANCE = 1e-9
 
 
@@ -31,8 +31,8 @@ def _density(keep: Any) -> Density:
 
 
 def share_of_wake(value: Any) -> float:
-    """Give a share of the wake to rewind to, 0 to 1."""
-    return checks.share("what of the wake to rewind to", value)
+    """Return `value`, a point of the wake to rewind to, as a float from 0 to 1."""
+    return checks.share("rewind (a point of the wake)", value)
 
 
 def _check_rate(_instance: Any, _attribute: Any, rate: Any) -> None:
@@ -45,16 +45,16 @@ class Cycle:
     """One NREM (prune) and the REM (retrain) after it.
 
     Args:
-        keep: Fraction of the day's available weights that is kept once this NREM is over, above 0 and
-            up to 1. It is absolute, so fractions never compound. ``"dawn"`` is the density that the
-            night must end with.
-        length: Share of the whole night's budget that the cycle takes, 0 to 1, the price of its NREM included.
-        rate: How the learning rate goes over the REM: a function of the share of it that is over and of how much the
-            NREM has cut, both from 0 to 1, to a factor for the optimizer's learning rate (see `daynight.rates`). None
-            leaves it as `Training` has it; with one, ``Training(scheduler=...)`` is not asked.
-        rewind: Share of the wake, 0 to 1, to whose weights those that survive the NREM return before the REM (if there
-            is one), with all else that the day trains; 1 is dusk. None leaves them. A policy that reacts says so
-            beforehand, in `SleepPolicy.rewinds`.
+        keep: Fraction of the day's available weights that is left after this NREM, above 0 and up to 1. It is absolute,
+            so fractions never compound. ``"dawn"`` is the density that the night must end with.
+        length: Share of the whole night's budget that the cycle takes, 0 to 1. It includes the price of the NREM.
+        rate: How the learning rate changes over the REM: a function that returns a factor for the optimizer's learning
+            rate. Its arguments are the share of the REM that is over, and how much the NREM has cut, both from 0 to 1
+            (see `daynight.rates`). It replaces ``Training(scheduler=...)``. None leaves the learning rate as `Training`
+            sets it.
+        rewind: A point of the wake, as a share of it, 0 to 1; 1 is dusk. After the NREM, the weights that survive, and
+            all else that the day trains, return to the values that they had at this point. None leaves them. A policy
+            that reacts must list such shares in `SleepPolicy.rewinds`.
     """
 
     keep: Density = attrs.field(converter=_density)
@@ -63,15 +63,19 @@ class Cycle:
     rewind: float | None = attrs.field(default=None, converter=attrs.converters.optional(share_of_wake))
 
     def resolved(self, night: Night) -> float:
-        """Give `keep` as a number: what ``"dawn"``, or a number equal to it but for rounding, means."""
+        """Return `keep` as a number: the dawn density for ``"dawn"`` or a number that equals it but for rounding."""
         if self.keep == "dawn" or abs(self.keep - night.dawn_density) <= TOLERANCE * night.dawn_density:
             return night.dawn_density
         return self.keep
 
+    def merged(self, following: Cycle) -> Cycle:
+        """Return one cycle for this one and `following`: it prunes as far as `following`, and is as long as both."""
+        return attrs.evolve(following, length=self.length + following.length)
+
 
 @attrs.frozen
 class Measured:
-    """Loss and score of the network as it is now, on validation or training data, never on test data."""
+    """Loss and score of the network at one moment, on validation or training data and never on test data."""
 
     loss: float
     score: float
@@ -80,18 +84,18 @@ class Measured:
 
 @attrs.frozen(kw_only=True)
 class Night:
-    """What a policy may see of a night: a frozen snapshot, taken at dusk and after each cycle.
+    """What a policy sees of a night: a frozen snapshot, taken at dusk and after each cycle.
 
     Attributes:
         day: Index of the day, from 0.
-        budget: What the night may spend; its kind and settings differ, so read `left`, `n_steps` and `price` instead.
-        n_steps: The budget in optimizer steps; None in a budget of time.
+        budget: What the night may spend. It can be of any kind; `left`, `n_steps` and `price` are the same for all.
+        n_steps: The budget in optimizer steps; None if it is in seconds.
         steps_per_epoch: Optimizer steps in one epoch of the day's task.
         density: Fraction of the weights available at dusk that is kept now; 1 at dusk.
         dawn_density: The density to reach by dawn, above 0 and up to 1.
         price: Share of the budget that an NREM costs, 0 or more.
         spent: Share of the budget spent so far, 0 to 1.
-        cycle: Index of the cycle to come, from 0.
+        cycle: Index of the next cycle, from 0.
     """
 
     day: int
@@ -103,19 +107,24 @@ class Night:
     density: float = 1.0
     spent: float = 0.0
     cycle: int = 0
-    _measured: Measured | None = attrs.field(default=None, repr=False)  # None while a plan is made
+    _measured: Measured | None = attrs.field(default=None, repr=False)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `measured`, `loss` and `score` are known; they are not while a plan is made."""
+        return self._measured is not None
 
     @property
     def measured(self) -> Measured:
-        """Loss and score of the network as it is now, and the split that they are of.
+        """Loss and score of the network now, and the split that they were measured on.
 
         Raises:
-            ReactivePolicyError: While a plan is made, when nothing is measured.
+            ReactivePolicyError: If nothing is measured, as while a plan is made.
         """
         if self._measured is None:
             raise ReactivePolicyError(
-                "the policy reads the night's loss or score, so it has no plan beforehand. agent.sleep and a Clock "
-                "lay its nights out as they go; a policy that is to have a plan does not read them."
+                "the policy reads the night's loss or score, so it has no plan beforehand. agent.sleep and Clock ask "
+                "it for one cycle after another; a policy that must have a plan cannot read them."
             )
         return self._measured
 
@@ -126,21 +135,26 @@ class Night:
 
     @property
     def left(self) -> float:
-        """Share of the budget still to be spent, 0 to 1."""
+        """Share of the budget that is not spent yet, 0 to 1."""
         return max(0.0, 1.0 - self.spent)
 
     @property
     def loss(self) -> float:
-        """Loss of the network as it is now, on the validation split if there is one, else on training data."""
+        """Loss of the network now, on the validation split if there is one, otherwise on training data."""
         return self.measured.loss
 
     @property
     def score(self) -> float:
-        """Metric of the network as it is now (accuracy by default), on the same data as `loss`."""
+        """Metric of the network now (accuracy by default), on the same data as `loss`."""
         return self.measured.score
 
     def after(self, cycle: Cycle, measured: Measured | None = None) -> Night:
-        """Give the snapshot that follows once `cycle` is over."""
+        """Return the snapshot after `cycle`.
+
+        Args:
+            cycle: The cycle; its length and density are taken as planned.
+            measured: What is measured after it; None if nothing is.
+        """
         return attrs.evolve(
             self,
             density=cycle.resolved(self),

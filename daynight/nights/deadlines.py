@@ -24,18 +24,18 @@ _NEWEST = 0.1
 
 
 class Timer:
-    """Tells the time of budgets of time. Another one, such as `daynight.testing.FakeTimer`, simulates a machine."""
+    """The clock of budgets in seconds. A subclass can simulate a machine, as `daynight.testing.FakeTimer` does."""
 
     def now(self) -> float:
-        """Give the seconds since some moment, which stays the same as long as the process lives."""
+        """Return the seconds since a fixed moment, which is the same during the life of the process."""
         return time.monotonic()
 
     def wall(self) -> datetime.datetime:
-        """Give date and time of day, with their time zone."""
+        """Return the date and time of day, with their time zone."""
         return datetime.datetime.now().astimezone()
 
     def worked(self, what: str) -> None:
-        """Hear of work that is done: ``"step"`` after an optimizer step, ``"prune"`` after an NREM."""
+        """Do nothing; called with ``"step"`` after each optimizer step, and with ``"prune"`` after each NREM."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -145,12 +145,12 @@ class TimeLedger(Ledger):
         self._is_prepared = False
 
     def note_other(self) -> None:
-        """Enter what has been done since the last step or prune, and is neither."""
+        """Enter the work since the last step or prune that is neither."""
         seconds = self._lap("other")
         self.aside_seconds += seconds if self.n_prunes else 0.0
 
     def note_outside(self) -> None:
-        """Enter what others, such as hooks, have done since the last piece of work; it tells nothing of the next."""
+        """Enter the work of others, such as hooks, since the last piece of work; it says nothing about the next."""
         self._mark = self._now()
 
     @property
@@ -173,11 +173,11 @@ class TimeLedger(Ledger):
         }  # fmt: skip
 
     def allows(self, what: str) -> bool:
-        """Tell whether there is time left for one more piece of work, as long as the longest of its kind."""
+        """Return whether there is time left for one more piece of work, as long as the longest of its kind."""
         return self.seconds - self.elapsed_seconds >= self.longest[what] - _SAME
 
     def reached(self, share: float) -> bool:
-        """Tell whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
+        """Return whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
         step = self.step_seconds or 0.0
         ahead = step if self._is_prepared else max(step, self.preparing_seconds)
         elapsed = self.elapsed_seconds
@@ -186,7 +186,7 @@ class TimeLedger(Ledger):
         return left <= _SAME or left < ahead - _SAME
 
     def steps_until(self, share: float) -> int | None:
-        """Guess how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
+        """Estimate how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
         if self.step_seconds is None:
             return None
         left = share * self.seconds - self.elapsed_seconds
@@ -273,16 +273,19 @@ def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
 class Seconds(Budget):
     """A budget in seconds of wall-clock time.
 
-    A night ends on time: with the last optimizer step that fits in, and at the dawn density. It is late by one step
-    and one prune at most, where they take longer than those before. Cycles of a plan that are too short for a REM as
-    long as all else that a cycle takes are put together. What follows at dawn, such as evaluating and saving, comes
-    after it. While the program is down, the time stands still.
+    A night ends on time: after the last optimizer step that fits in, and at the dawn density. It is late by at most one
+    step and one prune, if these take longer than all before them. Planned cycles are merged if their REMs would be
+    shorter than the rest of the cycle, such as its prune. What follows at dawn, such as evaluating and saving, is not
+    part of the night. Time does not pass while the program is down.
 
     Args:
         n: Number of seconds, from 0 to 10^12.
-        price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
-        reserve: Seconds of `n` that are kept free for what follows the night, 0 up to `n`.
-        timer: Tells the time.
+        price: Seconds that each NREM costs in addition to those that it takes, 0 or more.
+        reserve: Seconds of `n` that are kept free for what follows the night, from 0 to `n`.
+        timer: The clock; another one simulates a machine.
+
+    Raises:
+        SettingError: If an argument is not valid.
     """
 
     n: float = attrs.field(converter=_seconds)
@@ -295,7 +298,7 @@ class Seconds(Budget):
             raise SettingError(f"Seconds: reserve must be at most n, {self.n:g}, not {self.reserve:g}.")
 
     def open(self, steps_per_epoch: int) -> TimeLedger:
-        """Open the ledger of one phase."""
+        """Return the ledger of a new phase."""
         return TimeLedger(self.n - self.reserve, self.price, self.timer)
 
 
@@ -308,18 +311,22 @@ def _time_of_day(when: Any) -> str:
 
 @attrs.frozen
 class Until(Budget):
-    """A budget that ends by the clock: at the next time of day like this, of the machine's time zone.
+    """A budget that ends at a time of day: the next one in the machine's time zone.
 
-    It is set when the phase begins, and stays; time passes while the program is down, too. A phase that begins after
-    its end, because what came before has taken too long, is over at once: a night then prunes and has no REM, with a
-    warning. Else it is as `Seconds`.
+    The end is fixed when the phase begins, and time passes while the program is down, too. If a phase begins after its
+    end, because what came before took too long, it is over at once: a night then prunes and has no REM, and there is a
+    warning. Otherwise it works as `Seconds` does.
 
     Args:
         when: Time of day, such as ``"06:30"``.
-        longest: Seconds that the phase can have at most, up to a day: a time of day that is further ahead has passed.
-        price: Seconds that each NREM costs of a night beside those that it takes, 0 or more.
-        reserve: Seconds before `when` that are kept free for what follows the night, 0 up to `longest`.
-        timer: Tells the time.
+        longest: Most seconds that the phase can have, above 0 and up to a day. If `when` is further ahead than that,
+            it is taken to have passed already.
+        price: Seconds that each NREM costs in addition to those that it takes, 0 or more.
+        reserve: Seconds before `when` that are kept free for what follows the night, from 0 to `longest`.
+        timer: The clock; another one simulates a machine.
+
+    Raises:
+        SettingError: If an argument is not valid.
     """
 
     when: str = attrs.field(converter=_time_of_day)
@@ -333,7 +340,7 @@ class Until(Budget):
             raise SettingError(f"Until: reserve must be at most longest, {self.longest:g}, not {self.reserve:g}.")
 
     def open(self, steps_per_epoch: int) -> DeadlineLedger:
-        """Open the ledger of one phase."""
+        """Return the ledger of a new phase."""
         return DeadlineLedger(self._next() - datetime.timedelta(seconds=self.reserve), self.price, self.timer)
 
     def _next(self) -> datetime.datetime:

@@ -1,4 +1,4 @@
-"""Sleep policies: how a night is laid out in cycles. Write your own by subclassing `SleepPolicy`."""
+"""`SleepPolicy`, which lays a night out in cycles, and the rules that its cycles keep."""
 
 from __future__ import annotations
 
@@ -12,34 +12,40 @@ from daynight.nights.cycle import TOLERANCE, Cycle, Night, share_of_wake
 from daynight.rates import Rate, factor_of
 from daynight.support import checks
 
-#: More cycles than this in one night are taken for a policy that never ends.
+#: A policy that yields more cycles than this in one night is taken for one that never ends.
 MAX_CYCLES = 100_000
-#: Cycles on end that do nothing, of which more are taken for a loop that does not end.
+#: A policy that yields more cycles in a row than this that do nothing is taken for one that never ends.
 MAX_IDLE = 100
 
 
 class SleepPolicy(abc.ABC):
-    """Lays out a night. Holds settings and never the state of a run, so one object serves many nights."""
+    """Lays out a night as a sequence of cycles. Write your own as a subclass with the one method `cycles`.
+
+    A policy holds settings and never the state of a run, so one object serves many nights.
+    """
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """Shares of the wake, 0 to 1, whose weights a policy that reacts may rewind to; those of a plan are known."""
+        """Points of the wake, as shares of it from 0 to 1, to which a policy that reacts may rewind weights.
+
+        A policy with a plan need not list them: they are read from its cycles.
+        """
         return ()
 
     @abc.abstractmethod
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the cycles of a night, one after another.
 
-        Densities may not rise, the last must be ``night.dawn_density`` (or ``"dawn"``), and the lengths
-        may sum to at most 1. ``night = yield Cycle(...)`` receives the next snapshot; a policy that
-        reads its ``loss`` or ``score`` decides cycle by cycle.
+        Densities must not rise, the last must be ``night.dawn_density`` (or ``"dawn"``), and the lengths must sum to
+        at most 1. ``night = yield Cycle(...)`` receives the next snapshot; a policy that reads its ``loss`` or
+        ``score`` decides cycle by cycle.
 
         Args:
             night: The snapshot at dusk.
         """
 
     def plan(self, night: Night) -> tuple[Cycle, ...]:
-        """Lay the whole night out and check it, without training anything.
+        """Return the cycles of the whole night, checked, without training anything.
 
         Args:
             night: The snapshot at dusk.
@@ -48,13 +54,13 @@ class SleepPolicy(abc.ABC):
             The cycles, with each ``keep`` as a number.
 
         Raises:
-            SettingError: If `night` is no snapshot.
-            ReactivePolicyError: If the policy reads what is measured only during the night.
+            SettingError: If `night` is not a Night.
+            ReactivePolicyError: If the policy reads a loss or score, which are measured only during the night.
             PolicyError: If the plan breaks a rule of the night, or the policy raises an exception.
         """
         if not isinstance(night, Night):
             raise SettingError(
-                f"night must be a Night, such as agent.night(task, Epochs(72)) gives, not {checks.shown(night)}."
+                f"night must be a Night, such as agent.night(task, Epochs(72)) returns, not {checks.shown(night)}."
             )
         night = attrs.evolve(night, measured=None)
         script = follow(self, night)
@@ -73,11 +79,7 @@ class SleepPolicy(abc.ABC):
 
 
 def require_policy(policy: object) -> None:
-    """Refuse what is no sleep policy.
-
-    Raises:
-        SettingError: If it is none.
-    """
+    """Raise SettingError unless `policy` is a SleepPolicy."""
     if not isinstance(policy, SleepPolicy):
         hint = f" Did you mean {policy.__name__}(...)?" if isinstance(policy, type) else ""
         raise SettingError(
@@ -86,7 +88,7 @@ def require_policy(policy: object) -> None:
 
 
 def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
-    """Give the policy's plan; None if the policy reacts.
+    """Return the policy's plan, or None if the policy reacts.
 
     Raises:
         SettingError: If `policy` is not a sleep policy.
@@ -101,14 +103,23 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
         return None
     if not isinstance(plan, tuple) or not all(isinstance(cycle, Cycle) for cycle in plan):
         raise PolicyError(
-            f"{checks.begun(policy)}: plan() must give a tuple of Cycle, not {checks.shown(plan)}. Leave plan() as "
-            "SleepPolicy has it: it follows cycles() and checks them."
+            f"{checks.begun(policy)}: plan() must return a tuple of Cycle, not {checks.shown(plan)}. Do not override "
+            "plan(): that of SleepPolicy calls cycles() and checks what it yields."
         )
     return plan
 
 
 def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float, ...]:
-    """Give the shares of the wake, rising, whose weights the nights of a policy may return to."""
+    """Return the points of the wake to which a night of the policy may rewind, as shares of the wake in rising order.
+
+    Args:
+        policy: The policy.
+        plan: Its plan; None if it reacts.
+
+    Raises:
+        PolicyError: If the policy's `rewinds` are not valid.
+        SettingError: If one of them is not a share.
+    """
     given = policy.rewinds
     if not isinstance(given, Iterable):
         raise PolicyError(
@@ -120,7 +131,7 @@ def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float
 
 
 def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
-    """Run `policy` through one night, checking each cycle as it is yielded.
+    """Yield the cycles of a policy for one night, and check each.
 
     Args:
         policy: The policy.
@@ -130,8 +141,8 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         The policy's cycles, with ``keep`` as a number.
 
     Raises:
-        ReactivePolicyError: If the policy reads what is not measured in `night`.
-        PolicyError: At the first cycle that breaks a rule of the night, or that the policy fails to yield.
+        ReactivePolicyError: If the policy reads a loss or score that is not measured.
+        PolicyError: At the first cycle that breaks a rule of the night, or if the policy raises an exception.
     """
     script: Generator[Cycle, Night, None] | None = None
     n_idle = 0
@@ -141,7 +152,7 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
                 script = _script(policy, night)
                 cycle = next(script)
             else:
-                cycle = script.send(night) if _listens(script) else next(script)
+                cycle = _send(script, night)
         except StopIteration:
             return
         except ReactivePolicyError:
@@ -153,31 +164,36 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
         n_idle = n_idle + 1 if checked.length <= TOLERANCE and checked.keep == night.density else 0
         if n_idle > MAX_IDLE:
             raise PolicyError(
-                f"{_where(policy, night)}: {n_idle:,} cycles on end neither prune nor last. Does its loop end?"
+                f"{_where(policy, night)}: {n_idle:,} cycles in a row neither prune nor last. Does its loop end?"
             )
         night = yield checked
 
 
 def advance(script: Generator[Cycle, Night, None], night: Night) -> Cycle | None:
-    """Send the next snapshot to the cycles of a policy, and give the next of them; None if there is none."""
+    """Send the next snapshot to a policy's generator; return the next cycle, or None if there are no more."""
     try:
-        return script.send(night) if _listens(script) else next(script)
+        return _send(script, night)
     except StopIteration:
         return None
 
 
 def check_end(policy: SleepPolicy, night: Night) -> None:
-    """Make sure that a night which ends with the snapshot `night` has reached the dawn density."""
+    """Raise PolicyError unless the night has had a cycle, and has reached the dawn density.
+
+    Args:
+        policy: The policy.
+        night: The snapshot after its last cycle.
+    """
     if night.cycle == 0:
         raise PolicyError(
-            f"{checks.begun(policy)} on day {night.day} yields no cycle. A night without retraining is one cycle of "
-            "nothing but its prune: Cycle(keep='dawn', length=night.price)."
+            f"{checks.begun(policy)} on day {night.day} yields no cycle. A night without retraining is one cycle "
+            "with nothing but a prune: Cycle(keep='dawn', length=night.price)."
         )
     if night.density > night.dawn_density:
         raise PolicyError(
             f"{checks.begun(policy)} on day {night.day} never reaches the dawn density: it ends at "
-            f"{night.density:.6g}, and {night.dawn_density:.6g} is due. Let the last cycle have keep='dawn'. "
-            "A keep is the fraction of what there was at dusk, not of what the cycle before has left."
+            f"{night.density:.6g}, and must end at {night.dawn_density:.6g}. Give the last cycle keep='dawn'. A keep "
+            "is a fraction of the weights available at dusk, not of those that the cycle before has left."
         )
 
 
@@ -205,7 +221,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
     if keep < night.dawn_density:
         raise PolicyError(
             f"{_where(policy, night)}: keep={keep:.9g} is below the dawn density {night.dawn_density:.9g}. Keep at "
-            "least night.dawn_density, which keep='dawn' says, too."
+            "least night.dawn_density; keep='dawn' means exactly that."
         )
     if cycle.rate is not None:
         try:
@@ -219,27 +235,31 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             "cycles, or longer ones."
         )
     total = night.spent + cycle.length
-    if night.n_steps is None and night._measured is not None:
-        # Time has passed as it would, and not as it was planned.
+    if night.is_timed and night.is_measured:
+        # In seconds, a night that is under way may have less time left than the policy planned with.
         return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:
         raise PolicyError(
             f"{_where(policy, night)}: overspends: its cycles would take {total:.9g} of the night's budget. Lengths "
             "are shares of the whole night and sum to at most 1"
             + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
-            + (" What is left is in the snapshot that each yield gives." if night.spent else "")
+            + (" What is left is night.left of the snapshot that each yield returns." if night.spent else "")
         )
     return attrs.evolve(cycle, keep=keep)
 
 
 def _check_rate(rate: Rate) -> None:
-    """Refuse a learning-rate shape that gives no factor in some places; elsewhere it is when it comes to that."""
+    """Raise PolicyError if a learning-rate shape fails at a few sample points; during the night, all are checked."""
     for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.25, 0.5), (0.5, 0.5), (0.75, 0.5), (1.0, 1.0)):
         factor_of(rate, share, cut)
 
 
+def _send(script: Generator[Cycle, Night, None], night: Night) -> Cycle:
+    return script.send(night) if _listens(script) else next(script)
+
+
 def _listens(script: Generator[Cycle, Night, None]) -> bool:
-    """Tell whether a generator can be sent to: not while it does ``yield from`` a list or another iterator."""
+    """Return whether a value can be sent to a generator: not while it does ``yield from`` a list or an iterator."""
     inner = getattr(script, "gi_yieldfrom", None)
     return inner is None or (hasattr(inner, "send") and _listens(inner))
 

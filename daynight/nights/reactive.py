@@ -1,4 +1,4 @@
-"""Sleep policies that react to what is measured in the night."""
+"""Sleep policies that react to what is measured during the night."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from daynight.nights.policy import SleepPolicy
 from daynight.rates import Rate
 from daynight.support import checks
 
-#: By how much the next prune may be larger or smaller than the last.
+#: The next prune is at most and at least so many times as large as the last.
 _GROWTH, _SHRINKING = 4.0, 0.25
-#: How far the next prune stays behind what the error of the last would allow.
+#: Safety factor: the next prune takes this share of what the error of the last would allow.
 _SAFETY = 0.9
 
 
 class Controlled(SleepPolicy):
-    """Prunes as far as a tolerance on the loss allows, sleeps until it has recovered, and ends in time.
+    """Prunes as far as a tolerance on the loss allows, retrains until the loss has recovered, and ends in time.
 
     It works as the controller of an adaptive step size does (Hairer, Nørsett & Wanner, "Solving Ordinary Differential
-    Equations I", Section II.4). A step is a prune, by a factor exp(-h), and a short REM. Its error is the rise of the
-    loss over that at dusk, in units of the tolerance, after that REM. Below 1 the next h is the last, times a safety
-    factor and over the square root of the error; above it the night goes on without a prune until the loss has
-    recovered. As the night goes on, h is in any case as large as it must be for equal prunes to reach the dawn density
-    before the last REM.
+    Equations I", Section II.4). A step is a prune, by a factor exp(-h), and a short REM. Its error is how far the loss
+    after that REM is above the loss at dusk, in units of the tolerance. If the error is at most 1, the next h is the
+    last one times a safety factor, divided by the square root of the error. If it is larger, the loss must recover
+    first. In either case h is at least so large that equal prunes reach the dawn density before the last REM.
 
     Args:
-        tolerance: How far the loss may rise above that at dusk, above 0; on the validation split if there is one.
+        tolerance: How far the loss may rise above that at dusk, above 0. The loss is that on the validation split, if
+            there is one.
         length: Share of the night that a cycle takes, above 0 and up to 1.
         last: Share of the night that is kept for the last REM, 0 to 1.
-        rate: How the learning rate goes over each REM; see `daynight.Cycle`.
+        rate: How the learning rate changes over each REM; see `daynight.Cycle`.
 
     Raises:
-        SettingError: If an argument is outside its range.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Controlled(SleepPolicy):
         self.rate = rate
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield cycles for as long as the loss and the time allow, and the last REM."""
+        """Yield cycles as the loss and the time allow, and one with the last REM."""
         at_dusk = night.loss
         length = max(self.length, night.price)
-        step = 0.0  # -log of the share that a prune keeps
+        step = 0.0  # h: -log of the share of the weights that a prune keeps
         while True:
             due = math.log(night.density / night.dawn_density)
             n_left = math.floor((night.left - max(self.last, length)) / length + 1e-9)

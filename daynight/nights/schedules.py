@@ -1,4 +1,4 @@
-"""Sleep policies that are laid out before the night: cycles of unequal length, and gradual pruning."""
+"""Sleep policies with a plan: all their cycles are known before the night. The recommended policy is one of them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,52 @@ from daynight.nights.wrappers import Rated
 from daynight.rates import Linear, Rate
 from daynight.support import checks
 
+#: How the density falls over the prunes of a night: a function of the share of the prunes that are done, 0 to 1, and of
+#: the dawn density. It returns the density, which is 1 at share 0 and the dawn density at share 1.
+DensityCurve = Callable[[float, float], float]
 
-class UniformCycles(SleepPolicy):
-    """N cycles of equal length, each of which prunes the same share of what is left (the study's nights).
+
+def constant_share(share: float, dawn: float) -> float:
+    """Return dawn^share: each prune takes the same share of the weights that are left (Algorithm 2 of the paper).
+
+    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix D.
 
     Args:
-        n: N, number of cycles, 1 or more. Where N does not divide the budget, lengths differ by one
-            optimizer step; where N is above it, some cycles have no REM.
+        share: Share of the prunes that are done, 0 to 1.
+        dawn: The dawn density, above 0 and up to 1.
+    """
+    return math.pow(dawn, share)
+
+
+def cubic(share: float, dawn: float) -> float:
+    """Return dawn + (1 - dawn) (1 - share)^3: the first prunes take many weights, later ones fewer and fewer.
+
+    Source: Zhu & Gupta, "To Prune, or Not to Prune: Exploring the Efficacy of Pruning for Model Compression", 2017,
+    equation 1, written for the density.
+
+    Args:
+        share: Share of the prunes that are done, 0 to 1.
+        dawn: The dawn density, above 0 and up to 1.
+    """
+    return dawn + (1 - dawn) * (1 - share) ** 3
+
+
+def equal_number(share: float, dawn: float) -> float:
+    """Return 1 - (1 - dawn) share: each prune takes the same number of weights.
+
+    Args:
+        share: Share of the prunes that are done, 0 to 1.
+        dawn: The dawn density, above 0 and up to 1.
+    """
+    return 1 - (1 - dawn) * share
+
+
+class UniformCycles(SleepPolicy):
+    """N cycles of equal length, each of which prunes the same share of what is left (the nights of the paper).
+
+    Args:
+        n: N, the number of cycles, 1 or more. If N does not divide the budget in optimizer steps, lengths differ by one
+            step; if N is larger than the budget, some cycles have no REM.
 
     Raises:
         SettingError: If `n` is not a whole number from 1 to 100,000.
@@ -31,22 +70,22 @@ class UniformCycles(SleepPolicy):
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield N cycles."""
-        yield from _geometric(night, [1.0] * self.n)
+        yield from _laid_out(night, [1.0] * self.n)
 
 
 class OneShot(SleepPolicy):
     """One prune, then the whole budget in one REM: PackNet's own night."""
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the one cycle."""
+        """Yield one cycle."""
         yield Cycle(keep="dawn", length=night.left)
 
 
 class NoSleep(SleepPolicy):
-    """One prune and no REM: what a night is worth shows against this."""
+    """One prune and no REM: the baseline that shows what a night is worth."""
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the one cycle."""
+        """Yield one cycle."""
         yield Cycle(keep="dawn", length=night.price)
 
 
@@ -54,12 +93,12 @@ class ExplicitCycles(SleepPolicy):
     """Cycles given one by one, of any lengths and densities.
 
     Args:
-        cycles: Either relative lengths such as ``[1, 2, 4]`` (numbers, 0 or more, which then share the
-            whole budget while each cycle prunes the same share of what is left), or cycles as `Cycle`
-            or ``(keep, length)`` pairs, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, taken as they are.
+        cycles: Either relative lengths, such as ``[1, 2, 4]``: numbers, 0 or more, in proportion to which the cycles
+            share the whole budget, while each prunes the same share of what is left. Or cycles, each a `Cycle` or a
+            pair ``(keep, length)``, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, which are used as they are.
 
     Raises:
-        SettingError: If there are none, or one of them is not of these forms.
+        SettingError: If there are no cycles, or one of them is not valid.
     """
 
     def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
@@ -84,24 +123,132 @@ class ExplicitCycles(SleepPolicy):
             self.explicit = tuple(_as_cycle(item) for item in given)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the cycles that were given."""
+        """Yield the given cycles."""
         if self.relative_lengths:
-            yield from _geometric(night, self.relative_lengths)
+            yield from _laid_out(night, self.relative_lengths)
         else:
             yield from self.explicit
 
 
-def _geometric(night: Night, lengths: Iterable[float]) -> Generator[Cycle, Night, None]:
-    """Share what is left of the budget in proportion to `lengths`; prune the same share each time.
+class _Laid(SleepPolicy):
+    """REMs of given relative lengths, and a density that falls along a curve."""
 
-    With N cycles from density 1 to 1 - r, the density after cycle n is (1 - r)^(n/N), which is
-    (1 - z)^n with the z of Algorithm 2.
+    def __init__(self, density: DensityCurve, rate: Rate | None) -> None:
+        checks.function(f"{type(self).__name__}: density", density)
+        if rate is not None:
+            checks.function(f"{type(self).__name__}: rate", rate)
+        self.density, self.rate = density, rate
+
+    @abc.abstractmethod
+    def lengths(self) -> Iterable[float]:
+        """Return the relative length of each REM."""
+
+    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
+        """Yield the cycles. The price of all prunes is subtracted first; the REMs share the rest of the budget."""
+        yield from _laid_out(night, self.lengths(), self.density, self.rate, night.price)
+
+
+class GeometricCycles(_Laid):
+    """N cycles whose REMs grow, or shrink, by the same factor from each to the next.
+
+    Human REM sleep lengthens toward morning (McCarley, "Neurobiology of REM and NREM sleep", 2007).
+
+    Args:
+        n: N, the number of cycles, 1 or more.
+        ratio: Length of the last REM divided by that of the first, above 0. Above 1 the REMs lengthen, below 1 they
+            shorten.
+        density: How the density falls from cycle to cycle: `constant_share`, `cubic`, `equal_number` or your own
+            function of this kind.
+        rate: How the learning rate changes over each REM; see `daynight.Cycle`.
+
+    Raises:
+        SettingError: If an argument is not valid.
+    """
+
+    def __init__(
+        self, n: int, ratio: float, *, density: DensityCurve = constant_share, rate: Rate | None = None
+    ) -> None:
+        super().__init__(density, rate)
+        self.n = checks.whole("GeometricCycles: n", n, least=1, most=MAX_CYCLES)
+        self.ratio = checks.positive("GeometricCycles: ratio", ratio)
+
+    def lengths(self) -> Iterable[float]:
+        """Return the relative length of each REM."""
+        return [self.ratio ** (i / max(1, self.n - 1)) for i in range(self.n)]
+
+
+class GradualPruning(_Laid):
+    """Many short cycles, and then a long last REM: gradual pruning within a night.
+
+    Args:
+        n: Number of prunes, 1 or more. The first is at dusk, and the others follow at equal intervals.
+        last: Share of the night that the last REM takes, 0 to 1. With one prune it takes the whole night.
+        density: How the density falls from prune to prune: `cubic`, `constant_share`, `equal_number` or your own
+            function of this kind.
+        rate: How the learning rate changes over each REM; see `daynight.Cycle`. `daynight.Rated` can change it over the
+            whole night instead.
+
+    Raises:
+        SettingError: If an argument is not valid.
+    """
+
+    def __init__(
+        self, n: int = 100, last: float = 0.5, *, density: DensityCurve = cubic, rate: Rate | None = None
+    ) -> None:
+        super().__init__(density, rate)
+        self.n = checks.whole("GradualPruning: n", n, least=1, most=MAX_CYCLES)
+        self.last = checks.share("GradualPruning: last", last)
+
+    def lengths(self) -> Iterable[float]:
+        """Return the relative length of each REM."""
+        if self.n == 1:
+            return [1.0]
+        return [(1 - self.last) / (self.n - 1)] * (self.n - 1) + [self.last]
+
+
+def recommended_policy(n: int = 72) -> SleepPolicy:
+    """Return the policy to start with. It was chosen among many kinds of nights, on separate data and seeds.
+
+    It prunes often over the first 70 % of the night, each time the same share of what is left, and retrains for the
+    rest. The learning rate rises linearly over the night, from that of the optimizer to three times as much. The policy
+    was chosen on MNIST with a network of linear layers; the page on choosing a policy says how, and what it gains on
+    other data. When a task may keep many weights, one prune a night can be better: compare it with `OneShot` on
+    validation data.
+
+    Args:
+        n: Number of prunes, 1 or more. If prunes have a price, the night must be able to pay for all of them, or its
+            plan is refused before it begins. In a night in seconds, cycles are merged if prunes take long.
+
+    Raises:
+        SettingError: If `n` is not a whole number from 1 to 100,000.
+    """
+    return Rated(GradualPruning(n, 0.3, density=constant_share), Linear(1.0, 3.0), "night")
+
+
+def _laid_out(
+    night: Night,
+    lengths: Iterable[float],
+    density: DensityCurve = constant_share,
+    rate: Rate | None = None,
+    price: float = 0.0,
+) -> Generator[Cycle, Night, None]:
+    """Yield cycles that share what is left of the budget in proportion to `lengths`.
+
+    Args:
+        night: The snapshot before the first of them.
+        lengths: A relative length for each cycle.
+        density: How the density falls. With `constant_share` and N cycles from density 1 to 1 - r, the density after
+            cycle n is (1 - r)^(n/N), which is (1 - z)^n with the z of Algorithm 2.
+        rate: How the learning rate changes over each REM; see `daynight.Cycle`.
+        price: Share of the budget that each cycle gets for its prune before the rest is shared. With the price of a
+            prune, `lengths` are those of the REMs; with 0, those of whole cycles.
     """
     lengths = list(lengths)
-    left, start, total = night.left, night.density, math.fsum(lengths)
+    left, start, total = night.left - len(lengths) * price, night.density, math.fsum(lengths)
     for n, length in enumerate(lengths, start=1):
-        keep = start * (night.dawn_density / start) ** (n / len(lengths))
-        yield Cycle(keep=keep if n < len(lengths) else "dawn", length=left * length / total)
+        keep = start * density(n / len(lengths), night.dawn_density / start)
+        share = max(0.0, left) * length / total + price
+        yield Cycle(keep=keep if n < len(lengths) else "dawn", length=share, rate=rate)
 
 
 def _as_cycle(item: object) -> Cycle:
@@ -113,141 +260,3 @@ def _as_cycle(item: object) -> Cycle:
         f"ExplicitCycles: {item!r} is neither a Cycle nor a (keep, length) pair; relative lengths and "
         "cycles do not mix."
     )
-
-
-#: How the density falls: a function of the share of the prunes that are done, 0 to 1, and of the dawn density, that
-#: gives 1 at 0 and the dawn density at 1.
-DensityCurve = Callable[[float, float], float]
-
-
-def constant_share(share: float, dawn: float) -> float:
-    """Prune the same share of what is left each time: dawn^share, the study's Algorithm 2.
-
-    Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning", Appendix D.
-
-    Args:
-        share: Share of the prunes that are done, 0 to 1.
-        dawn: The dawn density, above 0 and up to 1.
-    """
-    return math.pow(dawn, share)
-
-
-def cubic(share: float, dawn: float) -> float:
-    """Prune much at first and ever less: dawn + (1 - dawn) (1 - share)^3.
-
-    Source: Zhu & Gupta, "To Prune, or Not to Prune: Exploring the Efficacy of Pruning for Model Compression", 2017,
-    equation 1, written for the density.
-
-    Args:
-        share: Share of the prunes that are done, 0 to 1.
-        dawn: The dawn density, above 0 and up to 1.
-    """
-    return dawn + (1 - dawn) * (1 - share) ** 3
-
-
-def equal_number(share: float, dawn: float) -> float:
-    """Prune the same number of weights each time: 1 - (1 - dawn) share.
-
-    Args:
-        share: Share of the prunes that are done, 0 to 1.
-        dawn: The dawn density, above 0 and up to 1.
-    """
-    return 1 - (1 - dawn) * share
-
-
-class _Laid(SleepPolicy):
-    """Cycles of given relative lengths, whose densities fall by a function."""
-
-    def __init__(self, density: DensityCurve, rate: Rate | None) -> None:
-        checks.function(f"{type(self).__name__}: density", density)
-        if rate is not None:
-            checks.function(f"{type(self).__name__}: rate", rate)
-        self.density, self.rate = density, rate
-
-    @abc.abstractmethod
-    def lengths(self) -> Iterable[float]:
-        """Give the relative length of each cycle."""
-
-    def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the cycles, which share what is left of the budget; a price is paid before it is shared."""
-        lengths = list(self.lengths())
-        left, start, total = night.left - len(lengths) * night.price, night.density, math.fsum(lengths)
-        for n, length in enumerate(lengths, start=1):
-            keep = start * self.density(n / len(lengths), night.dawn_density / start)
-            share = max(0.0, left) * length / total + night.price
-            yield Cycle(keep=keep if n < len(lengths) else "dawn", length=share, rate=self.rate)
-
-
-class GeometricCycles(_Laid):
-    """N cycles whose REMs grow, or shrink, by the same factor from one to the next.
-
-    Human REM sleep lengthens toward morning (McCarley, "Neurobiology of REM and NREM sleep", 2007).
-
-    Args:
-        n: N, number of cycles, 1 or more.
-        ratio: Length of the last REM over that of the first, above 0: above 1 they lengthen, below they shorten.
-        density: How the density falls from cycle to cycle: `constant_share`, `cubic`, `equal_number` or one of your
-            own.
-        rate: How the learning rate goes over each REM; see `daynight.Cycle`.
-
-    Raises:
-        SettingError: If an argument is outside its range.
-    """
-
-    def __init__(
-        self, n: int, ratio: float, *, density: DensityCurve = constant_share, rate: Rate | None = None
-    ) -> None:
-        super().__init__(density, rate)
-        self.n = checks.whole("GeometricCycles: n", n, least=1, most=MAX_CYCLES)
-        self.ratio = checks.positive("GeometricCycles: ratio", ratio)
-
-    def lengths(self) -> Iterable[float]:
-        """Give the relative length of each cycle."""
-        return [self.ratio ** (i / max(1, self.n - 1)) for i in range(self.n)]
-
-
-class GradualPruning(_Laid):
-    """Many short cycles, and then a long last REM: gradual pruning within a night.
-
-    Args:
-        n: Number of prunes, 1 or more. The first is at dusk, and the others follow at equal distances.
-        last: Share of the night that the last REM takes, 0 to 1; with one prune it takes all.
-        density: How the density falls from prune to prune: `cubic`, `constant_share`, `equal_number` or one of your
-            own.
-        rate: How the learning rate goes over each REM; see `daynight.Cycle`, and `daynight.Rated` for one over the
-            whole night.
-
-    Raises:
-        SettingError: If an argument is outside its range.
-    """
-
-    def __init__(
-        self, n: int = 100, last: float = 0.5, *, density: DensityCurve = cubic, rate: Rate | None = None
-    ) -> None:
-        super().__init__(density, rate)
-        self.n = checks.whole("GradualPruning: n", n, least=1, most=MAX_CYCLES)
-        self.last = checks.share("GradualPruning: last", last)
-
-    def lengths(self) -> Iterable[float]:
-        """Give the relative length of each cycle."""
-        if self.n == 1:
-            return [1.0]
-        return [(1 - self.last) / (self.n - 1)] * (self.n - 1) + [self.last]
-
-
-def recommended_policy(n: int = 72) -> SleepPolicy:
-    """Give the policy that was chosen among many kinds of nights, on data and seeds of their own.
-
-    It prunes often, the same share of what is left each time, over the first 70 % of the night, and retrains for the
-    rest. The learning rate rises evenly over the night, from the optimizer's own to three times that. It was chosen on
-    MNIST, with a network of linear layers; the page on choosing a policy has how, and what it gains on which data.
-    Where much may be kept, one prune a night can do better: compare it with `OneShot` on data that you hold out.
-
-    Args:
-        n: Number of prunes, 1 or more. Where they have a price, all together must fit in the night, or the plan is
-            refused before it; a night in time has fewer of itself where they take long.
-
-    Raises:
-        SettingError: If `n` is outside its range.
-    """
-    return Rated(GradualPruning(n, 0.3, density=constant_share), Linear(1.0, 3.0), "night")

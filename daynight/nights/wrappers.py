@@ -1,4 +1,4 @@
-"""Sleep policies around another one: how its cycles are changed, whatever they are."""
+"""Sleep policies that hold another one, and change its cycles."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from daynight.support import checks
 
 
 class Wrapper(SleepPolicy):
-    """A policy around another one.
+    """Base class of policies that hold another one.
 
     Args:
-        inner: The other policy.
+        inner: The policy.
 
     Raises:
-        SettingError: If it is none.
+        SettingError: If `inner` is not a SleepPolicy.
     """
 
     def __init__(self, inner: SleepPolicy) -> None:
@@ -29,26 +29,31 @@ class Wrapper(SleepPolicy):
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """What the other policy may rewind to."""
+        """Points of the wake to which the inner policy may rewind; see `SleepPolicy.rewinds`."""
         return self.inner.rewinds
 
 
 class Around(Wrapper):
-    """Changes the cycles of another policy, one by one. Write your own by subclassing it.
+    """Base class of policies that change the cycles of another one, each by itself. A subclass has the method `change`.
 
     Args:
-        inner: The other policy.
+        inner: The policy.
 
     Raises:
-        SettingError: If it is none.
+        SettingError: If `inner` is not a SleepPolicy.
     """
 
     @abc.abstractmethod
     def change(self, cycle: Cycle, night: Night) -> Cycle:
-        """Give the cycle to have in place of `cycle`, before which `night` is the snapshot."""
+        """Return the cycle that replaces `cycle`.
+
+        Args:
+            cycle: A cycle of the inner policy.
+            night: The snapshot before it.
+        """
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the other policy's cycles, changed."""
+        """Yield the inner policy's cycles, changed."""
         script = self.inner.cycles(night)
         cycle = next(script, None)
         while cycle is not None:
@@ -61,11 +66,11 @@ class Rated(Around):
 
     Args:
         inner: The policy.
-        rate: How the learning rate goes; see `daynight.rates`.
-        over: ``"rem"``: over each REM anew. ``"night"``: over the whole night, on from REM to REM.
+        rate: How the learning rate changes; see `daynight.rates`.
+        over: ``"rem"``: the shape starts anew with each REM. ``"night"``: one shape over the whole night.
 
     Raises:
-        SettingError: If an argument is of another kind.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(self, inner: SleepPolicy, rate: Rate, over: str = "rem") -> None:
@@ -75,7 +80,7 @@ class Rated(Around):
         self.rate, self.over = rate, over
 
     def change(self, cycle: Cycle, night: Night) -> Cycle:
-        """Give the cycle the rate."""
+        """Return the cycle with the rate."""
         rate = self.rate if self.over == "rem" else Part(self.rate, night.spent, cycle.length)
         return attrs.evolve(cycle, rate=rate)
 
@@ -87,10 +92,10 @@ class Rewound(Around):
 
     Args:
         inner: The policy.
-        to: Share of the wake to whose weights the survivors of each NREM return, 0 to 1; 1 is dusk.
+        to: Point of the wake, as a share of it from 0 to 1, to which the weights that survive a NREM return; 1 is dusk.
 
     Raises:
-        SettingError: If an argument is outside its range.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(self, inner: SleepPolicy, to: float) -> None:
@@ -99,11 +104,11 @@ class Rewound(Around):
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """What this and the other policy may rewind to."""
+        """Points of the wake to which this and the inner policy may rewind."""
         return (*self.inner.rewinds, self.to)
 
     def change(self, cycle: Cycle, night: Night) -> Cycle:
-        """Let the cycle rewind."""
+        """Return the cycle with the rewind."""
         return attrs.evolve(cycle, rewind=self.to)
 
 
@@ -113,8 +118,8 @@ class Part:
 
     Args:
         rate: The shape.
-        begin: Share of it at which the part begins, 0 to 1.
-        length: Share of it that the part is, 0 to 1.
+        begin: Where in the shape the part begins, 0 to 1.
+        length: Share of the shape that the part covers, 0 to 1.
     """
 
     rate: Rate
@@ -122,19 +127,24 @@ class Part:
     length: float
 
     def __call__(self, share: float, cut: float) -> float:
-        """Give the factor at a share of the part."""
+        """Return the factor of the learning rate.
+
+        Args:
+            share: Share of the part that is over, 0 to 1.
+            cut: How much the prune has cut, 0 to 1; see `daynight.rates`.
+        """
         return self.rate(min(1.0, self.begin + share * self.length), cut)
 
 
 class Capped(Wrapper):
-    """The first cycles of another policy, and the rest of the night as one.
+    """The first cycles of another policy, and then the rest of the night as one cycle.
 
     Args:
         inner: The policy.
-        n: Number of cycles that there may be at most, 1 or more.
+        n: Most cycles that the night can have, 1 or more.
 
     Raises:
-        SettingError: If an argument is outside its range.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(self, inner: SleepPolicy, n: int) -> None:
@@ -142,7 +152,7 @@ class Capped(Wrapper):
         self.n = checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield cycles of the other policy, as far as there may be any."""
+        """Yield up to n - 1 cycles of the inner policy, and one for the rest of the night."""
         script, n = self.inner.cycles(night), 1
         cycle = next(script, None)
         while cycle is not None and n < self.n:
@@ -153,17 +163,17 @@ class Capped(Wrapper):
 
 
 class Floored(Wrapper):
-    """The cycles of another policy, where those that are too short are put together.
+    """The cycles of another policy, with those that are too short merged.
 
-    Several that follow each other become one, which prunes as far as the last of them and is as long as all. What is
-    still too short at the end of the night stays as it is.
+    Consecutive short cycles become one, which prunes as far as the last of them and is as long as all together. If the
+    last cycle of the night is still too short, it stays so.
 
     Args:
-        inner: The policy. One that reacts finds the last measurement until a cycle is over.
-        least: Share of the budget that a cycle takes at least, 0 to 1.
+        inner: The policy. If it reacts, it sees the last measurement again until a merged cycle is over.
+        least: Share of the budget that a cycle must take, 0 to 1.
 
     Raises:
-        SettingError: If an argument is outside its range.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(self, inner: SleepPolicy, least: float) -> None:
@@ -171,30 +181,29 @@ class Floored(Wrapper):
         self.least = checks.share("Floored: least", least)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the cycles of the other policy, put together."""
-        script, seen = self.inner.cycles(night), night
-        cycle, length = next(script, None), 0.0
+        """Yield the cycles of the inner policy, merged."""
+        script = self.inner.cycles(night)
+        cycle, merged = next(script, None), None
         while cycle is not None:
-            length += cycle.length
-            if length >= self.least:
-                night = seen = yield attrs.evolve(cycle, length=length)
-                length, cycle = 0.0, advance(script, night)
+            merged = cycle if merged is None else merged.merged(cycle)
+            if merged.length >= self.least:
+                night, merged = (yield merged), None
             else:
-                last, seen = cycle, seen.after(cycle, seen._measured)
-                cycle = advance(script, seen)
-                if cycle is None:
-                    yield attrs.evolve(last, length=length)
+                night = night.after(cycle, night.measured if night.is_measured else None)
+            cycle = advance(script, night)
+        if merged is not None:
+            yield merged
 
 
 class WarmStart(Wrapper):
-    """Training on without a prune for a while, and then the night of another policy.
+    """Further training without a prune, and then the night of another policy.
 
     Args:
         inner: The policy; it lays out what is left of the night.
-        share: Share of the budget to train on for, 0 to 1.
+        share: Share of the budget for the training before it, 0 to 1.
 
     Raises:
-        SettingError: If an argument is outside its range.
+        SettingError: If an argument is not valid.
     """
 
     def __init__(self, inner: SleepPolicy, share: float) -> None:
@@ -202,6 +211,6 @@ class WarmStart(Wrapper):
         self.share = checks.share("WarmStart: share", share)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield a cycle that prunes nothing, and those of the other policy."""
+        """Yield a cycle that prunes nothing, and then those of the inner policy."""
         night = yield Cycle(keep=night.density, length=min(self.share, night.left))
         yield from self.inner.cycles(night)

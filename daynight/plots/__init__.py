@@ -1,4 +1,4 @@
-"""Figures of what happened. Each takes the axes to draw in, or makes a figure, and returns the axes."""
+"""Figures of runs and nights. Each function draws in the given axes or in a new figure, and returns the axes."""
 
 from daynight.plots.nights import descent, hypnogram, plan
 from daynight.plots.runs import accuracy, capacity, means, ownership

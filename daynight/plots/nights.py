@@ -1,4 +1,4 @@
-"""Figures of nights: the course of one, and its plan."""
+"""Figures of nights: hypnograms, a night as a path, and its plan."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
 def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int | None = None) -> tuple[Axes, Axes]:
-    """Draw wake, NREM and REM over the days, and under it how good the day's task is, and with how many weights.
+    """Draw a hypnogram: wake, NREM and REM over the days, and below them the score of the day's task and the density.
 
-    Each NREM is a line down to the lowest level; nights are shaded. Below stands the score on the
-    validation split after each epoch and each prune or, without such a split, the training loss. The stairs are the
-    density, the fraction of the day's available weights that is left, on the axis to the right.
+    In the upper axes, each NREM is a line down to the lowest level, and nights are shaded. The lower axes show the
+    score on the validation split after each epoch and each prune or, without such a split, the training loss. The
+    stairs, on the axis to the right, are the density: the fraction of the day's available weights that is left.
 
     Args:
         history: A history with at least one epoch.
         axes: Two axes, the upper and the lower; None makes a figure.
-        day: Index of the one day to draw, from 0; None draws all.
+        day: Index of the only day to draw, from 0; None draws all.
 
     Returns:
         The upper and the lower axes.
 
     Raises:
-        DataError: If the history holds no training, or none of that day.
-        SettingError: If `axes` are not two.
+        DataError: If the history holds no epoch, or none of that day.
+        SettingError: If `axes` is not two axes.
     """
     checks.kind("hypnogram: history", history, History, "clock.history")
     spans = _spans(history)
@@ -56,7 +56,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     for index, span in spans.items():
         _shade_night(history, index, span, (upper, lower))
         _draw_course(history, index, lower)
-        if index % -(-len(spans) // 10) == 0:  # more than ten labels would run into each other
+        if index % -(-len(spans) // 10) == 0:  # more than ten labels would overlap
             upper.annotate(
                 f"day {index}", (span[0], 2.42), xytext=(3, 0), textcoords="offset points", va="bottom",
                 fontsize="small",
@@ -75,25 +75,25 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     upper.tick_params(labelbottom=False)
     end = max(begin + 1, *(record.step for record in epochs))
     for ax in (upper, lower):
-        limit(ax, "x", begin, end + 0.004 * (end - begin), own)  # a prune at the end is seen
+        limit(ax, "x", begin, end + 0.004 * (end - begin), own)  # a prune at the end must be visible
         bare(ax)
     lower.grid(axis="y", alpha=0.3)
     return upper, lower
 
 
 def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
-    """Draw a night as a path of loss against density: each NREM goes to the right, and each REM down again.
+    """Draw a night as a path of loss against density: each NREM leads to the right, and each REM down again.
 
-    The loss is that on the validation split or, without one, the training loss, which no prune measures: the path then
-    goes straight to the first epoch after it. What the wake reached is where it begins.
+    The path begins where the wake ended. The loss is that on the validation split. Without one it is the training loss,
+    which is not measured after a prune: the path then leads straight to the first epoch after the prune.
 
     Args:
-        history: A history with that night.
+        history: A history with this night.
         day: Index of the day, from 0.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If the history holds no prune of that night.
+        DataError: If the history holds no prune of this night.
     """
     checks.kind("descent: history", history, History, "clock.history")
     day = checks.whole("day", day, least=0)
@@ -111,7 +111,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
         density = record.density or density
         if loss is not None and math.isfinite(loss):
             if record.phase == "wake":
-                points.clear()  # the last of them is where the night begins
+                points.clear()  # only the last one is kept: the night begins there
             points.append((record.phase, density, loss))
     for before, after in itertools.pairwise(points):
         colour = COLOURS["nrem"] if after[1] < before[1] else COLOURS["rem"]
@@ -135,23 +135,24 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
 
 
 def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
-    """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, where it changes.
+    """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, if it changes.
 
-    A rate that depends on how much a prune cuts is drawn for the most that it can: the square root of the share of the
-    weights held that it takes. A triangle that points back marks each cycle that rewinds weights. Plans in the same
-    axes differ in colour, and the rates of all but the first are lines: ``ax.legend(["first", "second"])`` names them.
+    A plan does not know how much a prune will cut. A rate that depends on it is drawn for the most that a prune can
+    cut, which is the square root of the share of the remaining weights that it takes. A triangle that points to the
+    left marks each cycle that rewinds weights. Several plans in the same axes differ in colour, and the rates of all
+    but the first are lines; ``ax.legend(["first", "second"])`` names the plans.
 
     Args:
-        cycles: One or more, each with its density as a number, as `SleepPolicy.plan` gives them.
+        cycles: One or more cycles with densities as numbers, as `SleepPolicy.plan` returns them.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If there are no cycles, or one's density is no number.
+        DataError: If there are no cycles, or a density is not a number.
     """
     given = list(cycles) if isinstance(cycles, Sequence) and not isinstance(cycles, str) else []
     if not given or not all(isinstance(cycle, Cycle) and isinstance(cycle.keep, float) for cycle in given):
         raise DataError(
-            f"plots.plan draws cycles with densities as numbers, as policy.plan(night) gives, not {cycles!r}."
+            f"plots.plan draws cycles with densities as numbers, as policy.plan(night) returns, not {cycles!r}."
         )
     ax = axes_or_new(ax, 5.0, 3.2)
     shares, densities, begin = [0.0], [1.0], 0.0
@@ -186,7 +187,7 @@ def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
 
 
 def _draw_rates(rates: Sequence[tuple[float, float]], ax: Axes, colour: str | None) -> None:
-    """Draw (share of the night, factor of the learning rate) behind a plan: as a line in a colour, or in grey."""
+    """Draw pairs (share of the night, factor of the learning rate) behind a plan: a coloured line, or a grey area."""
     name, bounds = "factor of the learning rate", ax.get_position().bounds
     siblings = ax.get_shared_x_axes().get_siblings(ax)
     own = (other for other in siblings if other.get_label() == name and other.get_position().bounds == bounds)
@@ -206,7 +207,7 @@ def _draw_rates(rates: Sequence[tuple[float, float]], ax: Axes, colour: str | No
 
 
 def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
-    """Give the two axes of a hypnogram, of a new figure if there are none."""
+    """Return the two axes of a hypnogram, those of a new figure if `axes` is None."""
     if axes is None:
         _, axes = plt.subplots(
             2, 1, sharex=True, figsize=(9.0, 4.2), height_ratios=(1.0, 1.3), layout="constrained"
@@ -218,7 +219,7 @@ def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
 
 def _draw_phases(history: History, begin: int, ax: Axes) -> None:
     """Draw wake and REM as bands, and each NREM as a line down to the lowest level."""
-    width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points, so that neighbours stay apart
+    width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points: neighbours must stay apart
     prunes: list[int] = []
     for phase, start, end in _stretches(history, begin):
         if phase == "nrem":
@@ -233,7 +234,7 @@ def _draw_phases(history: History, begin: int, ax: Axes) -> None:
 
 
 def _beginning(history: History) -> int:
-    """Give the step at which the history's first day begins; the earliest known where a day still lasts."""
+    """Return the step at which the history's first day begins, or the first one that it holds if that is not known."""
     first = min((record.day for record in history), default=0)
     for record in history.select(kind="day", day=first):
         return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
@@ -241,20 +242,20 @@ def _beginning(history: History) -> int:
 
 
 def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
-    """Give phases with the steps at which they begin and end, the epochs of one in one."""
-    found: list[tuple[str, int, int]] = []
+    """Return (phase, first step, last step) of all phases; consecutive epochs of a phase are one."""
+    phases: list[tuple[str, int, int]] = []
     for record in history:
         if record.kind not in ("epoch", "prune"):
             continue
-        phase, start = record.phase, found[-1][2] if found else begin
-        if found and phase == found[-1][0] != "nrem":
-            _, start, _ = found.pop()
-        found.append((phase, start, record.step))
-    return found
+        phase, start = record.phase, phases[-1][2] if phases else begin
+        if phases and phase == phases[-1][0] != "nrem":
+            _, start, _ = phases.pop()
+        phases.append((phase, start, record.step))
+    return phases
 
 
 def _spans(history: History) -> dict[int, tuple[int, int]]:
-    """Give the steps at which each day begins and ends."""
+    """Return the steps at which each day begins and ends."""
     spans: dict[int, tuple[int, int]] = {}
     begin = _beginning(history)
     for day in sorted({record.day for record in history}):
@@ -272,9 +273,9 @@ def _shade_night(history: History, day: int, span: tuple[int, int], axes: Sequen
 
 
 def _draw_density(history: History, spans: Mapping[int, tuple[int, int]], lower: Axes) -> tuple[Axes, ...]:
-    """Draw the density of each day's weights on axes to the right, if anything is pruned, and give them."""
-    found = [record.density for record in history.select(kind="prune") if record.density]
-    if not found:
+    """Draw the density of each day's weights on axes to the right, and return these; none if nothing was pruned."""
+    densities = [record.density for record in history.select(kind="prune") if record.density]
+    if not densities:
         return ()
     ax = lower.twinx()
     for day, (first, last) in spans.items():
@@ -283,7 +284,7 @@ def _draw_density(history: History, spans: Mapping[int, tuple[int, int]], lower:
         stairs.append((last, stairs[-1][1]))
         ax.step(*zip(*stairs, strict=True), where="post", color=COLOURS["rem"], lw=1.0, alpha=0.8)
     ax.set_yscale("log")
-    ax.set_ylim(min(found) / 1.4, 1.2)
+    ax.set_ylim(min(densities) / 1.4, 1.2)
     plain_log(ax.yaxis)
     ax.set_ylabel("density", color=COLOURS["rem"])
     ax.tick_params(axis="y", which="both", colors=COLOURS["rem"])

@@ -1,4 +1,4 @@
-"""Figures of lives: what is owned, and how well it is known."""
+"""Figures of whole runs: which weights are owned, and the scores of the tasks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from daynight.support import checks
 
 
 def capacity(history: History, ax: Axes | None = None) -> Axes:
-    """Draw which task owns how many weights at each dawn, and what is free.
+    """Draw how many weights each task owns at each dawn, and how many are free.
 
-    What tasks of days before the history's first own stands below, in grey.
+    Weights of tasks from before the history's first day are drawn below the others, in grey.
 
     Args:
         history: A history with at least one finished day.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If no day is finished, or the history does not tell the capacity.
+        DataError: If no day is finished, or the history does not contain the capacity.
     """
     checks.kind("capacity: history", history, History, "clock.history")
     days = history.select(kind="day")
@@ -37,13 +37,13 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
         )
     total = days[0].capacity
     if total is None:
-        raise DataError("the history does not tell the capacity. Make it with this version of daynight.")
+        raise DataError("the history does not contain the capacity. Make it with this version of daynight.")
     ax = axes_or_new(ax, 6.0, 4.0)
     owned = np.array([record.owned or 0 for record in days])
     earlier = total - (days[0].free or 0) - int(owned[0])
     tops = earlier + owned.cumsum()
     names = [record.day for record in days]
-    few = len(days) <= 12  # more labels would run into each other
+    few = len(days) <= 12  # more labels would overlap
     if earlier:
         ax.bar(names, earlier, width=0.8, color=COLOURS["earlier"], edgecolor="white", lw=0.6)
         ax.annotate("earlier", (names[-1] + 0.45, earlier / 2), va="center", fontsize="small")
@@ -87,7 +87,7 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
 
     Raises:
         DataError: If the history holds no evaluation of that phase.
-        SettingError: If `phase` is neither.
+        SettingError: If `phase` is not valid.
     """
     checks.kind("accuracy: history", history, History, "clock.history")
     scores = history.scores(phase)
@@ -97,9 +97,9 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     side = 0.62 * min(max(n, 3), 12)
     ax = axes_or_new(ax, 1.6 + side, 1.0 + side)
     low, high = np.nanmin(scores), np.nanmax(scores)
-    span = max(high - low, 0.01 * max(abs(low), abs(high), 1e-6))  # equal scores are no range of colours
+    span = max(high - low, 0.01 * max(abs(low), abs(high), 1e-6))  # equal scores need a range of colours, too
     picture = ax.imshow(scores, cmap="viridis", vmin=low - 0.05 * span, vmax=low + span)
-    if n <= 12:  # more numbers would run into each other
+    if n <= 12:  # more numbers would overlap
         for (day, task), score in np.ndenumerate(scores):
             if np.isfinite(score):
                 is_light = score > low + 0.6 * span
@@ -122,7 +122,7 @@ def _short(score: float, digits: int) -> str:
 
 
 def ownership(agent: Any, ax: Axes | None = None) -> Axes:
-    """Draw which share of each layer's weights each task owns; what is left of a bar's row is free.
+    """Draw the share of each layer's weights that each task owns; the rest of a row is free.
 
     Args:
         agent: A `daynight.Agent` with at least one finished task.
@@ -170,17 +170,17 @@ def means(
     colour: Colour | None = None,
     marker: str = "o",
 ) -> Axes:
-    """Draw means with their standard errors against a number, such as accuracies against N; call it once a line.
+    """Draw means with their standard errors against a number, such as accuracies against N. Call it once for each line.
 
     Args:
-        samples: By that number, one or more values, such as one a seed.
-        label: Names the line in a legend.
+        samples: For each number, one or more values, such as one for each seed.
+        label: Name of the line in a legend.
         ax: Axes to draw in; None makes a figure.
-        colour: Of the line; None is that of REM.
-        marker: Of the means, as Matplotlib names them.
+        colour: Colour of the line; None is that of REM.
+        marker: Marker of the means, as Matplotlib names it.
 
     Raises:
-        DataError: If there are no samples, or some that are not finite.
+        DataError: If there are no samples, or one of them is not finite.
     """
     checks.kind("means: samples", samples, Mapping, "{1: [0.97, 0.98]}")
     values = {x: np.atleast_1d(np.asarray(samples[x], dtype=float)) for x in sorted(samples)}

@@ -1,4 +1,4 @@
-"""What the figures have in common: colours, axes, and how they are written to files."""
+"""What all figures share: colours, axes, and how figures are written to files."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from daynight.errors import SettingError
 from daynight.support import atomic
 
-#: Colours that stay apart in grey and for the colour-blind: they differ in lightness, not in hue alone.
+#: Colours that differ in lightness as well as in hue, so that they can be told apart in grey and by the colour-blind.
 COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
-#: Numbers as short as they can be.
+#: Formats a number as short as possible.
 AS_IT_IS = FuncFormatter(lambda value, _: f"{value:g}")
-#: Whole numbers with commas.
+#: Formats a whole number with commas.
 WHOLE = FuncFormatter(lambda value, _: f"{value:,.0f}")
 Colour = str | tuple[float, ...]
 
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
-    """Give the axes to draw in, of a new figure of that many inches if there are none."""
+    """Return `ax`, or the axes of a new figure of this size in inches if it is None."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
 def shades(n: int) -> list[Colour]:
-    """Give colours for n things in their order, which grow lighter."""
+    """Return n colours for things that have an order; they grow lighter."""
     return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.9, n))]
 
 
 def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequence[Axes] = ()) -> None:
-    """Set the limits of axes; where others share them and show something, only widen those that there are.
+    """Set the limits of axes; if other axes share them and have data, only widen the present limits.
 
     Args:
         ax: The axes.
-        which: Of which axis.
-        low: Least value.
-        high: Greatest value.
-        own: Axes of the same picture, which do not count as others.
+        which: ``"x"`` or ``"y"``.
+        low: Lowest value.
+        high: Highest value.
+        own: Axes of the same figure, which do not count as others.
     """
     shared = ax.get_shared_x_axes() if which == "x" else ax.get_shared_y_axes()
     if any(other is not ax and other not in own and other.has_data() for other in shared.get_siblings(ax)):
@@ -54,7 +54,7 @@ def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequ
 
 
 def plain_log(axis: Axis) -> None:
-    """Put the ticks of a logarithmic axis at few numbers, which are written as they are.
+    """Give a logarithmic axis few ticks, with plain numbers instead of powers of ten.
 
     Args:
         axis: The axis, with limits that are final.
@@ -68,21 +68,21 @@ def plain_log(axis: Axis) -> None:
 
 
 def bare(ax: Axes) -> None:
-    """Take away the lines above and to the right of axes."""
+    """Remove the lines above and to the right of axes."""
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float = 150.0) -> None:
-    """Write the figure that axes are in to a file, whole or not at all.
+    """Write the figure that axes belong to into a file, completely or not at all.
 
     Args:
-        axes: The axes, or one of several in the figure.
-        path: Where to; its ending chooses the format, such as ``.png`` or ``.pdf``.
-        dpi: Dots an inch, for formats of dots.
+        axes: Any axes of the figure, or several.
+        path: The file; its ending, such as ``.png`` or ``.pdf``, chooses the format.
+        dpi: Dots per inch, for formats such as PNG.
 
     Raises:
-        SettingError: If the ending is that of no format.
-        OutputError: If it cannot be written.
+        SettingError: If the ending does not name a format.
+        OutputError: If the file cannot be written.
     """
     figure = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
     assert figure is not None

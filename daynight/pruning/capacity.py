@@ -15,7 +15,7 @@ from daynight.support.checks import round_half_up
 
 
 def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
-    """Fraction of a night's available weights that it keeps: 1 - r, with r = p^(1/T).
+    """Return the fraction of a night's available weights that it keeps: 1 - r, with r = p^(1/T).
 
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
     Algorithm 2, first line.
@@ -32,14 +32,14 @@ def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
 
 
 def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) -> float:
-    """Fraction z of what is left that each of the N rounds of a night prunes (Algorithm 2).
+    """Return z, the fraction of the remaining weights that each of the N rounds of a night prunes (Algorithm 2).
 
-    r = p^(1/T) is what a night frees of the weights available at dusk, and z = 1 - (1 - r)^(1/N).
+    r = p^(1/T) is the fraction of the weights available at dusk that a night frees, and z = 1 - (1 - r)^(1/N).
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
     Appendix D.
 
     Args:
-        n_rounds: N, the number of rounds of pruning a night, 1 or more.
+        n_rounds: N, the number of rounds of pruning in a night, 1 or more.
         n_days: T, the number of tasks, 1 or more.
         free_at_end: p, the fraction of weights still free after the last day, between 0 and 1.
 
@@ -54,7 +54,7 @@ def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) ->
 
 
 def check_free_at_end(value: Any) -> float:
-    """Refuse a final free fraction that is not a number between 0 and 1, both excluded."""
+    """Return the final free fraction as a float, which must be between 0 and 1, both excluded."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
         raise SettingError(
             f"free_at_end must be above 0 and below 1, not {value!r}: at 0 the first task would own "
@@ -82,7 +82,7 @@ def _fraction(value: Any) -> float:
 
 
 def keeps_nothing(n_weights: int, day: int) -> CapacityError:
-    """Give the error of a night that would keep none of the network's maskable weights."""
+    """Return the error of a night that would keep none of the network's maskable weights."""
     return CapacityError(
         f"day {day}: the night would keep none of the {n_weights:,} maskable weights. Keep more per night, or use a "
         "larger network."
@@ -96,17 +96,17 @@ class Capacity:
     Every count comes from a cumulative total, ``round(size * share)``, so rounding never drifts.
 
     Args:
-        free_at_end: p, the fraction still free after `days` nights, between 0 and 1, both excluded.
-            Each night frees p^(1/days) of what was available at dusk.
-        days: Number of days that `free_at_end` is meant for, 1 or more.
-        keep_per_night: In place of both: each night owns this fraction of all maskable weights, until
-            nothing is free. For a number of days that nobody knows.
+        free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.
+            Each night frees p^(1/days) of the weights available at dusk.
+        days: Number of days after which `free_at_end` is reached, 1 or more.
+        keep_per_night: Instead of both: each night's task owns this fraction of all maskable weights, until
+            none is free. For an unknown number of days.
         ranking: ``"layer"`` ranks weights within each layer, and the counts are exact in each layer;
             ``"global"`` ranks all weights together, and the counts are exact in total; so does ``"balanced"``,
             after each layer's scores are rescaled so that small layers are not starved
             (`daynight.pruning.layer_adaptive`).
-        min_per_layer: Number of new weights that each layer gets each night at least (as long as it
-            has so many free ones), 0 or more.
+        min_per_layer: Least number of new weights that each layer gets each night (as long as it has
+            that many free ones), 0 or more.
 
     Raises:
         SettingError: If a value is outside its range, or both ways are mixed.
@@ -128,7 +128,7 @@ class Capacity:
         checks.one_of("Capacity: ranking", self.ranking, ("layer", "global", "balanced"))
 
     def owned_after(self, sizes: Sequence[int], n_nights: int) -> tuple[int, ...]:
-        """Count the weights that all tasks together own after `n_nights` nights.
+        """Return how many weights all tasks together own after `n_nights` nights.
 
         Args:
             sizes: Number of maskable weights of each layer.
@@ -138,7 +138,7 @@ class Capacity:
             One count for each layer, or a single one if they are ranked together.
 
         Raises:
-            CapacityError: If more nights are asked for than `days`.
+            CapacityError: If `n_nights` is more than `days`.
         """
         if self.days is not None and n_nights > self.days:
             raise CapacityError(f"{n_nights} nights are {self._beyond()}")
@@ -147,7 +147,7 @@ class Capacity:
         return (self._owned(sum(sizes), self.min_per_layer * len(sizes), n_nights),)
 
     def available(self, sizes: Sequence[int], day: int) -> int:
-        """Count the weights that are free when `day` begins, and so held by its task at dusk.
+        """Return how many weights are free when `day` begins, and so are held by its task at dusk.
 
         Raises:
             CapacityError: If `day` is beyond the last.
@@ -155,7 +155,7 @@ class Capacity:
         return sum(sizes) - sum(self._around(sizes, day)[0])
 
     def dawn_density(self, sizes: Sequence[int], day: int) -> float:
-        """Give the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none.
+        """Return the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none.
 
         Raises:
             CapacityError: If `day` is beyond the last.
@@ -164,7 +164,7 @@ class Capacity:
         return sum(self._new(sizes, day)) / available if available else 1.0
 
     def kept(self, sizes: Sequence[int], day: int, density: float) -> tuple[int, ...]:
-        """Count the weights that the night of `day` keeps at a density.
+        """Return how many weights the night of `day` keeps at a density.
 
         Args:
             sizes: Number of maskable weights of each layer.
@@ -186,7 +186,7 @@ class Capacity:
         return tuple(max(n, round_half_up(density * m)) for n, m in zip(new, free, strict=True))
 
     def check(self, layers: dict[str, int], day: int) -> None:
-        """Make sure that the night of `day` has weights to give, in every layer that it ranks.
+        """Raise CapacityError unless the night of `day` has new weights to own, in every layer that it ranks.
 
         Args:
             layers: Name and number of maskable weights of each layer.
@@ -220,7 +220,7 @@ class Capacity:
         return tuple(new - old for old, new in zip(*self._around(sizes, day), strict=True))
 
     def _around(self, sizes: Sequence[int], day: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Count what all tasks together own as `day` begins, and after its night."""
+        """Return how many weights all tasks together own when `day` begins, and after its night."""
         if self.days is not None and day >= self.days:
             raise CapacityError(f"day {day} is {self._beyond()}")
         return self.owned_after(sizes, day), self.owned_after(sizes, day + 1)

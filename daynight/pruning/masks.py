@@ -1,4 +1,4 @@
-"""Which weights a prune keeps: scores to masks with exactly k survivors."""
+"""From scores to masks of exactly k weights that a prune keeps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from daynight.errors import TrainingError
 
 
 def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
-    """Keep the k candidates with the highest scores; among equals, those that stand first.
+    """Return the mask of the k candidates with the highest scores; among equals, those that come first.
 
     Args:
         scores: Floating point, any shape and memory format.
-        candidates: bool, same shape: what may be kept.
-        k: Number to keep, 0 up to the number of candidates.
+        candidates: Which weights may be kept: bool, same shape.
+        k: Number to keep, from 0 to the number of candidates.
 
     Returns:
         bool, same shape, with exactly k set.
@@ -24,7 +24,7 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     Raises:
         TrainingError: If the score of a candidate is not a number.
     """
-    # reshape goes by logical order, so that ties fall alike in every memory format.
+    # reshape follows logical order, so that ties are broken alike in every memory format.
     index = torch.nonzero(candidates.reshape(-1))[:, 0]
     values = scores.reshape(-1)[index]
     n = len(index)
@@ -34,7 +34,7 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     if k in (0, n):
         kept = index[:k]
     else:
-        # kthvalue counts from the smallest; everything above the threshold stays, and ties fill up.
+        # kthvalue counts from the smallest. All above the threshold are kept, and then ties until there are k.
         threshold = values.kthvalue(n - k + 1).values
         above, equal = values > threshold, torch.nonzero(values == threshold)[:, 0]
         room = k - int(torch.count_nonzero(above))
@@ -47,23 +47,23 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
 def keep_top_per_layer(
     scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], counts: Mapping[str, int]
 ) -> dict[str, Tensor]:
-    """Keep the ``counts[name]`` highest candidates within each layer (see `keep_top`)."""
+    """Return per layer the mask of its ``counts[name]`` highest candidates (see `keep_top`)."""
     return {name: keep_top(scores[name], candidates[name], counts[name]) for name in scores}
 
 
 def keep_top_globally(
     scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], k: int, min_per_layer: int = 0
 ) -> dict[str, Tensor]:
-    """Keep the k highest candidates of all layers ranked together.
+    """Return per layer the mask of the k highest candidates of all layers ranked together.
 
     Args:
         scores: Per layer, floating point.
         candidates: Per layer, bool of the same shape.
         k: Number to keep in total.
-        min_per_layer: Number of its best candidates that each layer keeps at least, as far as it has them.
+        min_per_layer: Least number of candidates that each layer keeps, as far as it has that many.
 
     Returns:
-        Per layer, bool of the same shape; exactly k set in total.
+        Per layer, bool of the same shape; exactly k are set in total.
     """
     floors = {
         name: keep_top(scores[name], mask, min(min_per_layer, int(torch.count_nonzero(mask))))
@@ -80,19 +80,19 @@ def keep_top_globally(
 
 
 def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rescale the scores of each layer so that layers can be ranked together without starving the small ones.
+    """Return scores rescaled per layer, so that layers can be ranked together without starving the small ones.
 
-    A score becomes its square over the sum of the squares of all candidates of its layer that are not below it: what a
-    prune of the layer down to it would distort, as a share of what would be left. The order within a layer stays.
+    A score becomes its square divided by the sum of the squares of all candidates of its layer that are not below it:
+    the relative distortion if the layer were pruned down to that weight. The order within a layer stays.
 
     Source: Lee et al., "Layer-Adaptive Sparsity for the Magnitude-Based Pruning", ICLR 2021, equation 4.
 
     Args:
-        scores: Per layer, floating point. If one is below zero, those of its layer are shifted up to zero.
+        scores: Per layer, floating point. If a layer has one below zero, all its scores are shifted up to zero.
         candidates: Per layer, bool of the same shape.
 
     Returns:
-        Per layer, float64 of the same shape; zero where there is no candidate.
+        Per layer, float64 of the same shape; zero except at candidates.
     """
     found = {}
     for name, mask in candidates.items():
@@ -103,7 +103,7 @@ def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor
                 values = values / values.max()
         order = values.argsort(stable=True)
         squares = values[order].square()
-        # Summed from the smallest of what is left, for the largest differ by orders of magnitude.
+        # Summed from the smallest, since the largest differ by orders of magnitude.
         left = squares.sum() - squares.cumsum(0) + squares
         rescaled = torch.empty_like(values)
         rescaled[order] = torch.where(squares > 0, squares / left.clamp(min=torch.finfo(torch.float64).tiny), 0.0)

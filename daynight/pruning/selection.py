@@ -21,13 +21,13 @@ class Selection:
     """Chooses the weights that a prune keeps.
 
     Attributes:
-        network: The network, in a day.
+        network: The network, during a day.
         capacity: How many weights the task may own at dawn.
-        criterion: Scores them.
-        gradients: Computes by layer the gradient of the mean training loss; called only if the criterion asks.
-        generator: Makes a generator of random numbers named by what it is given.
-        start: By layer, the weights as they were when the day began, if the criterion looks at them.
-        cycle: Index of the night's cycle, which names random numbers.
+        criterion: Scores the weights.
+        gradients: Computes by layer the gradient of the mean training loss; called only if the criterion reads it.
+        generator: Makes a random generator that is named by its arguments.
+        start: By layer, the weights at the beginning of the day, if the criterion reads them.
+        cycle: Index of the night's cycle, which names the random generators.
     """
 
     network: MaskedNetwork
@@ -44,7 +44,7 @@ class Selection:
     def _scores(self) -> dict[str, Tensor]:
         gradients, scores = functools.cache(self.gradients), {}
         for name, weight in self.network.weights.items():
-            # Copies, which a criterion may write to.
+            # Copies, since a criterion may write to them.
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
             generator = self.generator("prune", self.cycle, name)
             layer = Layer(name, weight.detach().clone(), start, gradient, generator)
@@ -52,7 +52,7 @@ class Selection:
         return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Choose exactly as many weights as a density of the day's means, among those that are held."""
+        """Return per layer which held weights to keep: exactly as many as a density of the day's weights means."""
         sizes = self.network.sizes
         counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
         scores = self.scores
@@ -63,7 +63,7 @@ class Selection:
         return keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
 
     def squares(self, held: Mapping[str, Tensor]) -> float:
-        """Sum the squares of the weights that are held."""
+        """Return the sum of the squares of the held weights."""
         weights = self.network.weights
         return sum(float(weights[name].detach()[mask].double().square().sum()) for name, mask in held.items())
 

@@ -1,4 +1,4 @@
-"""What is written of an agent beside its network, and how it is read again."""
+"""`About`: what a file says of an agent beside the numbers of its network, and how that is read again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
-#: The functions of a `Training`, of which a file tells only that they were there.
+#: The functions of a `Training`, of which a file has only the names.
 FUNCTIONS = ("optimizer", "scheduler", "loss", "metric", "transform", "augment")
 
 
@@ -39,24 +39,25 @@ class About:
     """What a file says of an agent.
 
     Attributes:
-        model: The library's own model that the network is, and its arguments; None for a user's.
+        model: Name and arguments of the network, if it is one of the library's models; None for a user's.
         head: Name of the head.
-        frozen: Names of what is trained with the first task and then frozen.
-        private: Names of what each task has its own of.
+        frozen: Names of parameters that are trained with the first task and then frozen.
+        private: Names of parameters of which each task has its own.
         biases: See `daynight.Agent`.
         restart: See `daynight.Agent`.
         consolidation: Name of the way to consolidate.
         capacity: The capacity.
         seed: Names the agent's random streams.
         criterion: Name of the pruning criterion.
-        training: Those settings of the training that are no functions.
-        functions: Names of the training's functions that are not the usual ones, by what they are for.
-        n_steps: Optimizer steps of its life.
+        training: The settings of the training that are not functions.
+        functions: Names of the training's functions that are not the default ones, by setting.
+        n_steps: Optimizer steps that it has taken.
         days: The record of each finished day.
-        tasks: The form of each.
-        seals: The seal of each, where they are sealed.
-        kept: Marks of the tasks that it keeps to rehearse.
-        code: Digest of the network's code, if it is a user's that can be told, and the versions that it was taken with.
+        tasks: The `Form` of each task.
+        seals: The seal of each task, where tasks are sealed.
+        kept: Digests of the tasks whose training data it keeps.
+        code: Digest of the network's code, if it is a user's and can be described, and the versions of Python and
+            PyTorch with which it was computed.
     """
 
     model: dict[str, Any] | None
@@ -80,37 +81,37 @@ class About:
 
 
 def code_of(network: MaskedNetwork) -> tuple[str, ...] | None:
-    """Give a digest of the code of a user's network, and the versions of Python and PyTorch that it is taken with."""
+    """Return a digest of the code of a user's network, and the versions of Python and PyTorch."""
     module = network.module
     if models.settings_of(module) is not None:
         return None
     try:
         found = digest(describe_structure(module, network.anatomy.head))
-    except SettingError:  # it cannot be told apart from others
+    except SettingError:  # it cannot be described
         return None
     return found, platform.python_version(), torch.__version__
 
 
 def check_code(about: About, network: MaskedNetwork) -> None:
-    """Warn if a network's code is not that which its agent was saved with, as far as that can be told."""
+    """Warn if a network's code is not that with which its agent was saved, as far as that can be compared."""
     code = code_of(network)
     if about.code and code and about.code[1:] == code[1:] and about.code != code:
         warnings.warn(
             "the agent was saved with a network of other code, or with other settings of its modules: its predictions "
-            "for the tasks that it has learnt may be others, which verify does not see, for it compares what the "
-            "network holds. Compare predictions with those before, or load it with the code that it was saved with.",
+            "for learnt tasks may differ, which verify does not notice, since it compares what the network holds. "
+            "Compare predictions with earlier ones, or load it with the code that it was saved with.",
             stacklevel=3,
         )
 
 
 def about(network: MaskedNetwork, training: Training, criterion: Criterion, **rest: Any) -> About:
-    """Say what an agent is, beside the numbers of its network.
+    """Return what a file says of an agent beside the numbers of its network.
 
     Args:
         network: Its network.
         training: How it learns.
         criterion: Its pruning criterion.
-        rest: What else `About` tells.
+        rest: The other attributes of `About`.
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
     plain = {
@@ -132,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
 
     Raises:
         DataNotFoundError: If there is no such file.
-        DamagedFileError: If it is damaged, of another kind, or by a newer version.
+        DamagedFileError: If it is damaged, of another kind, or was written by a newer version.
     """
     values, tensors = archive.read(path, "agent")
     about = from_json(path, values)
@@ -148,7 +149,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
 
 
 def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
-    """Make what a file says of an agent of the JSON in it.
+    """Make an `About` of the JSON in a file.
 
     Raises:
         DamagedFileError: If it is of another form.
@@ -174,7 +175,7 @@ def check_counts(path: str | os.PathLike[str], about: About, way: Consolidation)
 
 
 def consolidation_of(about: About, given: Consolidation | None) -> Consolidation:
-    """Return the way to consolidate to go on with.
+    """Return the way to consolidate to continue with.
 
     Raises:
         SettingError: If it is needed and was not given, or is not the one that was saved.
@@ -194,7 +195,7 @@ def consolidation_of(about: About, given: Consolidation | None) -> Consolidation
 
 
 def network_of(about: About, network: Network | None) -> Network:
-    """Give the network to take up what was saved.
+    """Return the network that takes over what was saved.
 
     Raises:
         SettingError: If it is needed and was not given.
@@ -207,11 +208,11 @@ def network_of(about: About, network: Network | None) -> Network:
 
 
 def training_of(about: About, training: Training | None) -> Training:
-    """Give the training to go on with.
+    """Return the training to continue with.
 
     Raises:
-        SettingError: If it is needed and was not given, or its transform, loss or metric is there and was not, or the
-            other way round.
+        SettingError: If it is needed and was not given, or has a transform, loss or metric where the saved one had
+            none, or the other way round.
     """
     if training is None:
         known = {name: _KNOWN[what] for name, what in about.functions.items() if what in _KNOWN}
@@ -230,15 +231,15 @@ def training_of(about: About, training: Training | None) -> Training:
         if (name in about.functions) != (given is not getattr(usual, name)):
             was = about.functions.get(name, "none of its own")
             raise SettingError(
-                f"the agent was saved with the {name} {was}, and training has {given!r}: its {changed} would be "
-                "others. Give the one that it learnt with.",
+                f"the agent was saved with the {name} {was}, and training has {given!r}: its {changed} would "
+                "differ. Give the one that it was trained with.",
                 page="files",
             )
     return training
 
 
 def criterion_of(about: About, criterion: Criterion | None) -> Criterion:
-    """Give the pruning criterion to go on with.
+    """Return the pruning criterion to continue with.
 
     Raises:
         SettingError: If it is needed and was not given.
@@ -251,7 +252,7 @@ def criterion_of(about: About, criterion: Criterion | None) -> Criterion:
 
 
 def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
-    """Give the tasks that the agent rehearses.
+    """Return the tasks whose training data the agent keeps.
 
     Raises:
         DataError: If they are not those that it has learnt.
@@ -266,7 +267,7 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
 
 
 def _name(function: Any) -> str:
-    """Give the name of a function, or of what it calls."""
+    """Return the name of a function, or of what it calls."""
     part = getattr(function, "func", None)  # of a functools.partial
     if part is not None:
         return f"{_name(part)}(...)"

@@ -1,4 +1,4 @@
-"""`Checkpoint`: a folder where a clock writes down, every so often, all that it needs to go on."""
+"""`Checkpoint`: the file from which a clock resumes, and when it is due to be written again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from daynight.support.archive import pack, unpack
 from daynight.training.preflight import tried
 from daynight.training.settings import Training
 
-#: Two checkpoints are so many times as long apart as it took to write the first, to stay below 2 % of the time.
+#: Time between two checkpoints, in units of the time that writing one takes, so that it stays below 2 % of the time.
 _APART = 100
-#: In a phase with a deadline one is written if there is so many times as long left as the last one took.
+#: In a phase with a deadline, a checkpoint is written only if this many times the time of the last one is left.
 _MARGIN = 10
-#: Where something is in the memory of a process.
+#: The address of something in the memory of a process.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 
@@ -37,11 +37,11 @@ class Checkpoint:
 
     Args:
         folder: Where it is; made if need be.
-        every: Seconds from one time to the next, 0 or more.
+        every: Seconds from one checkpoint to the next, 0 or more.
 
     Raises:
         OutputError: If the folder cannot be made or written to.
-        SettingError: If `folder` names none, or another process works in it.
+        SettingError: If `folder` is not valid, or another process uses it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
@@ -49,23 +49,23 @@ class Checkpoint:
         self.path = atomic.check_folder(folder) / "clock.dn"
         self._lock = atomic.of_folder(self.path.parent)
         for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
-            left.unlink(missing_ok=True)  # of a process that was killed as it wrote
+            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         self._written, self._took = time.monotonic(), 0.0
 
     def is_due(self, seconds_left: float) -> bool:
-        """Tell whether it is time to write.
+        """Return whether it is time to write.
 
         Args:
-            seconds_left: Seconds that the phase under way still has; infinite if it has no deadline.
+            seconds_left: Seconds that the current phase still has; infinite if it has no deadline.
         """
         passed = time.monotonic() - self._written
         return seconds_left > _MARGIN * self._took and passed >= max(self._every, _APART * self._took)
 
     def write(self, state_of: Callable[[], State]) -> None:
-        """Write; what was written before stays until the new file is whole.
+        """Write the file; the last one stays until the new one is complete.
 
         Args:
-            state_of: Gives what JSON can say, tensors by name, and nested values (see `daynight.support.archive`).
+            state_of: Returns values for JSON, tensors by name, and nested values (see `daynight.support.archive`).
 
         Raises:
             OutputError: If it cannot be written.
@@ -80,10 +80,10 @@ class Checkpoint:
             self._took = self._written - began
 
     def read(self) -> State | None:
-        """Read what `write` wrote; None if nothing has been written.
+        """Return what `write` wrote; None if nothing has been written.
 
         Raises:
-            DamagedFileError: If it is damaged, of another kind, or by a newer version.
+            DamagedFileError: If the file is damaged, of another kind, or was written by a newer version.
         """
         if not self.path.exists():
             return None
@@ -95,14 +95,11 @@ class Checkpoint:
         return about, network, unpack(about["state"], tensors)
 
     def check_settings(self, said: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> None:
-        """Refuse a run with other settings than those that it was begun with.
+        """Raise SettingError unless a run has the settings that it was begun with.
 
         Args:
-            said: What was written of it.
-            now: What `described` returns for this one.
-
-        Raises:
-            SettingError: If something is another.
+            said: What the checkpoint says of it.
+            now: What `described` returns for this run.
         """
         others = []
         for name, (digested, text) in now.items():
@@ -111,46 +108,42 @@ class Checkpoint:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
             n_days, n_begun = len(said["agent"]["days"]), len(said["agent"]["tasks"])
-            where = "in the midst of" if n_begun > n_days else "before"
+            where = "in" if n_begun > n_days else "before"
             raise SettingError(
-                f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to go "
-                f"on; or another folder, to begin anew. It is {where} day {n_days}.", page="files",
+                f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to resume it; or "
+                f"another folder, to begin anew. It is {where} day {n_days}.", page="files",
             )  # fmt: skip
 
     def check_tasks(self, found: Sequence[str], stream: Sequence[Task], first_day: int) -> None:
-        """Refuse a stream whose tasks are not those that a run has had so far.
+        """Raise DataError unless the tasks of a stream begin with those that a run has had so far.
 
         Args:
-            found: Their marks.
+            found: Digests of these.
             stream: The tasks.
             first_day: The day of the first of them.
-
-        Raises:
-            DataError: If there are fewer, or one is another.
         """
-        way_on = "Give the tasks that it was begun with, to go on; or another folder, to begin anew."
+        advice = "Give the tasks that it was begun with, to resume it; or another folder, to begin anew."
         if len(found) > len(stream):
-            raise DataError(f"{self.path} is of a run that has had {len(found)} tasks; the stream has fewer. {way_on}")
+            raise DataError(f"{self.path} is of a run that has had {len(found)} tasks; the stream has fewer. {advice}")
         for index, known in enumerate(found):
             if glimpse(stream[index]) != known:
                 raise DataError(
                     f"{self.path} is of a run whose task of day {first_day + index} was not the one that the stream "
-                    f"has. {way_on}"
+                    f"has. {advice}"
                 )
 
 
 def check_packs(training: Training, network: MaskedNetwork) -> None:
-    """Make sure that optimizer and scheduler can be kept in a file, on a trial of them.
+    """Raise SettingError unless optimizer and scheduler can be stored, which is tried.
 
-    Raises:
-        SettingError: If they cannot, or have a state beside that which they tell.
+    Their whole state must be in their ``state_dict``.
     """
     parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
     optimizer, scheduler, changed = tried(training, parameters)
     if changed:
         raise SettingError(
             f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(changed)}, which "
-            "state_dict() does not tell. Keep what changes in its state or its parameter groups.", page="files",
+            "state_dict() does not contain. Keep what changes in its state or its parameter groups.", page="files",
         )  # fmt: skip
     for name, part in (("optimizer", optimizer), ("scheduler", scheduler)):
         try:
@@ -162,13 +155,13 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
 
 
 def described(**settings: Any) -> dict[str, Sequence[str]]:
-    """Give a digest of each setting, by which it is known again: by its values, and its code if it is a user's.
+    """Return a digest of each setting, made of its values, and of its code if that is a user's.
 
     Returns:
-        By name the digest, and what stands for the setting in an error.
+        By name, the digest and the text that stands for the setting in an error.
 
     Raises:
-        SettingError: If there is something whose value cannot be told.
+        SettingError: If something has a value that cannot be described.
     """
     found = dict[str, Sequence[str]]()
     for name, value in settings.items():
@@ -178,8 +171,8 @@ def described(**settings: Any) -> dict[str, Sequence[str]]:
             raise SettingError(f"no checkpoint can be made with this {name}: {error}", page="files") from error
         if _ADDRESS.search(repr(about)):
             raise SettingError(
-                f"no checkpoint can be made with this {name}: it is or holds {value!r}, of which another process could "
-                "not tell whether it has the same. Give functions and objects that are told by code and values.",
+                f"no checkpoint can be made with this {name}: it is or holds {value!r}, which another process could "
+                "not recognise. Give functions and objects that can be described by code and values.",
                 page="files",
             )
         found[name] = digest(about), _ADDRESS.sub("", checks.shown(value))
@@ -187,7 +180,7 @@ def described(**settings: Any) -> dict[str, Sequence[str]]:
 
 
 def _compared(budget: Budget) -> Any:
-    """Give what makes a budget equal to another one, if it says so."""
+    """Return the fields by which a budget is compared with another one, if it has such."""
     if not attrs.has(type(budget)):
         return budget
     kind: Any = type(budget)

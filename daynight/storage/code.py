@@ -1,4 +1,4 @@
-"""What functions and classes are, told by the code that runs, and not by what a file says in the meantime."""
+"""Descriptions of functions and classes by the code that runs, not by what their source file says in the meantime."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from daynight.storage.names import name_in_files
 
 #: Number of hexadecimal digits of a digest: 80 bits, so that no two runs ever share one.
 DIGITS = 20
-#: What is told by its name alone. Of daynight, and of what it is built on, versions are told apart elsewhere.
+#: Packages whose functions and classes are described by name only. Their versions are recorded elsewhere.
 _KNOWN = ("daynight", "torch", "torchvision", "numpy", "builtins", "functools", "abc", "attr", "attrs", "typing")
-#: Attributes of a class that say nothing of what it does, or are told otherwise.
+#: Attributes of a class that say nothing about what it does, or are described in another way.
 _SILENT = {
     "__dict__", "__weakref__", "__module__", "__doc__", "__abstractmethods__", "_abc_impl", "__annotations__",
     "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__", "__attrs_attrs__", "__slots__",
@@ -32,13 +32,13 @@ Tell = Callable[[Any], Any]
 
 
 def is_known(item: Any) -> bool:
-    """Tell whether a function or class is told by its name alone: of daynight, PyTorch and others, or of Python."""
+    """Return whether a function or class is described by name only: of daynight, Python or an installed package."""
     root = _root(item)
     return root in _KNOWN or root in sys.stdlib_module_names or _is_installed(root)
 
 
 def name_of(item: Any) -> str:
-    """Give the full name of a function or class; that of an installed package has its version."""
+    """Return the full name of a function or class in files; that of an installed package has its version."""
     root = _root(item)
     name: str = getattr(item, "__qualname__", None) or getattr(item, "__name__", None) or type(item).__qualname__
     if root in ("__main__", "__mp_main__"):
@@ -48,7 +48,7 @@ def name_of(item: Any) -> str:
 
 
 def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any]:
-    """Describe a function in JSON: its name, and unless it is known its code and all that this uses.
+    """Describe a function in JSON: its name, and for a user's own its code and all that this uses.
 
     Args:
         function: The function.
@@ -60,7 +60,7 @@ def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any
     code = function.__code__
     about["code"] = _digest(code, function.__doc__)
     if code.co_filename.startswith("<attrs generated"):
-        return about  # of its class's fields, which are told
+        return about  # made of the fields of its class, which are described
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     rest = {
         "closes over": {name: tell(_content(cell)) for name, cell in cells},
@@ -72,7 +72,7 @@ def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any
 
 
 def describe_class(kind: type, tell: Tell) -> Any:
-    """Describe a class in JSON: its name, and unless it is known its bases and its attributes."""
+    """Describe a class in JSON: its name, and for a user's own its bases and attributes."""
     if is_known(kind):
         return name_of(kind)
     body = {name: _member(item, tell) for name, item in sorted(vars(kind).items()) if name not in _SILENT}
@@ -83,7 +83,7 @@ def describe_class(kind: type, tell: Tell) -> Any:
 
 
 def name_of_builtin(function: Any) -> str:
-    """Give the name of a function that is written in C, the same in each process."""
+    """Return the name of a function that is written in C, the same in each process."""
     owner = getattr(function, "__self__", None)
     module = getattr(function, "__module__", None)
     if module is None and owner is not None and not isinstance(owner, types.ModuleType):
@@ -105,7 +105,7 @@ def _member(item: Any, tell: Tell) -> Any:
 
 
 def _used(function: types.FunctionType, tell: Tell) -> Iterator[tuple[str, Any]]:
-    """Give the globals that a function uses, with those of the functions within it, each described."""
+    """Yield the globals that a function, and the functions within it, use, each described."""
     attributes = set(_names(function.__code__))
     for name in sorted(set(_globals_of(function.__code__))):
         item = function.__globals__.get(name, function)
@@ -120,7 +120,7 @@ def _used(function: types.FunctionType, tell: Tell) -> Iterator[tuple[str, Any]]
 
 
 def _of_module(module: types.ModuleType, attributes: set[str], tell: Tell, above: tuple[str, ...]) -> Any:
-    """Describe what may be used of a module: of the user's own, all that has one of the names."""
+    """Describe what a function may use of a module: of a user's own, everything with one of the names."""
     root = module.__name__.partition(".")[0]
     if root in _KNOWN or root in sys.stdlib_module_names or _is_installed(root) or module.__name__ in above:
         return module.__name__
@@ -140,7 +140,7 @@ def _digest(code: types.CodeType, doc: str | None) -> str:
 
 
 def _parts(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
-    """Give all that makes code do what it does: not its file, its lines, or its docstring."""
+    """Yield all that makes code do what it does: not its file, its lines, or its docstring."""
     yield code.co_code
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     yield repr((counts, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode()
@@ -192,7 +192,7 @@ def _root(item: Any) -> str:
 
 @functools.cache
 def _is_installed(root: str) -> bool:
-    """Tell whether a package is among those that are installed, and not one's own that is being worked on."""
+    """Return whether a package is installed, and not a user's own that is being worked on."""
     if root in ("__main__", "__mp_main__"):  # of a worker process, it is the package that runs that
         return False
     file = getattr(sys.modules.get(root), "__file__", None) or ""

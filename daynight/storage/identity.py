@@ -1,4 +1,4 @@
-"""What a run is: a description of its settings by value and source, and the digest that names it."""
+"""Descriptions of settings by value and source, and the digests that name runs by them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import contextvars
 import datetime
 import enum
 import functools
-import hashlib
 import json
 import math
 import numbers
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -21,32 +20,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from daynight.data.splits import LazyInputs, Split
+from daynight.data.splits import LazyInputs
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
 from daynight.storage.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
+from daynight.support import digests
 
-#: What is larger than memory is read so many examples at a time.
+#: Data sets larger than memory are read this many examples at a time.
 _CHUNK = 1024
 
 
 def digest(value: Any) -> str:
-    """Give the name of a description: the first digits of the SHA-256 digest of its JSON."""
+    """Return the name of a description: the first digits of the SHA-256 digest of its JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return digests.digest_of([text.encode()])[:DIGITS]
 
 
 def describe(value: Any) -> Any:
     """Describe a setting in JSON: equal for equal settings, in any process and on any machine.
 
-    Numbers, text, and lists and dicts of them are as they are. An object is its class and its attributes. A function is
-    its name, its compiled code, its defaults, what it closes over, and the constants, functions and classes that it
-    uses, with theirs; a class is its bases and its methods and attributes, likewise. Daynight's own, Python's and
-    PyTorch's are told by their names, and those of other installed packages by name and version. Tensors and modules
-    are digests of their numbers. Code is that of one version of Python: another gives it another description.
+    Numbers, text, and lists and dicts of them are described as they are. An object is described by its class and its
+    attributes. A function is described by its name, its compiled code, its defaults, what it closes over, and the
+    constants, functions and classes that it uses, with theirs; a class by its bases, methods and attributes. Those of
+    daynight, Python and PyTorch are described by their names, and those of other installed packages by name and
+    version. Tensors and modules are described by digests of their numbers. Compiled code differs between versions of
+    Python, and so do descriptions.
 
     Raises:
-        SettingError: If there is something whose value cannot be told.
+        SettingError: If something has a value that cannot be described.
     """
     if isinstance(value, str | bool | int | float | None):
         return _described(value)
@@ -60,7 +61,7 @@ def describe(value: Any) -> Any:
         _above.reset(token)
 
 
-#: What is being described now, from the outside in, by `id`.
+#: The `id` of all that is being described now, from the outside in.
 _above: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("above", default=())
 
 
@@ -130,14 +131,15 @@ def _of_stream(value: TaskStream) -> Any:
 
 @_described.register
 def _of_tensor(value: Tensor | np.ndarray) -> Any:
-    return {"tensor": _digest_of([*_bytes(torch.as_tensor(value))])}
+    return {"tensor": digests.digest(torch.as_tensor(value))[:DIGITS]}
 
 
 @_described.register
 def _of_module(value: nn.Module) -> Any:
     tensors = {name: tensor for name, tensor in value.state_dict().items() if isinstance(tensor, Tensor)}
-    parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *_bytes(tensor))]
-    about = {"module": describe(type(value)), "numbers": _digest_of([repr(value).encode(), *parts])}
+    parts = [part for name, tensor in sorted(tensors.items()) for part in (name.encode(), *digests.parts_of(tensor))]
+    numbers = digests.digest_of([repr(value).encode(), *parts])[:DIGITS]
+    about = {"module": describe(type(value)), "numbers": numbers}
     own = {name: _settings_of(part) for name, part in value.named_modules()}
     return about | {"attributes": own} if any(own.values()) else about
 
@@ -162,7 +164,7 @@ def _of_function(value: types.FunctionType) -> Any:
     return describe_function(value, describe)
 
 
-#: Digests of streams that are in use, by their `id`.
+#: Digests of the streams that are in use.
 _digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary()
 
 
@@ -181,18 +183,12 @@ def describe_structure(module: nn.Module, apart: str = "") -> Any:
 
 
 def digest_of_data(stream: TaskStream) -> str:
-    """Give the digest of all examples of a stream, as its tasks hold them, before their views.
+    """Return the digest of all examples of a stream, as its tasks hold them, before their views.
 
-    What is larger than memory is read once from one end to the other, which may take its time.
+    A data set larger than memory is read once as a whole, which may take long.
     """
     if stream not in _digests:
-        found = hashlib.sha256()
-        for task in stream:
-            found.update(repr((task.name, task.n_outputs, task.groups)).encode())
-            for which, split in task.splits().items():
-                for part in (which.encode(), *_parts(split)):
-                    found.update(part)
-        _digests[stream] = found.hexdigest()[:DIGITS]
+        _digests[stream] = digests.digest_of(_parts_of_stream(stream))[:DIGITS]
     return _digests[stream]
 
 
@@ -202,32 +198,23 @@ def describe_views(stream: TaskStream) -> list[Any]:
     return describe(views) if any(view is not None for task in views for view in task) else []
 
 
-def _parts(split: Split) -> Iterator[Any]:
-    if isinstance(split.inputs, LazyInputs):
-        for index in torch.arange(len(split)).split(_CHUNK):
-            yield from _bytes(split.subset(index).load()[0])
-    else:
-        yield from _bytes(split.inputs)
-    yield from _bytes(split.targets)
-
-
-def _bytes(tensor: Tensor) -> tuple[bytes, memoryview]:
-    array = tensor.detach().cpu().contiguous()
-    head = f"{array.dtype} {tuple(array.shape)}".encode()
-    return head, array.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _digest_of(parts: Iterable[Any]) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()[:DIGITS]
+def _parts_of_stream(stream: TaskStream) -> Iterator[digests.Bytes]:
+    for task in stream:
+        yield repr((task.name, task.n_outputs, task.groups)).encode()
+        for which, split in task.splits().items():
+            yield which.encode()
+            if isinstance(split.inputs, LazyInputs):
+                for index in torch.arange(len(split)).split(_CHUNK):
+                    yield from digests.parts_of(split.subset(index).load()[0])
+            else:
+                yield from digests.parts_of(split.inputs)
+            yield from digests.parts_of(split.targets)
 
 
 def _state(value: Any) -> dict[str, Any]:
     """Describe the attributes of an object."""
     if attrs.has(type(value)):
-        # Without what is as usual, so that a new setting with a usual value leaves names as they are.
+        # Without default values, so that a new setting does not change the names of old runs.
         found = {field.name: describe(getattr(value, field.name)) for field in attrs.fields(type(value))}
         fixed = [
             field for field in attrs.fields(type(value)) if not hasattr(field.default, "takes_self")
@@ -239,13 +226,13 @@ def _state(value: Any) -> dict[str, Any]:
         found = {name: getattr(value, name) for name in slots} | attributes_of(value)
         return {name: describe(item) for name, item in sorted(found.items())}
     raise SettingError(
-        f"daynight cannot tell what {value!r} is, for it has no attributes to look at. Give numbers, text, functions, "
-        "or objects of classes with attributes."
+        f"daynight cannot describe {value!r}, which has no attributes to look at. Give numbers, text, functions, or "
+        "objects of classes with attributes."
     )
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Give what an object has in its ``__dict__``, but for what `functools.cached_property` has put there."""
+    """Return the ``__dict__`` of an object, but for what `functools.cached_property` has put there."""
     return {
         name: item
         for name, item in getattr(value, "__dict__", {}).items()
@@ -259,7 +246,7 @@ def _slots_of(kind: type) -> list[str]:
 
 
 def _key(key: Any) -> str:
-    """Give the key of a mapping as text that is the same in each process."""
+    """Return the key of a mapping as text that is the same in each process."""
     if isinstance(key, str):
         return key
     is_plain = key is None or isinstance(key, numbers.Number | enum.Enum | tuple | frozenset)
@@ -267,7 +254,7 @@ def _key(key: Any) -> str:
 
 
 def _own(value: Any, items: Any) -> Any:
-    """Describe a container of a class of the user's own by that and its attributes, too."""
+    """Describe a container; one of a user's own class also by its class and attributes."""
     if is_known(type(value)):
         return items
     return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
@@ -279,5 +266,5 @@ def _settings_of(part: nn.Module) -> dict[str, Any]:
 
 
 def _is_inner(name: str) -> bool:
-    """Tell whether an attribute of a module is PyTorch's own."""
+    """Return whether an attribute of a module is PyTorch's own."""
     return name.startswith("_") or name == "training"

@@ -13,7 +13,7 @@ Seal = dict[str, str]
 
 
 def seal(tensors: Mapping[str, Tensor]) -> Seal:
-    """Give the SHA-256 of each tensor's type, shape and bits, by its name."""
+    """Return the SHA-256 of each tensor's type, shape and bits, by its name."""
     return {name: digest(tensor) for name, tensor in tensors.items()}
 
 
@@ -21,7 +21,7 @@ def check(task: int, sealed: Seal, now: Seal) -> None:
     """Compare a task's seal with what its predictions use now.
 
     Raises:
-        SealError: If something is not what it was.
+        SealError: If something has changed.
     """
     moved: Sequence[str] = [name for name in sealed if now.get(name) != sealed[name]]
     if moved:

@@ -1,4 +1,4 @@
-"""How large an agent is: in numbers, in bits each, and in bytes."""
+"""How large an agent is: in numbers, in bits per number, and in bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from daynight.training.settings import Training
 
 @attrs.frozen(kw_only=True)
 class Size:
-    """How large a part of an agent is.
+    """The size of a part of an agent.
 
     Attributes:
-        part: What it is.
+        part: Name of the part.
         n_numbers: How many numbers it holds.
         n_bytes: Bytes that they take in memory.
-        n_least_bits: Bits that each needs at least, as far as that is less.
+        n_least_bits: Bits that each needs at least.
     """
 
     part: str
@@ -30,15 +30,15 @@ class Size:
 
     @property
     def n_least_bytes(self) -> int:
-        """Bytes that it would take with no more bits than needed."""
+        """Bytes that it would take with the least bits."""
         return -(-self.n_numbers * self.n_least_bits // 8)
 
 
 def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
-    """Say how large the parts of an agent are: each number counts once, also where several layers share it.
+    """Return how large the parts of an agent are. Each number counts once, also where several layers share it.
 
-    An owner needs as many bits as tell the tasks and "nobody" apart. The optimizer's part is what it holds in the midst
-    of a wake, while all weights are free.
+    An owner needs as many bits as distinguish the tasks and "free". The optimizer's part is what it holds during a
+    first wake, while all weights are free.
 
     Args:
         network: Its network, between days.
@@ -68,7 +68,7 @@ def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None)
 
 
 def _states(training: Training, trained: list[nn.Parameter]) -> list[Tensor]:
-    """Give what an optimizer holds beside the parameters, once it has taken a step."""
+    """Return the tensors that an optimizer holds beside the parameters once it has taken a step."""
     copies = [nn.Parameter(torch.zeros_like(parameter)) for parameter in trained]
     optimizer = training.make_optimizer(copies)
     for parameter in copies:

@@ -1,1 +1,1 @@
-"""What all other packages stand on: checks of arguments, random streams, whole files, digests."""
+"""What all other packages use: checks of arguments, random streams, files written whole or not at all, digests."""

@@ -1,12 +1,11 @@
-"""Files that hold tensors and text, written whole or not at all, and read without running any code.
+"""Files of tensors and text, written whole or not at all, and read without running any code.
 
-A file is one of safetensors (https://huggingface.co/docs/safetensors), which any reader of that format opens. Its
-metadata hold a digest of the whole file, computed with zeros in the digest's own place.
+The format is safetensors (https://huggingface.co/docs/safetensors), which any reader of that format opens. The
+metadata have a digest of the whole file, computed with zeros in the digest's own place.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,25 +17,25 @@ from typing import Any
 from torch import Tensor
 
 from daynight.errors import DamagedFileError, DataNotFoundError, SettingError
-from daynight.support import atomic
+from daynight.support import atomic, digests
 
-#: Grows when older versions of daynight could not read what is written any more.
+#: Is raised when older versions of daynight can no longer read new files.
 FORMAT = 1
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
 
 def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors, and what JSON can say about them.
+    """Write tensors, and a description of them in JSON.
 
     Args:
-        path: The file. What was there before stays until the new one is whole.
-        kind: What it holds, such as ``"agent"``.
-        about: What else there is to say.
-        tensors: By name, on any device.
+        path: The file. An older one stays until the new one is complete.
+        kind: Kind of the content, such as ``"agent"``.
+        about: The description.
+        tensors: Tensors by name, on any device.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     import safetensors.torch
 
@@ -44,23 +43,23 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = safetensors.torch.save(held, {"daynight": text, "sha256": _ZEROS})
     place = content.find(f'"sha256":"{_ZEROS}"'.encode()) + len('"sha256":"')
-    digest = hashlib.sha256(content).hexdigest().encode()
+    digest = digests.digest_of([content]).encode()
     with atomic.whole(path) as temporary:
         temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
 
 
 def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `write` wrote.
+    """Read a file that `write` wrote.
 
     Args:
         path: The file.
-        kind: What it must hold.
+        kind: Kind that its content must have.
 
     Returns:
-        What was said about the tensors, and the tensors, on the CPU.
+        The description, and the tensors on the CPU.
 
     Raises:
-        DataNotFoundError: If there is no such file.
+        DataNotFoundError: If the file does not exist.
         DamagedFileError: If it is damaged, of another kind, or by a newer version.
     """
     import safetensors.torch
@@ -73,12 +72,10 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
     found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
     if found is None:
-        raise DamagedFileError(f"{path} is no file of daynight's, or its beginning is damaged.")
+        raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
     begin, end = found.span(1)
-    digest = hashlib.sha256(memoryview(content)[:begin])
-    digest.update(_ZEROS.encode())
-    digest.update(memoryview(content)[end:])
-    if digest.hexdigest().encode() != found.group(1):
+    digest = digests.digest_of([memoryview(content)[:begin], _ZEROS.encode(), memoryview(content)[end:]])
+    if digest.encode() != found.group(1):
         raise DamagedFileError(
             f"{path} is damaged: its content does not match its digest. It was cut short or changed after it was "
             "written. Take an older copy."
@@ -89,7 +86,7 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         text = json.loads(header["__metadata__"]["daynight"])
         known = text["kind"], text["format"], text["about"]
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is no file of daynight's: {error}.") from error
+        raise DamagedFileError(f"{path} is not a daynight file: {error}.") from error
     if not isinstance(known[1], int) or known[1] > FORMAT:
         raise DamagedFileError(
             f"{path} has the format {known[1]!r}, and this version of daynight reads up to {FORMAT}. Upgrade daynight."
@@ -103,36 +100,36 @@ Json = Any
 
 
 def pack(value: Any) -> tuple[Json, dict[str, Tensor]]:
-    """Take a nested value apart.
+    """Return a nested value as JSON and tensors.
 
     Args:
-        value: None, a truth value, number, text or tensor, or a dict, list or tuple of such values; a dict's keys may
-            be numbers, too.
+        value: None, a bool, number, text or tensor, or a dict, list or tuple of such values; a dict's keys may be
+            numbers, too.
 
     Returns:
-        What JSON can say of it, and its tensors by names of their own.
+        The value in JSON, with names in place of tensors, and the tensors by these names.
 
     Raises:
-        SettingError: If something else is in it.
+        SettingError: If it contains something else.
     """
     tensors: dict[str, Tensor] = {}
     return _packed(value, tensors, "state"), tensors
 
 
 def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
-    """Put a nested value together again.
+    """Return the nested value that was packed.
 
     Args:
-        packed: What `pack` gave of it.
+        packed: The JSON that `pack` returned.
         tensors: Its tensors.
 
     Raises:
-        ValueError: If it is not of that form.
+        ValueError: If `packed` does not have that form.
     """
     if packed is None or isinstance(packed, bool | int | float | str):
         return packed
     if not isinstance(packed, dict) or len(packed) != 1:
-        raise ValueError("a packed value is of no known form")
+        raise ValueError("a packed value has an unknown form")
     ((kind, held),) = packed.items()
     if kind == "float":
         return float(held)
@@ -142,7 +139,7 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
         return {unpack(key, tensors): unpack(value, tensors) for key, value in held}
     if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(unpack(item, tensors) for item in held)
-    raise ValueError(f"a packed value is of the unknown kind {kind!r}")
+    raise ValueError(f"a packed value has the unknown kind {kind!r}")
 
 
 def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
@@ -161,6 +158,6 @@ def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
         kind = "list" if isinstance(value, list) else "tuple"
         return {kind: [_packed(item, tensors, f"{where}.{index}") for index, item in enumerate(value)]}
     raise SettingError(
-        f"{where} is of type {type(value).__name__}, which cannot be kept in a file without running code. Give numbers "
-        "of Python's own, as with float(...), or text, lists, dicts and tensors."
+        f"{where} has the type {type(value).__name__}, which cannot be stored in a file without running code. Use "
+        "Python's own numbers, as float(...) makes them, or text, lists, dicts and tensors."
     )

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders in which one process works at a time."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 
 from daynight.errors import OutputError, SettingError
 
-#: A disk, a quota or a file that can hold no more.
+#: Errors of a full disk, quota or file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to, and put the file in its place once the block has ended well.
+    """Provide a temporary path to write to, and move the file to `path` when the block has succeeded.
 
     The new file is synced to disk and then renamed over the old one, so a reader sees either of
-    them and never a part. If the block raises, the old file stays and the temporary one goes.
+    them and never a part. If the block raises, the old file stays and the temporary one is deleted.
 
     Raises:
-        OutputError: If the folder cannot be made or written to.
+        OutputError: If the folder cannot be created or written to.
     """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The ending stays last: some writers (NumPy's, Matplotlib's) choose or add it by themselves.
+        # The ending stays last, since some writers (NumPy, Matplotlib) read or add it.
         handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}.", dir=target.parent)
     except OSError as error:
         raise _refused(target, error) from error
@@ -59,11 +59,11 @@ def folder_named(path: str | os.PathLike[str]) -> Path:
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
-    """Make the folder `path` if need be, and make sure that a file can be written into it.
+    """Return the folder `path`, after creating it if it does not exist and checking that it can be written to.
 
     Raises:
-        OutputError: If it cannot be made or written to.
-        SettingError: If it is no path.
+        OutputError: If it cannot be created or written to.
+        SettingError: If `path` is not a path.
     """
     folder = folder_named(path)
     try:
@@ -76,7 +76,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _take_over_mode(temporary: Path, target: Path) -> None:
-    """Give a new file the permissions that a plain `open` would have given it, or the old file's."""
+    """Set the permissions of a new file to those of the old one, or to those that a plain `open` would set."""
     if target.exists():
         mode = target.stat().st_mode & 0o777
     else:
@@ -89,7 +89,7 @@ def _take_over_mode(temporary: Path, target: Path) -> None:
 def _refused(path: Path, error: OSError, temporary: Path | None = None) -> OutputError:
     reason = error.strerror or str(error)
     if isinstance(error, FileExistsError):
-        reason = "it is a file, and no folder"
+        reason = "it is a file, not a folder"
     elif isinstance(error, IsADirectoryError):
         return OutputError(f"cannot write to {path}: it is a folder. Name a file.")
     if temporary is not None:
@@ -99,19 +99,19 @@ def _refused(path: Path, error: OSError, temporary: Path | None = None) -> Outpu
 
 
 class Lock:
-    """Keeps other processes out of a folder, as long as it is there; the system lets go of it when the process ends.
+    """Keeps other processes out of a folder while it exists; the system frees it when the process ends.
 
     Args:
         folder: The folder.
 
     Raises:
-        SettingError: If another process is at work there.
+        SettingError: If another process works there.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             import fcntl
-        except ImportError:  # there is none on Windows
+        except ImportError:  # not available on Windows
             return
         handle = os.open(folder, os.O_RDONLY)
         weakref.finalize(self, os.close, handle)
@@ -125,15 +125,15 @@ class Lock:
             pass
 
 
-#: Those of this process, by folder.
+#: The locks of this process, by folder.
 _locks: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 
 def of_folder(folder: Path) -> Lock:
-    """Give the lock of a folder, to be held as long as this process is at work there.
+    """Return the lock of a folder, to be kept as long as this process works there.
 
     Raises:
-        SettingError: If another process is.
+        SettingError: If another process works there.
     """
     folder = folder.resolve()
     lock = _locks.get(folder)

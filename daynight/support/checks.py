@@ -1,4 +1,4 @@
-"""Numbers as users give them, Python's own or NumPy's, checked and turned into Python's own."""
+"""Checks of arguments. Numbers of Python or NumPy are checked, and returned as Python's own."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from daynight.errors import SettingError
 
 
 def round_half_up(value: float) -> int:
-    """Round to the nearest whole number, halves up, so that equal shares round alike."""
+    """Return the nearest whole number; halves are rounded up, so that equal shares round alike."""
     return math.floor(value + 0.5)
 
 
-#: Characters of an object that errors show at most.
+#: Errors show at most this many characters of an object.
 _LONG = 300
 
 
 def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
-    """Give `value` as an int.
+    """Return `value` as an int.
 
     Args:
-        what: Names it in the error.
-        value: What was given.
-        least: The smallest number that it may be.
-        most: The largest one; None is no limit.
+        what: Name of the value in the error.
+        value: The value.
+        least: Smallest valid number.
+        most: Largest valid number; None is no limit.
 
     Raises:
         SettingError: If it is not a whole number from `least` up, or above `most`.
@@ -41,13 +41,13 @@ def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def finite(what: str, value: Any, least: float = -math.inf, most: int | None = None) -> float:
-    """Give `value` as a float.
+    """Return `value` as a float.
 
     Args:
-        what: Names it in the error.
-        value: What was given.
-        least: The smallest number that it may be.
-        most: The largest one; None is no limit but that of a float.
+        what: Name of the value in the error.
+        value: The value.
+        least: Smallest valid number.
+        most: Largest valid number; None is no limit except that of a float.
 
     Raises:
         SettingError: If it is not a finite number, below `least` or above `most`.
@@ -61,10 +61,10 @@ def finite(what: str, value: Any, least: float = -math.inf, most: int | None = N
 
 
 def share(what: str, value: Any) -> float:
-    """Give `value` as a float from 0 to 1.
+    """Return `value` as a float from 0 to 1.
 
     Raises:
-        SettingError: If it is no such number.
+        SettingError: If it is not such a number.
     """
     number = finite(what, value, least=0)
     if number > 1:
@@ -73,10 +73,10 @@ def share(what: str, value: Any) -> float:
 
 
 def positive(what: str, value: Any) -> float:
-    """Give `value` as a float above 0.
+    """Return `value` as a float above 0.
 
     Raises:
-        SettingError: If it is no such number.
+        SettingError: If it is not such a number.
     """
     number = finite(what, value)
     if number <= 0:
@@ -85,56 +85,40 @@ def positive(what: str, value: Any) -> float:
 
 
 def one_of(what: str, value: Any, choices: Collection[Any]) -> None:
-    """Refuse what is none of the choices.
-
-    Raises:
-        SettingError: If `value` is not among them.
-    """
+    """Raise SettingError unless `value` is one of the choices."""
     if value not in choices:
         raise SettingError(f"{what} must be one of {', '.join(map(repr, choices))}, not {value!r}.")
 
 
 def flag(what: str, value: Any) -> None:
-    """Refuse what is neither True nor False.
-
-    Raises:
-        SettingError: If `value` is of another kind.
-    """
+    """Raise SettingError unless `value` is True or False."""
     if not isinstance(value, bool):
         raise SettingError(f"{what} must be True or False, not {value!r}.")
 
 
 def kind(what: str, value: Any, expected: type, example: str) -> None:
-    """Refuse what is not of a class.
-
-    Raises:
-        SettingError: If it is not.
-    """
+    """Raise SettingError unless `value` is an instance of `expected`; the error shows an example."""
     if not isinstance(value, expected):
         raise SettingError(f"{what} must be a {expected.__name__}, such as {example}, not {shown(value)}.")
 
 
 def shown(value: Any) -> str:
-    """Give what stands for a value in an error: itself, if that is short."""
+    """Return how an error shows a value: itself if that is short, else its type."""
     text = repr(value)
     return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def begun(value: Any) -> str:
-    """Give what stands for a user's own object in an error: itself, cut off where that is long."""
+    """Return how an error shows a user's own object: itself, truncated if that is long."""
     try:
         text = repr(value)
-    except Exception:  # its own, and the error is not about that
+    except Exception:  # a fault of the object's __repr__, which the error is not about
         text = type(value).__name__
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def function(what: str, value: Any) -> None:
-    """Refuse what cannot be called.
-
-    Raises:
-        SettingError: If it cannot be.
-    """
+    """Raise SettingError unless `value` can be called."""
     if not callable(value):
         raise SettingError(f"{what} must be a function, not {value!r}.")
 
@@ -152,10 +136,10 @@ def _check_most(what: str, value: Any, most: int | None) -> None:
 
 
 def usable_device(device: Any) -> torch.device:
-    """Give the device, if numbers can be put on it and read from it.
+    """Return the device, if numbers can be put on it and read from it.
 
     Raises:
-        SettingError: If they cannot be.
+        SettingError: If they cannot.
     """
     try:
         found = torch.zeros(1, device=device)
@@ -167,5 +151,5 @@ def usable_device(device: Any) -> torch.device:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Tell whether all numbers of a tensor are finite. What is not shows in the smallest or the largest."""
+    """Return whether all numbers of a tensor are finite, for which it looks at the smallest and the largest."""
     return not tensor.numel() or all(bool(torch.isfinite(value)) for value in torch.aminmax(tensor.detach()))

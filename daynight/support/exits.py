@@ -1,4 +1,4 @@
-"""How commands end: with an exit status, and a line on what is wrong."""
+"""How commands end: with an exit status, and one line about an error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from daynight.errors import DaynightError
 
 
 def status_of(do: Callable[[], None]) -> int:
-    """Do the work of a command, and give its exit status: 0, or another if something is wrong, after a line on it.
+    """Run a command, print errors as one line, and return the exit status: 0 if all went well.
 
     Args:
-        do: Does it. Its figures go into files: where nothing else is said, matplotlib opens no windows.
+        do: Does the work. Its figures go into files: unless MPLBACKEND is set, matplotlib opens no windows.
     """
     os.environ.setdefault("MPLBACKEND", "agg")
     try:
@@ -35,11 +35,11 @@ def status_of(do: Callable[[], None]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Say what went wrong with the output or in the user's own code, and give the exit status; the rest is raised."""
-    line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # other errors of files are none of the output
+    """Print an error of the output or in the user's own code, and return the exit status; raise all others."""
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # errors of other files are not about the output
     if isinstance(error, OSError) and ("print(" in line or "flush(" in line):
         _mute()
-        if isinstance(error, BrokenPipeError):  # whoever reads the output has enough of it
+        if isinstance(error, BrokenPipeError):  # the reader of the output has closed it
             return 128 + signal.SIGPIPE
         print(f"error: the output cannot be written: {error.strerror or error}.", file=sys.stderr)
         return 1
@@ -51,14 +51,14 @@ def _failed(error: Exception) -> int:
 
 
 def _mute() -> None:
-    """Let what is still held back for the standard output go nowhere, so that Python does not fail on it at its end."""
+    """Discard what is still buffered for the standard output, so that Python does not fail on it when it exits."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _place(error: BaseException) -> str:
-    """Name the last line of the user's own code, in the folder where they are, in which an error arose."""
+    """Return the last line of the user's own code, below the current folder, in which an error arose; or nothing."""
     here = Path.cwd()
     cause: BaseException | None = error if error.__cause__ is None else error.__cause__
     while cause is not None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and the request to terminate: put off where half of something would be worse than none."""
+"""Ctrl-C and SIGTERM: deferred during blocks that must not be left half done."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-#: What asks a program to stop, and lets it.
+#: Signals that ask a program to stop.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Let a block end before an interrupt (SIGINT, SIGTERM) that comes in it is heard.
+    """Handle an interrupt (SIGINT, SIGTERM) that comes during a block at its end.
 
-    For short blocks that write what belongs together. Signals are heard by the main thread alone, so in another
-    there is nothing to put off; nor is there where somebody else hears them outside of Python.
+    For short blocks that write several things that belong together. Python handles signals in the main thread only, so
+    in other threads nothing is deferred. Handlers that are not Python's are left alone.
     """
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
     if threading.current_thread() is threading.main_thread():
@@ -42,9 +42,9 @@ class Terminated(SystemExit):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Turn a request to terminate (SIGTERM) that comes in a block into `Terminated`, where nobody else hears it.
+    """Raise `Terminated` at a SIGTERM that comes during a block, unless the program has its own handler.
 
-    By default Python ends at once, without a chance to leave things in order.
+    By default, Python ends at once, without any clean-up.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -62,10 +62,10 @@ def terminable() -> Iterator[None]:
 
 
 class Asked:
-    """Whether the program was asked to stop (SIGINT, SIGTERM) meanwhile.
+    """Whether the program was asked to stop (SIGINT, SIGTERM) during a block of `patient`.
 
     Attributes:
-        is_heard: Whether it has given way, so that all that happens from then on is its end.
+        is_heard: Whether `give_way` is handling the request, which ends the program unless its handler returns.
     """
 
     def __init__(self) -> None:
@@ -77,15 +77,15 @@ class Asked:
         return self._came is not None
 
     def give_way(self) -> None:
-        """Do what was asked for."""
+        """Handle the request now, if there was one."""
         if self._came is not None:
             (number, frame), self._came = self._came, None
             self.is_heard = True
             self._handlers[number](number, frame)
-            self.is_heard = False  # whoever hears it lets the program go on
+            self.is_heard = False  # the handler lets the program continue
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self._came is not None:  # for the second time
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._came is not None:  # the second one
             self._came = None
             self._handlers[number](number, frame)
         else:
@@ -94,19 +94,19 @@ class Asked:
 
 @contextlib.contextmanager
 def patient(is_wanted: bool = True) -> Iterator[Asked]:
-    """Let a block choose when it gives way to an interrupt (SIGINT, SIGTERM), once; the second one is heard at once.
+    """Let a block choose when it handles an interrupt (SIGINT, SIGTERM). A second one is handled at once.
 
-    What it has not given way to is heard at its end. For the rest see `deferred`.
+    An interrupt that the block has not handled is handled at its end. For threads and other handlers see `deferred`.
 
     Args:
-        is_wanted: Whether it is so; else interrupts are heard as ever.
+        is_wanted: If False, interrupts are handled as usual.
     """
     asked = Asked()
     if is_wanted and threading.current_thread() is threading.main_thread():
         found = {number: signal.getsignal(number) for number in SIGNALS}
         asked._handlers = {number: handler for number, handler in found.items() if callable(handler)}
     for number in asked._handlers:
-        signal.signal(number, asked._hear)
+        signal.signal(number, asked._handle)
     try:
         yield asked
     finally:

@@ -1,4 +1,4 @@
-"""One seed, and from it any number of independent random streams, each with a name."""
+"""Independent random streams, each named and derived from one seed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Name = str | int
 
 
 def derive(seed: int, *names: Name) -> int:
-    """Derive the seed of the stream called `names`.
+    """Return the seed of the stream called `names`.
 
     Args:
         seed: The user's seed, a whole number from 0 up.
         names: What the stream is for, for example ``("wake", 3)``.
 
     Returns:
-        A whole number from 0 to 2**63 - 1: the first bytes of the SHA-256 digest of all of them, so
-        that streams with different names share nothing, whatever their seeds.
+        A whole number from 0 to 2**63 - 1: the first bytes of the SHA-256 digest of seed and names, so
+        that streams with different names are independent, whatever their seeds.
 
     Raises:
         SettingError: If `seed` is not a whole number from 0 up.
@@ -35,7 +35,7 @@ def derive(seed: int, *names: Name) -> int:
 
 
 def generator(seed: int, *names: Name) -> torch.Generator:
-    """Make the CPU generator of the stream called `names` (see `derive`)."""
+    """Return the CPU generator of the stream called `names` (see `derive`)."""
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
@@ -43,13 +43,13 @@ def generator(seed: int, *names: Name) -> torch.Generator:
 def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Iterator[None]:
     """Run a block under its own stream of the global generators, and restore them after it.
 
-    For what draws from them alone: initial weights and dropout from PyTorch's, and users' functions from NumPy's or
-    Python's own, too.
+    For code that draws from global generators only: initial weights and dropout draw from PyTorch's, users' functions
+    also from NumPy's or Python's.
     """
     number = derive(seed, *names)
     python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with shielded(device):
-        # What torch.manual_seed puts by for a GPU until it is first used takes milliseconds, and is never let go.
+        # Until a GPU is used, torch.manual_seed stores a call for it, which takes milliseconds and is never freed.
         is_alone = torch.device(device).type == "cpu" and not torch.cuda.is_initialized()
         seeds = torch.default_generator.manual_seed if is_alone else torch.manual_seed
         seeds(number)
@@ -71,7 +71,7 @@ def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 def state(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Give the state of the global generators: PyTorch's, NumPy's and Python's own, for `restore`."""
+    """Return the state of the global generators of PyTorch, NumPy and Python, for `restore`."""
     device = torch.device(device)
     found: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
@@ -80,7 +80,7 @@ def state(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def restore(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-    """Put the global generators into the state that `state` gave."""
+    """Put the global generators into a state that `state` returned."""
     torch.set_rng_state(state["cpu"])
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]

@@ -1,4 +1,4 @@
-"""To try daynight with: toy tasks and networks, a simulated clock, and a check of policies."""
+"""Tools for tests: toy tasks and networks, a simulated clock, and a check of policies."""
 
 from daynight.testing.policies import check_policy
 from daynight.testing.timers import FakeTimer

@@ -1,4 +1,4 @@
-"""To try daynight with: a toy stream and network that learn in no time, a simulated clock, and a check of policies."""
+"""`check_policy`: whether a sleep policy keeps the rules, tried on nights of many kinds."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ from daynight.testing.timers import FakeTimer
 from daynight.testing.toys import toy_network, toy_stream
 from daynight.training.settings import Training
 
-#: What a policy must not hold: through each of them it could look at data, or at what it is to be judged by.
+#: What a policy must not hold: through each of them it could read data, or the results that it is judged by.
 _DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, nn.Module, torch.utils.data.Dataset)
-#: Up to how many numbers an array or tensor of one dimension can have and be a list of settings, such as of densities.
+#: An array or tensor of one dimension with at most so many numbers counts as a list of settings, such as densities.
 _MANY = 1000
-#: Budgets of nights that are tried. Some have fewer steps than most policies have cycles; in one, a prune is not free.
+#: Budgets of the nights. Some have fewer steps than most policies have cycles; in one, a prune has a price.
 _BUDGETS: tuple[Budget, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
 _DAWNS = (0.01, 0.5, 1e-4, 1.0)
-#: Losses and scores that are told to a policy that reacts: one that soon recovers, one that never does, and one that
-#: comes and goes.
+#: Courses of losses and scores for policies that react: a function of the cycle for each, by name.
 _COURSES: dict[str, Callable[[int], Measured]] = {
     "recovers": lambda cycle: Measured(0.1 + 0.5 * 0.5**cycle, 1 - 0.3 * 0.5**cycle, "validation"),
     "never recovers": lambda cycle: Measured(0.1 + 0.2 * cycle, 1 / (1 + 0.1 * cycle), "train"),
@@ -51,31 +50,32 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
 }
-Plan = list[tuple[float, float, tuple[float, ...]]]
+#: What is compared of a cycle: its density, its length, and the factors of the learning rate in it.
+Laid = tuple[float, float, tuple[float, ...]]
 
 
 def check_policy(policy: SleepPolicy) -> None:
-    """Make sure that a sleep policy keeps the rules, and name the one that it breaks.
+    """Raise PolicyError if a sleep policy breaks a rule.
 
-    It is asked to lay out nights of many lengths and densities, shorter than its cycles among them, with losses of many
-    courses if it reacts; and it sleeps through some on a toy network, in epochs and in seconds, on a simulated machine
-    that is slower than planned. Nothing of the policy is changed.
+    The policy lays out nights of many budgets and densities, some of them shorter than its cycles; if it reacts, with
+    several courses of the loss. Then it runs nights on a toy network, in epochs and in seconds, also on a simulated
+    machine that is slower than planned. The policy is not changed.
 
     Args:
         policy: The policy, ready to be used.
 
     Raises:
-        SettingError: If it is no policy.
-        PolicyError: For the first rule broken. A policy must
+        SettingError: If `policy` is not a SleepPolicy.
+        PolicyError: For the first rule that is broken. A policy must
 
-            - hold settings only: no data, networks, agents or histories, and no arrays or tensors of more than
-              one dimension or 1,000 numbers, and not more than 8,000 bytes; neither in its class;
+            - hold only settings, in its class as well: no data, networks, agents or histories, no arrays or tensors of
+              more than one dimension or 1,000 numbers, and no more than 8,000 bytes;
             - be picklable, for runs in other processes and for saved agents;
-            - in each night reach the dawn density, never let the density rise, and never overspend, also where the
-              budget is less than a step a cycle, or zero;
-            - give equal nights equal cycles;
-            - keep nothing from one night to the next;
-            - get along with nights in seconds, which do not go as planned, and with prunes that have a small price.
+            - in each night reach the dawn density, never let the density rise, and never overspend, even if the budget
+              is less than one step a cycle, or zero;
+            - yield equal cycles for equal nights;
+            - keep no state from one night to the next;
+            - work with nights in seconds, which do not go as planned, and with prunes that have a small price.
     """
     require_policy(policy)
     _check_settings(policy)
@@ -85,8 +85,8 @@ def check_policy(policy: SleepPolicy) -> None:
     again = [_laid(policy, night, course) for night, course in reversed(list(_nights()))]
     if first != again[::-1]:
         raise PolicyError(
-            f"check_policy: {checks.begun(policy)} is not repeatable: it gives other cycles for an equal night. Draw "
-            "random numbers from a generator that is made in cycles() from a setting and night.day."
+            f"check_policy: {checks.begun(policy)} is not repeatable: it yields different cycles for equal nights. "
+            "Draw random numbers from a generator that cycles() makes from a setting and night.day."
         )
     _check_kept(policy, before)
     for budget in (Epochs(3), Epochs(0.25), Steps(0)):
@@ -98,15 +98,15 @@ def check_policy(policy: SleepPolicy) -> None:
 
 
 def _check_settings(policy: SleepPolicy) -> None:
-    """Refuse a policy that holds data."""
+    """Raise PolicyError if the policy, or what it holds, holds data."""
     held, seen = [*vars(policy).items(), *_of_classes(policy).items()], set[int]()
     while held:
         name, value = held.pop()
         if isinstance(value, _DATA) or _is_large(value):
             raise PolicyError(
                 f"check_policy: {type(policy).__name__} holds data: {name} is a {type(value).__name__}. A policy holds "
-                "settings, and finds in night.loss and night.score what it may know; never test data. An array or "
-                f"tensor of settings has one dimension and at most {_MANY:,} numbers; bytes are at most {8 * _MANY:,}."
+                "only settings. What it may know of the data is in night.loss and night.score. An array or tensor of "
+                f"settings has at most one dimension and {_MANY:,} numbers; bytes are at most {8 * _MANY:,}."
             )
         if id(value) in seen:
             continue
@@ -124,7 +124,7 @@ def _check_settings(policy: SleepPolicy) -> None:
 
 
 def _of_classes(policy: SleepPolicy) -> dict[str, object]:
-    """Give what the policy's class, and those between it and SleepPolicy, have beside methods and the like."""
+    """Return what the policy's class, and those between it and SleepPolicy, hold besides methods and properties."""
     classes = [each for each in type(policy).__mro__ if issubclass(each, SleepPolicy) and each is not SleepPolicy]
     return {
         f"{each.__name__}.{name}": value
@@ -136,7 +136,7 @@ def _of_classes(policy: SleepPolicy) -> dict[str, object]:
 
 
 def _is_large(value: object) -> bool:
-    """Tell whether this is an array or tensor, or bytes, that is more than a list of settings."""
+    """Return whether `value` is an array, a tensor or bytes, and larger than a list of settings."""
     if isinstance(value, bytes | bytearray | memoryview):
         return len(value) > 8 * _MANY
     return isinstance(value, torch.Tensor | np.ndarray) and (value.ndim > 1 or math.prod(value.shape) > _MANY)
@@ -144,18 +144,18 @@ def _is_large(value: object) -> bool:
 
 def _bytes_of(policy: SleepPolicy) -> bytes:
     try:
-        found = pickle.dumps((policy, _of_classes(policy)))
-        pickle.loads(found)
+        content = pickle.dumps((policy, _of_classes(policy)))
+        pickle.loads(content)
     except Exception as error:
         raise PolicyError(
-            f"check_policy: {checks.begun(policy)} cannot be pickled: {error}. Define its class and its functions in a "
-            "module, not within a function, and keep open files, generators and lambdas out of its settings."
+            f"check_policy: {checks.begun(policy)} cannot be pickled: {error}. Define its class and its functions at "
+            "the top of a module, and keep open files, generators and lambdas out of its settings."
         ) from error
-    return found
+    return content
 
 
 def _check_kept(policy: SleepPolicy, before: bytes) -> None:
-    """Refuse a policy that has changed since it was pickled."""
+    """Raise PolicyError if the policy has changed since it was pickled."""
     if _bytes_of(policy) == before:
         return
     old, new = (
@@ -163,11 +163,11 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
         for each, of_classes in (pickle.loads(before), (policy, _of_classes(policy)))
     )
     if new == old and vars(policy).keys() - new:
-        return  # nothing but what it has worked out from its settings
+        return  # only what it derives from its settings has changed
     names = [name for name, value in new.items() if value != old.get(name)]
     raise PolicyError(
         f"check_policy: {checks.begun(policy)} keeps state between nights: {', '.join(names) or 'an attribute'} has "
-        "changed. Keep what belongs to a night in variables of cycles()."
+        "changed. Keep the state of a night in local variables of cycles()."
     )
 
 
@@ -183,33 +183,32 @@ def _nights() -> Iterator[tuple[Night, str]]:
                 yield night, course
 
 
-def _laid(policy: SleepPolicy, night: Night, course: str) -> Plan:
-    """Give the cycles of a night, as a plan if there is one, else with a course of measurements."""
+def _laid(policy: SleepPolicy, night: Night, course: str) -> list[Laid]:
+    """Return the cycles of a night: the plan if there is one, otherwise with a course of measurements."""
     try:
         plan = planned(policy, night)
     except PolicyError as error:
         raise _broken(policy, night.budget, f"the dawn density {night.dawn_density:g}", error) from error
     if plan is not None:
-        return [_told(cycle) for cycle in plan]
-    told = _COURSES[course]
-    night = attrs.evolve(night, measured=told(0))
-    found: Plan = []
+        return [_comparable(cycle) for cycle in plan]
+    measure = _COURSES[course]
+    night = attrs.evolve(night, measured=measure(0))
+    cycles: list[Laid] = []
     try:
         script = follow(policy, night)
         cycle = next(script, None)
         while cycle is not None:
-            found.append(_told(cycle))
-            night = night.after(cycle, told(night.cycle + 1))
+            cycles.append(_comparable(cycle))
+            night = night.after(cycle, measure(night.cycle + 1))
             cycle = advance(script, night)
         check_end(policy, night)
     except PolicyError as error:
         where = f"the dawn density {night.dawn_density:g} and a loss that {course}"
         raise _broken(policy, night.budget, where, error) from error
-    return found
+    return cycles
 
 
-def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
-    """Give what can be compared of a cycle."""
+def _comparable(cycle: Cycle) -> Laid:
     rate = cycle.rate
     assert not isinstance(cycle.keep, str)
     factors = () if rate is None else tuple(factor_of(rate, index / 40, 0.5) for index in range(41))
@@ -217,7 +216,7 @@ def _told(cycle: Cycle) -> tuple[float, float, tuple[float, ...]]:
 
 
 def _sleep(policy: SleepPolicy, budget: Budget) -> None:
-    """Live two days with the policy on a toy network."""
+    """Run two days with the policy on a toy network."""
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""`FakeTimer`: a simulated clock, for budgets of time."""
+"""`FakeTimer`: a simulated clock for budgets in seconds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from daynight.support import checks
 
 
 class FakeTimer(Timer):
-    """Tells a simulated time, in which only optimizer steps and prunes take any: nights in seconds then repeat.
+    """A simulated clock. Only optimizer steps and prunes take time, so nights in seconds are repeatable.
 
     Args:
-        step_seconds: What an optimizer step takes, above 0: a number, or a function of how many there were before.
-        prune_seconds: What a prune takes, 0 or more, likewise.
-        start: When it begins, in the machine's time zone.
+        step_seconds: Seconds that an optimizer step takes, above 0: a number, or a function of the number of steps
+            before it.
+        prune_seconds: Seconds that a prune takes, 0 or more: a number, or a function of the number of prunes before it.
+        start: Date and time at which it begins, in the machine's time zone.
 
     Raises:
-        SettingError: If one of them is outside its range; a function, when it is asked.
+        SettingError: If an argument is not valid; for a function, when it is called.
     """
 
     def __init__(
@@ -37,27 +38,33 @@ class FakeTimer(Timer):
         self._passed = 0.0
 
     def now(self) -> float:
-        """Give the simulated seconds since an odd moment, so that mixing it up with a real clock shows."""
+        """Return simulated seconds. They begin at an odd number, so that a mix-up with a real clock is noticed."""
         return 10_007.0 + self._passed
 
     def wall(self) -> datetime.datetime:
-        """Give simulated date and time of day."""
+        """Return the simulated date and time of day."""
         return self._start + datetime.timedelta(seconds=self._passed)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, 0 seconds or more."""
+        """Let time pass.
+
+        Args:
+            seconds: How much, 0 or more.
+        """
         self._passed += checks.finite("advance: seconds", seconds, least=0)
 
     def worked(self, what: str) -> None:
-        """Let the time pass that this piece of work takes."""
+        """Let the time pass that a ``"step"`` or ``"prune"`` takes."""
         self.advance(self._takes(what, self._n[what]))
         self._n[what] += 1
 
     def _takes(self, what: str, n: int) -> float:
-        """Give what a piece of work takes, of which there were n before."""
+        """Return the seconds that a ``"step"`` or ``"prune"`` takes, after `n` others."""
         given, name = self._seconds[what], f"FakeTimer: {what}_seconds"
         try:
             seconds = given(n) if callable(given) else given
         except Exception as error:
-            raise SettingError(f"{name} must be a number, or a function of one, and fails for {n}: {error}") from error
+            raise SettingError(
+                f"{name} must be a number, or a function of a number, and failed for {n}: {error}"
+            ) from error
         return checks.positive(name, seconds) if what == "step" else checks.finite(name, seconds, least=0)

@@ -1,4 +1,4 @@
-"""A toy stream and a toy network, which learn in no time."""
+"""A toy stream and a toy network, small enough to learn in milliseconds."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def toy_stream(
     n_test: int = 20,
     seed: int = 0,
 ) -> TaskStream:
-    """Make tasks of Gaussian blobs, one blob a class, in places of their own for each task.
+    """Return tasks of Gaussian blobs: one blob for each class, at different places for each task.
 
     Args:
         n_tasks: Number of tasks.
-        n_features: Number of values of an input: float32 (n, n_features).
+        n_features: Length of an input; inputs are float32 (n, n_features).
         n_classes: Number of classes of each task.
         n_train: Number of training examples of each task.
         n_test: Number of test examples of each task.
-        seed: Names the draw.
+        seed: Seed of the random numbers.
     """
     return TaskStream(
         (_blobs(index, n_features, n_classes, n_train, n_test, seed) for index in range(n_tasks)),
@@ -36,7 +36,7 @@ def toy_stream(
 
 
 def toy_network(n_features: int = 6, width: int = 8) -> nn.Module:
-    """Make a small MLP for `toy_stream`, with two hidden layers of `width` units."""
+    """Return a small MLP for `toy_stream`, with two hidden layers of `width` units."""
     return MLP(n_features, width, width)
 
 

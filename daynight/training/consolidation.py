@@ -16,7 +16,6 @@ from daynight.data.tasks import Task
 from daynight.data.unions import check_can_join, union
 from daynight.errors import SettingError
 from daynight.networks.masked import MaskedNetwork
-from daynight.networks.shared import SharedNetwork
 from daynight.pruning.capacity import Capacity, keeps_nothing
 from daynight.support import checks
 
@@ -89,7 +88,7 @@ class _Shared(Consolidation):
     def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
         """Return a masked network that freezes nothing."""
         checks.one_of("biases", biases, ("freeze-after-first", "per-task"))
-        return SharedNetwork(module, joins_heads=self.joins_heads, **settings)
+        return MaskedNetwork(module, freezes=False, joins_heads=self.joins_heads, **settings)
 
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
         """Raise CapacityError if the night would keep nothing; DataError if heads are joined and the task's cannot."""

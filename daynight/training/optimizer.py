@@ -1,4 +1,4 @@
-"""The optimizer loop, which cannot move what is frozen."""
+"""`Optimization`: optimizer steps that cannot move what is frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim.adam import adam
 
 from daynight.errors import SettingError
 from daynight.networks import tracing
-from daynight.networks.masked import MaskedNetwork
+from daynight.networks.masked import MaskedNetwork, Trainable
 from daynight.networks.tracing import Part
 from daynight.support import interrupts
 from daynight.training.engines.arena import Arena, Slot
@@ -20,8 +20,8 @@ from daynight.training.engines.engine import Engine, Loss
 from daynight.training.engines.stages import Units
 from daynight.training.settings import Training
 
-#: Optimizers that move each number by itself, and none that has a gradient, decay and state of zero. Theirs may be
-#: laid out in any way, and left out where their gradient is zero.
+#: Optimizers that move each number independently of the others, and do not move numbers whose gradient, decay and state
+#: are zero. So the numbers can be laid out in any way, and left out where their gradient is zero.
 ELEMENTWISE = (
     torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
     torch.optim.Adadelta, torch.optim.RMSprop,
@@ -31,22 +31,22 @@ ELEMENTWISE = (
 Operands = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 _module: Any = inspect.getmodule(torch.optim.Optimizer)
-#: Hooks of all optimizers, which may come at any time.
+#: Hooks of all optimizers, which may be registered at any time. PyTorch has no public way to see them.
 _GLOBAL_HOOKS = _module._global_optimizer_pre_hooks, _module._global_optimizer_post_hooks
 
 
 class Stepper:
-    """Takes the steps of an optimizer.
+    """Takes the steps of an optimizer, without overhead where that is possible.
 
-    What PyTorch wraps around a step is for hooks, schedulers and profilers. Where nobody would hear it, it is left out,
-    and so is looking up at each step what Adam works on: in a sparse night both would show.
+    What PyTorch wraps around a step serves hooks, schedulers and profilers. Where there are none, it is left out, and
+    so is collecting at each step what Adam works on. In a sparse night both would take a good part of the time.
 
     Args:
         optimizer: As it was made.
         parameters: What it may train.
 
     Attributes:
-        is_plain: Whether it does what its class says, number by number, and no more.
+        is_plain: Whether it does what its class does, number by number, and no more.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> None:
@@ -59,10 +59,10 @@ class Stepper:
         self.begin(is_steady=False)
 
     def begin(self, is_steady: bool) -> None:
-        """Take notice of what it works on, and of a scheduler.
+        """Prepare for new parameters, or for a scheduler that has wrapped the step.
 
         Args:
-            is_steady: Whether gradients stay the tensors that they are.
+            is_steady: Whether the gradients will stay the same tensors.
         """
         is_bare = self.is_plain and "step" not in vars(self._optimizer)
         self._step = _unwrapped(type(self._optimizer)) if is_bare else None
@@ -98,7 +98,7 @@ class Stepper:
 
 
 def _unwrapped(kind: type[torch.optim.Optimizer]) -> Any:
-    """Give the step that a class of PyTorch defines; None if something else is wrapped around it, too."""
+    """Return the step that a class of PyTorch defines; None if something else is wrapped around it."""
     step: Any = kind.step
     while hasattr(step, "__wrapped__"):
         if not step.__globals__["__name__"].startswith("torch."):
@@ -108,7 +108,7 @@ def _unwrapped(kind: type[torch.optim.Optimizer]) -> Any:
 
 
 def _is_usual(group: dict[str, Any]) -> bool:
-    """Tell whether a group asks for fused Adam, and nothing unusual of it."""
+    """Return whether a group asks for fused Adam with no unusual setting."""
     unusual = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
     return bool(group.get("fused")) and not any(group.get(name) for name in unusual)
 
@@ -119,22 +119,21 @@ State = dict[str, Any]
 class Optimization:
     """The optimizer of one phase, which cannot move what is frozen.
 
-    Numbers that an engine computes with are trained in arenas; other parameters in place. There, the
-    gradients of frozen weights are set to zero, so that optimizers that look across weights do not see them. After
-    each step frozen weights get back the value they had: weight decay and momentum move weights
-    without any gradient.
+    Numbers that an engine computes with are trained in arenas, other parameters in place. In place, the gradients of
+    frozen weights are set to zero, so that optimizers that use several weights at once do not see them. After each
+    step frozen weights get back their value, since weight decay and momentum move weights that have no gradient.
 
     Args:
-        network: The network, in a day. What is trained is in it after `flush`.
+        network: The network, on a day. What is trained is written to it by `flush`.
         training: The settings.
         loss: Function of (outputs, targets) to a scalar.
-        n_steps: Number of steps that this optimizer will take, for the scheduler; None if nobody knows.
+        n_steps: Number of steps that this optimizer will take, for the scheduler; None if unknown.
         parts: The network as a chain; None leaves it whole.
-        live: Which of its flattened inputs are not zero throughout; None if nobody knows.
-        narrows: Whether inputs that are not read may be left out of the batches too.
+        live: Which of its flattened inputs are not zero in all training data; None if unknown.
+        narrows: Whether inputs that are not read may be left out of the batches, too.
 
     Raises:
-        SettingError: If `training` makes no optimizer that can be used.
+        SettingError: If `training` makes an optimizer that is not valid.
     """
 
     def __init__(
@@ -154,7 +153,11 @@ class Optimization:
         self._parts = parts if parts is not None and is_plain else tracing.whole(network, training.autocast)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
-        self._engage(narrows)
+        self._narrows = self._carries = False
+        self._loose: list[Trainable] = []  # what is trained in place
+        self._anchors: list[Tensor | None] = []  # their values, where a part of them is frozen
+        self._arenas: list[Arena | None] = []  # of each group of parameters
+        self._engine = self._engage(narrows)
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
         self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
@@ -163,13 +166,13 @@ class Optimization:
 
     @property
     def features(self) -> Units:
-        """Which flattened inputs the batches shall hold; None is the inputs as the network reads them."""
+        """Which flattened inputs the batches must hold; None is the inputs as the network reads them."""
         return self._engine.features
 
     def forget_pruned(self, narrows: bool = False) -> None:
-        """Go on after a prune: take over the masks as they are now, and forget the state of what may not move."""
+        """Continue after a prune: read the masks again, and clear the optimizer state of what may not move."""
         states = self._spread_states()
-        self._engage(narrows, carries=True)
+        self._engine = self._engage(narrows, carries=True)
         for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
             group["params"] = [p for p in group["params"] if arena is None or p is not arena.vector]
             if arena is not None:
@@ -182,7 +185,7 @@ class Optimization:
         self._step.begin(is_steady=not self._loose)
 
     def state(self) -> State:
-        """Give all that makes it what it is beside the network, after `flush`, for `restore`."""
+        """Return its state beside the network, after `flush`, for `restore`."""
         return {
             "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled,
             "optimizer": self._optimizer.state_dict(),
@@ -190,11 +193,11 @@ class Optimization:
         }  # fmt: skip
 
     def restore(self, state: State) -> None:
-        """Take up what `state` gave, with the network as it was then, in one made by the same settings."""
+        """Take over what `state` returned, with the network as it was then, in one made by the same settings."""
         groups = state["optimizer"]["param_groups"]
         for group, saved in zip(self._optimizer.param_groups, groups, strict=True):
             group.update({name: value for name, value in saved.items() if name != "params"})
-        self._engage(state["narrows"], state["carries"])
+        self._engine = self._engage(state["narrows"], state["carries"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
@@ -202,7 +205,7 @@ class Optimization:
         self._step.begin(is_steady=not self._loose)
 
     def scale_rate(self, factor: float | None) -> None:
-        """Set the learning rates to this times what they were at first; with None they are left to themselves again.
+        """Set the learning rates to `factor` times their first values; with None, stop scaling them.
 
         Raises:
             SettingError: If the optimizer has no learning rate.
@@ -218,11 +221,11 @@ class Optimization:
             group["lr"] = rate * (1.0 if factor is None else factor)
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Take one optimizer step on a batch, and give its loss.
+        """Take one optimizer step on a batch, and return its loss.
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
-            targets: Theirs.
+            targets: Its targets.
         """
         if self._training.augment is not None:
             inputs = self._training.augment(inputs)
@@ -250,7 +253,7 @@ class Optimization:
 
     @interrupts.deferred()
     def flush(self) -> None:
-        """Bring the network up to date with what has been trained. Not to be called after a later prune."""
+        """Write what has been trained to the network. Must not be called after a later prune."""
         for arena in self._arenas:
             if arena is not None:
                 arena.flush()
@@ -263,7 +266,7 @@ class Optimization:
                 f"Training: the scheduler cannot take another step: {error!r}. Make it for the number of steps given."
             ) from error
         if self._found_decays() != self._decays:
-            # Numbers without a gradient were left out as long as nothing moved them.
+            # Numbers without a gradient were left out while nothing moved them, and now decay may.
             self._decays = self._found_decays()
             self.flush()
             self.forget_pruned(self._narrows)
@@ -271,33 +274,34 @@ class Optimization:
     def _found_decays(self) -> list[bool]:
         return [group.get("weight_decay", 0) != 0 for group in self._optimizer.param_groups]
 
-    def _engage(self, narrows: bool, carries: bool = False) -> None:
-        """Choose the engine for the masks as they are now, and hand the optimizer what it trains."""
+    def _engage(self, narrows: bool, carries: bool = False) -> Engine:
+        """Choose the engine for the present masks, and give the optimizer what it trains."""
         training, network = self._training, self._network
         self._narrows, self._carries = narrows, carries
-        self._engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
+        engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
         slots: dict[int, list[Slot]] = {}
-        for slot in self._engine.slots():
+        for slot in engine.slots():
             slots.setdefault(id(slot.parameter), []).append(slot)
         trainables = network.trainables()
         self._loose = [item for item in trainables if id(item.parameter) not in slots]
         self._anchors = [None if item.mask is None else item.parameter.detach().clone() for item in self._loose]
         masks = {id(item.parameter): item.mask for item in trainables}
-        self._arenas: list[Arena | None] = []
+        self._arenas = []
         for group, parameters in zip(self._optimizer.param_groups, self._groups, strict=True):
             packed = [p for p in parameters if id(p) in slots]
             found = [slot for p in packed for slot in slots.pop(id(p))]
             if carries or group.get("weight_decay", 0) != 0:
-                # Decay and an earlier cycle's momentum move what has no gradient, too.
+                # Decay and an earlier cycle's momentum also move what has no gradient.
                 found += [rest for p in packed if (rest := _rest_of(p, masks[id(p)], found)) is not None]
             arena = Arena(found) if found else None
             self._arenas.append(arena)
             others = [p for p in parameters if all(p is not q for q in packed)]
             group["params"] = ([] if arena is None else [arena.vector]) + others
-        # What the optimizer was not given is computed with, and stays as it is.
+        # What the optimizer was not given is used in computing, and stays as it is.
         if slots:
             Arena([slot for rest in slots.values() for slot in rest])
-        self._engine.bind()
+        engine.bind()
+        return engine
 
     def _hold(self) -> None:
         for arena in self._arenas:
@@ -309,7 +313,7 @@ class Optimization:
                 torch.where(item.mask, weight, anchor, out=weight)
 
     def _spread_states(self) -> dict[int, State]:
-        """Take the optimizer's state away from it, as that of the network's own parameters by their `id`."""
+        """Take the optimizer's state from it, and return it by the `id` of the network's own parameters."""
         states: dict[int, State] = {id(p): state for p, state in self._optimizer.state.items()}
         for arena in self._arenas:
             if arena is None:
@@ -326,7 +330,7 @@ class Optimization:
 
 
 def _gathered(arena: Arena, states: dict[int, State]) -> State:
-    """Make the state of an arena's vector of that of the parameters."""
+    """Return the state of an arena's vector, made of that of the parameters."""
     own = [states[id(slot.parameter)] for slot in arena.slots if id(slot.parameter) in states]
     gathered: State = {}
     for key in own[0] if own else ():
@@ -339,7 +343,7 @@ def _gathered(arena: Arena, states: dict[int, State]) -> State:
 
 
 def _rest_of(parameter: nn.Parameter, mask: Tensor | None, slots: Sequence[Slot]) -> Slot | None:
-    """Give the numbers of a parameter that may move and are in none of its slots; None if there are none."""
+    """Return the numbers of a parameter that may move and are in no slot; None if there are none."""
     left = torch.ones_like(parameter, dtype=torch.bool) if mask is None else mask.clone()
     left = left.reshape(-1)
     for slot in slots:

@@ -153,7 +153,7 @@ class Planner:
                 following = advance(self._cycles, night.after(cycle))
                 if following is None:
                     break
-                cycle = attrs.evolve(following, length=cycle.length + following.length)
+                cycle = cycle.merged(following)
         self._last = cycle
         return cycle
 

@@ -22,18 +22,18 @@ _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
-    """Make sure that a network reads `inputs`, that its head makes its outputs, and that they can be repeated.
+    """Run a network on `inputs`, and check that its head makes the outputs and that they are the same twice.
 
     Args:
         network: The network.
-        inputs: (batch, ...), as a network reads them.
+        inputs: (batch, ...), as the network reads them.
         n_outputs: Number of outputs to ask for.
 
     Returns:
         The outputs, (batch, n_outputs).
 
     Raises:
-        NetworkError: If not.
+        NetworkError: If the network fails, or the outputs have another shape or differ.
     """
     with interrupts.deferred(), _trying(network, n_outputs) as run, torch.no_grad():
         try:
@@ -55,13 +55,13 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
     if not torch.equal(outputs, again) and checks.all_finite(outputs):
         raise NetworkError(
             "the network gives other outputs for equal inputs in evaluation mode, so that no prediction could be kept. "
-            "Let it draw in training only, as in functional.dropout(x, training=self.training)."
+            "Let it draw random numbers in training only, as in functional.dropout(x, training=self.training)."
         )
     return outputs
 
 
 def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Callable[[Tensor], Tensor]) -> None:
-    """Make sure that gradients can be computed in training mode.
+    """Raise NetworkError unless gradients can be computed in training mode.
 
     Args:
         network: The network.
@@ -80,13 +80,13 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
             loss(run(inputs.clone(), parameters)).backward()
         except _FAILURES as error:
             raise NetworkError(
-                f"no gradients can be computed of the network in training mode: {error}. If that is none of its "
-                "own errors, look for operations in place, on what a gradient needs later."
+                f"no gradients can be computed of the network in training mode: {error}. If that is not one of its "
+                "own errors, look for operations in place on values that a gradient needs later."
             ) from error
 
 
 def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
-    """Tell whether a network's norm layers can train on such a batch.
+    """Return whether a network's norm layers can train on such a batch.
 
     Args:
         network: The network.
@@ -104,7 +104,7 @@ def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
 
 @contextlib.contextmanager
 def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., Any]]:
-    """Give a function that runs a network with a new head, which changes nothing, in evaluation mode at first.
+    """Yield a function that runs a network with a new head, in evaluation mode at first, without changing it.
 
     Draws from PyTorch's global generator.
 
@@ -113,7 +113,7 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
         n_outputs: Number of outputs to ask for.
 
     Yields:
-        A function of inputs (batch, ...) and, if there are to be others, parameters by name.
+        A function of inputs (batch, ...) and, to replace the network's own, parameters by name.
 
     Raises:
         NetworkError: If the head cannot be made.
@@ -124,11 +124,11 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
         return functional_call(network.module, buffers | dict(parameters or {}), (inputs,))
 
     with network.heads.lent(network.heads.new(n_outputs)):
-        network.heads.new(n_outputs)  # so that a function that makes one head for all is refused before the first day
+        network.heads.new(n_outputs)  # a function that returns the same head twice is refused before the first day
         yield run
 
 
-#: Examples that are tried. No common number of outputs, so that a loss that mistakes one for the other is found out.
+#: Examples that are tried: not a common number of outputs, so that a loss that confuses the two is noticed.
 N_EXAMPLES = 7
 
 
@@ -174,11 +174,7 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
 
 
 def _check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
-    """Make sure that no batch is too small for a network to train on.
-
-    Raises:
-        DataError: If one is.
-    """
+    """Raise DataError if a batch is too small for a network to train on."""
     sizes = (len(task.train) % training.batch_size, training.batch_size)
     if 1 in sizes and not trains_on(network, inputs[:1], task.n_outputs):
         raise DataError(
@@ -195,10 +191,10 @@ def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Te
     if not isinstance(changed, Tensor) or len(changed) != len(inputs):
         what = tuple(changed.shape) if isinstance(changed, Tensor) else repr(changed)
         raise SettingError(
-            f"Training: {name} must give a batch of as many inputs, and gave {what} for {tuple(inputs.shape)}."
+            f"Training: {name} must return a batch of as many inputs, and returned {what} for {tuple(inputs.shape)}."
         )
     if changed.is_floating_point() and not checks.all_finite(changed):
-        raise SettingError(f"Training: {name} gives values that are not finite.")
+        raise SettingError(f"Training: {name} returns values that are not finite.")
     return changed
 
 
@@ -212,21 +208,21 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
         value.backward()
     if leaf.grad is None:
         raise SettingError(
-            f"Training: loss must give a scalar tensor that depends on the outputs, and gave {value!r}. Nothing can "
-            "be learnt from what has no gradient."
+            f"Training: loss must return a scalar tensor that depends on the outputs, and returned {value!r}. Nothing "
+            "can be learnt without a gradient."
         )
 
 
 def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any, list[str]]:
-    """Make an optimizer and a scheduler, if there is to be one, and let them take a step.
+    """Make an optimizer, and a scheduler if the settings have one, and let them take a step.
 
     Returns:
-        Both, and the names of the optimizer's attributes that its step has changed, beside its state and groups.
+        Both, and the names of the attributes, other than its state and groups, that the step has changed.
 
     Raises:
-        SettingError: If they cannot.
+        SettingError: If they cannot be made, or fail in the step.
     """
-    # On copies, for an optimizer may move what has no gradient, too.
+    # On copies, since an optimizer may also move what has no gradient.
     copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
     optimizer = training.make_optimizer(copies)
     scheduler = training.make_scheduler(optimizer, 100)
@@ -250,6 +246,6 @@ def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch
 
 
 def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, str]:
-    """Show an optimizer's attributes, but for its state and groups, and what PyTorch notes by itself."""
+    """Return an optimizer's attributes as text, but for its state, its groups and what PyTorch notes by itself."""
     known = {"state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured"}
     return {name: repr(value) for name, value in vars(optimizer).items() if name not in known}

@@ -1,4 +1,4 @@
-"""How a task is learnt: the settings, and the batches."""
+"""`Training`: the settings by which a task is learnt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EngineName = Literal["auto", "dense", "sparse", "module"]
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the study's optimizer: Adam with a learning rate of 1e-3, in its fused form."""
+    """Make the paper's optimizer: Adam with a learning rate of 1e-3, in its fused form."""
     return torch.optim.Adam(parameters, lr=1e-3, fused=True)
 
 
@@ -63,7 +63,7 @@ def _check_engine(instance: Any, attribute: attrs.Attribute[Any], value: Any) ->
 
 @attrs.frozen(kw_only=True)
 class Training:
-    """How a task is learnt, at wake and in REM alike.
+    """How a task is learnt, at wake and in REM.
 
     Args:
         batch_size: Examples an optimizer step, 1 or more; the last batch of an epoch may be smaller.
@@ -79,15 +79,15 @@ class Training:
             the global generators of PyTorch, NumPy or Python is seeded.
         carry_optimizer: Whether the optimizer (and scheduler) goes on through the cycles of a night,
             with the state of pruned weights cleared, in place of a new one at each REM.
-        clip_norm: Norm to which the gradient of all that may move is cut before a step, above 0; None leaves it.
-        autocast: `torch.bfloat16`: training steps compute in it what can be, and weights stay as they are
-            (`torch.autocast`), with the engine ``"module"``. Predictions are in the weights' own type.
+        clip_norm: Norm to which the gradient of all that may move is cut before a step, above 0; None does not cut it.
+        autocast: `torch.bfloat16` lets training steps compute in it where that is possible, while weights keep their
+            type (`torch.autocast`); the engine is then ``"module"``. Predictions are in the weights' own type.
         engine: What computes the optimizer steps; all give the same gradients but for rounding. ``"auto"``
             chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force one
-            where it can be; ``"module"`` runs the network itself by autograd, and leaves nothing out.
+            where possible; ``"module"`` runs the network itself by autograd, and leaves nothing out.
 
     Raises:
-        SettingError: If a number is outside its range, a function cannot be called, or there is no such engine or type.
+        SettingError: If a number is outside its range, a function cannot be called, or an engine or type is not valid.
     """
 
     batch_size: int = attrs.field(default=128, converter=_batch_size)
@@ -112,35 +112,34 @@ class Training:
         return -(-len(task.train) // self.batch_size)
 
     def check_budget(self, name: str, budget: Any) -> None:
-        """Refuse what is no budget, or one that does not go with these settings.
+        """Raise SettingError unless `budget` is a budget that goes with these settings.
 
-        Raises:
-            SettingError: If a scheduler has to know a number of steps that a budget of time does not tell.
+        A scheduler must know the number of steps, which is unknown in a budget of time.
         """
         check_budget(name, budget)
         if self.scheduler is not None and budget.open(1).n_steps is None:
             raise SettingError(
                 f"{name}, {budget!r}, does not go with Training(scheduler=...): that is called with the number of "
-                "steps, which a budget of time does not tell. Give Epochs or Steps, or no scheduler."
+                "steps, which is unknown in a budget of time. Give Epochs or Steps, or no scheduler."
             )
 
     def loss_of(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-        """Give the loss for `task`; in a union of tasks, each example's is that of its own task's outputs."""
+        """Return the loss for `task`; in a union of tasks, that of an example uses the outputs of its own task."""
         usual = functional.cross_entropy if task.classifies else functional.mse_loss
         loss = usual if self.loss is None else self.loss
         return metrics.WithinGroups(loss, task.groups) if task.groups else loss
 
     def metric_of(self, task: Task) -> Callable[[Tensor, Tensor], float]:
-        """Give the metric for `task`."""
+        """Return the metric for `task`."""
         usual = metrics.accuracy if task.classifies else metrics.r_squared
         metric = usual if self.metric is None else self.metric
         return metrics.WithinGroups(metric, task.groups) if task.groups else metric
 
     def judge(self, task: Task, outputs: Tensor, targets: Tensor) -> tuple[float, float]:
-        """Give loss and metric of outputs of `task`.
+        """Return loss and metric of outputs of `task`.
 
         Raises:
-            SettingError: If one of them fails, or gives no single number.
+            SettingError: If one of them fails, or does not return a single number.
         """
         loss = number("loss", self.loss_of(task), outputs, targets)
         return loss, number("metric", self.metric_of(task), outputs, targets)
@@ -149,7 +148,8 @@ class Training:
         """Make an optimizer.
 
         Raises:
-            SettingError: If `optimizer` fails, or makes none of these parameters that steps without a closure.
+            SettingError: If `optimizer` fails, or does not make an optimizer of these parameters that steps without a
+                closure.
         """
         try:
             optimizer = self.optimizer(parameters)
@@ -169,10 +169,10 @@ class Training:
         return optimizer
 
     def make_scheduler(self, optimizer: torch.optim.Optimizer, n_steps: int) -> Any:
-        """Make a scheduler of an optimizer and the number of its steps; None if there is to be none.
+        """Make a scheduler of an optimizer and the number of its steps; None without `scheduler`.
 
         Raises:
-            SettingError: If `scheduler` fails, or makes none of this optimizer.
+            SettingError: If `scheduler` fails, or does not make a scheduler of this optimizer.
         """
         if self.scheduler is None:
             return None
@@ -189,10 +189,10 @@ class Training:
 
 
 def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> float:
-    """Give what a loss or a metric makes of outputs and targets.
+    """Return the number that a loss or a metric gives for outputs and targets.
 
     Raises:
-        SettingError: If it fails, or gives no single number.
+        SettingError: If it fails, or does not return a single number.
     """
     try:
         value = function(outputs, targets)

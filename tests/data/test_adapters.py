@@ -153,11 +153,11 @@ def test_one_class_has_two_outputs():
 
 
 def test_what_is_something_else_is_refused():
-    with pytest.raises(DataError, match="must have a train_stream and a test_stream, and dict has not"):
+    with pytest.raises(DataError, match="must have a train_stream and a test_stream, and dict does not"):
         from_avalanche({})
     with pytest.raises(DataError, match="there are 3 to learn from and 2 to test on"):
         from_avalanche(Benchmark(GROUPS, GROUPS[:2]))
-    with pytest.raises(DataError, match="task 1: test data have the class 2, which is not among those to learn"):
+    with pytest.raises(DataError, match="task 1: test data have the class 2, which the training data do not"):
         from_avalanche(Benchmark(GROUPS, [GROUPS[0], [0, 2], GROUPS[2]]))
     with pytest.raises(DataError, match="from_continuum: tasks must be sequences"):
         from_continuum(3, 4)
@@ -177,10 +177,10 @@ def test_what_is_something_else_is_refused():
     [
         (LABELS.float(), GROUPS, "labels must be whole numbers or texts, and these are floating point"),
         (torch.eye(6)[LABELS], GROUPS, "these are floating point"),
-        (torch.eye(6)[LABELS].long(), GROUPS, r"labels must be .* one an example, not int64 \(60, 6\)"),
-        ([None] * 60, GROUPS, "labels must be whole numbers or texts, one an example, not object"),
+        (torch.eye(6)[LABELS].long(), GROUPS, r"labels must be .* one per example, not int64 \(60, 6\)"),
+        ([None] * 60, GROUPS, "labels must be whole numbers or texts, one per example, not object"),
         ([[0], [1, 2]] * 30, GROUPS, "the labels cannot be read"),
-        (LABELS, [[0, 0, 1]], r"a task has the classes \[0, 0, 1\]. Leave it out, or name each once"),
+        (LABELS, [[0, 0, 1]], r"a task has the classes \[0, 0, 1\]. Leave it out, or name each class once"),
         (LABELS, [0, 1], r"classes must be a list of each task's, such as \[\[0, 1\], \[2, 3\]\], not \[0, 1\]"),
         (LABELS, ["01"], "classes must be a list"),
         (LABELS, [[[0], [1]]], "classes must be a list"),
@@ -212,7 +212,7 @@ def test_labels_may_be_texts():
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (3 * [Columns(image=[1], label=[0])], r"pairs must be a list of \(train, test\), one a task"),
+        (3 * [Columns(image=[1], label=[0])], r"pairs must be a list of \(train, test\), one per task"),
         ([({"train": 1}, {"train": 1})], r"a dataset must be one split, and map-style, not dict"),
         ([(iter([1]), iter([1]))], "a dataset must be one split, and map-style"),
         ([(Columns(image=[], label=[]),) * 2], "a dataset has no examples"),
@@ -233,7 +233,7 @@ def test_pictures_with_a_palette_are_read_as_colours():
         assert tuple(inputs.shape[1:]) == shape
         assert inputs.min() == 1
     deep = Columns(image=[Image.fromarray(np.zeros((3, 4), np.int32))], label=[0])
-    with pytest.raises(DataError, match="a picture of mode 'I' has no 8 bits a channel: read= says how to read it"):
+    with pytest.raises(DataError, match="an image of mode 'I' does not have 8 bits per channel"):
         from_hugging_face([(deep, deep)])
 
 

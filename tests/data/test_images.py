@@ -2,6 +2,7 @@ import hashlib
 import logging
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from daynight.errors import DataError, DataNotFoundError, SettingError
 
 @pytest.fixture
 def image_cache(tmp_path):
-    """Give each test a cache of its own: they look into it."""
+    """Return a cache folder for each test, since tests look into it."""
     return tmp_path / "cache"
 
 
@@ -21,6 +22,10 @@ def arrays(n=20, shape=(28, 28)):
     labels = np.arange(n) % 10
     parts = {"x_train": rng.integers(0, 256, (n, *shape), np.uint8), "y_train": labels.astype(np.uint8)}
     return parts | {"x_test": parts["x_train"][:10], "y_test": parts["y_train"][:10]}
+
+
+def digest_of(parts):
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts.values())).hexdigest()
 
 
 @pytest.fixture
@@ -61,12 +66,11 @@ def test_packed_file_is_read_from_a_named_folder(tmp_path, monkeypatch, name, sh
 def test_raw_files_are_read_once_and_then_come_from_the_cache(tmp_path, monkeypatch):
     parts = arrays()
     raw = write_raw(tmp_path, parts)
-    expected = hashlib.sha256(b"".join(part.tobytes() for part in parts.values())).hexdigest()
-    monkeypatch.setitem(images._DIGESTS, "mnist", expected)
+    monkeypatch.setitem(images.DIGESTS, "mnist", digest_of(parts))
     first = images.load_images("mnist", folder=tmp_path)
     assert np.array_equal(first.x_train, parts["x_train"])
     assert len(list(images.cache_folder().iterdir())) == 1
-    monkeypatch.setattr(images, "_read_torchvision", lambda *args, **kwargs: pytest.fail("read again"))
+    monkeypatch.setattr("torchvision.datasets.MNIST", lambda *args, **kwargs: pytest.fail("read again"))
     second = images.load_images("mnist", folder=tmp_path)
     assert np.array_equal(second.x_train, first.x_train)
     assert first.source == second.source == f"MNIST in full, {raw}"
@@ -110,9 +114,9 @@ def test_damaged_packed_file_is_refused(tmp_path, damage):
         with path.open("wb") as stream:
             np.save(stream, parts["x_train"])
     message = (
-        rf"^{path} is damaged, or is no \.npz archive of the arrays x_train, y_train, x_test, y_test\. Delete it, "
+        rf"^{path} is damaged, or is not a \.npz archive of the arrays x_train, y_train, x_test, y_test\. Delete it, "
     )
-    with pytest.raises(DataError, match=message + "or put a whole one in its place"):
+    with pytest.raises(DataError, match=message + "or replace it by an intact one"):
         images.load_images("mnist", folder=tmp_path)
 
 
@@ -144,7 +148,7 @@ def test_packed_file_that_lacks_a_digit_is_refused(tmp_path):
 
 def test_packed_file_that_cannot_be_read_is_not_called_damaged(tmp_path):
     (tmp_path / "mnist.npz").mkdir()
-    with pytest.raises(DataError, match=r"mnist\.npz cannot be read: Is a directory\. Put a file in its place"):
+    with pytest.raises(DataError, match=r"mnist\.npz cannot be read: Is a directory\. Replace it by a readable file"):
         images.load_images("mnist", folder=tmp_path)
 
 
@@ -179,12 +183,13 @@ def test_download_is_packed_into_the_cache_and_damage_there_is_mended(tmp_path, 
     parts = arrays()
     calls = []
 
-    def read(name, folder, download):
-        calls.append(download)
-        return images.Images(**{key: value.astype(np.uint8) for key, value in parts.items()})
+    def read(folder, train, download):
+        calls.extend([download] if train else [])
+        which = "train" if train else "test"
+        return SimpleNamespace(data=parts[f"x_{which}"], targets=parts[f"y_{which}"])
 
-    monkeypatch.setattr(images, "_read_torchvision", read)
-    monkeypatch.setattr(images, "_check_digest", lambda *args: None)
+    monkeypatch.setattr("torchvision.datasets.MNIST", read)
+    monkeypatch.setitem(images.DIGESTS, "mnist", digest_of(parts))
     assert images.load_images("mnist").source == "MNIST in full, downloaded"
     cached = images.cache_folder() / "mnist.npz"
     assert images.load_images("mnist").source == f"MNIST in full, {cached}"

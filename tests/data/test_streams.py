@@ -51,7 +51,7 @@ def test_n_train_is_shared_evenly_among_the_classes(folder):
     stream = split_mnist(folder=folder, n_train=5)
     assert [torch.bincount(task.train.targets).tolist() for task in stream] == [[2, 3]] * 5
     assert [len(task.test) for task in stream] == [4] * 5
-    with pytest.raises(SettingError, match="n_train=9 asks for 5 training examples of class 1, and there are 4"):
+    with pytest.raises(SettingError, match="n_train=9 needs 5 training examples of class 1, and there are 4"):
         split_mnist(folder=folder, n_train=9)
     with pytest.raises(SettingError, match="n_train must be a whole number from 1 up, not 0"):
         split_mnist(folder=folder, n_train=0)

@@ -93,11 +93,11 @@ def test_number_of_classes_is_found_over_all_splits():
         ((torch.rand(0, 3), torch.zeros(0, dtype=torch.long)), "a split has no examples"),
         (Items([]), "a split has no examples"),
         (torch.rand(4, 3), r"examples must be a pair \(inputs, targets\) or a torch dataset .* not Tensor\. Without"),
-        (Items([torch.rand(3)]), r"example 0 of Items is no pair \(input, target\)\. Without targets nothing"),
+        (Items([torch.rand(3)]), r"example 0 of Items is not a pair \(input, target\)\. Without targets nothing"),
         ((torch.rand(4, 3), None), r"the targets are None\. Without inputs and targets nothing can be learnt"),
         ((None, [0, 1]), r"the inputs are None\. Without inputs and targets nothing can be learnt"),
         (Items([(torch.rand(3), None)]), r"example 0 of Items cannot be read as tensors"),
-        ((torch.rand(4, 3), torch.arange(3)), "4 inputs do not go with 3 targets"),
+        ((torch.rand(4, 3), torch.arange(3)), "there are 4 inputs and 3 targets"),
         ((torch.rand(4, 3), torch.zeros(4, 2, dtype=torch.long)), r"labels must have the shape \(n,\), not \(4, 2\)"),
         ((torch.tensor([[1.0], [torch.nan]]), [0, 1]), "the inputs hold values that are not finite"),
         ((torch.rand(2, 1), torch.tensor([1.0, torch.inf])), "the targets hold values that are not finite"),
@@ -142,7 +142,7 @@ def test_task_whose_parts_do_not_fit_is_refused(settings, message):
 
 
 def test_regression_outputs_must_agree():
-    with pytest.raises(DataError, match="train targets have 2 values an example, and the task 3 outputs"):
+    with pytest.raises(DataError, match="train targets have 2 values an example, and the task has 3 outputs"):
         Task(train=(torch.rand(4, 3), torch.rand(4, 2)), test=(torch.rand(4, 3), torch.rand(4, 2)), n_outputs=3)
 
 
@@ -199,12 +199,12 @@ def test_hold_out_of_a_stream_keeps_order_and_source():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (torch.tensor([2, 3, 2, 3]), "no training label is 0, and the least is 2"),
+        (torch.tensor([2, 3, 2, 3]), "no training label is 0, and the smallest is 2"),
         (torch.tensor([0.0, 1.0, 1.0, 0.0]), "all targets are 0.0 or 1.0, and floating point, which means regression"),
         (torch.eye(4), "which means regression"),
         (torch.arange(40.0) % 4, "all targets are whole numbers, 4 different ones, in floating point, which means"),
         (torch.tensor([0, 1, 100_000]), "the largest training label is 100000, and there are 3 different ones"),
-        (torch.zeros(4, dtype=torch.int64), "all training labels are 0, which leaves nothing to tell apart"),
+        (torch.zeros(4, dtype=torch.int64), "all training labels are 0, so there is nothing to learn"),
     ],
 )
 def test_targets_that_may_mean_something_else_are_warned_of(targets, message):
@@ -228,7 +228,7 @@ def test_tables_of_pandas_are_read():
     table.loc[1, "a"] = math.nan
     with pytest.raises(DataError, match="not finite as 32-bit numbers, first in example 1"):
         Task(train=(table[["a", "b"]], table["label"]), test=data)
-    # Columns of different types are objects to NumPy, and what pandas gives may let nobody write to it.
+    # Columns of different types are objects to NumPy, and pandas may return a read-only array.
     mixed = pandas.DataFrame(
         {"a": pandas.array([1, 2, 3], dtype="Int64"), "b": [True, False, True], "c": [0.5, 1.5, 2.5]}
     )

@@ -131,7 +131,7 @@ def test_make_head_that_is_no_function_is_refused(make_head):
 @pytest.mark.parametrize(
     ("make_head", "message"),
     [
-        (lambda n: None, r"make_head must give a torch\.nn\.Module, and for 2 outputs gave None\."),
+        (lambda n: None, r"make_head must return a torch\.nn\.Module, and for 2 outputs returned None\."),
         (lambda: nn.Linear(5, 2), r"make_head failed for 2 outputs: TypeError: .* takes 0 positional arguments"),
         (lambda n: ONE_HEAD, "make_head must make a new module at each call"),
         (lambda n: nn.Sequential(ONE_HEAD, nn.ReLU()), "make_head must make a new module at each call"),
@@ -149,7 +149,7 @@ def test_make_head_that_begins_to_repeat_itself_is_refused():
     network.begin_day(2)
     network.end_day()
     with pytest.raises(
-        NetworkError, match=r"this one holds what an earlier head or the network holds\. Build the layers"
+        NetworkError, match=r"this one shares tensors with an earlier head or the network\. Build the layers"
     ):
         network.begin_day(2)
 

@@ -155,7 +155,7 @@ def test_buffers_that_change_in_evaluation_mode_are_lent_as_copies():
         assert torch.equal(first, second)
         assert torch.equal(outputs(network, task, inputs), first)
     assert [buffer[0].item() for buffer in network.module.buffers()] == [1, 1]
-    assert network._private[0]["1.calls"].tolist() == [0, 0, 0]
+    assert network.private_of(0)["1.calls"].tolist() == [0, 0, 0]
     assert not any(buffer.any() for buffer in network.heads.kept[0].buffers())
 
 
@@ -253,11 +253,10 @@ def test_more_than_255_tasks_work():
     assert all(torch.equal(outputs(network, task, inputs), seen[task]) for task in range(0, 300, 13))
 
 
-def test_owner_maps_widen_before_their_integers_run_out():
+def test_owner_maps_widen_before_their_integers_run_out(monkeypatch):
     network = MaskedNetwork(mlp())
     live_a_day(network)
-    network._private.extend([{}] * 40_000)
-    network.heads.kept.extend([network.heads.kept[0]] * 40_000)
+    monkeypatch.setattr(MaskedNetwork, "n_tasks", 40_001)
     network.begin_day(2)
     assert network.owners["0"].dtype == torch.int32
     assert network.count(40_001) == {"0": 17}
@@ -292,14 +291,14 @@ class Raw(nn.Module):
     ("module", "settings", "message"),
     [
         (nn.Linear(3, 2), {}, "the network is a single linear layer, its head, so there is nothing to mask"),
-        (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), {}, "there is nothing to mask: beside the head '1'"),
+        (nn.Sequential(nn.ReLU(), nn.Linear(3, 2)), {}, "there is nothing to mask: apart from the head '1'"),
         (nn.Sequential(nn.Conv2d(1, 1, 1)), {}, r"the network has no linear layer to be the head\. Name the head"),
-        (mlp(), {"head": "9"}, r"head='9' names no part of the network\. Its linear layers are: \['0', '2'\]"),
+        (mlp(), {"head": "9"}, r"head='9' is not a part of the network\. Its linear layers are: \['0', '2'\]"),
         (mlp(), {"exclude": ["9"]}, r"exclude names \['9'\], which the network does not have"),
         (mlp(), {"exclude": ["0"]}, "there is nothing to mask"),
-        (Raw(3), {}, r"table \(Raw, \(3, 3\)\) is of a module that .* does not know, .* private=\['table'\] gives"),
+        (Raw(3), {}, r"table \(Raw, \(3, 3\)\) is part of a module that .* not know, .* private=\['table'\] gives"),
         (Raw(3), {"private": ["tables"]}, r"private names \['tables'\], which the network does not have"),
-        (nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), {}, r"0 \(LazyLinear\) is lazy: run the network once"),
+        (nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), {}, r"0 \(LazyLinear\) is lazy\. Run the network once"),
         (nn.Sequential(weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2)), {}, r"computes its weight from others"),
         (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False), nn.Linear(3, 2)), {},
          r"1 \(BatchNorm1d\) keeps no running statistics"),
@@ -337,3 +336,13 @@ def test_head_of_a_kind_that_cannot_be_made_anew_is_refused():
 def test_settings_outside_their_choices_are_refused(settings):
     with pytest.raises(SettingError, match="must be one of"):
         MaskedNetwork(mlp(), **settings)
+
+
+def test_heads_are_joined_only_where_nothing_is_frozen():
+    with pytest.raises(SettingError, match=r"joins_heads=True lets heads of earlier tasks learn: it needs freezes=F"):
+        MaskedNetwork(mlp(), joins_heads=True)
+    network = MaskedNetwork(mlp(), freezes=False, joins_heads=True)
+    live_a_day(network)
+    live_a_day(network, n_outputs=3)
+    assert network.module[2].out_features == 5
+    assert [network.n_private(task) for task in (0, 1)] == [2 * 5 + 2 + 5, 3 * 5 + 3]

@@ -67,7 +67,7 @@ def numbers_stream():
 
 
 def live_checked(agent, stream, policy=None):
-    """Live all days; after each, make sure that no finished task has moved, and that counts are exact."""
+    """Run all days; after each, check that no finished task has moved, and that counts are exact."""
     clock, seen = Clock(agent, stream, policy=policy or UniformCycles(2), wake=Epochs(2), night=Epochs(2)), []
     for day in range(len(stream)):
         clock.step()

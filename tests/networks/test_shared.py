@@ -1,4 +1,4 @@
-"""Baselines without freezing: what is owned goes on learning."""
+"""Baselines without freezing: owned weights keep learning."""
 
 import functools
 import itertools
@@ -127,7 +127,7 @@ def test_forks_from_the_first_dusk_are_whole_runs_whatever_their_capacity(consol
 def test_capacity_cannot_change_after_a_night():
     clock = make_clock("freeze")
     clock.step()
-    with pytest.raises(Exception, match="1 nights have gone by this capacity"):
+    with pytest.raises(Exception, match="1 nights have passed with this capacity"):
         clock.fork(capacity=Capacity(free_at_end=0.8, days=3))
 
 

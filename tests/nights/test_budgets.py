@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight.errors import ReactivePolicyError, SettingError
-from daynight.nights.budgets import Epochs, Steps
-from daynight.nights.cycle import Cycle, Measured, Night, StepLedger
+from daynight.nights.budgets import Epochs, StepLedger, Steps
+from daynight.nights.cycle import Cycle, Measured, Night
 from daynight.pruning.capacity import kept_fraction_per_night, pruned_fraction_per_round
 
 
@@ -116,6 +116,11 @@ def test_cycle_dawn_is_the_density_of_that_night():
     assert Cycle(keep=0.0100001, length=1.0).resolved(dusk()) == 0.0100001
 
 
+def test_merged_cycles_are_as_long_as_both_and_prune_as_far_as_the_second():
+    first, second = Cycle(keep=0.5, length=0.25, rewind=0.5), Cycle(keep="dawn", length=0.125, rate=max)
+    assert first.merged(second) == Cycle(keep="dawn", length=0.375, rate=max)
+
+
 def test_night_after_a_cycle_is_a_new_snapshot():
     night = dusk()
     later = night.after(Cycle(keep=0.3, length=0.25))
@@ -130,3 +135,4 @@ def test_night_without_measurements_says_that_the_policy_reacts():
         _ = dusk().loss
     measured = dusk(measured=Measured(0.5, 0.9, "validation"))
     assert (measured.loss, measured.score) == (0.5, 0.9)
+    assert (dusk().is_measured, measured.is_measured) == (False, True)

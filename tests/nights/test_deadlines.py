@@ -1,4 +1,4 @@
-"""Nights in seconds, by the clock, and at a price."""
+"""Nights in seconds, nights that end at a time of day, and prices of prunes."""
 
 import datetime
 import math
@@ -49,7 +49,7 @@ def make_agent(**changes):
 
 
 def night_of(policy, budget, agent=None):
-    """Live a day, and give the records of its night and of the day."""
+    """Run a day, and return the records of its night and of the day."""
     agent, records = make_agent() if agent is None else agent, []
     agent.wake(toy_stream(2)[agent.day], Epochs(1))
     agent.sleep(policy, budget, lambda event: records.append(event) if hasattr(event, "kind") else None)
@@ -262,7 +262,7 @@ def test_a_night_whose_deadline_has_passed_begins_at_zero():
     [
         ("06:30", {}, 8.5 * 3600),
         ("16:00", {}, 18 * 3600),
-        ("16:01", {}, 0),  # a quarter of a day ago, and not three quarters ahead
+        ("16:01", {}, 0),  # six hours ago, and not eighteen hours ahead
         ("21:59", {}, 0),
         ("22:00", {}, 0),
         ("21:59", {"longest": 86_400}, 86_340),
@@ -276,7 +276,7 @@ def test_a_time_of_day_far_ahead_has_passed(when, changes, seconds):
     agent = make_agent()
     agent.wake(toy_stream(2)[0], Epochs(1))
     agent.check(toy_stream(2)[0], 1)
-    assert UniformCycles(3).plan(agent.night(toy_stream(2)[0], budget))  # it can be planned all the same
+    assert UniformCycles(3).plan(agent.night(toy_stream(2)[0], budget))  # it has a plan nevertheless
 
 
 def test_a_budget_that_runs_out_above_the_dawn_density_prunes_the_rest():
@@ -298,7 +298,7 @@ def test_a_budget_that_runs_out_above_the_dawn_density_prunes_the_rest():
 
 
 class Odd(Timer):
-    """Tells what it is told to."""
+    """Tells the given times."""
 
     def __init__(self, times, wall=None):
         self.times, self.date = iter(times), wall
@@ -331,7 +331,7 @@ def test_a_wall_clock_without_a_time_zone_is_refused(wall):
         ({"step_seconds": 0}, "FakeTimer: step_seconds must be above 0, not 0"),
         ({"step_seconds": -1}, "FakeTimer: step_seconds must be above 0"),
         ({"step_seconds": "x"}, "FakeTimer: step_seconds must be a finite number"),
-        ({"step_seconds": lambda: 1}, "step_seconds must be a number, or a function of one, and fails for 0"),
+        ({"step_seconds": lambda: 1}, "step_seconds must be a number, or a function of a number, and failed for 0"),
         ({"prune_seconds": float("nan")}, "FakeTimer: prune_seconds must be a finite number"),
         ({"start": "22:00"}, "FakeTimer: start must be"),
     ],

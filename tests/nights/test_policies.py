@@ -30,7 +30,7 @@ def dusk(**changes):
 
 
 class Yields(SleepPolicy):
-    """Yields what it is told to."""
+    """Yields the given cycles."""
 
     def __init__(self, *cycles):
         self.given = cycles
@@ -113,19 +113,19 @@ def test_uniform_cycles_refuse_what_is_no_count(n):
 @pytest.mark.parametrize(
     ("cycles", "message"),
     [
-        ([], "Yields() on day 3 yields no cycle. A night without retraining is one cycle of nothing but its prune: "
+        ([], "Yields() on day 3 yields no cycle. A night without retraining is one cycle with nothing but a prune: "
              "Cycle(keep='dawn', length=night.price)."),
         ([(0.5, 0.7), (0.01, 0.4)], "Yields() on day 3, cycle 1: overspends: its cycles would take 1.1 of the night's "
                                     "budget. Lengths are shares of the whole night and sum to at most 1. What is "
-                                    "left is in the snapshot that each yield gives."),
-        ([(0.5, 0.5), (0.02, 0.5)], "Yields() on day 3 never reaches the dawn density: it ends at 0.02, and 0.01 is "
-                                    "due. Let the last cycle have keep='dawn'. A keep is the fraction of what there "
-                                    "was at dusk, not of what the cycle before has left."),
+                                    "left is night.left of the snapshot that each yield returns."),
+        ([(0.5, 0.5), (0.02, 0.5)], "Yields() on day 3 never reaches the dawn density: it ends at 0.02, and must end "
+                                    "at 0.01. Give the last cycle keep='dawn'. A keep is a fraction of the weights "
+                                    "available at dusk, not of those that the cycle before has left."),
         ([(0.5, 0.1), (0.6, 0.1), (0.01, 0.1)], "Yields() on day 3, cycle 1: the density goes up, from 0.5 to 0.6. A "
                                                 "pruned weight stays pruned until the next wake: each keep must be at "
                                                 "most the one before."),
         ([(0.005, 0.5)], "Yields() on day 3, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "
-                         "night.dawn_density, which keep='dawn' says, too."),
+                         "night.dawn_density; keep='dawn' means exactly that."),
         ([(0.5, 0.1), (math.nan, 0.1)], "Yields() on day 3, cycle 1: Cycle: keep (a density, or 'dawn') must be a "
                                       "finite number, not nan."),
         ([(0.5, math.nan)], "Yields() on day 3, cycle 0: Cycle: length must be a finite number, not nan."),
@@ -156,7 +156,7 @@ def test_policy_that_returns_a_list_is_told_to_yield():
 
 
 class Stumbles(SleepPolicy):
-    """Raises what it is told to at its second cycle, or as it begins."""
+    """Raises the given error at its second cycle, or when it begins."""
 
     def __init__(self, error, begins=True):
         self.error, self.begins = error, begins
@@ -196,7 +196,7 @@ def test_exceptions_that_are_no_fault_of_a_policy_pass():
 
 @pytest.mark.parametrize("night", [3, None])
 def test_plan_of_what_is_no_night_is_refused(night):
-    with pytest.raises(SettingError, match=rf"night must be a Night, such as agent\.night\(.*\) gives, not {night}\."):
+    with pytest.raises(SettingError, match=rf"night must be a Night, such as .* returns, not {night}\."):
         OneShot().plan(night)
 
 
@@ -220,7 +220,7 @@ def test_policy_that_never_ends_is_stopped():
             while True:
                 yield Cycle(keep="dawn", length=0.0)
 
-    with pytest.raises(PolicyError, match=r"101 cycles on end neither prune nor last\. Does its loop end\?"):
+    with pytest.raises(PolicyError, match=r"101 cycles in a row neither prune nor last\. Does its loop end\?"):
         Endless().plan(dusk())
 
     class Unending(SleepPolicy):
@@ -233,7 +233,7 @@ def test_policy_that_never_ends_is_stopped():
 
 
 class Halves(SleepPolicy):
-    """Halves the density until the score suffers."""
+    """Halves the density until the score falls."""
 
     def cycles(self, night):
         while night.density / 2 > night.dawn_density and night.score > 0.9:

@@ -1,4 +1,4 @@
-"""Policies that hold what they should not in their classes, or that are long to print; and what makes one react."""
+"""Policies with state in their classes or with a long repr, and what makes a policy react."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_state_of_the_class_is_found():
 
 
 class Quiet(dn.SleepPolicy):
-    """Asks for what is measured by another name."""
+    """Reads what is measured, but not by `loss` or `score`."""
 
     def cycles(self, night):
         yield from dn.UniformCycles(4 if night.measured is None else 1).cycles(night)
@@ -64,7 +64,7 @@ class Quiet(dn.SleepPolicy):
 
 def test_what_is_measured_makes_a_policy_one_that_reacts():
     agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2))
-    with pytest.raises(ReactivePolicyError, match=r"has no plan beforehand\. agent\.sleep and a Clock lay"):
+    with pytest.raises(ReactivePolicyError, match=r"has no plan beforehand\. agent\.sleep and Clock ask"):
         Quiet().plan(agent.night(toy_stream(2)[0], dn.Steps(8)))
     records = []
     agent.wake(toy_stream(2)[0], dn.Steps(3))
@@ -91,7 +91,7 @@ class Unprintable(Overspends):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Tuples, r"Tuples\(\): plan\(\) must give a tuple of Cycle, not \(\('dawn', 1.0\),\)"),
+        (Tuples, r"Tuples\(\): plan\(\) must return a tuple of Cycle, not \(\('dawn', 1.0\),\)"),
         (Long, r"Long\(numbers=\[0, 1, .{200,300}\.\.\. on day 0, cycle 0: overspends"),
         (Unprintable, "Unprintable on day 0, cycle 0: overspends"),
     ],

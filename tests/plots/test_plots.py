@@ -64,7 +64,7 @@ def test_capacity_bars_are_what_the_tasks_own():
 
 
 def later_days():
-    """Make the history of days 2 and 3 of an agent, of whose 100 weights earlier tasks own 40."""
+    """Return the history of days 2 and 3 of an agent with 100 weights, 40 of which earlier tasks own."""
     dawn = {"kind": "day", "phase": "dawn", "capacity": 100, "wake_steps": 10}
     return History([
         Record(kind="epoch", day=2, phase="wake", step=110, loss=0.5),
@@ -87,7 +87,7 @@ def test_capacity_of_later_days_stands_on_what_earlier_tasks_own():
 
 def test_capacity_that_the_history_does_not_tell_is_refused():
     history = History([attrs.evolve(record, capacity=None) for record in later_days()])
-    with pytest.raises(DataError, match=r"the history does not tell the capacity\. Make it with this version"):
+    with pytest.raises(DataError, match=r"the history does not contain the capacity\. Make it with this version"):
         plots.capacity(history)
 
 
@@ -186,7 +186,7 @@ def test_plans_in_the_same_axes_are_told_apart():
 
 @pytest.mark.parametrize("cycles", NO_PLANS)
 def test_a_plan_without_densities_is_refused(cycles):
-    with pytest.raises(DataError, match=r"draws cycles with densities as numbers, as policy.plan\(night\) gives"):
+    with pytest.raises(DataError, match=r"draws cycles with densities as numbers, as policy.plan\(night\) returns"):
         plots.plan(cycles)
 
 

@@ -136,8 +136,8 @@ def test_what_is_code_must_be_given_again(tmp_path):
     [
         (lambda: toy_network(width=9), r"module.body.1.weight is \(9, 6\) of torch.float32 in the network, and was"),
         (lambda: toy_network().double(), r"is .* of torch.float64 in the network, and was saved as"),
-        (normed, "names no part of the network"),
-        (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), "names no part of the network"),
+        (normed, "is not a part of the network"),
+        (lambda: nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 2)), "is not a part of the network"),
     ],
 )
 def test_another_network_is_refused(network, message, tmp_path):
@@ -223,7 +223,7 @@ def test_a_damaged_file_is_refused_whatever_happened_to_it(tmp_path):
         if broken == content:
             continue
         (tmp_path / "broken.dn").write_bytes(broken)
-        with pytest.raises(DamagedFileError, match=r"is damaged|is no file of daynight's"):
+        with pytest.raises(DamagedFileError, match=r"is damaged|is not a daynight file"):
             Agent.load(tmp_path / "broken.dn")
         n_refused += 1
     assert n_refused > 950
@@ -245,10 +245,10 @@ def test_no_code_of_a_file_is_run(tmp_path):
         "long": (2**63).to_bytes(8, "little") + b"{}",
     }.items():  # fmt: skip
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DamagedFileError, match="is no file of daynight's"):
+        with pytest.raises(DamagedFileError, match="is not a daynight file"):
             Agent.load(tmp_path / name)
     torch.save({"a": Bomb(str(tmp_path / "mark"))}, tmp_path / "torch")
-    with pytest.raises(DamagedFileError, match="is no file of daynight's"):
+    with pytest.raises(DamagedFileError, match="is not a daynight file"):
         Agent.load(tmp_path / "torch")
     assert not (tmp_path / "mark").exists()
     with pytest.raises(DataNotFoundError, match="there is no file"):
@@ -297,14 +297,14 @@ def test_a_file_of_another_kind_or_a_newer_version_is_refused(tmp_path, monkeypa
 def test_tensors_that_do_not_fit_are_refused(tmp_path):
     agent = make()
     live(agent, toy_stream(3), until=1)
-    for name, message in (("owners.body.1", "the network has owners.body.1, which what was saved has not"),):
+    for name, message in (("owners.body.1", "owners.body.1 is in this network and not in the saved one"),):
         agent.save(tmp_path / "agent.dn")
         rewritten(tmp_path / "agent.dn", lambda _, tensors, name=name: tensors.pop(name))
         with pytest.raises(NetworkError, match=message):
             Agent.load(tmp_path / "agent.dn")
     agent.save(tmp_path / "agent.dn")
     rewritten(tmp_path / "agent.dn", lambda _, tensors: tensors.update(more=torch.zeros(1)))
-    with pytest.raises(NetworkError, match="what was saved has more, which the network has not"):
+    with pytest.raises(NetworkError, match="more is in the saved network and not in this one"):
         Agent.load(tmp_path / "agent.dn")
     agent.save(tmp_path / "agent.dn")
     rewritten(tmp_path / "agent.dn", lambda _, tensors: tensors["module.body.1.weight"].add_(1))

@@ -152,7 +152,7 @@ def test_streams_that_differ_in_their_views_alone_are_told_apart_in_a_process(tm
     [
         ({"b": 1}, "counted cannot be called with these settings: .*missing"),
         ({"a": 1, "c": 2}, "counted cannot be called with these settings: got an unexpected keyword argument 'c'"),
-        ({"a": object()}, "grid: a: daynight cannot tell what"),
+        ({"a": object()}, "grid: a: daynight cannot describe"),
         ({"a": 1, "seeds": [-1]}, "grid: a seed must be a whole number from 0 up"),
         ({"a": 1, "stream": 3}, "stream must be a TaskStream, what makes one .*, or a function .*, not a int"),
         ({"a": 1, "seeds": 3}, "grid: seeds must be several whole numbers, such as range\\(5\\), not 3"),

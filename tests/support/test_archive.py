@@ -55,13 +55,13 @@ def test_numbers_that_json_has_no_word_for_come_back():
 
 
 def test_what_is_no_value_is_named():
-    with pytest.raises(SettingError, match=r"state\.a\.1 is of type object, which cannot be kept in a file"):
+    with pytest.raises(SettingError, match=r"state\.a\.1 has the type object, which cannot be stored in a file"):
         pack({"a": [1, object()]})
 
 
 @pytest.mark.parametrize("packed", [{"set": []}, {}, {"list": [], "tuple": []}, [1]])
 def test_what_is_of_no_known_form_is_refused(packed):
-    with pytest.raises(ValueError, match="a packed value is of"):
+    with pytest.raises(ValueError, match="a packed value has"):
         unpack(packed, {})
 
 

@@ -1,4 +1,4 @@
-"""An agent or a clock that is interrupted goes on as if nothing had been, or gives the day up."""
+"""An agent or a clock that is interrupted resumes as if nothing had happened, or abandons the day."""
 
 import functools
 import inspect

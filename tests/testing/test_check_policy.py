@@ -1,4 +1,4 @@
-"""The check of users' policies: it passes on what keeps the rules, and names the rule that is broken."""
+"""The check of users' policies: it accepts those that keep the rules, and names the rule that one breaks."""
 
 import collections
 import functools
@@ -34,7 +34,7 @@ class Tells(Plain):
 
 
 class WorksOut(dn.SleepPolicy):
-    """Keeps the rules, and what it has worked out from its settings."""
+    """Keeps the rules, and caches what it derives from its settings."""
 
     def __init__(self, n):
         self.n = n
@@ -117,7 +117,7 @@ class Peeks(Plain):
 
 
 class TooFew(dn.SleepPolicy):
-    """Divides by what a short night does not have."""
+    """Has no cycle in a short night."""
 
     def cycles(self, night):
         n = (night.n_steps or 50) // 5
@@ -134,7 +134,7 @@ class Blind(dn.SleepPolicy):
 
 
 class Stubborn(dn.SleepPolicy):
-    """Counts on a measurement to be as it was before."""
+    """Expects a low loss."""
 
     def cycles(self, night):
         while night.density > night.dawn_density:
@@ -165,24 +165,24 @@ class Free(dn.SleepPolicy):
 LONG = "in a night of Steps(n=10000, price=0.0) with the dawn density 0.01"
 BROKEN = {
     Overspends: f"{LONG}: Overspends() on day 0, cycle 1: overspends: its cycles would take 1.2 of the night's budget. "
-    "Lengths are shares of the whole night and sum to at most 1. What is left is in the snapshot "
-    "that each yield gives.",
-    NeverThere: f"{LONG}: NeverThere() on day 0 never reaches the dawn density: it ends at 0.505, and 0.01 is due. Let "
-    "the last cycle have keep='dawn'. A keep is the fraction of what there was at dusk, not of what the cycle "
-    "before has left.",
+    "Lengths are shares of the whole night and sum to at most 1. What is left is night.left of the "
+    "snapshot that each yield returns.",
+    NeverThere: f"{LONG}: NeverThere() on day 0 never reaches the dawn density: it ends at 0.505, and must end at "
+    "0.01. Give the last cycle keep='dawn'. A keep is a fraction of the weights available at dusk, not of those that "
+    "the cycle before has left.",
     Rises: f"{LONG}: Rises() on day 0, cycle 1: the density goes up, from 0.3 to 0.4. A pruned weight stays pruned "
     "until the next wake: each keep must be at most the one before.",
     Sinks: f"{LONG}: Sinks() on day 0, cycle 0: keep=0.005 is below the dawn density 0.01. Keep at least "
-    "night.dawn_density, which keep='dawn' says, too.",
-    Random: "Random() is not repeatable: it gives other cycles for an equal night. Draw random numbers from a "
-    "generator that is made in cycles() from a setting and night.day.",
-    Remembers: "Remembers(n_nights=160) keeps state between nights: n_nights has changed. Keep what belongs to a night "
-    "in variables of cycles().",
-    Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds settings, and finds in night.loss and "
-    "night.score what it may know; never test data. An array or tensor of settings has one dimension and at most "
-    "1,000 numbers; bytes are at most 8,000.",
+    "night.dawn_density; keep='dawn' means exactly that.",
+    Random: "Random() is not repeatable: it yields different cycles for equal nights. Draw random numbers from a "
+    "generator that cycles() makes from a setting and night.day.",
+    Remembers: "Remembers(n_nights=160) keeps state between nights: n_nights has changed. Keep the state of a night in "
+    "local variables of cycles().",
+    Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds only settings. What it may know of the "
+    "data is in night.loss and night.score. An array or tensor of settings has at most one dimension and 1,000 "
+    "numbers; bytes are at most 8,000.",
     TooFew: "in a night of Steps(n=3, price=0.0) with the dawn density 0.01: TooFew() on day 3 yields no cycle. A "
-    "night without retraining is one cycle of nothing but its prune: Cycle(keep='dawn', length=night.price).",
+    "night without retraining is one cycle with nothing but a prune: Cycle(keep='dawn', length=night.price).",
     Blind: "in a night of Seconds(n=60.0, price=0.0, reserve=0.0) with the dawn density 0.01: Blind() on day 6, cycle "
     "0: TypeError: '>' not supported between instances of 'NoneType' and 'int'",
     Stubborn: f"{LONG} and a loss that comes and goes: Stubborn() on day 0, cycle 1: ValueError: the loss is above 1",
@@ -191,7 +191,7 @@ BROKEN = {
     "night.price: plan fewer cycles, or longer ones.",
     NoGenerator: f"{LONG}: NoGenerator() on day 0, cycle 0: cycles() must be a generator method that yields "
     "Cycle(keep=..., length=...), but it returned list.",
-    Endless: f"{LONG}: Endless() on day 0, cycle 100: 101 cycles on end neither prune nor last. Does its loop end?",
+    Endless: f"{LONG}: Endless() on day 0, cycle 100: 101 cycles in a row neither prune nor last. Does its loop end?",
 }
 
 
@@ -203,7 +203,7 @@ def test_the_broken_rule_is_named(kind):
 
 def test_what_cannot_be_pickled_is_named():
     with pytest.raises(
-        PolicyError, match=r"cannot be pickled: .*lambda.* Define its class and its functions in a module"
+        PolicyError, match=r"cannot be pickled: .*lambda.* Define its class and its functions at the top of a module"
     ):
         check_policy(Shut())
 
@@ -214,7 +214,7 @@ def test_what_is_no_policy_is_refused():
 
 
 class Waits(dn.SleepPolicy):
-    """Keeps the rules, and waits for the loss in ever shorter cycles."""
+    """Keeps the rules, and waits for the loss to fall, in shorter and shorter cycles."""
 
     def cycles(self, night):
         at_dusk = night.loss
@@ -228,7 +228,7 @@ def test_cycles_too_short_for_a_step_come_to_an_end():
 
 
 class Shrinks(dn.SleepPolicy):
-    """Never ends, with cycles that are ever shorter."""
+    """Never ends, with shorter and shorter cycles."""
 
     def cycles(self, night):
         night = yield dn.Cycle(keep="dawn", length=night.left / 10)
@@ -237,7 +237,7 @@ class Shrinks(dn.SleepPolicy):
 
 
 def test_cycles_that_shrink_without_end_are_named():
-    with pytest.raises(PolicyError, match="101 cycles on end neither prune nor last"):
+    with pytest.raises(PolicyError, match="101 cycles in a row neither prune nor last"):
         check_policy(Shrinks())
 
 
@@ -251,7 +251,7 @@ class Holds(Plain):
 
 
 def shape(task, share, cut):
-    """Is a rate, if it is given a task."""
+    """Is a rate, once its first argument is bound to a task."""
     return 1.0
 
 
@@ -276,7 +276,7 @@ def test_rewinds_that_are_no_shares_are_refused():
 
 
 class SlowsDown(dn.SleepPolicy):
-    """Plans by what should be left, and not by what is."""
+    """Relies on what its plan has left, and not on what is left."""
 
     def cycles(self, night):
         assert night.loss < 100

@@ -70,7 +70,7 @@ def make_task(generator, n=14):
 
 
 def nights(engine, kind, width, optimizer, carry, biases, p, lengths, ranking, seed):
-    """Live three days of double precision, and give the owner maps and all that was learnt."""
+    """Run three days in double precision, and return the owner maps and all that was learnt."""
     agent = Agent(
         lambda: NETWORKS[kind](width).double(),
         capacity=Capacity(free_at_end=p, days=3, min_per_layer=1, ranking=ranking),
@@ -86,7 +86,7 @@ def nights(engine, kind, width, optimizer, carry, biases, p, lengths, ranking, s
     network = agent.network
     learnt = {name: network.visible(name, 2) for name in network.weights}
     for task in range(3):
-        learnt |= {f"{task} {name}": value for name, value in network._private[task].items()}
+        learnt |= {f"{task} {name}": value for name, value in network.private_of(task).items()}
         learnt |= {f"{task} head {name}": value for name, value in network.heads.kept[task].state_dict().items()}
     return network.owners, learnt
 
@@ -116,7 +116,7 @@ def test_whole_nights_are_those_of_the_network_itself(
 
 
 def night_of(module, keep, generator, dtype=torch.float32):
-    """Give a network in a day, pruned at random to a density, with an earlier task's weights in it."""
+    """Return a network during a day, pruned at random to a density, with an earlier task's weights in it."""
     network = MaskedNetwork(module.to(dtype))
     network.begin_day(3)
     for rounds in range(2):
@@ -132,7 +132,7 @@ def night_of(module, keep, generator, dtype=torch.float32):
 
 
 def gradients(network, inputs, targets, name, **settings):
-    """Give the loss and the gradients of an engine, as full tensors; what it leaves out is zero."""
+    """Return the loss and the gradients of an engine, as full tensors; what it leaves out is zero."""
     parts = tracing.whole(network) if name == "module" else tracing.draw(network, inputs)
     live = None if name == "module" else torch.nonzero((inputs.flatten(1) != 0).any(0))[:, 0]
     for parameter in network.module.parameters():

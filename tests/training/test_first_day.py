@@ -1,8 +1,11 @@
 """Clocks whose stream begins after the agent's first days: the data of those may be gone."""
 
+import sys
+
 import numpy as np
 import pytest
 from resumable import Killed, Killer
+from terminal import Terminal
 
 from daynight import Agent, Capacity, Clock, Epochs, History, OneShot, Record, Training, UniformCycles, plots
 from daynight.errors import DataError, SettingError, StateError
@@ -96,9 +99,7 @@ def test_what_a_first_day_cannot_be():
     for wrong in (-1, 0.5, "1", None):
         with pytest.raises(SettingError, match="first_day must be"):
             make_clock(agent, STREAM[1:], first_day=wrong)
-    with pytest.raises(
-        DataError, match=r"day 0 was that of task 'toy 0', and .* 'toy 1' there.*first_day of the clock"
-    ):
+    with pytest.raises(DataError, match=r"the task of day 0 was 'toy 0', and .* it is 'toy 1'.*first_day of the clock"):
         make_clock(agent, STREAM[1:]).run()
     with pytest.raises(SettingError, match=r"first_day=1: .* nothing to do. For a task to come, give first_day=2,"):
         make_clock(days_behind(2), STREAM[1:2], first_day=1).run()
@@ -153,17 +154,18 @@ def test_forks_figures_and_reports_know_of_earlier_days(tmp_path):
         (clock.history, f"mean score at the last dawn {np.nanmean(last):.4f}"),
         (
             joined,
-            f"mean score of 4 tasks, each as it was tested last, {mean:.4f}",
+            f"mean score of 4 tasks, each when last tested, {mean:.4f}",
         ),
     ):
         history.report(tmp_path / "report.html")
         assert said in (tmp_path / "report.html").read_text()
 
 
-def test_progress_is_that_of_the_run(capsys):
+def test_progress_is_that_of_the_run(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
     clock = make_clock(days_behind(3), STREAM[3:], first_day=3, progress=True)
     clock.run()
-    shown = capsys.readouterr().err
+    shown = sys.stderr.getvalue()
     assert "day 4/4" in shown
     assert " 0%" in shown
     assert "100%" in shown

@@ -272,7 +272,7 @@ def test_what_the_wake_has_not_kept_cannot_be_returned_to():
     ):
         agent.sleep(dn.Rewound(dn.OneShot(), 0.25), dn.Epochs(1))
     assert agent.phase == "dusk"
-    with pytest.raises(SettingError, match=r"what of the wake to rewind to must be a share, 0 to 1, not 1\.5"):
+    with pytest.raises(SettingError, match=r"rewind \(a point of the wake\) must be a share, 0 to 1, not 1\.5"):
         Cycle(1, 1, rewind=1.5)
 
 

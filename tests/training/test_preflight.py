@@ -37,14 +37,14 @@ def own_scheduler(optimizer, n_steps):
         ({"scheduler": own_scheduler}, "a learning-rate scheduler of the optimizer that it is called with"),
         ({"scheduler": lambda o, n: torch.optim.lr_scheduler.ReduceLROnPlateau(o)}, "steps without arguments"),
         ({"augment": fails}, r"augment failed on inputs \(7, 6\): KeyError\('nothing'\)"),
-        ({"augment": lambda x: None}, r"augment must give a batch of as many inputs, and gave None for \(7, 6\)"),
-        ({"augment": lambda x: x[:3]}, r"augment must give a batch of as many inputs, and gave \(3, 6\)"),
-        ({"transform": lambda x: x / 0}, "transform gives values that are not finite"),
+        ({"augment": lambda x: None}, r"augment must return a batch of as many inputs, and returned None for \(7, 6\)"),
+        ({"augment": lambda x: x[:3]}, r"augment must return a batch of as many inputs, and returned \(3, 6\)"),
+        ({"transform": lambda x: x / 0}, "transform returns values that are not finite"),
         ({"transform": fails}, r"transform failed on inputs \(7, 6\)"),
-        ({"loss": lambda o, t: 1.0}, "loss must give a scalar tensor that depends on the outputs, and gave 1.0"),
+        ({"loss": lambda o, t: 1.0}, "loss must return a scalar tensor that depends on the outputs, and returned 1.0"),
         ({"loss": lambda o, t: functional.cross_entropy(o.detach(), t)}, "Nothing can be learnt from what has no grad"),
         ({"loss": lambda o, t: functional.cross_entropy(o.detach().requires_grad_(), t)}, "Nothing can be learnt from"),
-        ({"loss": lambda o, t: functional.cross_entropy(o, t)[None]}, "loss must give a scalar tensor"),
+        ({"loss": lambda o, t: functional.cross_entropy(o, t)[None]}, "loss must return a scalar tensor"),
         ({"optimizer": torch.optim.SparseAdam}, "the optimizer cannot take a step: RuntimeError"),
         ({"loss": functional.mse_loss}, r"the loss must give one number for outputs \(7, 2\) and targets \(7,\)"),
         ({"loss": fails}, r"the loss must give .* and failed: KeyError\('nothing'\)"),
@@ -113,7 +113,7 @@ def test_stream_that_is_not_what_the_agent_has_learnt_is_refused_before_training
     settings = {"policy": OneShot(), "wake": Epochs(1), "night": Epochs(1)}
     Clock(agent, toy_stream(3), **settings).run(until=1)
     steps = agent.n_steps
-    with pytest.raises(DataError, match="'toy 0' has 3 outputs, and what was learnt on day 0 2: is it that day's"):
+    with pytest.raises(DataError, match="'toy 0' has 3 outputs, and the task of day 0 had 2"):
         Clock(agent, toy_stream(3, n_classes=3), **settings).run()
     with pytest.raises(
         DataError, match=r"day 0, task 'toy 0': inputs have the shape \(5,\), and those of day 0 \(6,\)"

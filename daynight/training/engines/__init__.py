@@ -1,1 +1,1 @@
-"""How optimizer steps are computed."""
+"""Engines: how the gradients of optimizer steps are computed."""

@@ -1,4 +1,4 @@
-"""What an optimizer trains, laid out in one flat vector: few calls, and nothing moved that is not needed."""
+"""`Arena`: the numbers that an optimizer trains, in one flat vector, so that a step takes few calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-#: Stretches of an arena begin at multiples of so many numbers, so that kernels find them aligned.
+#: Slots begin at multiples of this many numbers in an arena, so that kernels find them aligned.
 ALIGNMENT = 16
-#: Held numbers are put back one by one if they are at most this share of all, else with a mask.
+#: Held numbers are restored one by one if they are at most this share of all, else with a mask.
 _FEW = 1 / 16
 
 
@@ -17,13 +17,13 @@ class Slot:
     """Some of the numbers of one parameter, which an engine computes with.
 
     Args:
-        parameter: The network's own, which is read now and when the arena is made, and written by `Arena.flush`.
-        index: int64, which numbers of it, by their places in logical order; None is all of them.
-        mine: bool, as long as `index`: which of these the day's task may move; None is all of them.
+        parameter: A parameter of the network. It is read now and when the arena is made, and written by `Arena.flush`.
+        index: Which of its numbers, int64, by their places in logical order; None is all of them.
+        mine: Which of these the day's task may move, bool, as long as `index`; None is all of them.
 
     Attributes:
-        values: The numbers (n,); once there is an arena, a stretch of it.
-        gradient: Where the engine puts their gradient (n,), a stretch of the arena.
+        values: The numbers (n,); a part of the arena as soon as there is one.
+        gradient: Where the engine writes their gradient (n,), a part of the arena.
     """
 
     values: Tensor
@@ -35,7 +35,7 @@ class Slot:
         self.values = self.read(parameter)
         self.mine = None if mine is None or bool(mine.all()) else mine
         self._is_whole = index is None and self.mine is None
-        # Where to write from and to: places in the slot, None for all, and in the parameter.
+        # Which numbers are written, by their places in the slot (None for all) and in the parameter.
         self._from = None if self.mine is None else torch.nonzero(self.mine)[:, 0]
         places = torch.arange(parameter.numel(), device=parameter.device) if index is None else index
         self._to = places if self._from is None else places[self._from]
@@ -44,12 +44,12 @@ class Slot:
         return self.parameter.numel() if self.index is None else len(self.index)
 
     def read(self, full: Tensor) -> Tensor:
-        """Give those numbers (n,) of a tensor of the parameter's shape that the slot stands for."""
+        """Return the slot's numbers (n,) of a tensor of the parameter's shape."""
         flat = full.detach().reshape(-1)
         return flat if self.index is None else flat[self.index]
 
     def write(self, full: Tensor, values: Tensor) -> None:
-        """Write to a tensor of the parameter's shape what the day's task may move of `values` (n,)."""
+        """Write those of `values` (n,) that the day's task may move to a tensor of the parameter's shape."""
         if self._is_whole:
             full.copy_(values.view(full.shape))
             return
@@ -62,11 +62,11 @@ class Slot:
 class Arena:
     """The slots of one group of an optimizer's parameters, in one vector.
 
-    Numbers that may not move are given back their value after each step (`hold`), so that a slot may
-    hold some where the engine needs them between the others.
+    Numbers that may not move get their value back after each step (`hold`). So a slot may contain some
+    where the engine needs them between the others.
 
     Args:
-        slots: At least one; all of one type, on one device.
+        slots: One or more, all of one type and on one device.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
@@ -93,7 +93,7 @@ class Arena:
             self._anchor, self._free = values.masked_fill(~self._held, 0), (~self._held).to(values)
 
     def hold(self) -> None:
-        """Give the numbers that may not move their value again."""
+        """Restore the values of the numbers that may not move."""
         values = self.vector.detach()
         if self._places is None:
             torch.addcmul(self._anchor, values, self._free, out=values)
@@ -109,12 +109,12 @@ class Arena:
             self.vector.grad.index_fill_(0, self._places, 0)
 
     def flush(self) -> None:
-        """Write to the network's own parameters what has been trained."""
+        """Write the trained numbers to the network's own parameters."""
         for slot in self.slots:
             slot.write(slot.parameter.detach(), slot.values)
 
     def spread(self, state: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-        """Turn an optimizer's state of the vector into such of the parameters: zero where there is none."""
+        """Return an optimizer's state of the vector as states of the parameters; zero where there is none."""
         found: dict[int, tuple[nn.Parameter, Tensor]] = {}
         for slot, stretch in zip(self.slots, self._stretches, strict=True):
             _, full = found.setdefault(id(slot.parameter), (slot.parameter, torch.zeros_like(slot.parameter)))
@@ -122,7 +122,7 @@ class Arena:
         return list(found.values())
 
     def gather(self, states: dict[int, Tensor]) -> Tensor:
-        """Turn an optimizer's state of the parameters, by their `id`, into such of the vector."""
+        """Return an optimizer's states of the parameters, given by their `id`, as a state of the vector."""
         state = torch.zeros_like(self.vector)
         for slot, stretch in zip(self.slots, self._stretches, strict=True):
             if id(slot.parameter) in states:

@@ -1,4 +1,4 @@
-"""A convolution without the channels that nothing reads, or from which it reads nothing."""
+"""The convolution of the engine: without channels that nothing reads, or from which it reads nothing."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class NarrowConvolution(Stage):
 
     Args:
         layer: The layer, of one group, padded with zeros.
-        inputs: The input channels it is given.
-        outputs: The output channels that are wanted.
-        mine: bool, of the weight's shape: what the day's task may move.
+        inputs: The input channels that it is given.
+        outputs: The output channels to compute.
+        mine: What the day's task may move: bool, of the weight's shape.
     """
 
     def __init__(self, layer: Convolution, inputs: Units, outputs: Units, mine: Tensor) -> None:
@@ -38,11 +38,11 @@ class NarrowConvolution(Stage):
         )
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas."""
+        """Return what it trains in arenas."""
         return trained(self._weight, self._bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Convolve (batch, given, ...) to (batch, wanted, ...)."""
+        """Map inputs (batch, given channels, ...) to outputs (batch, computed channels, ...)."""
         weight = self._weight.values.view(self._shape).detach().requires_grad_()
         bias = None if self._bias is None else self._bias.values.detach().requires_grad_()
         self._inputs = inputs.detach().requires_grad_()
@@ -52,7 +52,7 @@ class NarrowConvolution(Stage):
         return self._outputs.detach()
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Put the gradients by weight and bias into the arena, and give that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
         wanted = [*self._leaves, self._inputs] if needs_inputs else self._leaves
         gradients = torch.autograd.grad(self._outputs, wanted, gradient)
         for slot, value in zip(self.slots(), gradients, strict=False):

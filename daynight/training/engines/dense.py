@@ -1,4 +1,4 @@
-"""The dense engine's linear layer: whole matrix products, written straight into the arena."""
+"""The linear layer of the dense engine: matrix products, written straight into the arena."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from daynight.training.engines.stages import Stage, Units, bias_of, trained
 class DenseLinear(Stage):
     """A linear layer, as the matrix of some of its outputs by some of its inputs.
 
-    Three products do all: outputs = inputs W^T + b; the gradient by W is (gradient by outputs)^T inputs;
+    It takes three products: outputs = inputs W^T + b; the gradient by W is (gradient by outputs)^T inputs;
     that by the inputs is (gradient by outputs) W. What is left out has no effect on them: inputs that
-    are zero throughout, and outputs that nothing reads.
+    are always zero, and outputs that nothing reads.
 
     Args:
         layer: The layer.
-        inputs: The inputs it is given.
-        outputs: The outputs that are wanted.
-        mine: bool, of the weight's shape: what the day's task may move; None is all of it.
+        inputs: The inputs that it is given.
+        outputs: The outputs to compute.
+        mine: What the day's task may move: bool, of the weight's shape; None is all of it.
     """
 
     def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, mine: Tensor | None) -> None:
@@ -33,30 +33,29 @@ class DenseLinear(Stage):
         self._bias = bias_of(layer, outputs)
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas."""
+        """Return what it trains in arenas."""
         return trained(self._weight, self._bias)
 
     def bind(self) -> None:
-        """Look at its weight, and at the gradient by it, as matrices."""
+        """View its weight, and the gradient by it, as matrices."""
         self._matrix = self._weight.values.view(self._shape)
         self._by_weight = self._weight.gradient.view(self._shape)
         self._offset = None if self._bias is None else self._bias.values
         self._by_bias = [slot.gradient for slot in trained(self._bias)]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as the inputs do."""
+        """Map inputs (batch, given) to outputs (batch, computed), in the memory layout of the inputs."""
         self._inputs = inputs
+        # Behind a sparse layer, inputs lie as (units, batch) in memory, where few outputs take a fifth of the time.
         self._is_turned = not inputs.is_contiguous()
         bias = self._offset
-        if (
-            self._is_turned
-        ):  # behind a sparse layer: (units, batch) in memory, where few outputs take a fifth of the time
+        if self._is_turned:
             turned = inputs.t()
             return (self._matrix @ turned if bias is None else torch.addmm(bias[:, None], self._matrix, turned)).t()
         return inputs @ self._matrix.t() if bias is None else torch.addmm(bias, inputs, self._matrix.t())
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Put the gradients by weight and bias into the arena, and give that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
         by_outputs = gradient.t().contiguous() if self._is_turned else gradient.t()
         torch.mm(by_outputs, self._inputs, out=self._by_weight)
         for by_bias in self._by_bias:
@@ -71,7 +70,7 @@ def _all(places: Tensor | None) -> Tensor | slice:
 
 
 def _rectangle(weight: Tensor, inputs: Units, outputs: Units) -> Tensor | None:
-    """Give the places of some rows and columns of a matrix, row by row; None if it is all of it."""
+    """Return the places of some rows and columns of a matrix, row by row; None if that is all of it."""
     if inputs is None and outputs is None:
         return None
     n_out, n_in = weight.shape

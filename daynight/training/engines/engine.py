@@ -1,4 +1,4 @@
-"""`Engine`: the stages that compute the optimizer steps of one phase."""
+"""`Engine`: the stages that compute the gradients of one phase."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from daynight.metrics import WithinGroups
+from daynight.networks import liveness
 from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.networks.tracing import CONVOLUTIONS, Part
 from daynight.training.engines import sparse
@@ -21,27 +22,24 @@ from daynight.training.settings import EngineName
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-#: Parts that give the units that they are given, each computed from itself.
-_PASSING = ("relu", "unitwise", "dropout")
-
 
 class Engine:
     """Computes gradients of the day's task on the network as it is masked now.
 
-    What has provably no effect on them is left out: units that no visible weight reads, and inputs that
-    are zero in all training data. A layer that is left with few visible weights is computed sparsely.
+    What provably has no effect on them is left out: units that no visible weight reads, and inputs that
+    are zero in all training data. A layer with few visible weights is computed sparsely.
 
     Args:
         parts: The network as a chain (see `daynight.networks.tracing`).
-        network: The network, in a day; it is only read.
-        name: ``"auto"`` chooses for each layer by `cost`; ``"dense"`` and ``"sparse"`` force one;
+        network: The network, during a day. It is not changed.
+        name: ``"auto"`` chooses for each layer by its cost; ``"dense"`` and ``"sparse"`` force one;
             ``"module"`` belongs to a chain of one part, and leaves nothing out.
-        live: Which of the network's flattened inputs are not zero throughout; None if nobody knows.
-        batch_size: Examples a step.
-        narrows: Whether inputs that are not read may be left out of the batches too.
+        live: Which of the network's flattened inputs are not always zero; None if unknown.
+        batch_size: Examples per step.
+        narrows: Whether inputs that are not read may be left out of the batches, too.
 
     Attributes:
-        features: Which flattened inputs the batches shall hold, (batch, features); None is the inputs
+        features: Which flattened inputs the batches must contain, (batch, features); None is the inputs
             as the network reads them.
     """
 
@@ -57,39 +55,41 @@ class Engine:
         self._network, self._name, self._batch_size = network, name, batch_size
         self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
         self._movable = network.movable()
-        wanted, read = self._wanted(parts)
+        n_places = [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
+        # Each layer reads at least one, since kernels need something to compute.
+        read, *wanted = map(_indices, liveness.read_units(parts, self._visible, n_places, n_least=1))
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
         self.features: Units = None
         if live is not None and parts[begins].kind == "linear":
             self.features = live if read is None or not narrows else live[torch.isin(live, read)]
             if not len(self.features):
                 self.features = live[:1]
-            parts, wanted = parts[begins:], wanted[begins:]
+            parts, wanted, n_places = parts[begins:], wanted[begins:], n_places[begins:]
         self._stages: list[Stage] = []
-        self._first = len(parts)  # the first stage that trains anything: no gradient is wanted before it
+        self._first = len(parts)  # the first stage that trains anything: no gradient is needed before it
         given, width = self.features, 0
-        for index, (part, outputs) in enumerate(zip(parts, wanted, strict=True)):
+        for index, (part, outputs, n) in enumerate(zip(parts, wanted, n_places, strict=True)):
             stage = self._stage(part, given, outputs, width)
             self._stages.append(stage)
             if stage.slots() or (isinstance(stage, Autograd) and _trains(part.module)):
                 self._first = min(self._first, index)
-            given, width = self._after(part, given, outputs, width, parts[index + 1 :])
+            given, width = self._after(part, given, outputs, width, n)
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
+        """Return what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
         return [slot for stage in self._stages for slot in stage.slots()]
 
     def bind(self) -> None:
-        """Make ready to compute, once all slots are in arenas."""
+        """Prepare the stages, once all slots are in arenas."""
         for stage in self._stages:
             stage.bind()
 
     def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-        """Compute the loss of a batch, and the gradients of all that is trained.
+        """Compute the gradients of all that is trained, and return the loss of a batch.
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
-            targets: Theirs.
+            targets: The targets of the batch.
             loss: Function of (outputs, targets) to a scalar.
         """
         with torch.no_grad():
@@ -101,44 +101,22 @@ class Engine:
                 needs_inputs = index > self._first
                 passed = self._stages[index].backward(gradient, needs_inputs)
                 if needs_inputs:
-                    assert passed is not None  # a chain that breaks off is not taken for a network: see `proof`
+                    assert passed is not None  # `equivalence.holds` has excluded chains that break off
                     gradient = passed
         return value
 
-    def _wanted(self, parts: Sequence[Part]) -> tuple[list[Units], Units]:
-        """Find for each part which of its outputs are read, and which of the network's inputs are."""
-        wanted: list[Units] = []
-        units: Units = None
-        for index in range(len(parts) - 1, -1, -1):
-            part = parts[index]
-            wanted.insert(0, units)
-            if part.kind in ("linear", "convolution"):
-                visible = self._visible.get(part.name)
-                units = None if visible is None else _read_by(visible, units)
-            elif part.kind == "flatten" and index > 0 and units is not None:
-                # A channel is read if one of its places is.
-                channels = _channels_before(parts[:index])
-                units = torch.unique(units // (_width_after(parts[index + 1 :]) // channels)) if channels else None
-            elif part.kind == "other":
-                units = None
-        return wanted, units
-
-    def _after(
-        self, part: Part, given: Units, outputs: Units, width: int, following: Sequence[Part]
-    ) -> tuple[Units, int]:
-        """Give the units that a part gives, and the number of units of its layer."""
+    @staticmethod
+    def _after(part: Part, given: Units, outputs: Units, width: int, n_places: int) -> tuple[Units, int]:
+        """Return the units after a part, and the number of units of their layer."""
         if part.kind == "linear":
             assert isinstance(part.module, nn.Linear)
             return outputs, part.module.out_features
         if part.kind == "convolution":
             assert isinstance(part.module, CONVOLUTIONS)
             return outputs, part.module.out_channels
-        if part.kind == "flatten" and width:
-            per = _width_after(following) // width
-            if given is None or not per:
-                return None, width * per
-            return (given[:, None] * per + torch.arange(per, device=given.device)).reshape(-1), width * per
-        return (given, width) if part.kind in _PASSING else (None, 0)
+        if part.kind == "flatten" and n_places:
+            return None if given is None else liveness.flattened(given, n_places), width * n_places
+        return (given, width) if part.kind in liveness.PASSING else (None, 0)
 
     def _stage(self, part: Part, given: Units, outputs: Units, width: int) -> Stage:
         module = part.module
@@ -174,11 +152,11 @@ class Engine:
 
 
 def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute a loss and its gradient by the outputs."""
+    """Return a loss and its gradient by the outputs."""
     if isinstance(loss, WithinGroups) and loss.function is functional.cross_entropy:
         outputs, loss = loss.masked(outputs, targets), loss.function
     if loss is functional.cross_entropy and not targets.is_floating_point():
-        # By hand, for autograd takes longer than the sums: softmax of the outputs less 1 at the target, over n.
+        # By hand, since autograd takes longer than the sums: softmax of the outputs, minus 1 at the target, over n.
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)
         gradient = logarithms.exp_().scatter_(1, targets[:, None], -1, reduce="add")
@@ -191,37 +169,24 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
     return value.detach(), leaf.grad
 
 
-def _read_by(visible: Tensor, outputs: Units) -> Units:
-    """Find the inputs of a layer that a visible weight of some of its outputs reads; None if all are.
+def _n_places(parts: Sequence[Part], index: int) -> int:
+    """Return how many features part `index`, a flattening, makes of a channel; 0 if unknown.
 
-    If none is, it is the first all the same: kernels need something to compute.
+    A chain that begins with a flattening is given the features themselves, so that each is a channel of one place.
     """
-    rows = visible if outputs is None else visible[outputs]
-    read = rows.flatten(2).any(2).any(0) if rows.dim() > 2 else rows.any(0)
-    read[0] |= not bool(read.any())
-    return None if bool(read.all()) else torch.nonzero(read)[:, 0]
+    if index == 0:
+        return 1
+    before = next((part for part in reversed(parts[:index]) if part.kind not in liveness.PASSING), None)
+    after = next((part for part in parts[index + 1 :] if part.kind not in liveness.PASSING), None)
+    if before is None or after is None or (before.kind, after.kind) != ("convolution", "linear"):
+        return 0
+    assert isinstance(before.module, CONVOLUTIONS)
+    assert isinstance(after.module, nn.Linear)
+    return after.module.in_features // before.module.out_channels
 
 
-def _channels_before(parts: Sequence[Part]) -> int:
-    """Count the channels that a flattening is given; 0 if nobody knows."""
-    for part in reversed(parts):
-        if part.kind == "convolution":
-            assert isinstance(part.module, CONVOLUTIONS)
-            return part.module.out_channels
-        if part.kind not in _PASSING:
-            return 0
-    return 0
-
-
-def _width_after(parts: Sequence[Part]) -> int:
-    """Count the features that the next linear layer reads; 0 if something else comes first."""
-    for part in parts:
-        if part.kind == "linear":
-            assert isinstance(part.module, nn.Linear)
-            return part.module.in_features
-        if part.kind not in _PASSING:
-            return 0
-    return 0
+def _indices(units: Tensor | None) -> Units:
+    return None if units is None else torch.nonzero(units)[:, 0]
 
 
 def _trains(module: nn.Module) -> bool:

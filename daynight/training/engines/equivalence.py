@@ -1,4 +1,4 @@
-"""Whether a chain may stand for a network: a step of both, compared."""
+"""Proof that a chain may stand for a network: one training step of each, compared."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from daynight.support import seeding
 from daynight.training.engines.arena import Arena
 from daynight.training.engines.engine import Engine, Loss
 
-#: How far gradients may differ, as a share of their norm: a thousand roundings, and never more than a tenth.
+#: How much gradients may differ, as a share of their norm: a thousand rounding errors, and never more than a tenth.
 _ROUNDINGS, _MOST = 1000, 0.1
 
 
 def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss) -> bool:
-    """Tell whether a chain gives the loss, the gradients and the buffers that the network gives.
+    """Return whether a chain has the loss, the gradients and the buffers of the network.
 
-    Code that runs in a network's ``forward`` can do what a trace does not see: detach, switch gradients off, update
-    a buffer, or use a weight twice. The network is left as it was, and so is PyTorch's global generator.
+    Code in a network's ``forward`` can do things that a trace does not see: detach, switch gradients off, update
+    a buffer, or use a weight twice. The network and PyTorch's global generator are left as they were.
 
     Args:
         parts: The chain.
-        network: The network, in a day.
+        network: The network, during a day.
         inputs: A batch, as the network reads it.
-        targets: Theirs.
+        targets: The targets of the batch.
         loss: Function of (outputs, targets) to a scalar.
     """
     expected = _step(tracing.whole(network), network, inputs, targets, loss)
     try:
         found = _step(parts, network, inputs, targets, loss)
-    except Exception:  # Parts run the user's own code on other shapes than it was written for.
+    except Exception:  # Parts run the user's own code, possibly on shapes that it was not written for.
         return False
     return len(expected) == len(found) and all(map(_is_close, expected, found))
 
@@ -42,7 +42,7 @@ def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets
 def _step(
     parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss
 ) -> list[Tensor | None]:
-    """Give loss, gradients by what may move, and buffers, of one step."""
+    """Return loss, gradients by what may move, and buffers, of one step."""
     with tracing.borrowed(network.module), seeding.forked(0, "prove", device=inputs.device):
         engine = Engine(parts, network, "dense", None, len(inputs), narrows=False)
         slots = engine.slots()
@@ -61,7 +61,7 @@ def _step(
 
 def _is_close(expected: Tensor | None, found: Tensor | None) -> bool:
     if expected is None or found is None:
-        # A layer that nothing reads has no gradient, and in an arena one of zero.
+        # A layer that nothing reads has no gradient from autograd, and a gradient of zero in an arena.
         other = found if expected is None else expected
         return other is None or (expected is None and not bool(other.any()))
     if not expected.is_floating_point():

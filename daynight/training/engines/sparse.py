@@ -1,4 +1,4 @@
-"""The sparse engine's linear layer: one multiply-add for each visible weight and example, and no more."""
+"""The linear layer of the sparse engine: one multiply-add for each visible weight and example."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.nn import functional
 from daynight.training.engines.arena import Slot
 from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
-#: Cost of one visible weight of a sparse layer for one example, in multiply-adds of a dense product: of its outputs, of
-#: the gradient by its weight, and of that by its inputs. Rounded from what benchmarks/kernels.py measures.
+#: Cost of one visible weight of a sparse layer for one example, in multiply-adds of a dense product: for the outputs,
+#: the gradient by the weight, and that by the inputs. Rounded from measurements by benchmarks/kernels.py.
 FORWARD, BY_WEIGHT, BY_INPUTS = 2.0, 4.0, 4.0
-#: What a sparse layer costs beyond that each step, in the same unit: its calls. Tuned on whole nights. That benchmark
-#: finds more, for there each layer changes the layout of what it is given; in a chain only the first of several does.
+#: Additional cost of a sparse layer each step, in the same unit: its calls. Tuned on whole nights. The benchmark
+#: measures more, since there each layer changes the layout of its inputs; in a chain only the first of several does.
 OVERHEAD = 2_000_000.0
 
 
 def sparse_is_faster(n_visible: int, shape: tuple[int, int], batch_size: int, needs_inputs: bool) -> bool:
-    """Tell whether a linear layer is computed faster from the list of its visible weights.
+    """Return whether a linear layer is computed faster from the list of its visible weights.
 
     Args:
         n_visible: Number of visible weights.
-        shape: Outputs and inputs of the matrix that would be used instead.
+        shape: Numbers of outputs and inputs of the matrix that the dense engine would use.
         batch_size: Examples a step.
-        needs_inputs: Whether the gradient by the inputs is wanted.
+        needs_inputs: Whether the gradient by the inputs is needed.
     """
     dense = shape[0] * shape[1] * batch_size * (2 + needs_inputs)
     each = FORWARD + BY_WEIGHT + (BY_INPUTS if needs_inputs else 0.0)
@@ -34,29 +34,29 @@ def sparse_is_faster(n_visible: int, shape: tuple[int, int], batch_size: int, ne
 
 
 def can_be_sparse(weight: Tensor) -> bool:
-    """Tell whether the kernels of the sparse engine exist for a weight: in single or double precision, on a CPU."""
+    """Return whether the sparse engine has kernels for a weight: in single or double precision, on a CPU."""
     return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
 
 
 class SparseLinear(Stage):
     """A linear layer, as the list of its visible weights, row by row.
 
-    Activations lie as (units, batch), so that each weight is one multiply-add over a whole batch in a row.
-    With X the inputs and G the gradient by the outputs in that layout, and S the sparse weight:
+    Activations are laid out as (units, batch), so that each weight is one multiply-add over a batch that is
+    contiguous in memory. With the inputs X and the gradient by the outputs G in that layout, and the sparse weight S:
 
     - outputs S X: ``embedding_bag`` sums, for each output, the rows of X that its weights read, times the weights;
     - gradient by the inputs S^T G: the same, with the weights listed column by column;
     - gradient by weight (i, j), the product of row i of G and row j of X: ``sampled_addmm``.
 
     What is left out has no effect on these: weights that are not visible are zero, and so is the
-    gradient by a weight whose output nothing reads or whose input is zero throughout.
+    gradient by a weight whose output nothing reads or whose input is always zero.
 
     Args:
         layer: The layer.
-        inputs: The inputs it is given.
-        outputs: The outputs that are wanted.
-        visible: bool, of the weight's shape: what is not zero.
-        mine: bool, of the weight's shape: what the day's task may move.
+        inputs: The inputs that it is given.
+        outputs: The outputs to compute.
+        visible: What is not zero: bool, of the weight's shape.
+        mine: What the day's task may move: bool, of the weight's shape.
     """
 
     def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, visible: Tensor, mine: Tensor) -> None:
@@ -74,22 +74,22 @@ class SparseLinear(Stage):
         self._column_starts = _starts(self._columns[self._by_column], self._shape[1])
         ends = torch.cat([self._row_starts, torch.tensor([len(places)], device=places.device)])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # CSR tensors announce that they are in beta
+            warnings.simplefilter("ignore", UserWarning)  # about CSR tensors being in beta
             self._pattern = torch.sparse_csr_tensor(
                 ends, self._columns, torch.zeros_like(self._weight.values), self._shape
             )
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas."""
+        """Return what it trains in arenas."""
         return trained(self._weight, self._bias)
 
     def bind(self) -> None:
-        """Look at its bias as a column."""
+        """View its bias as a column."""
         self._offset = None if self._bias is None else self._bias.values[:, None]
         self._by_bias = [slot.gradient for slot in trained(self._bias)]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs (batch, given) to outputs (batch, wanted), which lie in memory as (wanted, batch)."""
+        """Map inputs (batch, given) to outputs (batch, computed), which lie in memory as (computed, batch)."""
         self._inputs = inputs.t().contiguous()
         outputs = _multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
         if self._offset is not None:
@@ -97,7 +97,7 @@ class SparseLinear(Stage):
         return outputs.t()
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Put the gradients by weight and bias into the arena, and give that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
         gradient = gradient.t().contiguous()
         if len(self._weight):
             products = torch.sparse.sampled_addmm(self._pattern, gradient, self._inputs.t(), beta=0.0)
@@ -111,7 +111,7 @@ class SparseLinear(Stage):
 
 
 def _multiply(columns: Tensor, starts: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
-    """Multiply a sparse matrix (rows, k), given row by row, with a dense one (k, batch)."""
+    """Return the product of a sparse matrix (rows, k), given row by row, and a dense one (k, batch)."""
     return functional.embedding_bag(columns, dense, starts, mode="sum", per_sample_weights=weights)
 
 
@@ -120,7 +120,7 @@ def _starts(sorted_rows: Tensor, n_rows: int) -> Tensor:
 
 
 def _numbered(units: Units, width: int, like: Tensor) -> Tensor:
-    """Number the units of a layer as a stage has them: int64 (width,), -1 for those that it has not."""
+    """Return the number of each unit of a layer within a stage: int64 (width,), -1 for those that are left out."""
     if units is None:
         return torch.arange(width, device=like.device)
     numbers = torch.full((width,), -1, device=like.device)

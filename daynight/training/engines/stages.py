@@ -1,4 +1,4 @@
-"""Stages: what computes one part of the chain, forward and backward; and those that hold no weights."""
+"""Stages: each computes one part of the chain, forward and backward. Those without weights are here."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from torch import Tensor, fx, nn
 from daynight.training.engines.arena import Slot
 
 Units = Tensor | None
-"""Which of a layer's units (features or channels) a stage is given or gives: int64, ascending; None is all."""
+"""Some of a layer's units (features or channels), which a stage reads or computes: int64, ascending; None is all."""
 
 
 class Stage(abc.ABC):
     """Computes one part. Gradients of what it trains go to its slots (see `daynight.training.engines.arena`)."""
 
     def slots(self) -> list[Slot]:
-        """Give what it trains in arenas."""
+        """Return what it trains in arenas."""
         return []
 
     def bind(self) -> None:  # noqa: B027 - most stages have nothing to do
-        """Look at what its slots hold, once they are in their arenas."""
+        """Make views of its slots, once they are in their arenas."""
 
     @abc.abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
-        """Compute outputs of inputs, both (batch, units, ...), and keep what `backward` needs."""
+        """Map inputs to outputs, both (batch, units, ...), and keep what `backward` needs."""
 
     @abc.abstractmethod
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Turn the gradient by the outputs of the last `forward` into those by the slots and by the inputs.
+        """Write the gradients by the slots, and return that by the inputs of the last `forward`.
 
         Args:
-            gradient: Of the shape of the outputs; may be overwritten.
-            needs_inputs: Whether the gradient by the inputs is wanted; else None is returned.
+            gradient: Gradient by the outputs, of their shape; may be overwritten.
+            needs_inputs: Whether the gradient by the inputs is needed; else None is returned.
         """
 
 
@@ -47,7 +47,7 @@ class Autograd(Stage):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the module."""
-        # Random numbers are drawn in the order of memory, which behind a sparse layer is another one.
+        # Random numbers are drawn in the order of memory, which differs behind a sparse layer.
         self._inputs = inputs.contiguous() if inputs.dim() == 2 else inputs
         if inputs.is_floating_point():
             self._inputs = self._inputs.detach().requires_grad_()
@@ -64,32 +64,32 @@ class Autograd(Stage):
 
 
 class Relu(Stage):
-    """A rectifier. It writes over what it is given where it can, so that less has to stay in the processor's cache.
+    """ReLU. It overwrites its inputs where it can, so that less has to stay in the processor's cache.
 
     Args:
-        owns_inputs: Whether nothing else needs its inputs. The gradient that it is given is always its own.
+        owns_inputs: Whether nothing else needs its inputs. Gradients are always overwritten.
     """
 
     def __init__(self, owns_inputs: bool) -> None:
         self._owns_inputs = owns_inputs
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Set what is negative to zero."""
+        """Set negative values to zero."""
         self._outputs = inputs.relu_() if self._owns_inputs else inputs.relu()
         return self._outputs
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Pass on where the outputs are positive."""
+        """Return the gradient where the outputs are positive, and zero elsewhere."""
         backward: Any = torch.ops.aten.threshold_backward.grad_input
         return backward(gradient, self._outputs, 0, grad_input=gradient) if needs_inputs else None
 
 
 class Dropout(Stage):
-    """Dropout, drawn for all units of the layer, so that leaving some out changes nothing for the others.
+    """Dropout, drawn for all units of the layer, so that leaving some out does not change the others.
 
     Args:
         p: Probability of dropping, above 0 and below 1.
-        units: The units it is given.
+        units: The units that it is given.
         width: Number of units of the layer.
     """
 
@@ -97,11 +97,11 @@ class Dropout(Stage):
         self._p, self._units, self._width = p, units, width
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Drop, and scale up what is left."""
+        """Set some values to zero, and scale up the others."""
         shape = list(inputs.shape)
         shape[1] = shape[1] if self._units is None else self._width
-        # The very draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory,
-        # which for (batch, units) is another one behind a sparse layer only.
+        # The draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory, which
+        # for (batch, units) differs behind a sparse layer only.
         keeps_order = self._units is None and inputs.dim() > 2
         empty = torch.empty_like(inputs) if keeps_order else inputs.new_empty(shape)
         noise = empty.bernoulli_(1 - self._p).div_(1 - self._p)
@@ -109,7 +109,7 @@ class Dropout(Stage):
         return inputs * self._noise
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Drop and scale alike."""
+        """Return the gradient with the same values dropped and scaled."""
         return gradient * self._noise if needs_inputs else None
 
 
@@ -117,31 +117,31 @@ class Flatten(Stage):
     """All dimensions after the first become one."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Flatten."""
+        """Map inputs (batch, ...) to outputs (batch, features)."""
         self._shape = inputs.shape
         return inputs.flatten(1)
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Give back the shape."""
+        """Return the gradient in the shape of the inputs."""
         return gradient.reshape(self._shape) if needs_inputs else None
 
 
 def bias_of(layer: nn.Module, outputs: Units) -> Slot | None:
-    """Give the slot of a layer's bias for some of its outputs; None if it has none."""
+    """Return the slot of a layer's bias for some of its outputs; None if it has no bias."""
     return Slot(layer.bias, outputs) if isinstance(layer.bias, nn.Parameter) else None
 
 
 def trained(*slots: Slot | None) -> list[Slot]:
-    """Give those slots that there are and whose parameter is trained."""
+    """Return the slots whose parameter is trained, without those that are None."""
     return [slot for slot in slots if slot is not None and slot.parameter.requires_grad]
 
 
 def _writes_in_place(module: nn.Module) -> bool:
-    """Tell whether a module may write into its inputs, which autograd refuses for leaves."""
+    """Return whether a module may write into its inputs, which autograd does not allow for leaves."""
     nodes = [node for part in module.modules() if isinstance(part, fx.GraphModule) for node in part.graph.nodes]
     calls = {str(getattr(node.target, "__name__", node.target)) for node in nodes}
     return (
-        not nodes  # what was not traced may do anything
+        not nodes  # a module that was not traced may do anything
         or any(name.endswith("_") or name == "setitem" for name in calls)
         or any(node.kwargs.get("inplace") for node in nodes)
         or any(getattr(part, "inplace", False) for part in module.modules())

@@ -1,4 +1,4 @@
-"""Figures of lives and nights that are drawn from what happened."""
+"""Figures of runs, and nights as paths."""
 
 import matplotlib.pyplot as plt
 import numpy as np
