@@ -44,5 +44,5 @@ def _close_figures():
 def at_every_step(monkeypatch):
     """Let a clock send a progress event and write a checkpoint at every step, however long one takes here."""
     monkeypatch.setattr("daynight.training.trainer.PROGRESS_STEPS", 1)
-    monkeypatch.setattr("daynight.storage.checkpoints._APART", 0)
-    monkeypatch.setattr("daynight.storage.checkpoints._MARGIN", 0)
+    monkeypatch.setattr("daynight.storage.checkpoints.APART", 0)
+    monkeypatch.setattr("daynight.storage.checkpoints.MARGIN", 0)

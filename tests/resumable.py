@@ -52,6 +52,7 @@ def clock(
     wake=None,
     days=2,
     make_stream=toy_stream,
+    every=0.0,
     **settings,
 ):
     training = Training(batch_size=16, **settings.pop("training", {}))
@@ -59,7 +60,7 @@ def clock(
     stream = make_stream(days).hold_out(0.2)
     return Clock(
         agent, stream, policy=policy or UniformCycles(2), wake=wake or Epochs(2), night=night or Epochs(2),
-        on_event=hook, checkpoint=folder, every=0,
+        on_event=hook, checkpoint=folder, every=every,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,131 @@ def test_what_has_a_state_sets_all_its_attributes_in_init(folder):
 def test_no_state_is_all_that_an_object_has():
     found = [name for name, path in KNOWN.items() if "vars(self)" in path.read_text()]
     assert found == ["nights.policy"]  # the repr of a policy
+
+
+#: Names with an underscore that belong to others, and why they are used all the same.
+FOREIGN = {
+    "_buffers": "PyTorch's buffers of a module by name, also those that are None: a forward may put a tensor there",
+    "_version": "how often PyTorch has written to a tensor; there is no public count",
+    "_reset_parameters": "the public reset_parameters of MultiheadAttention is called so",
+    "_forward_pre_hooks": "PyTorch has no public list of hooks",
+    "_backward_hooks": "likewise, of a tensor",
+    "_global_optimizer_pre_hooks": "likewise, of all optimizers",
+    "_global_optimizer_post_hooks": "likewise",
+    "_optimizer_step_pre_hooks": "likewise, of one optimizer",
+    "_optimizer_step_post_hooks": "likewise",
+    "_BatchNorm": "PyTorch's own root of all batch norms, which has no public name",
+    "_InstanceNorm": "likewise, of all instance norms",
+    "_y": "Continuum has no public name for the labels of a task set",
+    "_exit": "os._exit ends a process without its clean-up",
+}
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def defined_in(tree):
+    """Yield the private names that a file defines: functions, classes, variables and attributes of ``self``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_own(node):
+            yield node.attr
+
+
+def is_own(attribute):
+    return isinstance(attribute.value, ast.Name) and attribute.value.id in ("self", "cls")
+
+
+def private_uses(tree):
+    """Yield the private names that a file uses of other objects and modules, also by a text, each with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not is_own(node):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("getattr", "setattr", "hasattr", "delattr"):
+                for text in (item.value for item in node.args[:2] if isinstance(item, ast.Constant)):
+                    yield str(text).rpartition(".")[2], node.lineno
+
+
+FOLDERS = ("daynight", "tests", "examples", "benchmarks", "docs")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_uses_what_is_private_in_another(path):
+    tree = ast.parse(path.read_text())
+    own = {*defined_in(tree), *FOREIGN}
+    found = {f"{name}, line {line}" for name, line in private_uses(tree) if private(name) and name not in own}
+    assert not found, "give it a public name, or do it otherwise"
+
+
+def test_private_names_of_others_are_all_in_use():
+    trees = [ast.parse(path.read_text()) for path in SOURCES if path != Path(__file__)]
+    assert {name for tree in trees for name, _ in private_uses(tree)} >= FOREIGN.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_ledger_is_asked_of_which_kind_it_is(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        kinds = []
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("isinstance", "issubclass")
+        ):
+            kinds = node.args[1:]
+        elif isinstance(node, ast.Compare):
+            kinds = [node.left, *node.comparators]
+        named = {item.id for kind in kinds for item in ast.walk(kind) if isinstance(item, ast.Name)}
+        particular = {name for name in named if name.endswith("Ledger") and name != "Ledger"}
+        assert not particular, f"line {node.lineno}: ask the ledger what it can do, as a user's own could answer"
+
+
+#: The ways to consolidate, which are objects beyond the file that makes them of texts.
+WAYS, MAKES_WAYS = {"freeze", "rehearse", "fine-tune"}, "training.consolidation"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) != MAKES_WAYS], ids=name_of)
+def test_no_text_is_compared_with_a_way_to_consolidate(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            texts = {item.value for item in ast.walk(node) if isinstance(item, ast.Constant)}
+            assert not texts & WAYS, f"line {node.lineno}: ask the object that consolidates"
+
+
+def named_in(node):
+    """Yield the names that code reads, with how often: plain ones, and those of attributes."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load):
+            yield part.id
+        elif isinstance(part, ast.Attribute):
+            yield part.attr
+
+
+def test_no_class_is_cut_in_two_by_inheritance():
+    trees = {name: ast.parse(path.read_text()) for name, path in KNOWN.items()}
+    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    everywhere = Counter(name for tree in trees.values() for name in named_in(tree))
+    # What a package offers is used by others.
+    everywhere.update(
+        alias.name
+        for name, tree in trees.items()
+        if KNOWN[name].name == "__init__.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    )
+    for parent in classes:
+        children = [one for one in classes if any(parent.name in named_in(base) for base in one.bases)]
+        if len(children) == 1:
+            within = Counter(name for node in (parent, *children) for name in named_in(node))
+            is_used = everywhere[parent.name] > within[parent.name]
+            assert is_used, f"{parent.name} is there for {children[0].name} alone: make them one class"

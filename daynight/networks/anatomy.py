@@ -65,10 +65,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
         SettingError: If `exclude` or `private` has another form.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
-    head = _find_head(dict(module.named_modules())) if head is None else head
-    if not isinstance(head, str) or not head or head not in modules:
-        linear = [name for name, part in modules.items() if name and isinstance(part, nn.Linear)]
-        raise NetworkError(f"head={head!r} is not a part of the network. Its linear layers are: {linear}.")
+    head = _last_linear(module) if head is None else _checked_head(head, modules)
     of_head = {id(tensor) for _, tensor in tensors("", modules[head], recurse=True)}
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
@@ -142,13 +139,20 @@ def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
     )
 
 
-def _find_head(modules: dict[str, nn.Module]) -> str:
-    linear = [name for name, part in modules.items() if isinstance(part, nn.Linear)]
+def _last_linear(module: nn.Module) -> str:
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise NetworkError("the network has no linear layer to be the head. Name the head with head=.")
     if not linear[-1]:
         raise NetworkError("the network is a single linear layer, its head, so there is nothing to mask.")
     return linear[-1]
+
+
+def _checked_head(head: str, modules: dict[str, nn.Module]) -> str:
+    if not isinstance(head, str) or not head or head not in modules:
+        linear = [name for name, part in modules.items() if name and isinstance(part, nn.Linear)]
+        raise NetworkError(f"head={head!r} is not a part of the network. Its linear layers are: {linear}.")
+    return head
 
 
 def tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str, Tensor]]:

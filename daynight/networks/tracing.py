@@ -66,12 +66,12 @@ class Autocast(nn.Module):
         return outputs.to(next(self.module.parameters()).dtype)
 
 
-def whole(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[Part]:
+def uncut(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[Part]:
     """Return the network as one part, under autocast to the type `autocast` if there is one."""
     return [Part("other", network.module if autocast is None else Autocast(network.module, autocast))]
 
 
-def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
+def cut(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
     """Return the network, as the day trains it, as a chain of parts; one that cannot be cut is one part.
 
     Args:
@@ -79,7 +79,7 @@ def draw(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
         inputs: A batch, as the network reads it.
     """
     head = {network.anatomy.head} if isinstance(network.heads.live, nn.Linear) else set()
-    return chain(network.module, {*network.weights} | head, inputs) or whole(network)
+    return chain(network.module, {*network.weights} | head, inputs) or uncut(network)
 
 
 def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:

@@ -103,7 +103,7 @@ def planned(policy: SleepPolicy, night: Night) -> tuple[Cycle, ...] | None:
         return None
     if not isinstance(plan, tuple) or not all(isinstance(cycle, Cycle) for cycle in plan):
         raise PolicyError(
-            f"{checks.begun(policy)}: plan() must return a tuple of Cycle, not {checks.shown(plan)}. Do not override "
+            f"{checks.brief(policy)}: plan() must return a tuple of Cycle, not {checks.shown(plan)}. Do not override "
             "plan(): that of SleepPolicy calls cycles() and checks what it yields."
         )
     return plan
@@ -123,7 +123,7 @@ def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float
     given = policy.rewinds
     if not isinstance(given, Iterable):
         raise PolicyError(
-            f"{checks.begun(policy)}: rewinds must be shares of the wake, such as (0.1, 0.5), not {given!r}."
+            f"{checks.brief(policy)}: rewinds must be shares of the wake, such as (0.1, 0.5), not {given!r}."
         )
     shares = {share_of_wake(share) for share in given}
     shares |= {cycle.rewind for cycle in plan or () if cycle.rewind is not None}
@@ -186,12 +186,12 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
     """
     if night.cycle == 0:
         raise PolicyError(
-            f"{checks.begun(policy)} on day {night.day} yields no cycle. A night without retraining is one cycle "
+            f"{checks.brief(policy)} on day {night.day} yields no cycle. A night without retraining is one cycle "
             "with nothing but a prune: Cycle(keep='dawn', length=night.price)."
         )
     if night.density > night.dawn_density:
         raise PolicyError(
-            f"{checks.begun(policy)} on day {night.day} never reaches the dawn density: it ends at "
+            f"{checks.brief(policy)} on day {night.day} never reaches the dawn density: it ends at "
             f"{night.density:.6g}, and must end at {night.dawn_density:.6g}. Give the last cycle keep='dawn'. A keep "
             "is a fraction of the weights available at dusk, not of those that the cycle before has left."
         )
@@ -265,4 +265,4 @@ def _listens(script: Generator[Cycle, Night, None]) -> bool:
 
 
 def _where(policy: SleepPolicy, night: Night) -> str:
-    return f"{checks.begun(policy)} on day {night.day}, cycle {night.cycle}"
+    return f"{checks.brief(policy)} on day {night.day}, cycle {night.cycle}"

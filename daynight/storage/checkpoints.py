@@ -22,9 +22,9 @@ from daynight.training.preflight import tried
 from daynight.training.settings import Training
 
 #: Time between two checkpoints, in units of the time that writing one takes, so that it stays below 2 % of the time.
-_APART = 100
+APART = 100
 #: In a phase with a deadline, a checkpoint is written only if this many times the time of the last one is left.
-_MARGIN = 10
+MARGIN = 10
 #: The address of something in the memory of a process.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
@@ -59,7 +59,7 @@ class Checkpoint:
             seconds_left: Seconds that the current phase still has; infinite if it has no deadline.
         """
         passed = time.monotonic() - self._written
-        return seconds_left > _MARGIN * self._took and passed >= max(self._every, _APART * self._took)
+        return seconds_left > MARGIN * self._took and passed >= max(self._every, APART * self._took)
 
     def write(self, state_of: Callable[[], State]) -> None:
         """Write the file; the last one stays until the new one is complete.

@@ -108,7 +108,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
 
 
-def begun(value: Any) -> str:
+def brief(value: Any) -> str:
     """Return how an error shows a user's own object: itself, truncated if that is long."""
     try:
         text = repr(value)

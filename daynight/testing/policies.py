@@ -85,7 +85,7 @@ def check_policy(policy: SleepPolicy) -> None:
     again = [_laid(policy, night, course) for night, course in reversed(list(_nights()))]
     if first != again[::-1]:
         raise PolicyError(
-            f"check_policy: {checks.begun(policy)} is not repeatable: it yields different cycles for equal nights. "
+            f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal nights. "
             "Draw random numbers from a generator that cycles() makes from a setting and night.day."
         )
     _check_kept(policy, before)
@@ -148,7 +148,7 @@ def _bytes_of(policy: SleepPolicy) -> bytes:
         pickle.loads(content)
     except Exception as error:
         raise PolicyError(
-            f"check_policy: {checks.begun(policy)} cannot be pickled: {error}. Define its class and its functions at "
+            f"check_policy: {checks.brief(policy)} cannot be pickled: {error}. Define its class and its functions at "
             "the top of a module, and keep open files, generators and lambdas out of its settings."
         ) from error
     return content
@@ -166,7 +166,7 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
         return  # only what it derives from its settings has changed
     names = [name for name, value in new.items() if value != old.get(name)]
     raise PolicyError(
-        f"check_policy: {checks.begun(policy)} keeps state between nights: {', '.join(names) or 'an attribute'} has "
+        f"check_policy: {checks.brief(policy)} keeps state between nights: {', '.join(names) or 'an attribute'} has "
         "changed. Keep the state of a night in local variables of cycles()."
     )
 

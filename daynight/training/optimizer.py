@@ -150,7 +150,7 @@ class Optimization:
         self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
         self._step = Stepper(self._optimizer, [item.parameter for item in network.trainables()])
         is_plain = self._step.is_plain
-        self._parts = parts if parts is not None and is_plain else tracing.whole(network, training.autocast)
+        self._parts = parts if parts is not None and is_plain else tracing.uncut(network, training.autocast)
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._narrows = self._carries = False

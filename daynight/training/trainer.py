@@ -399,11 +399,11 @@ class Trainer:
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
             for function in functions:
                 batch = function(batch)
-            parts = tracing.draw(self._network, batch)
+            parts = tracing.cut(self._network, batch)
             if is_whole is None:
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:
-                parts = tracing.whole(self._network)
+                parts = tracing.uncut(self._network)
         live = None if functions or self._held is None else _live(self._held[0].flatten(1))
         return Tracing(parts, live, is_whole)
 

@@ -20,7 +20,7 @@ def kinds(module, *shape, **settings):
     network.begin_day(2)
     before = [value.clone() for value in network.module.state_dict().values()]
     state = torch.get_rng_state()
-    parts = tracing.draw(network, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
+    parts = tracing.cut(network, torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(a, b) for a, b in zip(network.module.state_dict().values(), before, strict=True))
     return [part.kind for part in parts]

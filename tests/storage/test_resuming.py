@@ -228,8 +228,7 @@ def test_a_request_to_stop_writes_a_checkpoint_before(tmp_path, number, error, n
         if len(heard) == n:
             os.kill(os.getpid(), number)
 
-    run = resumed(tmp_path, stopped)
-    run._checkpoint._every = 3600.0
+    run = resumed(tmp_path, stopped, every=3600.0)
     before = signal.getsignal(number)
     with pytest.raises(error):
         run.run()

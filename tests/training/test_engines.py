@@ -133,7 +133,7 @@ def night_of(module, keep, generator, dtype=torch.float32):
 
 def gradients(network, inputs, targets, name, **settings):
     """Return the loss and the gradients of an engine, as full tensors; what it leaves out is zero."""
-    parts = tracing.whole(network) if name == "module" else tracing.draw(network, inputs)
+    parts = tracing.uncut(network) if name == "module" else tracing.cut(network, inputs)
     live = None if name == "module" else torch.nonzero((inputs.flatten(1) != 0).any(0))[:, 0]
     for parameter in network.module.parameters():
         parameter.grad = None

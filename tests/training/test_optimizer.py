@@ -85,10 +85,15 @@ def test_hooks_of_an_optimizer_are_called_at_each_step(is_global):
 
 def test_carried_optimizer_forgets_what_was_pruned():
     network = network_at_night()
-    training = Training(optimizer=functools.partial(torch.optim.Adam, lr=0.01), carry_optimizer=True)
-    optimization = Optimization(network, training, functional.cross_entropy, 10)
+    made = []
+
+    def make(parameters):
+        made.append(torch.optim.Adam(parameters, lr=0.01))
+        return made[-1]
+
+    optimization = Optimization(network, Training(optimizer=make, carry_optimizer=True), functional.cross_entropy, 10)
     optimization.step(*batches().next())
-    state = optimization._optimizer.state[network.weights["0"]]
+    state = made[-1].state[network.weights["0"]]
     assert int((state["exp_avg"] != 0).sum()) == 4
     keep = torch.zeros(4, 4, dtype=torch.bool)
     keep[0, 0] = True
@@ -101,16 +106,17 @@ def test_carried_optimizer_forgets_what_was_pruned():
 
 
 def test_scheduler_is_stepped_after_each_step():
-    rates = []
+    rates, made = [], []
 
     def linear(optimizer, n_steps):
         assert n_steps == 4
+        made.append(optimizer)
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / n_steps)
 
     training = Training(optimizer=functools.partial(torch.optim.SGD, lr=1.0), scheduler=linear)
     optimization = Optimization(network_at_night(), training, functional.cross_entropy, 4)
     for _ in range(4):
-        rates.append(optimization._optimizer.param_groups[0]["lr"])
+        rates.append(made[-1].param_groups[0]["lr"])
         optimization.step(*batches().next())
     assert rates == [1.0, 0.75, 0.5, 0.25]
 

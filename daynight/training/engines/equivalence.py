@@ -31,7 +31,7 @@ def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets
         targets: The targets of the batch.
         loss: Function of (outputs, targets) to a scalar.
     """
-    expected = _step(tracing.whole(network), network, inputs, targets, loss)
+    expected = _step(tracing.uncut(network), network, inputs, targets, loss)
     try:
         found = _step(parts, network, inputs, targets, loss)
     except Exception:  # Parts run the user's own code, possibly on shapes that it was not written for.
