@@ -35,3 +35,32 @@ def row_of(name):
     """Return the index of the row that a module, such as ``nights.cycle``, belongs to."""
     first = name.partition(".")[0]
     return next(index for index, (names, _) in enumerate(LAYERS) if first in names)
+
+
+def measured():
+    """Return how many packages and top-level modules the code has, and how many rows their imports need."""
+    import ast
+    from pathlib import Path
+
+    package, below = Path(__file__).parents[1] / "daynight", {}
+    for path in package.rglob("*.py"):
+        own = path.relative_to(package).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if names else []
+            firsts = {name.split(".")[1] for name in names if name.startswith("daynight.")}
+            below.setdefault(own, set()).update(first for first in firsts if first != own)
+    for own, name in EXCEPTIONS:
+        below[own].discard(name)
+    known = {own: {name for name in names if name in below} for own, names in below.items()}
+    rows = {}
+    while len(rows) < len(known):
+        rows |= {
+            own: 1 + max((rows[name] for name in names), default=0)
+            for own, names in known.items() if own not in rows and names <= rows.keys()
+        }  # fmt: skip
+    return len(known), max(rows.values())
+
+
+if __name__ == "__main__":
+    print("{} packages and top-level modules in {} rows".format(*measured()))
