@@ -140,7 +140,7 @@ def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
 
 
 def _last_linear(module: nn.Module) -> str:
-    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    linear: list[str] = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise NetworkError("the network has no linear layer to be the head. Name the head with head=.")
     if not linear[-1]:
