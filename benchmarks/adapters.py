@@ -25,7 +25,7 @@ import torch
 import daynight as dn
 from daynight.data import adapters
 from daynight.data.images import cache_folder
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 GROUPS = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
@@ -136,7 +136,7 @@ def main() -> None:
     print(f"Equal examples, scores and agents: {'yes' if equal else 'NO'}.")
     print(f"An agent starts from a network that Avalanche has trained: {'yes' if found['starts'] else 'NO'}.")
     if settings.out:
-        with whole(settings.out) as temporary:
+        with replacing(settings.out) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
     sys.exit(0 if equal and found["starts"] else 1)
 

@@ -21,7 +21,7 @@ from typing import Any
 import machine
 import tables
 
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 IMPORT = "import time, torch; t = time.perf_counter(); import daynight; print(time.perf_counter() - t)"
 
@@ -62,7 +62,7 @@ def main() -> None:
         result["pairs"].append({"import": True, "here": imports[here], "other": imports[other]})
         print(text(result), flush=True)
         if settings.out:
-            with whole(settings.out) as path:
+            with replacing(settings.out) as path:
                 path.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -24,7 +24,7 @@ import torch
 
 import daynight as dn
 from daynight.storage.checkpoints import Checkpoint
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 
 def parse() -> argparse.Namespace:
@@ -98,7 +98,7 @@ def main() -> None:
             ", ".join(f"{name}: {value if isinstance(value, str) else f'{value:.3g}'}" for name, value in row.items())
         )
     if settings.out:
-        with whole(settings.out) as temporary:
+        with replacing(settings.out) as temporary:
             result = {"settings": vars(settings), "machine": about, "pairs": pairs}
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 

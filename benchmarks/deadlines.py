@@ -21,7 +21,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 N_CYCLES = 8
 
@@ -63,7 +63,7 @@ def main() -> None:
             for process in busy:
                 process.join()
     if settings.out:
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             path.write_text(json.dumps({"settings": vars(settings), "machine": about, "nights": nights}, indent=1))
 
 

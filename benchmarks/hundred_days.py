@@ -21,7 +21,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 Row = dict[str, float]
 WINDOW = 5  # days of which the median is taken
@@ -65,7 +65,7 @@ def main() -> None:
     report(rows)
     print(f"Mean accuracy of all tasks at the end: {accuracy:.4f}.")
     if settings.out:
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             result = {"data": machine.named(stream.source), "machine": about, "settings": vars(settings)}
             path.write_text(json.dumps({**result, "accuracy": accuracy, "days": rows}) + "\n")
 

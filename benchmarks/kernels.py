@@ -23,7 +23,7 @@ import torch
 from timing import seconds_of
 from torch.nn import functional
 
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 from daynight.training.engines.sparse import BY_INPUTS, BY_WEIGHT, FORWARD, OVERHEAD, sparse_is_faster
 
 SHAPES = ((256, 652), (256, 256), (1024, 8192))  # outputs, inputs
@@ -60,7 +60,7 @@ def main() -> None:
     others = alternatives.measure(SHAPES, BATCH_SIZES[-1], settings.densities, settings.seconds)
     alternatives.show(others)
     if settings.out:
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             result = {"machine": about, "settings": vars(settings), "layers": layers, "alternatives": others}
             path.write_text(json.dumps(result) + "\n")
 

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 N_DAYS, EVERY = 3, 0.05
 #: Makes new processes that have imported what they need, which takes seconds, and have done nothing else.
@@ -163,7 +163,7 @@ def main() -> None:
     n_equal = sum(found["is_equal"] for found in trials)
     print(f"{n_equal} of {len(trials)} ended bit for bit like the run that was not killed.")
     if settings.out:
-        with whole(settings.out) as temporary:
+        with replacing(settings.out) as temporary:
             result = {"machine": about, "seconds": expected["seconds"], "every": EVERY, "trials": trials}
             temporary.write_text(json.dumps(result, indent=1) + "\n")
     sys.exit(0 if n_equal == len(trials) and trials else 1)

@@ -28,7 +28,7 @@ from torchvision import models as vision
 
 import daynight as dn
 from daynight.data.streams import Rotation
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 N_TASKS, N_TEST = 3, 500
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
@@ -158,7 +158,7 @@ def main() -> None:
             rows.append(live(contestant, settings))
             print(", ".join(f"{name}: {value}" for name, value in rows[-1].items()), flush=True)
     if settings.out:
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             path.write_text(json.dumps({"settings": vars(settings), "machine": about, "networks": rows}, indent=1))
 
 

@@ -32,7 +32,7 @@ import tables
 import torch
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 METHODS = ("floor", "daynight", "plain", "avalanche", "avalanche-tensors")
 
@@ -61,7 +61,7 @@ def main() -> None:
     result = stored(settings.stored) if settings.stored else measure(settings)
     print(tables.text(result))
     if settings.rst:
-        with whole(settings.rst) as path:
+        with replacing(settings.rst) as path:
             path.write_text(tables.rst(result))
 
 
@@ -91,7 +91,7 @@ def measure(settings: argparse.Namespace) -> dict[str, Any]:
         measured = {**run, **_in_a_process({**given, "epochs": settings.epochs, "budget": settings.budget})}
         result["runs"].append(measured)
         if settings.out:
-            with whole(settings.out) as path:
+            with replacing(settings.out) as path:
                 path.write_text(json.dumps(result) + "\n")
         _report(number, len(todo), measured)
     return result

@@ -22,7 +22,7 @@ import machine
 import torch
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 N_TASKS = 2
 
@@ -67,7 +67,7 @@ def main() -> None:
     if settings.out:
         data = machine.named(stream.source)
         result: dict[str, Any] = {"data": data, "machine": about, "settings": vars(settings), "pairs": pairs}
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             path.write_text(json.dumps(result) + "\n")
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import daynight as dn
-from daynight.support.atomic import whole
+from daynight.support.atomic import replacing
 
 N, BATCH_SIZE, LIVE, HIDDEN, N_OUTPUTS = 12_000, 128, 656, 256, 2
 N_STEPS = N // BATCH_SIZE
@@ -135,7 +135,7 @@ def main() -> None:
         median = statistics.median(values)
         print(f"{name:<30}{median / N_STEPS * 1e3:8.3f} ms a step{median / floor:8.2f} of the products")
     if settings.out:
-        with whole(settings.out) as path:
+        with replacing(settings.out) as path:
             path.write_text(json.dumps({"machine": machine.describe(), "n_steps": N_STEPS, "seconds": seconds}) + "\n")
 
 

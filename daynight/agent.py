@@ -109,7 +109,7 @@ class Agent:
             device=device,
         )  # fmt: skip
         self.capacity, self.training = capacity, Training() if training is None else training
-        self.seed, self.criterion = checks.whole("seed", seed, least=0), criterion
+        self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
         self.device = next(iter(self.network.weights.values())).device
         self._n_steps = 0  # before the current day
@@ -259,7 +259,7 @@ class Agent:
         """
         check_task(task)
         self.training.check_budget("the night's budget", budget)
-        day = checks.whole("day", self.day if day is None else day, least=0)
+        day = checks.integer("day", self.day if day is None else day, least=0)
         self.consolidation.check_room(self.network, self.capacity, task, day)
         return dusk_of(task, budget, day, self.network, self.capacity, self.training)
 

@@ -85,7 +85,7 @@ class Clock:
         self.agent = agent
         self.stream = stream if isinstance(stream, TaskStream) else TaskStream(stream)
         self.policy, self.wake, self.night = policy, wake, night
-        self.first_day = checks.whole("first_day", first_day, least=0)
+        self.first_day = checks.integer("first_day", first_day, least=0)
         if first_day > agent.day:
             raise SettingError(
                 f"first_day={first_day}: day {agent.day}, which the agent has not been through, would have no task. "
@@ -152,7 +152,7 @@ class Clock:
         Raises:
             DataError, NetworkError, CapacityError, PolicyError, SettingError, StateError: For the first rule broken.
         """
-        end = self._days.end if until is None else checks.whole("until", until, least=0)
+        end = self._days.end if until is None else checks.integer("until", until, least=0)
         self.resume()
         for day in range(self.first_day, min(end, self._days.end)):
             self.agent.check(self._days[day], day, like=None if self.first_day else self.stream[0])
@@ -253,7 +253,7 @@ class Clock:
         Raises:
             SettingError: If there is nothing to do, with a `first_day`; without one there is a warning.
         """
-        end = self._days.end if until is None else min(checks.whole("until", until, least=0), self._days.end)
+        end = self._days.end if until is None else min(checks.integer("until", until, least=0), self._days.end)
         self.check(end)
         if self.agent.day >= end > 0 and not len(self.history):
             if self.first_day:

@@ -213,7 +213,7 @@ class History:
         Raises:
             OutputError: If it cannot be written.
         """
-        with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
+        with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(COLUMNS)
             for record in self._records:
@@ -228,7 +228,7 @@ class History:
         Raises:
             OutputError: If it cannot be written.
         """
-        with atomic.whole(path) as temporary:
+        with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps({"records": self.to_rows()}, indent=1) + "\n")
 
     def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:

@@ -63,7 +63,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, n_outputs: int = 2, *, fc8192_layer: bool = False, dropout: float = 0.1, side: int = 32) -> None:
         super().__init__()
-        if checks.whole("ConvNet: side", side, least=4) % 4:
+        if checks.integer("ConvNet: side", side, least=4) % 4:
             raise SettingError(f"ConvNet: side must be a multiple of 4, not {side}.")
         self.settings = {"n_outputs": n_outputs, "fc8192_layer": fc8192_layer, "dropout": dropout, "side": side}
         self.features = nn.Sequential(

@@ -190,5 +190,5 @@ def _count(n: int, what: str) -> str:
 
 def _write(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
     content = _PAGE.format(title=html.escape(title), body="\n".join(parts), version=__version__)
-    with atomic.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

@@ -16,7 +16,7 @@ import torch
 import daynight as dn
 from daynight.errors import DaynightError, SettingError
 from daynight.networks.masked import FREE
-from daynight.support.atomic import check_folder, whole
+from daynight.support.atomic import check_folder, replacing
 
 HIDDEN = (256, 256)  # units
 BATCH_SIZE = 128  # examples
@@ -104,7 +104,7 @@ def main() -> None:
         "settings": vars(settings),
     }
     history.to_csv(out / "history.csv")
-    with whole(out / "result.json") as path:
+    with replacing(out / "result.json") as path:
         path.write_text(json.dumps(result, indent=1) + "\n")
     dn.plots.save(dn.plots.hypnogram(history), out / "hypnogram.png")
     dn.plots.save(dn.plots.capacity(history), out / "capacity.png")

@@ -199,7 +199,7 @@ def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None
     """Write the options, the data and the versions of a run."""
     given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
     about = {"settings": given, "data": data, "daynight": __version__, "torch": torch.__version__}
-    with atomic.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_text(json.dumps(about, indent=2) + "\n")
 
 

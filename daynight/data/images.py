@@ -169,7 +169,7 @@ def _checked(name: Name, images: Images, path: Path) -> Images:
 
 
 def _write_packed(images: Images, path: Path) -> None:
-    with atomic.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         np.savez_compressed(temporary, **{key: getattr(images, key) for key in _KEYS})
 
 

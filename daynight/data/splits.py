@@ -111,7 +111,7 @@ class LazyDataset:
             raise DataError(
                 f"LazyDataset: dataset must have a length and be indexed by numbers, not {type(dataset).__name__}."
             )
-        self.inputs = LazyInputs(dataset, checks.whole("LazyDataset: n_workers", n_workers, least=0))
+        self.inputs = LazyInputs(dataset, checks.integer("LazyDataset: n_workers", n_workers, least=0))
         if targets is None:
             targets = getattr(dataset, "targets", None)
         if targets is None:

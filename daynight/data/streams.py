@@ -70,7 +70,7 @@ def permuted_mnist(
         folder: Folder of the data.
         n_train: Number of training examples per task, evenly from the digits; None is all.
     """
-    n_tasks = checks.whole("n_tasks", n_tasks, least=1)
+    n_tasks = checks.integer("n_tasks", n_tasks, least=1)
     views: list[Callable[[Tensor], Tensor] | None] = [None]
     views += [Permutation(seed=seed, index=index) for index in range(1, n_tasks)]
     return _viewed(load_images("mnist", data, folder), views, [f"order {i}" for i in range(n_tasks)], n_train)
@@ -140,7 +140,7 @@ class Rotation:
 
 def _groups(classes: Classes) -> list[tuple[int, ...]]:
     try:
-        groups = [tuple(checks.whole("a label", label, least=0, most=9) for label in group) for group in classes]
+        groups = [tuple(checks.integer("a label", label, least=0, most=9) for label in group) for group in classes]
     except (TypeError, SettingError):
         groups = []
     if not groups or not all(len(set(group)) == len(group) > 1 for group in groups):
@@ -186,7 +186,7 @@ def _subset(x: np.ndarray, y: np.ndarray, group: Sequence[int], n: int | None) -
     """Return the examples of some classes, in their order, with labels from 0."""
     chosen = [np.flatnonzero(y == label) for label in group]
     if n is not None:
-        n = checks.whole("n_train", n, least=1)
+        n = checks.integer("n_train", n, least=1)
         # Shares of a cumulative total, so that they differ by one at most and sum to n.
         shares = np.diff([n * i // len(group) for i in range(len(group) + 1)])
         for label, members, share in zip(group, chosen, shares, strict=True):

@@ -110,7 +110,9 @@ class Task:
                 raise DataError(f"{titled(name)}: {which}: {error}") from error
         if n_outputs is None:
             _look_again(titled(name), splits["train"].targets)
-        n_outputs = _count_outputs(splits) if n_outputs is None else checks.whole("Task: n_outputs", n_outputs, least=1)
+        n_outputs = (
+            _count_outputs(splits) if n_outputs is None else checks.integer("Task: n_outputs", n_outputs, least=1)
+        )
         self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups))
         if groups and (not self.classifies or sum(groups) != n_outputs):
             raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")

@@ -68,7 +68,7 @@ def export(
             f"path must end in {', '.join(forms)}, which name the format of the file, not {str(path)!r}."
         )
     module = Transformed(network, transform).eval()
-    with atomic.whole(path) as temporary, torch.no_grad():
+    with atomic.replacing(path) as temporary, torch.no_grad():
         check_equal(form, forms[form](temporary, module, inputs), expected, TOLERANCE)
 
 

@@ -146,7 +146,7 @@ def _epochs(n: Any) -> float:
 
 
 def _steps(n: Any) -> int:
-    return checks.whole("Steps: n", n, least=0, most=MAX_BUDGET)
+    return checks.integer("Steps: n", n, least=0, most=MAX_BUDGET)
 
 
 def price_of(price: Any) -> float:

@@ -66,7 +66,7 @@ class UniformCycles(SleepPolicy):
     """
 
     def __init__(self, n: int) -> None:
-        self.n = checks.whole("UniformCycles: n", n, least=1, most=MAX_CYCLES)
+        self.n = checks.integer("UniformCycles: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield N cycles."""
@@ -169,7 +169,7 @@ class GeometricCycles(_Laid):
         self, n: int, ratio: float, *, density: DensityCurve = constant_share, rate: Rate | None = None
     ) -> None:
         super().__init__(density, rate)
-        self.n = checks.whole("GeometricCycles: n", n, least=1, most=MAX_CYCLES)
+        self.n = checks.integer("GeometricCycles: n", n, least=1, most=MAX_CYCLES)
         self.ratio = checks.positive("GeometricCycles: ratio", ratio)
 
     def lengths(self) -> Iterable[float]:
@@ -196,7 +196,7 @@ class GradualPruning(_Laid):
         self, n: int = 100, last: float = 0.5, *, density: DensityCurve = cubic, rate: Rate | None = None
     ) -> None:
         super().__init__(density, rate)
-        self.n = checks.whole("GradualPruning: n", n, least=1, most=MAX_CYCLES)
+        self.n = checks.integer("GradualPruning: n", n, least=1, most=MAX_CYCLES)
         self.last = checks.share("GradualPruning: last", last)
 
     def lengths(self) -> Iterable[float]:

@@ -149,7 +149,7 @@ class Capped(Wrapper):
 
     def __init__(self, inner: SleepPolicy, n: int) -> None:
         super().__init__(inner)
-        self.n = checks.whole("Capped: n", n, least=1, most=MAX_CYCLES)
+        self.n = checks.integer("Capped: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield up to n - 1 cycles of the inner policy, and one for the rest of the night."""

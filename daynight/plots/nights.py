@@ -41,7 +41,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     checks.kind("hypnogram: history", history, History, "clock.history")
     spans = _spans(history)
     if day is not None:
-        history = History(history.select(day=checks.whole("day", day, least=0)))
+        history = History(history.select(day=checks.integer("day", day, least=0)))
         spans = {day: spans[day]} if day in spans else {}
     epochs = history.select(kind="epoch")
     if not epochs:
@@ -96,7 +96,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
         DataError: If the history holds no prune of this night.
     """
     checks.kind("descent: history", history, History, "clock.history")
-    day = checks.whole("day", day, least=0)
+    day = checks.integer("day", day, least=0)
     prunes = history.select(kind="prune", day=day)
     if not prunes:
         raise DataError(f"the history holds no night of day {day}, so there is nothing to draw.")

@@ -90,5 +90,5 @@ def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float =
     if Path(path).suffix.lower().removeprefix(".") not in formats:
         endings = ", ".join(f".{name}" for name in formats)
         raise SettingError(f"path must end in the name of a format, one of {endings}, not {str(path)!r}.")
-    with atomic.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         figure.savefig(temporary, dpi=dpi)

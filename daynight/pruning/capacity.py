@@ -27,7 +27,7 @@ def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
     Raises:
         SettingError: If one of them is outside its range.
     """
-    n_days = checks.whole("n_days", n_days, least=1)
+    n_days = checks.integer("n_days", n_days, least=1)
     return 1.0 - math.pow(check_free_at_end(free_at_end), 1.0 / n_days)
 
 
@@ -49,7 +49,7 @@ def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) ->
     Raises:
         SettingError: If one of them is outside its range.
     """
-    n_rounds = checks.whole("n_rounds", n_rounds, least=1)
+    n_rounds = checks.integer("n_rounds", n_rounds, least=1)
     return 1.0 - math.pow(kept_fraction_per_night(free_at_end, n_days), 1.0 / n_rounds)
 
 
@@ -65,11 +65,11 @@ def check_free_at_end(value: Any) -> float:
 
 
 def _days(days: Any) -> int:
-    return checks.whole("Capacity: days", days, least=1)
+    return checks.integer("Capacity: days", days, least=1)
 
 
 def _floor(n: Any) -> int:
-    return checks.whole("Capacity: min_per_layer", n, least=0)
+    return checks.integer("Capacity: min_per_layer", n, least=0)
 
 
 def _fraction(value: Any) -> float:

@@ -45,7 +45,7 @@ def check(settings: argparse.Namespace) -> None:
         SettingError: If a value is not valid.
         OutputError: If the folder cannot be written to.
     """
-    checks.whole("--jobs", settings.jobs, least=1)
+    checks.integer("--jobs", settings.jobs, least=1)
     checks.usable_device(settings.device)
     atomic.check_folder(settings.out)
 

@@ -133,7 +133,7 @@ class Results:
             OutputError: If the file cannot be written.
         """
         rows = self.table(by, values)
-        with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
+        with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]) if rows else list(by))
             writer.writeheader()
             writer.writerows(rows)

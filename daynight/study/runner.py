@@ -48,7 +48,7 @@ class Study:
     def __init__(
         self, folder: Any, *, jobs: int = 1, progress: bool = False, states: Any = None, device: str = "cpu"
     ) -> None:
-        self.jobs = checks.whole("jobs", jobs, least=1)
+        self.jobs = checks.integer("jobs", jobs, least=1)
         checks.flag("progress", progress)
         self.progress = progress
         self.device = _device(device)

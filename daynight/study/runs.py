@@ -104,7 +104,7 @@ def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: An
     """
     if not isinstance(seeds, Iterable):
         raise SettingError(f"grid: seeds must be several whole numbers, such as range(5), not {seeds!r}.")
-    seeds = [checks.whole("grid: a seed", seed, least=0) for seed in seeds]
+    seeds = [checks.integer("grid: a seed", seed, least=0) for seed in seeds]
     empty = [name for name, value in {"seeds": seeds, **settings}.items() if isinstance(value, list) and not value]
     if empty:
         raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")

@@ -91,7 +91,7 @@ class Store:
         Raises:
             OutputError: If the folder cannot be written to.
         """
-        with atomic.whole(self._path(key)) as path:
+        with atomic.replacing(self._path(key)) as path:
             path.write_text(json.dumps({"key": key, **entry}, sort_keys=True, allow_nan=False) + "\n")
 
     def pack(self) -> int:
@@ -113,7 +113,7 @@ class Store:
         loose, packed = self._loose_files(), self._packed_files()
         counted = _checked(packed + loose)
         if counted:
-            with atomic.whole(self.packed) as path:
+            with atomic.replacing(self.packed) as path:
                 path.write_bytes(b"".join(counted[key].line for key in sorted(counted)))
                 if self.packed.exists() != any(file.path == self.packed and file.is_unchanged for file in packed):
                     raise SettingError(f"{self.packed} has just changed. Pack it when nothing else writes there.")
@@ -139,7 +139,7 @@ class Store:
         counted = _checked(packed + self._loose_files())
         for key, text in sorted(counted.items()):
             if text.number is not None:
-                with atomic.whole(self._path(key)) as path:
+                with atomic.replacing(self._path(key)) as path:
                     path.write_bytes(text.line)
         _delete(packed)
         del lock

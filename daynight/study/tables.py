@@ -23,7 +23,7 @@ def write(path: str | os.PathLike[str], rows: Rows) -> None:
     Raises:
         OutputError: If the file cannot be written.
     """
-    with atomic.whole(path) as temporary, temporary.open("w", newline="") as stream:
+    with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows({key: _number(value, ".6g") for key, value in row.items()} for row in rows)

@@ -44,7 +44,7 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     content = safetensors.torch.save(held, {"daynight": text, "sha256": _ZEROS})
     place = content.find(f'"sha256":"{_ZEROS}"'.encode()) + len('"sha256":"')
     digest = digests.digest_of([content]).encode()
-    with atomic.whole(path) as temporary:
+    with atomic.replacing(path) as temporary:
         temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
 
 

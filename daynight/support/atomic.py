@@ -17,7 +17,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Provide a temporary path to write to, and move the file to `path` when the block has succeeded.
 
     The new file is synced to disk and then renamed over the old one, so a reader sees either of

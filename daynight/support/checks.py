@@ -22,7 +22,7 @@ def round_half_up(value: float) -> int:
 _LONG = 300
 
 
-def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
+def integer(what: str, value: Any, least: int, most: int | None = None) -> int:
     """Return `value` as an int.
 
     Args:

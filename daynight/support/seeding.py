@@ -30,7 +30,7 @@ def derive(seed: int, *names: Name) -> int:
     Raises:
         SettingError: If `seed` is not a whole number from 0 up.
     """
-    digest = hashlib.sha256(repr((checks.whole("seed", seed, least=0), *names)).encode()).digest()
+    digest = hashlib.sha256(repr((checks.integer("seed", seed, least=0), *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

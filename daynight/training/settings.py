@@ -28,7 +28,7 @@ def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def _batch_size(n: Any) -> int:
-    return checks.whole("Training: batch_size", n, least=1)
+    return checks.integer("Training: batch_size", n, least=1)
 
 
 def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:

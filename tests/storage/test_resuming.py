@@ -138,7 +138,7 @@ def test_a_disk_that_is_full_costs_checkpoints_and_not_the_run(tmp_path, monkeyp
 
     again = resumed(tmp_path)
     before = (tmp_path / "clock.dn").read_bytes()
-    monkeypatch.setattr("daynight.support.atomic.whole", full)
+    monkeypatch.setattr("daynight.support.atomic.replacing", full)
     with pytest.warns(UserWarning, match="no checkpoint: cannot write to .*clock.dn: No space left on device"):
         again.run()
     assert again.is_over

@@ -12,13 +12,13 @@ from daynight.support import checks, seeding
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_whole_takes_any_kind_of_integer(value):
-    assert type(checks.whole("n", value, 0)) is int
+    assert type(checks.integer("n", value, 0)) is int
 
 
 @pytest.mark.parametrize("value", [True, 3.0, "3", None, np.float64(3), -1])
 def test_whole_refuses_what_is_none(value):
     with pytest.raises(SettingError, match=r"^n must be a whole number from 0 up, not "):
-        checks.whole("n", value, 0)
+        checks.integer("n", value, 0)
 
 
 @pytest.mark.parametrize("value", [3, 3.5, np.float32(3.5), np.int64(3), Fraction(7, 2)])
@@ -27,9 +27,9 @@ def test_finite_takes_any_kind_of_number(value):
 
 
 def test_numbers_above_the_limit_are_refused():
-    assert (checks.whole("n", 9, 0, most=9), checks.finite("x", 2000, most=2000)) == (9, 2000.0)
+    assert (checks.integer("n", 9, 0, most=9), checks.finite("x", 2000, most=2000)) == (9, 2000.0)
     with pytest.raises(SettingError, match=r"(?m)^n must be at most 9, not 10\.$"):
-        checks.whole("n", 10, 0, most=9)
+        checks.integer("n", 10, 0, most=9)
     with pytest.raises(SettingError, match=r"(?m)^x must be at most 2,000, not 2000\.5\.$"):
         checks.finite("x", 2000.5, most=2000)
 

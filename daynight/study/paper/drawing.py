@@ -55,7 +55,7 @@ def save(figure: Any, folder: Path, name: str) -> None:
         OutputError: If a file cannot be written.
     """
     for ending in ("pdf", "png"):
-        with atomic.whole(folder / f"{name}.{ending}") as path:
+        with atomic.replacing(folder / f"{name}.{ending}") as path:
             figure.savefig(path, dpi=200)
     plt.close(figure)
 

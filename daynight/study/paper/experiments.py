@@ -175,12 +175,12 @@ def setup_of(settings: argparse.Namespace) -> Setup:
     """
     _check_options(settings)
     if settings.images is not None:
-        checks.whole("--images", settings.images, least=1)
+        checks.integer("--images", settings.images, least=1)
     setup = setups.full(settings.dataset, commands.data_of(settings), settings.images)
     setup = setups.quick(setup, settings.images) if settings.quick else setup
     changes: dict[str, Any] = {}
     if settings.seeds is not None:
-        seeds = checks.whole("--seeds", settings.seeds, least=2 if settings.what in _PAIRED else 1)
+        seeds = checks.integer("--seeds", settings.seeds, least=2 if settings.what in _PAIRED else 1)
         changes |= {"n_seeds": seeds, "n_cycle_seeds": seeds}
     if settings.tolerance is not None:
         changes["tolerance"] = checks.finite("--tolerance", settings.tolerance, least=1e-6)
@@ -191,7 +191,7 @@ def setup_of(settings: argparse.Namespace) -> Setup:
         prunings = tuple(dict.fromkeys(check_free_at_end(p) for p in settings.prunings))
         changes["curve" if settings.what == "figure1" else "prunings"] = prunings
     if settings.cycles:
-        cycles = tuple(dict.fromkeys(checks.whole("--cycles", n, least=1) for n in settings.cycles))
+        cycles = tuple(dict.fromkeys(checks.integer("--cycles", n, least=1) for n in settings.cycles))
         if settings.what == "dips" and len(cycles) < 3:
             raise SettingError(f"--cycles must be three numbers or more for dips, such as 1 8 72, not {cycles}.")
         changes |= {"cycles": cycles, "unbudgeted": cycles}
