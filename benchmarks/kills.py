@@ -85,6 +85,7 @@ def work(settings: argparse.Namespace, folder: str | None, sender: Connection) -
         agent, stream, policy=dn.GradualPruning(12, 0.4), wake=dn.Epochs(settings.epochs),
         night=dn.Epochs(settings.epochs), checkpoint=folder, every=EVERY,
     )  # fmt: skip
+    clock.resume()
     sender.send({"day": agent.day, "phase": agent.phase, "step": agent.n_steps})
     began = time.perf_counter()
     clock.run()

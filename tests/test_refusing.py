@@ -175,7 +175,7 @@ class Counting(torch.optim.SGD):
     ("training", "message"),
     [
         ({"optimizer": lambda parameters: Counting(parameters, lr=0.1)}, "a step changes its n, which state_dict"),
-        ({"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=np.float32(0.1))}, "as with float"),
+        ({"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=np.float32(0.1))}, "Use Python's own numbers"),
         ({"augment": functools.partial(torch.add, other=object())}, "with this training.augment"),
         ({"transform": Pointed()}, r"with this training.transform: it is or holds .* 0x"),
     ],

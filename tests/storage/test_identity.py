@@ -72,8 +72,8 @@ def closing(value):
         (True, True), (None, None), ("x", "x"), ((1, [2]), [1, [2]]), (range(3), [0, 1, 2]),
         ({"b": 1, "a": (2,)}, {"a": [2], "b": 1}),
         ({2, 1}, {"set": [1, 2]}), (torch.float32, {"dtype": "torch.float32"}), (math.sqrt, {"function": "math.sqrt"}),
-        (Epochs(72), {"class": "daynight.nights.budgets.Epochs", "n": 72.0}),
-        (UniformCycles(8), {"class": "daynight.nights.schedules.UniformCycles", "n": 8}),
+        (Epochs(72), {"class": "daynight.schedule.Epochs", "n": 72.0}),
+        (UniformCycles(8), {"class": "daynight.policies.UniformCycles", "n": 8}),
         (functools.partial(models.MLP, 784, 256),
          {"partial": "daynight.models.MLP", "args": [784, 256], "settings": {}}),
     ],
@@ -135,7 +135,7 @@ def test_a_name_is_the_same_in_another_process():
 
 
 def test_what_cannot_be_told_apart_is_refused():
-    with pytest.raises(SettingError, match="cannot tell what <object"):
+    with pytest.raises(SettingError, match="cannot describe <object"):
         describe(object())
     assert describe(OneShot()) == {"class": "daynight.nights.schedules.OneShot"}
 

@@ -59,7 +59,7 @@ def live(device, policy, **settings):
         for name, weight in lived.network.weights.items():
             assert weight.device.type == device
             assert not weight[lived.network.owners[name] == FREE].any()
-        if lived.consolidation == "freeze":
+        if lived.consolidation.freezes:
             lived.verify()
             seen.append(lived.predict(probe, lived.day - 1))
             for task, before in enumerate(seen):
@@ -137,6 +137,7 @@ def test_a_life_that_was_stopped_goes_on_from_its_checkpoint(device, tmp_path):
     first = dn.Clock(agent(device, network=dense), stream(), **settings)
     first.step()
     second = dn.Clock(agent(device, network=dense), stream(), **settings)
+    assert second.resume()
     assert second.agent.day == 1
     second.run()
     for name, weight in whole.agent.network.weights.items():
