@@ -221,7 +221,7 @@ def write_kills():
         n_equal = sum(trial["is_equal"] for trial in trials)
         places = ", ".join(f"{n} in a {phase}" if phase in ("wake", "night") else f"{n} {phase}" for phase, n in
                            phases.most_common()).replace("in a dusk", "at dusk")  # fmt: skip
-        text = f"{n_equal} of {len(trials)} ended bit for bit like the run that was not killed. They resumed {places}.\n"
+        text = f"{n_equal} of {len(trials)} ended bit for bit like the run without a kill. They resumed {places}.\n"
         (GENERATED / "kills.rst").write_text(text)
 
 

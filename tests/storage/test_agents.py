@@ -123,7 +123,7 @@ def test_what_is_code_must_be_given_again(tmp_path):
     message = r"own, optimizer \(torch.optim.sgd.SGD\(\.\.\.\)\), transform \(.*halved\): give them with training="
     with pytest.raises(SettingError, match=message):
         Agent.load(tmp_path / "agent.dn", criterion=smallest)
-    with pytest.raises(SettingError, match=r"the transform .*halved, and training has None: its predictions would differ"):
+    with pytest.raises(SettingError, match=r"transform .*halved, and training has None: its predictions would differ"):
         Agent.load(tmp_path / "agent.dn", training=Training(), criterion=smallest)
     with pytest.raises(SettingError, match=r"saved with the criterion .*smallest: give it with criterion="):
         Agent.load(tmp_path / "agent.dn", training=training)

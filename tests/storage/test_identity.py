@@ -137,7 +137,7 @@ def test_a_name_is_the_same_in_another_process():
 def test_what_cannot_be_told_apart_is_refused():
     with pytest.raises(SettingError, match="cannot describe <object"):
         describe(object())
-    assert describe(OneShot()) == {"class": "daynight.nights.schedules.OneShot"}
+    assert describe(OneShot()) == {"class": "daynight.policies.OneShot"}
 
 
 WIDTH = 32
