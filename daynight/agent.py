@@ -40,31 +40,32 @@ from daynight.training.trainer import Trainer
 
 
 class Agent:
-    """Learns one task a day, and owns ever more of one network without moving what it owns.
+    """Learns one task a day in one network. Each task owns some weights, which by default never move again.
 
     Args:
-        network: A `torch.nn.Module` (which is copied), or a function without arguments that makes one;
-            it is called under the agent's seed.
+        network: A `torch.nn.Module`, which is copied, or a function without arguments that makes a module. The function
+            is called under the agent's seed.
         capacity: How many weights may be owned after each night.
         training: How a task is learnt.
         seed: Names every random stream of the agent, 0 or more.
-        biases: ``"per-task"`` gives each task its own; ``"freeze-after-first"`` shares them, trained with
-            the first task and then frozen, which saves a few numbers a task and costs accuracy where
-            little may be kept. A head and its bias are always the task's own.
-        restart: What free weights are at the next wake: ``"zero"``, ``"redraw"`` or ``"keep"``.
+        biases: ``"per-task"`` gives each task its own biases. With ``"freeze-after-first"``, all tasks share the
+            biases, which are trained with the first task and then frozen. This saves a few numbers per task, and costs
+            accuracy if a task may keep few weights. In both cases each task has its own head, with its bias.
+        restart: Values of free weights at the next wake: ``"zero"``, ``"redraw"`` (new initial values) or ``"keep"``
+            (the values that they had when they were pruned).
         head: Name of the module that is replaced per task; None finds the last linear layer.
-        make_head: Makes a head from a number of outputs; None makes one of the same kind.
+        make_head: Makes a head from a number of outputs; None makes heads of the same kind as the network's.
         exclude: Layers whose weights are not masked but frozen after the first task.
-        private: What each task has its own of, such as a positional embedding: names of parameters or
-            modules, or a function of (name, module).
-        consolidation: What becomes of owned weights. ``"freeze"``: they never move again. ``"rehearse"``: they go
-            on learning, with all heads, from batches drawn evenly from the training data of all days so far,
-            which the agent keeps; a day takes no more steps for it. ``"fine-tune"``: they go on learning from
-            the day's task alone. In the last two, every task sees all that is owned, biases and norms are shared and
-            move, and a day on which nothing is free learns with what is owned. A way of your own is an instance of
-            `daynight.training.consolidation.Consolidation`.
-        criterion: Scores weights, of which a prune keeps the highest; see `daynight.criteria`.
-        device: Where the network and the tasks live while in use.
+        private: Parameters or modules of which each task has its own copy, such as a positional embedding: their names,
+            or a function of (name, module).
+        consolidation: What happens to owned weights. ``"freeze"``: owned weights never move again. ``"rehearse"``:
+            owned weights and all heads keep learning, from batches drawn evenly from the training data of all days so
+            far. The agent keeps these data, and a day does not take more steps. ``"fine-tune"``: owned weights keep
+            learning from the day's task alone. With the last two, every task sees all owned weights, biases and norms
+            are shared and move, and a day without free weights trains owned weights. For a way of your own, give an
+            instance of `daynight.training.consolidation.Consolidation`.
+        criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
+        device: Device of the network, and of a task's data while they are in use.
 
     Attributes:
         network: The `MaskedNetwork`.
@@ -76,7 +77,7 @@ class Agent:
         device: The device of the network.
 
     Raises:
-        NetworkError: If the network holds nothing to mask, or something that would move unseen.
+        NetworkError: If the network has no weights to mask, or a tensor that could change unnoticed.
         SettingError: If a setting is outside its range.
     """
 
@@ -114,9 +115,9 @@ class Agent:
         self.device = next(iter(self.network.weights.values())).device
         self._n_steps = 0  # before the current day
         self._days = list[Record]()
-        self._tasks = list[Form]()  # that of the current day included
+        self._tasks = list[Form]()  # including that of the current day
         self._seals = list[seals.Seal]()
-        self._kept = list[Task]()  # if the way to consolidate keeps them
+        self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
 
     def __repr__(self) -> str:
@@ -129,7 +130,7 @@ class Agent:
 
     @property
     def phase(self) -> Literal["between days", "wake", "dusk", "night"]:
-        """Where the agent is in its day."""
+        """The phase of the current day; ``"between days"`` if no day has begun."""
         return "between days" if self._today is None else self._today.phase
 
     @property
@@ -139,12 +140,12 @@ class Agent:
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The name of each finished task, as it was learnt; empty for one that had none."""
+        """The name that each finished task had on its day; empty for a task without a name."""
         return tuple(form.name for form in self._tasks[: self.day])
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
-        """The finished tasks whose training data the agent keeps, as ``consolidation="rehearse"`` does."""
+        """The finished tasks whose training data the agent keeps: with ``consolidation="rehearse"`` all of them."""
         return tuple(self._kept)
 
     @property
@@ -154,12 +155,12 @@ class Agent:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the budget of the current phase is spent; infinite, if it is not of time."""
+        """Seconds until the budget of the current phase is spent; infinite unless it is a budget in time."""
         return math.inf if self._today is None else self._today.seconds_left
 
     @property
     def n_weights(self) -> int:
-        """Number of maskable weights, of which the capacity is a share."""
+        """Number of maskable weights; the fractions of the capacity refer to it."""
         return sum(self.network.sizes.values())
 
     @property
@@ -177,16 +178,16 @@ class Agent:
 
         Args:
             task: The task.
-            day: Index of the day, from 0; None is the next.
-            like: The task of day 0, as long as that has not begun.
+            day: Index of the day, from 0; None is the current or next one.
+            like: The task of day 0; used only if day 0 has not begun.
 
         Raises:
-            StateError: If that day has begun with another task.
-            DataError: If its inputs have another shape than those of day 0, or it is of a finished day and its name is
-                not that of the day's task.
-            NetworkError: If the network cannot read them or make its outputs.
-            SettingError: If optimizer, loss or metric do not work with them.
-            CapacityError: If nothing is free on that day, or a layer would get no new weight.
+            StateError: If `day` has begun with another task.
+            DataError: If the task's inputs have another shape than those of day 0, or if `day` is finished and its task
+                had another name or number of outputs.
+            NetworkError: If the network cannot read the task's inputs or make its outputs.
+            SettingError: If the optimizer, the loss or the metric fails for the task.
+            CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
         check_task(task)
         day = self.day if day is None else day
@@ -203,7 +204,7 @@ class Agent:
         preflight(self.network, self.training, task, day, self.seed, self.device)
 
     def check_today(self, task: Task) -> None:
-        """Raise StateError if a day has begun with another task than this one."""
+        """Raise StateError if a day has begun with another task than `task`."""
         known = task if self._today is None else self._today.task
         if task is not known and glimpse(task) != glimpse(known):
             raise StateError(
@@ -212,15 +213,16 @@ class Agent:
             )
 
     def wake(self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = ()) -> None:
-        """Train on the day's task: all weights are seen, and only free ones move.
+        """Train on the day's task: the task sees all weights, and only free weights move.
 
-        After an interrupted wake, call it again with the same task to resume it.
+        After an interruption, call `wake` again with the same task to resume the day's wake.
 
         Args:
             task: The task of the day.
-            budget: What the wake may spend; an interrupted wake keeps the one it has.
+            budget: What the wake may spend. An interrupted wake resumes with the budget of its first call.
             on_event: Called with each record and progress event.
-            remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
+            remember: Shares of the wake, 0 to 1. The weights at each of these points are kept, for cycles that rewind
+                to them.
 
         Raises:
             StateError: If the day's wake is over, or the day has begun with another task.
@@ -246,7 +248,7 @@ class Agent:
         self._today.wake(budget, on_event, shares)
 
     def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
-        """Return the snapshot at dusk of the night after `task`, for `SleepPolicy.plan`.
+        """Return the snapshot, at dusk, of the night after `task`; `SleepPolicy.plan` takes it.
 
         Args:
             task: The day's task.
@@ -255,7 +257,7 @@ class Agent:
 
         Raises:
             DataError, SettingError: If `task`, `budget` or `day` is not valid.
-            CapacityError: If nothing is free on that day, or a layer would get no new weight.
+            CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
         check_task(task)
         self.training.check_budget("the night's budget", budget)
@@ -266,20 +268,20 @@ class Agent:
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
 
-        A night that is interrupted, or fails because of an error or a policy that breaks a rule, goes back to the end
-        of its last finished cycle, or to dusk, and stays open. Call this again to resume it within what is left of the
-        night's budget, or call `finish_night`.
+        If a night is interrupted, an error occurs, or the policy breaks a rule, the night goes back to the end of its
+        last finished cycle, or to dusk, and stays open. To resume it within the rest of its budget, call `sleep` again;
+        to end it, call `finish_night`.
 
         Args:
-            policy: Lays the night out.
-            budget: What the night may spend; a night that is open keeps the one it has.
+            policy: Chooses the cycles.
+            budget: What the night may spend. An open night resumes with the budget of its first call.
             on_event: Called with each record and progress event.
 
         Raises:
             StateError: If the day has had no wake.
             SettingError: If `policy` or `budget` is not valid.
-            PolicyError: If the policy breaks a rule: before the night if it can be planned, else at
-                the cycle in question.
+            PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
+                checked at each cycle.
             TrainingError: If the loss is not finite.
         """
         checks.function("on_event", on_event)
@@ -288,14 +290,14 @@ class Agent:
         self.finish_night(on_event)
 
     def finish_night(self, on_event: Hook = ignore) -> None:
-        """End the night now: prune what is above the dawn density, without a REM, and seal the task.
+        """End the night now: prune down to the dawn density without a REM, and seal the task.
 
         Args:
-            on_event: Called with the record of that prune, if there is one, and of the day.
+            on_event: Called with the record of the prune, if one is needed, and with the record of the day.
 
         Raises:
             StateError: If the day has had no wake.
-            TrainingError: If something that the task would own is not finite; see `abandon_day`.
+            TrainingError: If a number that the day trains, or an output of the task, is not finite; see `abandon_day`.
         """
         checks.function("on_event", on_event)
         today = self._day_at_dusk("finish_night")
@@ -310,10 +312,10 @@ class Agent:
         on_event(record)
 
     def abandon_day(self) -> None:
-        """Give the day up: forget its task and all that was learnt today, as if the wake had never been.
+        """Give up the day: forget its task and all that was learnt today.
 
-        For a day whose training has failed. Its steps stay counted. Earlier tasks are untouched. A `Clock` that
-        runs the day again deletes its earlier records of it.
+        This is for a day whose training has failed. Earlier tasks do not change. `n_steps` still counts the optimizer
+        steps of the day. A `Clock` that runs the day again deletes the records of the first try.
 
         Raises:
             StateError: If no day has begun.
@@ -327,13 +329,14 @@ class Agent:
             self._today = None
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
-        """Return a second agent in the same state, which lives on by itself. Examples are shared, not copied.
+        """Return a second, independent agent in the same state. Both share the examples, which are not copied.
 
         Args:
-            capacity: Its capacity, which can be another until the first night; None is this one's.
+            capacity: Capacity of the new agent; None is this agent's. It can differ only before the first night has
+                passed.
 
         Raises:
-            StateError: During a wake or a night, or if a night has passed with another capacity.
+            StateError: During a wake or a night, or if `capacity` differs after the first night.
         """
         if self.phase in ("wake", "night"):
             raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
@@ -348,11 +351,13 @@ class Agent:
         return twin
 
     def predict(self, inputs: Any, task: int) -> Tensor:
-        """Compute a task's outputs. Changes nothing, and returns the same bits whenever it is called.
+        """Compute a task's outputs, without changing the agent.
+
+        With ``consolidation="freeze"``, equal inputs give the same bits at every call from the task's dawn on.
 
         Args:
-            inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 are pixels
-                and become 0 to 1.
+            inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 values are pixels, and are
+                scaled to 0 to 1.
             task: Index of a finished task, or of the current one.
 
         Returns:
@@ -379,7 +384,8 @@ class Agent:
             Loss, and metric (accuracy by default).
 
         Raises:
-            DataError: If the task has no such split, or another number of outputs or input shape.
+            DataError: If the task has no split of that name, or another number of outputs or input shape than on its
+                day.
             StateError: If the day has not begun.
         """
         check_task(task)
@@ -397,11 +403,11 @@ class Agent:
             return self.training.judge(task, outputs, targets)
 
     def verify(self) -> None:
-        """Check that all numbers that finished tasks predict with are, bit for bit, what they were at their dawns.
+        """Check that all numbers that finished tasks use are, bit for bit, the same as at the tasks' dawns.
 
         Raises:
-            SealError: If something has moved; it names what.
-            StateError: If the tasks are not sealed, because owned weights go on learning.
+            SealError: If a tensor has changed; the error names it.
+            StateError: If the tasks are not sealed, because owned weights keep learning.
         """
         if len(self._seals) < self.day:
             raise StateError(
@@ -411,21 +417,22 @@ class Agent:
             seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
-        """Return what computes a finished task's outputs, as a plain module in evaluation mode.
+        """Return a finished task's subnetwork as a plain module, in evaluation mode.
 
-        It reads inputs as a network does: floating point, and after the training's transform, if there is one.
+        The module takes floating-point inputs, to which the training's transform, if there is one, has been applied.
 
         Args:
             task: Index of the task.
             compact: Whether to leave out the units, channels and inputs that have no effect, as far as the network is a
-                chain of layers. Outputs are then equal but for rounding; it is checked that they are within 1e-6.
+                chain of layers. The outputs are then equal except for rounding; they are checked to be within 1e-6.
 
         Returns:
-            A copy of the module, with the task's head, and what it does not use at zero; or a smaller one.
+            A copy of the network's module with the task's head, in which weights that the task does not use are zero;
+            with `compact`, a smaller module.
 
         Raises:
             StateError: If the task is not finished.
-            ExportError: If the compact form gives other outputs.
+            ExportError: If the compact module has other outputs.
         """
         module = compaction.plain(self.network, self._finished("subnetwork", task))
         if not compact:
@@ -435,26 +442,27 @@ class Agent:
         return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
 
     def export(self, task: int, path: str | os.PathLike[str], *, compact: bool = False) -> None:
-        """Write what computes a finished task's outputs into a file that other programs run.
+        """Write a finished task's subnetwork into a file that other programs run.
 
         Args:
             task: Index of the task.
-            path: Its ending names the form: ``.pt`` (a state dict) or ``.safetensors``, of `subnetwork`; ``.pt2``
-                (`torch.export`) or ``.onnx``, which predict as `predict` does, for any number of inputs.
+            path: Path of the file. The ending names the format: ``.pt`` or ``.safetensors`` holds the state dict of
+                `subnetwork`; ``.pt2`` (`torch.export`) or ``.onnx`` computes the same as `predict`, for any number of
+                inputs.
             compact: See `subnetwork`.
 
         Raises:
             StateError: If the task is not finished.
-            SettingError: If there is no such form.
+            SettingError: If the ending names no format.
             MissingPackageError: If ONNX is not installed.
-            ExportError: If it cannot be exported, or what was written gives outputs that are not within 1e-5.
-            OutputError: If it cannot be written.
+            ExportError: If the subnetwork cannot be exported, or the outputs of the written file are not within 1e-5.
+            OutputError: If the file cannot be written.
         """
         network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
         export(path, network, self.training.transform, inputs, self.predict(inputs, task))
 
     def sizes(self) -> tuple[Size, ...]:
-        """Return how large the parts of the agent are, heads, owner maps and the optimizer's state included.
+        """Return the sizes of the parts of the agent, including heads, owner maps and the optimizer's state.
 
         Raises:
             StateError: If a day has begun.
@@ -464,11 +472,11 @@ class Agent:
         return sizes(self.network, self.training)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the agent into one file, whole or not at all; see `load`.
+        """Write the agent into one file, which `load` reads. The file is written whole or not at all.
 
         Raises:
             StateError: If a day has begun.
-            OutputError: If it cannot be written; what was there before stays.
+            OutputError: If the file cannot be written; an older file stays.
         """
         if self._today is not None:
             raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
@@ -490,25 +498,25 @@ class Agent:
         kept: Sequence[Task] = (),
         device: str | torch.device = "cpu",
     ) -> Agent:
-        """Read an agent that `save` wrote. This runs no code of the file: what is code, you give again.
+        """Read an agent that `save` wrote. The file contains no code: give your own functions and classes again.
 
-        A network of your own whose code is not that which was saved is accepted with a warning: with it, tasks that
-        were learnt may get other predictions.
+        If the code of your own network has changed since then, there is a warning, because finished tasks may get other
+        predictions.
 
         Args:
             path: The file.
-            network: As it was given to the agent; not needed for the library's own models.
-            training: As it was given to the agent; not needed if it had no functions of its own.
-            make_head: As it was given to the agent.
-            criterion: As it was given to the agent; not needed for the library's own.
-            consolidation: As it was given to the agent; not needed for the library's own.
+            network: The network that was given to the agent; not needed for the library's own models.
+            training: The training that was given to the agent; not needed if it had no functions of its own.
+            make_head: The function that was given to the agent.
+            criterion: The criterion that was given to the agent; not needed for the library's own criteria.
+            consolidation: The way to consolidate that was given to the agent; not needed for the library's own ways.
             kept: With ``consolidation="rehearse"``, the tasks of all days so far.
-            device: Where the network and the tasks are to live.
+            device: Device of the network, and of a task's data while they are in use.
 
         Raises:
             DataNotFoundError: If there is no such file.
-            DamagedFileError: If it is damaged, holds something else, or was written by a newer version.
-            SettingError, NetworkError, DataError: If what is given is not what was saved.
+            DamagedFileError: If the file is damaged, is not an agent's, or was written by a newer version.
+            SettingError, NetworkError, DataError: If an argument does not fit the saved agent.
         """
         about, tensors = agents.read(path)
         way = agents.consolidation_of(about, consolidation)
@@ -530,7 +538,7 @@ class Agent:
         return agent
 
     def about(self) -> agents.About:
-        """Return what files say of the agent beside the numbers of its network, but for what is slow to find out."""
+        """Return the description of the agent in files, without the slow fields `kept` and `code`."""
         return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks), seals=tuple(self._seals),
@@ -538,14 +546,15 @@ class Agent:
         )  # fmt: skip
 
     def state(self) -> tuple[agents.About, dict[str, Tensor], dict[str, Any] | None]:
-        """Return all that the agent is, for `restore`; a `Clock` writes it into checkpoints.
+        """Return the whole state of the agent; `restore` takes it, and a `Clock` writes it into checkpoints.
 
-        During a phase, only hooks that are called with progress events may call this.
+        During a phase, call this only from a hook, and only at a progress event.
 
         Returns:
-            What files say of it, the tensors of its network by name, and the state of the current day, if there is one.
+            The description of the agent in files, the tensors of its network by name, and the state of the current day;
+            None between days.
         """
-        today = None if self._today is None else self._today.state()  # first, for it brings the network up to date
+        today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
         return self.about(), self.network.state(), today
 
     def restore(
@@ -555,13 +564,13 @@ class Agent:
         kept: Iterable[Task],
         day: tuple[Task, Budget, Budget, dict[str, Any]] | None = None,
     ) -> None:
-        """Take over what `state` returned for an agent with the same settings, in one that has no or fewer days.
+        """Take over the state of an agent with the same settings and at least as many finished days.
 
         Args:
-            about: What files say of it.
-            tensors: Those of its network.
-            kept: The tasks of the days so far, if it keeps them.
-            day: The task of the current day, the budgets of its wake and night, and its state.
+            about: The description of that agent.
+            tensors: The tensors of its network, by name.
+            kept: The tasks of the finished days; empty unless the agent keeps them.
+            day: The task of the current day, the budgets of its wake and night, and its state; None between days.
         """
         forms = list(about.tasks)
         n_outputs = [form.n_outputs for form in forms[: len(about.days)]]
@@ -595,12 +604,12 @@ class Agent:
         return int(task)
 
     def _probe(self, task: int) -> Tensor:
-        """Return some inputs (batch, ...) like those of a task, as a network reads them: random numbers from 0 to 1."""
+        """Return 64 inputs (64, ...) of a task's shape, as the network reads them: random numbers from 0 to 1."""
         generator = seeding.generator(0, "probe", task)
         return self._tasks[task].random_inputs(64, generator, self.network.dtype, self.device)
 
     def _check_learnt(self, task: Any) -> None:
-        """Raise StateError unless a task has begun; bring the network up to date with what has been trained."""
+        """Raise StateError unless a task has begun; write the numbers trained so far to the network."""
         last = len(self._tasks) - 1
         if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
             known = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"

@@ -31,35 +31,36 @@ class Clock:
 
     Args:
         agent: The agent. It may have days behind it.
-        stream: The tasks of the days, in order: a `TaskStream`, or what makes one.
-        policy: Lays out the nights.
+        stream: The tasks of the days, in order: a `TaskStream`, or the tasks or pairs from which to make a stream.
+        policy: Chooses the cycles of each night.
         wake: Budget of each wake.
         night: Budget of each night.
-        on_event: Called with each `Record` as it is made, and with `Progress` in between; one function
-            or several. If one has a method ``begin``, that is called with the history so far, before the first day.
-        progress: Whether `run` shows a progress bar; only in a terminal.
-        checkpoint: A folder for all that is needed to resume, written from time to time. If it holds the checkpoint of
-            a run with these settings, `resume`, or the first call that runs something, goes on where that was, in
-            whatever phase; the agent, which must have no more days than that, takes over its state. A run with budgets
-            in epochs or steps then ends, bit for bit, as if it had never stopped.
-        every: Seconds from one checkpoint to the next, 0 or more. They are further apart where it takes long to write
-            one, so that it is less than 2 % of the time; there is one more at each dawn and after `to_dusk`.
-        first_day: The day of the stream's first task, from 0 up to the days that the agent has behind it. Tasks of
-            earlier days, whose data may be gone, are not tested.
+        on_event: A function, or several, called with each `Record` when it is made, and with `Progress` in between. If
+            a function has a method ``begin``, this is called before the first day, with the history so far.
+        progress: Whether `run` shows a progress bar. The bar appears only in a terminal.
+        checkpoint: Folder of the checkpoint, which is written from time to time. If the folder has the checkpoint of a
+            run with the same settings, `resume`, or the first call that runs a day, continues that run, even within a
+            wake or a night. The agent takes over the state in the checkpoint, and must not have more finished days than
+            that. With budgets in epochs or steps, the results are then, bit for bit, the same as without the
+            interruption.
+        every: Seconds from one checkpoint to the next, 0 or more. Checkpoints are further apart if writing is slow, so
+            that it takes less than 2 % of the time. A checkpoint is also written at each dawn and after `to_dusk`.
+        first_day: Index of the day of the stream's first task, from 0 to the agent's number of finished days. Tasks of
+            earlier days are not evaluated; their data may be gone.
 
     Attributes:
         agent: As given.
-        stream: As given, or the stream made of it.
+        stream: As given, or the stream made from it.
         policy: As given.
         wake: As given.
         night: As given.
         first_day: As given.
         history: The records so far.
-        hooks: What is called with each event, in order.
+        hooks: The functions that are called with each event, in order.
 
     Raises:
-        SettingError: If a budget, the policy or the agent is of another kind, or `first_day` is a day that the agent
-            has not come to.
+        SettingError: If a budget, the policy or the agent is of the wrong type, or `first_day` is after the agent's
+            current or next day.
         DataError: If a task breaks a rule.
     """
 
@@ -88,21 +89,21 @@ class Clock:
         self.first_day = checks.integer("first_day", first_day, least=0)
         if first_day > agent.day:
             raise SettingError(
-                f"first_day={first_day}: day {agent.day}, which the agent has not been through, would have no task. "
-                f"Begin the stream with it, first_day={agent.day}, or with an earlier day."
+                f"first_day={first_day} is too late: the agent is at day {agent.day}, for which the stream has no "
+                f"task. Set first_day to {agent.day} or less."
             )
         self.history = History()
         self._days = Days(self.stream, first_day)
-        self._n_noted = agent.day  # days that are over and wholly in the history, or before it
+        self._n_noted = agent.day  # days before this one are whole in the history, or older than it
         self.hooks = hooks_of(on_event)
         checks.flag("progress", progress)
         self._progress, self._asked = progress, interrupts.Asked()
         checks.finite("every: seconds between checkpoints", every, least=0)
         self._folder, self._every = checkpoint, every
-        self._checkpoint: Checkpoint | None = None  # once it has been opened
-        self._is_open = False  # once the checkpoint, if there is one, and all hooks have been read
-        self._settings: Mapping[str, Sequence[str]] = {}  # digests of what must stay the same, for the checkpoint
-        self._marks = list[str]()  # of the tasks so far, likewise
+        self._checkpoint: Checkpoint | None = None  # None until it is opened
+        self._is_open = False  # whether the checkpoint was read and the hooks have begun
+        self._settings: Mapping[str, Sequence[str]] = {}  # digests of the settings that a checkpoint compares
+        self._marks = list[str]()  # digests of the tasks so far
 
     @property
     def is_over(self) -> bool:
@@ -110,7 +111,9 @@ class Clock:
         return self.agent.day >= self._days.end
 
     def resume(self) -> bool:
-        """Take over the checkpoint, if there is one, and register the hooks. `run`, `step` and others do so first.
+        """Continue from the checkpoint, if there is one, and begin the hooks.
+
+        `run`, `step`, `to_dusk`, `check` and `fork` do this first.
 
         Returns:
             Whether there was a checkpoint to resume from.
@@ -118,9 +121,9 @@ class Clock:
         Raises:
             SettingError: If the checkpoint is of a run with other settings, another process uses its folder, or some
                 setting cannot be compared with that of another process.
-            DataError: If a task is not the one that the checkpoint was made with, or there are fewer tasks.
+            DataError: If the stream's tasks differ from those of the checkpoint, or are fewer.
             DamagedFileError: If the checkpoint is damaged, or was written by a newer version of daynight.
-            OutputError: If its folder cannot be made or written to.
+            OutputError: If the folder cannot be made or written to.
         """
         if self._is_open:
             return False
@@ -134,7 +137,7 @@ class Clock:
             self._settings = self._described()
             self._checkpoint = self._checkpoint or Checkpoint(self._folder, self._every)
             is_resumed = self._restore(self._checkpoint)
-            # What cannot be written is found out now, and how long it takes.
+            # A first write shows whether writing is possible, and how long it takes.
             self._checkpoint.write(self._state)
         for hook in self.hooks:
             begin = getattr(hook, "begin", None)
@@ -147,10 +150,11 @@ class Clock:
         """Raise an error unless each day to come is possible: its task, the capacity, and the policy's plan.
 
         Args:
-            until: The day to stop before, from 0; None is the stream's end.
+            until: Check the days before this one, counted from 0; None checks all days of the stream.
 
         Raises:
-            DataError, NetworkError, CapacityError, PolicyError, SettingError, StateError: For the first rule broken.
+            DataError, NetworkError, CapacityError, PolicyError, SettingError, StateError: If a rule is broken. The
+                error is about the first one.
         """
         end = self._days.end if until is None else checks.integer("until", until, least=0)
         self.resume()
@@ -160,29 +164,29 @@ class Clock:
                 self._plan(day)
 
     def step(self) -> None:
-        """Run one day, or what is left of one: wake, evaluate at dusk, sleep, evaluate at dawn.
+        """Run one day, or the rest of a day that has begun: wake, evaluate at dusk, sleep, evaluate at dawn.
 
         Raises:
             SettingError: If all days are over.
             StateError: If the day has begun with another task.
-            DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
+            DataError, NetworkError, CapacityError, PolicyError: If a rule is broken; checked before the day begins.
         """
         self._run_to_dusk()
         try:
             self.agent.sleep(self.policy, self.night, self._note)
         except Exception:
-            self._save()  # after the last cycle without an error
+            self._save()  # the state after the last cycle without an error
             raise
         self._catch_up()
         self._save()
 
     def to_dusk(self) -> None:
-        """Run up to the end of the next or current wake, and evaluate there.
+        """Run until the end of the current wake, or of the next one if no wake is running, and evaluate at dusk.
 
         Raises:
             SettingError: If all days are over.
             StateError: If the day has begun with another task.
-            DataError, NetworkError, CapacityError, PolicyError: If a rule of the day is broken, before it.
+            DataError, NetworkError, CapacityError, PolicyError: If a rule is broken; checked before the day begins.
         """
         self._run_to_dusk()
         self._save()
@@ -194,9 +198,9 @@ class Clock:
         self._catch_up()
         day = self.agent.day
         if self.agent.phase in ("between days", "wake"):
-            plan = self._plan(day)  # and the wake checks the task
+            plan = self._plan(day)  # the wake checks the task
             if self.agent.phase == "between days":
-                self.history.forget_day(day)  # records of an earlier try at the day, which was abandoned
+                self.history.forget_day(day)  # records of an earlier, abandoned try at the day
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent.check_today(self._days[day])
@@ -204,7 +208,7 @@ class Clock:
         self._save(is_needed=False)
 
     def remembered(self) -> tuple[float, ...]:
-        """Return the shares of the next wake, 0 to 1, whose weights its night may rewind to."""
+        """Return the shares of the next wake, 0 to 1, to whose weights the night may rewind."""
         return remembered(self.policy, self._plan(self.agent.day))
 
     def fork(
@@ -215,19 +219,20 @@ class Clock:
         capacity: Capacity | None = None,
         on_event: Hook | Iterable[Hook] = (),
     ) -> Clock:
-        """Return a second clock with an agent of its own, in the same state and with the same history.
+        """Return a second clock, with a fork of the agent and a copy of the history.
 
-        Runs that differ only in what happens after the first wake can share it: `to_dusk`, and then a fork
-        for each. They are, to the bit, what they would be without.
+        Runs that differ only after the first wake can share that wake: call `to_dusk`, and then `fork` for each run.
+        The results are, bit for bit, those of separate runs.
 
         Args:
-            policy: Its policy; None is this one's.
-            night: Its budget of each night; None is this one's.
-            capacity: Its agent's, which can be another until the first night; None is this one's.
-            on_event: Its hooks. It has none of this clock's hooks, and no checkpoint.
+            policy: Policy of the new clock; None is this clock's.
+            night: Budget of each night; None is this clock's.
+            capacity: Capacity of the new agent; None is this agent's. It can differ only before the first night has
+                passed.
+            on_event: Hooks of the new clock. It has none of this clock's hooks, and no checkpoint.
 
         Raises:
-            StateError: During a wake or a night, or if a night has passed with another capacity.
+            StateError: During a wake or a night, or if `capacity` differs after the first night.
         """
         self.resume()
         agent = self.agent.fork(capacity)
@@ -240,18 +245,18 @@ class Clock:
         return twin
 
     def run(self, until: int | None = None) -> History:
-        """Run day after day. A request to terminate (SIGTERM) ends it as Ctrl-C does, with SystemExit.
+        """Run day after day. SIGTERM ends the run in the same way as Ctrl-C, with SystemExit.
 
-        With checkpoints, one is written before that; a second request ends it at once.
+        With a checkpoint folder, a checkpoint is written before the run ends. A second signal ends the run at once.
 
         Args:
-            until: Stop before this day, counted from 0; None is the stream's end.
+            until: Stop before this day, counted from 0; None runs all days of the stream.
 
         Returns:
-            What happened, from the clock's first day on.
+            The records, from the clock's first day on.
 
         Raises:
-            SettingError: If there is nothing to do, with a `first_day`; without one there is a warning.
+            SettingError: If no day is left to run and `first_day` is not 0. If it is 0, there is only a warning.
         """
         end = self._days.end if until is None else min(checks.integer("until", until, least=0), self._days.end)
         self.check(end)
@@ -282,11 +287,11 @@ class Clock:
         return self.history
 
     def _plan(self, day: int) -> tuple[Cycle, ...] | None:
-        """Return the plan of a night; None if it has none."""
+        """Return the plan of the night of `day`; None if the night has no plan."""
         return planned(self.policy, self.agent.night(self._days[day], self.night, day))
 
     def _bar(self, end: int) -> ProgressBar:
-        """Make a progress bar for the days before `end`, from the clock's first day on."""
+        """Make a progress bar for the days from the clock's first day to the last day before `end`."""
         agent = self.agent
         dawns = [0, *(record.step for record in agent.days)]
         to_come = self._days.before(end)[agent.day - self.first_day :]
@@ -295,7 +300,7 @@ class Clock:
         return ProgressBar(self._days.end, n_steps, agent.n_steps, dawns[self.first_day])
 
     def _catch_up(self) -> None:
-        """Add the records that finished days lack because they, or their hooks, were interrupted."""
+        """Add the records of finished days that are missing because a day or a hook was interrupted."""
         for day in range(self._n_noted, self.agent.day):
             if not self.history.select(kind="day", day=day):
                 self._note(self.agent.days[day])
@@ -303,7 +308,7 @@ class Clock:
         self._n_noted = self.agent.day
 
     def _evaluate(self, day: int, phase: str) -> None:
-        """Evaluate every task so far, as far as that has not been done."""
+        """Evaluate every task so far that has no evaluation at this phase of the day yet."""
         known = {record.task for record in self.history.select(kind="evaluation", day=day, phase=phase)}
         for index in range(self.first_day, day + 1):
             if index in known:
@@ -325,7 +330,7 @@ class Clock:
             hook(event)
 
     def _described(self) -> Mapping[str, Sequence[str]]:
-        """Return digests of what must stay the same for a run to be resumed."""
+        """Return digests of the settings that must not change if a run is to be resumed."""
         about, agent = self.agent.about(), self.agent
         same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
         training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
@@ -336,7 +341,7 @@ class Clock:
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:
-        """Write a checkpoint, if it is due or needed, or a request to stop has come."""
+        """Write a checkpoint if it is due or needed, or if a signal has asked the run to stop."""
         checkpoint = None if self._asked.is_heard else self._checkpoint
         if checkpoint is not None and (is_needed or self._asked or checkpoint.is_due(self.agent.seconds_left)):
             try:
@@ -346,7 +351,7 @@ class Clock:
         self._asked.give_way()
 
     def _state(self) -> State:
-        """Return the state of the clock and its agent, for `_restore`."""
+        """Return the state of the clock and its agent; `_restore` takes it."""
         about, tensors, today = self.agent.state()
         self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         values = {
@@ -356,14 +361,14 @@ class Clock:
         return values, tensors, today
 
     def _restore(self, checkpoint: Checkpoint) -> bool:
-        """Go on where a checkpoint was written; return whether there is one."""
+        """Continue from a checkpoint; return whether there was one to continue from."""
         check_packs(self.agent.training, self.agent.network)
         found = checkpoint.read()
         if found is None:
             return False
         values, tensors, today = found
         if not values["records"] and today is None and values["agent"]["n_steps"] == self.agent.n_steps:
-            return False  # in which nothing has happened: a run with other settings may begin
+            return False  # nothing has happened in this checkpoint: a run with other settings may begin
         checkpoint.check_settings(values, self._settings)
         checkpoint.check_tasks(values["marks"], self.stream, self.first_day)
         about = agents.from_json(checkpoint.path, values["agent"])

@@ -18,13 +18,13 @@ Criterion = Callable[["Layer"], Tensor]
 
 
 class Layer:
-    """What a criterion may read: one layer, as it is when it is pruned.
+    """One layer at the time of a prune, as a criterion reads it.
 
     Args:
         name: Name of the layer.
-        weight: A copy of its weights: floating point, any shape. Pruned ones are zero.
-        start: Returns the weights as they were when the day began, same shape.
-        gradient: Returns the gradient of the mean training loss, same shape.
+        weight: A copy of the layer's weights: floating point, any shape. Pruned weights are zero.
+        start: Function that returns the weights at the beginning of the day, same shape.
+        gradient: Function that returns the gradient of the mean training loss, same shape.
         generator: Random generator on the CPU; named by seed, day and cycle.
     """
 
@@ -41,12 +41,12 @@ class Layer:
 
     @property
     def start(self) -> Tensor:
-        """The weights as they were when the day began, after the free ones were restarted; same shape."""
+        """The weights at the beginning of the day, after the free weights were restarted; same shape."""
         return self._start()
 
     @property
     def gradient(self) -> Tensor:
-        """The gradient of the mean loss over some of the day's training examples, as the network is now; same shape."""
+        """The gradient of the current network's mean loss over some of the day's training examples; same shape."""
         return self._gradient()
 
 
@@ -59,7 +59,7 @@ def magnitude(layer: Layer) -> Tensor:
 
 
 def gradient_times_weight(layer: Layer) -> Tensor:
-    """Score each weight by how much the loss would change without it, to first order: abs(gradient * weight).
+    """Score each weight by how much its removal changes the loss, to first order: abs(gradient * weight).
 
     Source: Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017.
     """
@@ -69,9 +69,9 @@ def gradient_times_weight(layer: Layer) -> Tensor:
 def movement(layer: Layer) -> Tensor:
     """Score each weight by how far it has moved away from zero during the day: weight^2 - start^2.
 
-    Movement pruning sums -gradient * weight over the steps of the training. For gradient descent with small steps that
-    is, up to the learning rate, the integral of weight d(weight): half of the difference of the squares. Optimizers
-    that rescale gradients, such as Adam, move along the rescaled ones.
+    Movement pruning sums -gradient * weight over the steps of the training. For gradient descent with small steps this
+    sum is, up to the learning rate as a factor, the integral of weight d(weight), which is half of the difference of
+    the squares. Optimizers that rescale gradients, such as Adam, move along the rescaled gradients.
 
     Source: Sanh, Wolf & Rush, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", NeurIPS 2020, equation 4.
     """
@@ -85,7 +85,7 @@ def random(layer: Layer) -> Tensor:
 
 
 def looks_back(criterion: Criterion) -> bool:
-    """Return whether a criterion may read `Layer.start`: a user's own may do so, if only in some layers or nights."""
+    """Return whether a criterion may read `Layer.start`. A user's criterion may, if only in some layers or nights."""
     return not any(criterion is one for one in (magnitude, gradient_times_weight, random))
 
 
@@ -93,7 +93,7 @@ def check(criterion: Criterion) -> None:
     """Try a criterion on a small layer.
 
     Raises:
-        SettingError: If it fails, or does not return a floating-point score for each weight.
+        SettingError: If the criterion fails, or does not return a floating-point score for each weight.
     """
     weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
     other = torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
@@ -106,13 +106,13 @@ def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Te
 
     Args:
         criterion: The criterion.
-        layer: What it may read, and write to.
+        layer: The layer for the criterion, which may write to its tensors.
         weight: The layer's weights.
-        where: Names the layer in errors.
+        where: Name of the layer in errors.
 
     Raises:
-        SettingError: If it fails, does not return a floating-point number for each weight, or returns one that is not
-            finite although all weights are.
+        SettingError: If the criterion fails, does not return a floating-point score for each weight, or returns a score
+            that is not finite although all weights are.
     """
     try:
         scores: Any = criterion(layer)
@@ -141,6 +141,6 @@ def scored(criterion: Criterion, layer: Layer, weight: Tensor, where: str) -> Te
 
 
 def _fits(scores: Tensor, weight: Tensor) -> bool:
-    """Return whether these can be scores of the weights: floating point, dense, and of the same shape."""
+    """Return whether `scores` can be scores of the weights: floating point, dense, and of the same shape."""
     is_dense = scores.layout is torch.strided and not scores.is_meta
     return is_dense and scores.shape == weight.shape and scores.is_floating_point()

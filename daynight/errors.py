@@ -1,4 +1,4 @@
-"""The errors of daynight: one root, and subclasses of it that are built-in errors, too, such as ValueError."""
+"""The errors of daynight. All have one base class, and each is also a built-in error, such as ValueError."""
 
 
 class DaynightError(Exception):
@@ -8,7 +8,7 @@ class DaynightError(Exception):
     the page of the documentation that helps.
 
     Attributes:
-        page: Name of that page.
+        page: Name of that page of the documentation.
     """
 
     page = "troubles"
@@ -43,7 +43,7 @@ class CapacityError(DaynightError, RuntimeError):
 
 
 class NetworkError(DaynightError, TypeError):
-    """A network contains something that daynight cannot mask, keep per task or freeze."""
+    """A network contains a part that daynight cannot mask, keep per task or freeze."""
 
     page = "networks"
 
@@ -61,7 +61,7 @@ class DataNotFoundError(DaynightError, FileNotFoundError):
 
 
 class DamagedFileError(DaynightError, ValueError):
-    """A file is damaged, of another kind, or written by a newer version."""
+    """A file is damaged, has another kind of content, or was written by a newer version."""
 
     page = "files"
 
@@ -87,7 +87,7 @@ class StudyError(DaynightError, RuntimeError):
 
 
 class ExportError(DaynightError, RuntimeError):
-    """A network cannot be exported, or the exported one has different outputs."""
+    """A network cannot be exported, or the exported network has different outputs."""
 
     page = "files"
 

@@ -1,4 +1,4 @@
-"""What happened: records in plain numbers, progress events, the history that keeps them, and hooks that get them."""
+"""Records in plain numbers, progress events, the history that keeps records, and the hooks that get both."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """One thing that happened. A field that does not apply to its kind is None.
+    """One event of a run, to be kept. A field that does not apply to the record's kind is None.
 
     Attributes:
-        kind: ``"epoch"`` (an epoch of wake or REM, or a part of one where a REM ends within it), ``"prune"`` (an
-            NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or ``"day"`` (totals of a finished day).
+        kind: ``"epoch"`` (an epoch of wake or REM; if the phase ended within the epoch, the part that was run),
+            ``"prune"`` (an NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or ``"day"`` (totals of
+            a finished day).
         day: Index of the day, from 0.
         phase: ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
-        step: Optimizer steps that the agent had taken in its life until then.
+        step: Optimizer steps that the agent had taken in its life when the record was made.
         cycle: Index of the night's cycle, from 0.
         task: Index of the evaluated task.
         loss: Mean training loss of an epoch; test loss in an evaluation.
         score: Metric (accuracy by default) on test data in an evaluation.
-        validation_loss: Loss on the validation split after an epoch or a prune, where there is one.
-        validation_score: Metric on the validation split.
+        validation_loss: Loss on the validation split after an epoch or a prune, if the task has such a split.
+        validation_score: Metric on the validation split, at the same time.
         density: Fraction of the weights available at dusk that is kept, 0 to 1.
         owned: Number of weights that the task of `day` owns, or still holds during its night.
         free: Number of maskable weights that no task owns.
         capacity: Number of maskable weights.
-        private: Number of the task's private parameters and buffers, which do not count as capacity: its head, and what
-            else is kept per task.
+        private: Number of values in the task's private parameters and buffers, which do not count as capacity: its
+            head, and all other parameters and buffers that are kept per task.
         wake_steps: Optimizer steps of the day's wake.
-        night_steps: Optimizer steps of its night.
-        unspent_steps: Steps of the night's budget that were not used; for a budget in seconds, an estimate.
+        night_steps: Optimizer steps of the day's night.
+        unspent_steps: Steps of the night's budget that were not used; for a budget of time, an estimate.
         n_train: Number of the day's training examples.
-        night_seconds: For a night in seconds: seconds from its beginning to the end of its last step or prune,
-            including the price of its prunes.
-        budget_seconds: For a night in seconds: its budget.
-        longest_step_seconds: For a night in seconds: those of its longest optimizer step, including its preparation.
-        longest_prune_seconds: For a night in seconds: those of its longest prune.
-        elapsed_seconds: Seconds since the phase began; of an evaluation, its duration; of a ``"day"``, the duration of
-            its wake and night, without evaluations.
+        night_seconds: Seconds from the beginning of the night to the end of its last step or prune, including the
+            price of prunes. This field and the next three are for nights with a budget of time.
+        budget_seconds: Budget of the night in seconds.
+        longest_step_seconds: Seconds of the night's longest optimizer step, including the preparation of the step.
+        longest_prune_seconds: Seconds of the night's longest prune.
+        elapsed_seconds: Seconds since the phase began; for an evaluation, its duration; for a ``"day"``, the duration
+            of wake and night, without evaluations.
     """
 
     kind: str
@@ -83,15 +84,15 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """A progress event, at the beginning of a phase and now and then during it. It is not kept.
+    """A progress event, at the beginning of a phase and from time to time during the phase. Histories do not keep it.
 
     Attributes:
         day: Index of the day, from 0.
         phase: ``"wake"`` or ``"rem"``.
-        cycle: Index of the night's cycle, or None in a wake.
-        n_cycles: Number of cycles of the night, or None if it is unknown.
+        cycle: Index of the night's cycle; None in a wake.
+        n_cycles: Number of cycles of the night; None if unknown.
         step: Optimizer steps that the agent has taken in its life.
-        loss: Training loss of the last batch; NaN before the first.
+        loss: Training loss of the last batch; NaN before the first batch.
     """
 
     day: int
@@ -111,10 +112,10 @@ def ignore(event: Event) -> None:
 
 
 def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
-    """Return one hook, or several, as a list.
+    """Return `on_event`, one hook or several, as a list of hooks.
 
     Raises:
-        SettingError: If one of them is not a function.
+        SettingError: If a hook is not a function.
     """
     hooks = [on_event] if callable(on_event) or not isinstance(on_event, Iterable) else list(on_event)
     if not all(callable(hook) for hook in hooks):
@@ -129,11 +130,11 @@ _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.
 
 
 class History:
-    """The records of a run, in the order in which things happened. Only its `Clock` writes to it.
+    """The records of a run, in the order of their events. Only the run's `Clock` adds records.
 
     Args:
-        records: Records to begin with, such as those of several histories. Equal records count once. Of a day that was
-            run several times, as after a night that was not kept, the last time counts.
+        records: Records to begin with, such as the records of several histories. Equal records count once. If a day was
+            run several times, for example after its night was abandoned, only the records of the last time count.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -154,7 +155,7 @@ class History:
         return tuple(self._records)
 
     def select(self, **fields: Any) -> tuple[Record, ...]:
-        """Return the records whose fields have these values, such as ``select(kind="prune", day=2)``.
+        """Return the records whose fields have the given values, such as ``select(kind="prune", day=2)``.
 
         Raises:
             SettingError: If records have no such field.
@@ -197,7 +198,7 @@ class History:
         return table
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the records as a pandas frame, one row for each.
+        """Return the records as a pandas frame, one row per record.
 
         Raises:
             MissingPackageError: If pandas is not installed.
@@ -205,13 +206,13 @@ class History:
         return frame_of([attrs.asdict(record) for record in self._records], COLUMNS)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the records as CSV, one row for each; an empty field is None.
+        """Write the records as CSV, one row per record; None becomes an empty field.
 
         Args:
             path: The file, which is written completely or not at all.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the file cannot be written.
         """
         with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
@@ -226,7 +227,7 @@ class History:
             path: The file, which is written completely or not at all.
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the file cannot be written.
         """
         with atomic.replacing(path) as temporary:
             temporary.write_text(json.dumps({"records": self.to_rows()}, indent=1) + "\n")
@@ -240,7 +241,7 @@ class History:
 
         Raises:
             DataError: If no day is finished.
-            OutputError: If it cannot be written.
+            OutputError: If the file cannot be written.
         """
         from daynight import reports  # here, since reports need histories, and load Matplotlib
 
@@ -248,7 +249,7 @@ class History:
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
-        """Read what `to_csv` wrote.
+        """Return the history in a file that `to_csv` wrote.
 
         Raises:
             DataNotFoundError: If there is no such file.
@@ -258,7 +259,7 @@ class History:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> History:
-        """Read what `to_json` wrote.
+        """Return the history in a file that `to_json` wrote.
 
         Raises:
             DataNotFoundError: If there is no such file.
@@ -267,7 +268,7 @@ class History:
         return cls(_read(path, _rows_of_json))
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the records as dicts of those fields that are not None; ``Record(**row)`` makes a record of one."""
+        """Return each record as a dict of its fields that are not None. ``Record(**row)`` makes the record again."""
         return [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
 
     def append(self, record: Record) -> None:
@@ -301,7 +302,7 @@ class History:
 
 
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:
-    """Return the records in a file; `rows_of` returns their fields, by name, from its text."""
+    """Return the records in a file. `rows_of` makes one dict of fields per record from the text of the file."""
     try:
         rows = rows_of(Path(path).read_bytes().decode())
         return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]

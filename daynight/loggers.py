@@ -1,4 +1,4 @@
-"""Loggers: hooks that show or write what happens while a run goes on."""
+"""Loggers: hooks that show or write the events of a run while it goes on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from daynight.nights.budgets import Budget
 
 
 class ProgressBar:
-    """Shows day, phase, cycle, loss and the time left, in one line of a terminal; nothing in a file or pipe.
+    """Shows day, phase, cycle, loss and the time left, in one line of a terminal. In a file or pipe, shows nothing.
 
     Args:
         n_days: Number of days of the run.
         n_steps: Optimizer steps that the agent will have taken in its life at the end of the run; None if unknown.
-        step: Optimizer steps that it has taken already.
-        first: Optimizer steps that it had taken before the run's first day; the bar does not count them.
-        stream: Where it is shown, if that is a terminal; None is the standard error.
+        step: Optimizer steps that the agent has taken already.
+        first: Optimizer steps that the agent had taken before the run's first day; the bar does not count these steps.
+        stream: Stream that shows the bar, if it is a terminal; None is the standard error.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class ProgressBar:
         self._bar.update(event.step - self._first - self._bar.n)
 
     def refresh(self) -> None:
-        """Draw the line now; events draw it ten times a second at most."""
+        """Draw the line now. Events draw the line at most ten times a second."""
         self._bar.refresh()
 
     def close(self) -> None:
-        """Draw the line a last time, and leave it."""
+        """Draw the line a last time, and leave it on the terminal."""
         self._bar.close()
 
 
 def n_steps_after(known: int, steps_per_epoch: Iterable[int], budgets: Sequence[Budget]) -> int | None:
-    """Return the number of optimizer steps after some more days; None if a budget has no such number.
+    """Return the number of optimizer steps after some more days; None if a budget is a budget of time.
 
     Args:
-        known: Number of steps before these days.
+        known: Number of optimizer steps before these days.
         steps_per_epoch: Optimizer steps in one epoch, for each day.
         budgets: Budgets of each day, such as those of its wake and its night.
     """
@@ -87,15 +87,15 @@ class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
     With each record the file has the same content as the clock's history, also after a checkpoint was restored, a day
-    was abandoned, or a line could not be written. If the log of another run has this name, it is renamed with the first
-    record: ``run.csv`` to the next free name of ``run-1.csv``, ``run-2.csv`` and so on.
+    was abandoned, or a line could not be written. If the file is the log of another run, that log is renamed at the
+    first record: ``run.csv`` to the first free name of ``run-1.csv``, ``run-2.csv`` and so on.
 
     Args:
         path: The file. It must be new, or a log of daynight.
 
     Raises:
         SettingError: If `path` is not valid, or the file exists and is not a daynight log.
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -124,7 +124,7 @@ class CSVLogger:
             return
         if not self._is_begun:
             self.begin(self._history)
-        if not self._history or self._history.records[-1] is not event:  # no clock has added it
+        if not self._history or self._history.records[-1] is not event:  # no clock has added the event
             self._history.append(event)
         is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
         if not is_next:
@@ -176,8 +176,9 @@ class TensorBoardLogger:
     (``test score/task 0``).
 
     Args:
-        folder: Folder of the run; each run needs its own. Points that are there already, of an earlier run or from
-            after a checkpoint, are hidden from the run's next step on. Points of an abandoned day stay.
+        folder: Folder of the run; each run needs its own folder. Points that the folder already holds, from an earlier
+            run or from after a restored checkpoint, are hidden from the run's next step on. Points of an abandoned day
+            stay.
 
     Raises:
         SettingError: If `folder` is not a path.
@@ -222,7 +223,7 @@ class TensorBoardLogger:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write all that is still in memory, and close the file."""
+        """Write the points that are still in memory, and close the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -25,11 +25,11 @@ class WithinGroups:
         self._sizes = tuple(sizes)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Any:
-        """Return the mean over all examples.
+        """Return the mean of the function over all examples.
 
         Args:
             outputs: Floating point (n, outputs of all tasks).
-            targets: int64 (n,), classes of all tasks numbered through.
+            targets: int64 (n,), classes numbered consecutively over all tasks.
         """
         tasks, total = self._task_of.to(targets.device)[targets], 0
         for task, (end, size) in enumerate(zip(self._ends, self._sizes, strict=True)):
@@ -41,12 +41,12 @@ class WithinGroups:
         return total
 
     def masked(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the outputs with minus infinity for the classes of other tasks, which softmax turns into zero."""
+        """Return the outputs with minus infinity for classes of other tasks; softmax turns minus infinity into zero."""
         return outputs.masked_fill(self._is_foreign.to(targets.device)[targets], -torch.inf)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Return the fraction of examples whose largest output is that of their class, 0 to 1.
+    """Return the fraction of examples whose largest output is the output of the right class, 0 to 1.
 
     Args:
         outputs: Floating point (n, classes).
@@ -68,7 +68,8 @@ def mean_squared_error(outputs: Tensor, targets: Tensor) -> float:
 def r_squared(outputs: Tensor, targets: Tensor) -> float:
     """Return the coefficient of determination, 1 - residual / total sum of squares, up to 1; higher is better.
 
-    It is computed over all outputs together, each about its own mean. If all targets are equal, it is 0.
+    Both sums are over all outputs together. The total is the sum of squares about the mean of each output. If all
+    targets are equal, the result is 0.
 
     Args:
         outputs: Floating point (n, outputs).

@@ -46,13 +46,13 @@ class ConvNet(nn.Module):
     """The paper's CIFAR10 network.
 
     conv3-32, conv3-64, maxpool, conv3-128, conv3-128, maxpool, dropout 0.1, fc8192, dropout 0.1, fc1024,
-    fc `n_outputs`, with ReLU after each but the last. Convolutions keep the size of the image.
+    fc `n_outputs`, with ReLU after each conv and fc layer but the last. Convolutions keep the size of the image.
 
     Args:
         n_outputs: Number of outputs. An `Agent` replaces the last layer, the head, per task.
-        fc8192_layer: The paper's "fc8192" can mean the layer that reads the flattened 128x8x8 features
-            (False: 8192 to 1024, then the head; 8.6 million maskable weights), or a separate layer of 8192
-            units before the one of 1024 (True; 75.7 million).
+        fc8192_layer: How to read the paper's "fc8192". False: it is the layer that reads the flattened 128x8x8
+            features (8192 to 1024, then the head; 8.6 million maskable weights). True: it is a separate layer of
+            8192 units before the layer of 1024 units (75.7 million maskable weights).
         dropout: Probability of each dropout, 0 to 1.
         side: Height and width of the images, a multiple of 4; 32 in the paper. The layer that reads the
             flattened image has 128 (side / 4)^2 inputs.
@@ -85,20 +85,20 @@ class ConvNet(nn.Module):
 
 
 def settings_of(module: nn.Module) -> dict[str, Any] | None:
-    """Return the settings from which `made_of` makes a model of the library again; None for any other module."""
+    """Return the settings from which `made_of` makes this model of the library again; None for other modules."""
     if type(module) not in (MLP, ConvNet):
         return None
     return {"name": type(module).__name__, **cast(Any, module).settings}
 
 
 def made_of(settings: Mapping[str, Any]) -> nn.Module:
-    """Return a model of the library.
+    """Return a new model of the library.
 
     Args:
-        settings: What `settings_of` returned.
+        settings: The settings that `settings_of` returned for such a model.
 
     Raises:
-        SettingError: If there is no such model.
+        SettingError: If the library has no model of this name.
     """
     rest = dict(settings)
     name = rest.pop("name", None)

@@ -1,8 +1,9 @@
 """Learning-rate shapes: how the learning rate changes over a REM, as a policy sets it in ``Cycle(rate=...)``.
 
-A shape is a function of two numbers that returns a factor for the optimizer's learning rate, 0 or more. The numbers are
-the share of the REM that is over, from 0 to below 1, and how much the prune before it has cut, from 0 to 1: the
-Euclidean norm of the pruned weights, divided by that of all weights that the day held before the prune.
+A shape is a function of two numbers that returns a factor for the optimizer's learning rate, 0 or more. The first
+number is the share of the REM that is over, from 0 to below 1. The second number is how much the prune before the REM
+has cut, from 0 to 1: the Euclidean norm of the pruned weights, divided by the norm of all weights that the day held
+before the prune.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def factor_of(rate: Rate, share: float, cut: float) -> float:
     """Return the factor of the learning rate at a share of a REM.
 
     Raises:
-        PolicyError: If it is not a number from 0 up.
+        PolicyError: If `rate` fails, or the factor is not a number from 0 up.
     """
     try:
         return checks.finite("a factor of the learning rate", rate(share, cut), least=0)
@@ -57,8 +58,8 @@ class Linear(_Between):
     """A factor that changes linearly.
 
     Args:
-        start: At the beginning of the REM, 0 or more.
-        end: At its end, 0 or more.
+        start: Factor at the beginning of the REM, 0 or more.
+        end: Factor at the end of the REM, 0 or more.
     """
 
     def __call__(self, share: float, cut: float) -> float:
@@ -73,8 +74,8 @@ class Cosine(_Between):
     Source: Loshchilov & Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017, equation 5.
 
     Args:
-        start: At the beginning of the REM, 0 or more.
-        end: At its end, 0 or more.
+        start: Factor at the beginning of the REM, 0 or more.
+        end: Factor at the end of the REM, 0 or more.
     """
 
     def __call__(self, share: float, cut: float) -> float:
@@ -86,22 +87,22 @@ class Cosine(_Between):
 class AdaptiveLinear:
     """A factor that falls linearly to zero, and starts higher if the prune has cut more.
 
-    It starts at ``max(cut / sqrt(pruned), least)``, at most at 1. A prune by magnitude cuts at most the square root
-    of the share of weights that it takes, so ``cut / sqrt(pruned)`` is between 0 and 1.
+    The factor starts at ``max(cut / sqrt(pruned), least)``, and at most at 1. A prune by magnitude cuts at most the
+    square root of the share of weights that it takes, so ``cut / sqrt(pruned)`` is between 0 and 1.
 
     Source: Zimmer, Spiegel & Pokutta, "How I Learned to Stop Worrying and Love Retraining", ICLR 2023, Section 2:
     adaptive linear learning rate restarting.
 
     Args:
         pruned: Share of the held weights that the prune takes, above 0 and up to 1.
-        least: Least value to start at, 0 to 1; in the source, the length of the REM divided by that of the training
-            before.
+        least: Least factor to start at, 0 to 1. In the source, it is the length of the REM divided by the length of
+            the training before the prune.
     """
 
     pruned: float = attrs.field(converter=_pruned)
     least: float = attrs.field(default=0.0, converter=_least)
 
     def __call__(self, share: float, cut: float) -> float:
-        """Return the factor at a share of the REM, after a prune that has cut so much."""
+        """Return the factor at `share` of the REM, after a prune that has cut `cut`, both 0 to 1."""
         start = max(cut / math.sqrt(self.pruned), self.least)
         return min(1.0, start) * (1 - share)

@@ -20,7 +20,7 @@ from daynight.errors import DataError
 from daynight.history import History
 from daynight.support import atomic
 
-#: The nights of a run with more nights than this are not drawn one by one.
+#: A report draws each night of a run that has at most this many nights; otherwise it draws no night.
 N_NIGHTS = 12
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -66,7 +66,7 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
 
     Raises:
         DataError: If no day is finished.
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     days = history.select(kind="day")
     if not days:
@@ -107,13 +107,13 @@ def of_rows(
 
     Args:
         rows: Rows of the table, all with the same columns.
-        pictures: Axes, and a heading for each. Their figures are closed.
+        pictures: Pairs of axes and a heading. The figures of the axes are closed.
         path: The file.
         title: Title of the page.
         facts: Short texts for the line below the title.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
     parts += [f"<h2>{html.escape(what)}</h2>{_picture(ax, what)}" for ax, what in pictures]
@@ -121,7 +121,7 @@ def of_rows(
 
 
 def _last_scores(accuracy: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return the last score of each tested task, and words that say when it was measured."""
+    """Return the last score of each tested task, and words that say when these scores were measured."""
     tested = np.isfinite(accuracy)
     last = np.array([column[known][-1] for column, known in zip(accuracy.T, tested.T, strict=True) if known.any()])
     is_whole = len(last) > 0 and tested[-1].sum() == len(last)

@@ -1,4 +1,4 @@
-"""Objects from text for the command line, such as ``UniformCycles(8)``: calls with plain values, and nothing else."""
+"""Objects from text for the command line, such as ``UniformCycles(8)``: calls with plain values, and no other code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Names:
     """The names that an expression may use: of a module of the user's, of daynight, and of its models and rates.
 
     Args:
-        module: Name of the user's module, or ``""``; or a module, whose names alone may be used.
+        module: Name of the user's module, or ``""`` for none; or a module, if only its own names may be used.
     """
 
     def __init__(self, module: str | ModuleType) -> None:
@@ -65,14 +65,14 @@ class _Names:
         self._places = [*self._said, models, rates]
 
     def knows(self, name: str) -> bool:
-        """Return whether there is such a name."""
+        """Return whether the expression may use `name`."""
         return not name.startswith("_") and any(hasattr(place, name) for place in self._places)
 
     def get(self, name: str) -> Any:
         """Return the object with a name.
 
         Raises:
-            SettingError: If there is none.
+            SettingError: If the name is unknown.
         """
         if self.knows(name):
             return next(getattr(place, name) for place in self._places if hasattr(place, name))

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit status: 0, or 1 after a line about what is wrong."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if given[:1] == ["study"] and given[1:] and not given[1].startswith("-"):
-        settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # which has its own options and help
+        settings = argparse.Namespace(do=study, what=given[1], rest=given[2:])  # the study has its own options
     else:
         settings = _parser().parse_args(given)
     if str(Path.cwd()) not in sys.path:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: argparse.Namespace) -> None:
     """Run the days of a stream, and save agent, history and report."""
-    # What takes time to load comes last.
+    # Values that take time to load come last.
     training = made_of(settings.training, "--training", "Training(batch_size=128)")
     checks.kind("--training", training, Training, "Training(batch_size=128)")
     policy = made_of(settings.policy, "--policy", "UniformCycles(4)")
@@ -155,7 +155,7 @@ def report(settings: argparse.Namespace) -> None:
 
 
 def verify(settings: argparse.Namespace) -> None:
-    """Read an agent's file, and check that each task's numbers are those of its dawn."""
+    """Read an agent's file, and check that each task's numbers are the same as at its dawn."""
     path = Path(settings.path)
     try:
         agent = Agent.load(

@@ -1,1 +1,1 @@
-"""Tasks and streams of tasks: their examples, in memory or read lazily, and where these come from."""
+"""Tasks and streams of tasks: examples in memory or read lazily, and the sources of examples."""

@@ -1,4 +1,4 @@
-"""Streams of tasks from other libraries' data. These libraries are not imported; their objects are enough.
+"""Streams of tasks made from objects of other libraries. Daynight does not import these libraries.
 
 Each task has its own head, so its classes are numbered from 0: in increasing order, or in the order given to
 `by_class`.
@@ -25,11 +25,12 @@ def from_avalanche(benchmark: Any, *, lazy: bool = False) -> TaskStream:
 
     Args:
         benchmark: The benchmark, with a ``train_stream`` and a ``test_stream`` of equal length, and optionally a
-            ``valid_stream``. Its transforms are applied.
-        lazy: Whether examples are read when they are needed; else all are read into memory now.
+            ``valid_stream``. The benchmark's transforms are applied.
+        lazy: Whether examples are read when they are needed; if False, all examples are read into memory now.
 
     Raises:
-        DataError: If `benchmark` is not such a benchmark, or a test experience has classes without training examples.
+        DataError: If `benchmark` does not have these streams, or a test experience has classes without training
+            examples.
     """
     streams = [getattr(benchmark, name, None) for name in ("train_stream", "test_stream")]
     if None in streams:
@@ -47,12 +48,13 @@ def from_continuum(train: Any, test: Any, *, lazy: bool = False) -> TaskStream:
     """Return the tasks of Continuum scenarios, such as ``ClassIncremental(MNIST(path), increment=2)``, as a stream.
 
     Args:
-        train: The scenario of training data. Its transformations are applied.
-        test: The scenario of test data, with the same number of tasks.
-        lazy: Whether examples are read when they are needed; else all are read into memory now.
+        train: The scenario of training data. The transformations of a scenario are applied.
+        test: The scenario of test data, with as many tasks as `train`.
+        lazy: Whether examples are read when they are needed; if False, all examples are read into memory now.
 
     Raises:
-        DataError: If their numbers of tasks differ, or a test task has classes without training examples.
+        DataError: If `train` and `test` differ in their numbers of tasks, or a test task has classes without training
+            examples.
     """
     parts = _paired("from_continuum: tasks", train, test)
     return _stream("Continuum", parts, lambda taskset: taskset._y, lazy)
@@ -71,10 +73,10 @@ def from_hugging_face(
     Args:
         pairs: Training and test data of each task, map-style, such as ``[(train, test)]``.
         inputs: Name of the column of inputs.
-        targets: Name of the column of targets: whole numbers and texts are class labels, other values regression.
-        read: Makes a tensor or array of a value in the column of inputs. None reads images as (channels, height,
-            width), uint8 (those with a palette as RGB), and numbers as they are.
-        lazy: Whether examples are read when they are needed; else all are read into memory now.
+        targets: Name of the column of targets. Whole numbers and texts are class labels; other values mean regression.
+        read: Function that makes a tensor or array of a value in the column of inputs. None reads images as uint8
+            (channels, height, width), images with a palette as RGB, and numbers unchanged.
+        lazy: Whether examples are read when they are needed; if False, all examples are read into memory now.
 
     Raises:
         DataError: If `pairs` is not valid, a column is missing, or test data have classes without training examples.
@@ -87,13 +89,13 @@ def from_hugging_face(
 
 
 def by_class(train: Any, test: Any, classes: Sequence[Sequence[Any]], *, lazy: bool = False) -> TaskStream:
-    """Return a labelled torch dataset, such as torchvision's, as a stream of tasks of some classes each.
+    """Return a labelled torch dataset, such as one of torchvision, as a stream with one task for each group of classes.
 
     Args:
         train: Training data: a map-style dataset of pairs (input, label), with or without an attribute ``targets``.
-        test: Test data, likewise.
+        test: Test data, in the same form.
         classes: The classes of each task, such as ``[[0, 1], [2, 3]]``; labels may be texts.
-        lazy: Whether examples are read when they are needed; else all are read into memory now.
+        lazy: Whether examples are read when they are needed; if False, all examples are read into memory now.
 
     Raises:
         DataError: If labels are not valid, or a task has no classes, a class twice, or a class without examples.
@@ -130,7 +132,7 @@ def _are_labels(group: Any) -> bool:
 
 
 class _Columns(Dataset[Any]):
-    """A dataset of dicts as a dataset of pairs."""
+    """A dataset of dicts, read as a dataset of pairs (input, target)."""
 
     def __init__(self, dataset: Any, inputs: str, targets: str, read: Callable[[Any], Any] | None) -> None:
         if isinstance(dataset, Mapping) or not hasattr(dataset, "__len__"):
@@ -156,7 +158,7 @@ class _Columns(Dataset[Any]):
 
 
 class _Chosen(Dataset[Any]):
-    """Some examples of a dataset."""
+    """The examples of a dataset at the given indices. `targets` are the labels of these examples."""
 
     def __init__(self, dataset: Any, index: np.ndarray, labels: np.ndarray) -> None:
         self._dataset, self._index, self.targets = dataset, index.tolist(), labels[index]
@@ -169,7 +171,7 @@ class _Chosen(Dataset[Any]):
 
 
 class Adapted(Dataset[Any]):
-    """The inputs of a dataset, with other targets."""
+    """The inputs of a dataset, with the given targets in place of its own."""
 
     def __init__(self, dataset: Any, targets: Tensor) -> None:
         self._dataset, self.targets = dataset, targets
@@ -182,7 +184,7 @@ class Adapted(Dataset[Any]):
 
 
 def _paired(what: str, *streams: Any) -> list[tuple[Any, ...]]:
-    """Return the parts of each task: training data, test data and, if there are any, validation data."""
+    """Return for each task its training data, its test data and, if there is a third stream, its validation data."""
     try:
         found = [[stream[index] for index in range(len(stream))] for stream in streams]
     except (TypeError, KeyError, IndexError) as error:
@@ -203,7 +205,7 @@ def _stream(
     lazy: bool,
     classes: Sequence[Sequence[Any]] | None = None,
 ) -> TaskStream:
-    """Return a stream of the datasets of each task (see `_paired`), with classes numbered from 0 within each."""
+    """Return a stream of tasks from the datasets of each (see `_paired`). Classes count from 0 within each task."""
     checks.flag("lazy", lazy)
     tasks = []
     for number, group in enumerate(parts):
@@ -221,7 +223,7 @@ def _stream(
 
 
 def _labels_of(dataset: Any) -> Any:
-    """Return the labels of a dataset of pairs, from its attribute or one by one."""
+    """Return the labels of a dataset of pairs, from its attribute ``targets`` or from its examples."""
     targets = getattr(dataset, "targets", None)
     if targets is not None:
         return targets
@@ -232,7 +234,7 @@ def _labels_of(dataset: Any) -> Any:
 
 
 def _read_labels(values: Any, what: str) -> np.ndarray:
-    """Return labels as whole numbers or texts (n,), or as floating point (n,) or (n, outputs)."""
+    """Return labels as whole numbers or texts (n,), or as floating-point numbers (n,) or (n, outputs)."""
     try:
         labels = np.asarray(values if isinstance(values, Tensor | np.ndarray) else list(values))
     except (ValueError, TypeError) as error:
@@ -248,7 +250,7 @@ def _read_labels(values: Any, what: str) -> np.ndarray:
 
 
 def _numbered(labels: np.ndarray, classes: Sequence[Any], task: int) -> Tensor:
-    """Return the place of each label among the classes."""
+    """Return the index of each label in `classes`, as int64 (n,)."""
     places = {label: place for place, label in enumerate(classes)}
     strange = next((label for label in labels.tolist() if label not in places), None)
     if strange is not None:

@@ -19,8 +19,8 @@ class Batches(abc.ABC):
 
     Args:
         n: Number of examples.
-        batch_size: Examples per batch; the last one of an epoch may be smaller.
-        generator: Draws the orders.
+        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        generator: Random generator that draws the orders.
     """
 
     def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
@@ -29,7 +29,7 @@ class Batches(abc.ABC):
         self._epoch: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Return the next batch: inputs (batch, ...), or (batch, features) after `give`, and targets."""
+        """Return the next batch: inputs (batch, ...), or (batch, features) if `give` selected features, and targets."""
         if not self._left:
             self._left, self._epoch = torch.randperm(self._n, generator=self._generator).split(self._batch_size), None
         if self._epoch is None:
@@ -44,26 +44,26 @@ class Batches(abc.ABC):
 
     @property
     def epoch_ends(self) -> bool:
-        """Whether the last batch was the last of its epoch."""
+        """Whether the last batch was the last batch of an epoch."""
         return not self._left
 
     def state(self) -> dict[str, Any]:
-        """Return its place in the order, and the state of the generator, for `restore`."""
+        """Return the order of the examples left in the epoch, and the generator's state; `restore` takes both."""
         left = torch.cat(list(self._left)) if self._left else torch.empty(0, dtype=torch.int64)
         return {"left": left, "generator": self._generator.get_state()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore a state of batches of the same examples."""
+        """Restore what `state` returned for batches of the same examples."""
         self._left, self._epoch = state["left"].split(self._batch_size) if len(state["left"]) else (), None
         self._generator.set_state(state["generator"])
 
     def give(self, features: Tensor | None) -> None:
-        """Select features (int64) of the flattened inputs for all further batches; None is the inputs as they are."""
+        """Select features (int64) of the flattened inputs for all further batches; None gives the inputs unchanged."""
         assert features is None
 
     @abc.abstractmethod
     def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield a batch for each index."""
+        """Yield one batch for each tensor of indices."""
 
 
 class HeldBatches(Batches):
@@ -72,8 +72,8 @@ class HeldBatches(Batches):
     Args:
         inputs: (n, ...), as a network reads them.
         targets: (n,) or (n, outputs).
-        batch_size: Examples per batch; the last one of an epoch may be smaller.
-        generator: Draws the orders.
+        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        generator: Random generator that draws the orders.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
@@ -82,7 +82,7 @@ class HeldBatches(Batches):
         self._features: Tensor | None = None
 
     def give(self, features: Tensor | None) -> None:
-        """Select features (int64) of the flattened inputs for all further batches; None is the inputs as they are."""
+        """Select features (int64) of the flattened inputs for all further batches; None gives the inputs unchanged."""
         if features is not self._features:
             self._features = features
             self._examples.inputs = self._whole if features is None else _selected(self._whole.flatten(1), features)
@@ -92,7 +92,7 @@ class HeldBatches(Batches):
 
 
 def _selected(inputs: Tensor, features: Tensor) -> Tensor:
-    """Return some columns of a matrix."""
+    """Return the columns `features` of the matrix `inputs`."""
     if inputs.device.type != "cpu" or inputs.dtype not in (torch.float32, torch.float64):
         return inputs.index_select(1, features)
     # NumPy asks for large pages of memory, which are allocated faster, and from which batches are gathered faster.
@@ -103,14 +103,14 @@ def _selected(inputs: Tensor, features: Tensor) -> Tensor:
 
 @attrs.define(eq=False)
 class _Examples:
-    """What batches are gathered from. It has no reference to the `Batches`, whose memory is freed with them."""
+    """The examples that batches are gathered from. They hold no reference to the `Batches`, so no cycle keeps both."""
 
     inputs: Tensor
     targets: Tensor
 
     def read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in indices:
-            # Gathered batch by batch, since a permuted epoch would have to be written to memory and read again.
+            # Gathered batch by batch: a permuted copy of the epoch costs one more write and read of memory.
             places = index.to(self.targets.device)
             yield self.inputs.index_select(0, places), self.targets.index_select(0, places)
 
@@ -120,9 +120,9 @@ class LazyBatches(Batches):
 
     Args:
         split: The examples, with lazy inputs.
-        fit: Puts numbers on the device, in the network's type.
-        batch_size: Examples per batch; the last one of an epoch may be smaller.
-        generator: Draws the orders.
+        fit: Function that puts numbers on the device, in the network's type.
+        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        generator: Random generator that draws the orders.
     """
 
     def __init__(

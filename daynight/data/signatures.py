@@ -1,4 +1,4 @@
-"""`Form`: what an agent remembers of a task, with which later tasks and inputs are compared."""
+"""`Form`, which an agent remembers of each task, and with which later tasks and inputs are compared."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from daynight.data.splits import as_inputs, fitted
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError
 
-#: A number of this many digits is a name, such as a date.
+#: A number with this many digits or more is a name, such as a date.
 _LENGTH_OF_NAMES = 6
 
 
 @attrs.frozen
 class Form:
-    """What an agent remembers of a task: the shape and kind of its inputs, its number of outputs, and its name."""
+    """The form of a task, which an agent remembers: shape and kind of the inputs, number of outputs, and name."""
 
     shape: tuple[int, ...]
     is_floating_point: bool
@@ -32,12 +32,12 @@ class Form:
         return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
 
     def check_shape(self, task: Task, form: Form, day: int) -> None:
-        """Raise DataError unless the inputs of another day's task have this shape and kind.
+        """Raise DataError unless the inputs of another day's task have the shape and kind of this form.
 
         Args:
-            task: The task.
-            form: Its form.
-            day: Index of its day.
+            task: The task of the other day.
+            form: The form of `task`.
+            day: Index of the day of `task`, from 0.
         """
         shape, kinds = form.shape, ("whole numbers", "floating point")
         if form.is_floating_point != self.is_floating_point:
@@ -52,7 +52,7 @@ class Form:
             )
 
     def check_name(self, task: Task, day: int) -> None:
-        """Raise DataError if a task and the one that was learnt on `day` have different names."""
+        """Raise DataError if `task` and this form, of the task that was learnt on `day`, have different names."""
         if task.name != self.name and is_name(task.name) and is_name(self.name):
             raise DataError(
                 f"the task of day {day} was {self.name!r}, and in the stream it is {task.name!r}. Give the tasks in "
@@ -61,7 +61,7 @@ class Form:
             )  # fmt: skip
 
     def check_outputs(self, task: Task, day: int) -> None:
-        """Raise DataError unless a task has as many outputs as the one that was learnt on `day`."""
+        """Raise DataError unless `task` has as many outputs as this form, of the task that was learnt on `day`."""
         if task.n_outputs != self.n_outputs:
             raise DataError(
                 f"{titled(task.name)} has {task.n_outputs} outputs, and the task of day {day} had {self.n_outputs}. "
@@ -69,10 +69,10 @@ class Form:
             )
 
     def read(self, inputs: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return a tensor or array as inputs (n, ...) for a network of a type, on a device.
+        """Return a tensor or array as inputs (n, ...) on `device`, as a network of type `dtype` reads them.
 
         Raises:
-            DataError: If they have another shape than the task's.
+            DataError: If the shape of the inputs is not that of the form.
         """
         read = as_inputs(inputs)
         if self.is_floating_point and not read.is_floating_point():
@@ -84,14 +84,14 @@ class Form:
         return read
 
     def random_inputs(self, n: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return n random inputs (n, ...), as a network of that type reads them: numbers from 0 to 1, or 0 and 1."""
+        """Return n random inputs (n, ...): numbers from 0 to 1 if the form is floating point, otherwise 0 or 1."""
         if self.is_floating_point:
             return torch.rand(n, *self.shape, generator=generator).to(device, dtype)
         return torch.randint(2, (n, *self.shape), generator=generator).to(device)
 
 
 def is_name(name: str) -> bool:
-    """Return whether a task has a name, other than the small numbers that streams give."""
+    """Return whether `name` is neither empty nor a small number, such as streams give to tasks."""
     return bool(name) and not (name.isdecimal() and len(name) < _LENGTH_OF_NAMES)
 
 

@@ -21,8 +21,8 @@ class LazyInputs:
 
     Args:
         dataset: A map-style dataset of pairs (input, target).
-        n_workers: Number of processes that read ahead; 0 reads in this one.
-        index: Which of its examples (int64); None is all.
+        n_workers: Number of processes that read ahead; 0 reads in this process.
+        index: Indices (int64) of the examples in `dataset`; None is all examples.
     """
 
     def __init__(self, dataset: Any, n_workers: int = 0, index: Tensor | None = None) -> None:
@@ -33,7 +33,7 @@ class LazyInputs:
         return len(self._index)
 
     def __getitem__(self, index: Tensor) -> LazyInputs:
-        """Return some of the inputs (int64), still unread."""
+        """Return the inputs at the indices `index` (int64), without reading them."""
         return LazyInputs(self._dataset, self._n_workers, self._index[index])
 
     def read(self) -> Tensor:
@@ -41,7 +41,7 @@ class LazyInputs:
         return next(self.batches([torch.arange(len(self))]))
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield one batch of inputs for each index (int64): (batch, ...).
+        """Yield one batch of inputs (batch, ...) for each tensor of indices (int64).
 
         Raises:
             DataError: If examples cannot be read as tensors of one shape.
@@ -50,7 +50,7 @@ class LazyInputs:
             _InputsOf(self._dataset),
             batch_sampler=[self._index[index].tolist() for index in indices],
             num_workers=self._n_workers,
-            generator=torch.Generator(),  # else the loader would draw a number from the global one
+            generator=torch.Generator(),  # without it, the loader draws a number from the global generator
         )
         try:
             yield from loader
@@ -72,7 +72,7 @@ def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
     """Return one example of a torch dataset as tensors.
 
     Raises:
-        DataError: If it cannot be read, or is not a pair (input, target) of tensors, arrays or numbers.
+        DataError: If the example cannot be read, or is not a pair (input, target) of tensors, arrays or numbers.
     """
     which = f"example {index} of {type(dataset).__name__}"
     try:
@@ -93,16 +93,16 @@ def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
 class LazyDataset:
     """A torch dataset whose inputs are read when they are needed, and not kept; for tasks larger than memory.
 
-    Pass it as a split of a `Task`. Its targets are kept in memory, since they are checked before training.
+    Pass it as a split of a `Task`. The targets are kept in memory, since they are checked before training.
 
     Args:
-        dataset: A map-style dataset of pairs (input, target), with the same example at an index each time.
-        targets: All targets, in the order of the dataset. None takes its attribute ``targets``, which torchvision's
-            datasets have, or else reads every example once.
-        n_workers: Number of processes that read ahead; 0 reads in this one.
+        dataset: A map-style dataset of pairs (input, target). An index must give the same example each time.
+        targets: All targets, in the order of the dataset. None takes the dataset's attribute ``targets``, which
+            torchvision's datasets have. If the dataset has no such attribute, every example is read once.
+        n_workers: Number of processes that read ahead; 0 reads in this process.
 
     Raises:
-        DataError: If `dataset` is not map-style, or its targets do not fit.
+        DataError: If `dataset` is not map-style, or the targets do not fit.
         SettingError: If `n_workers` is not valid.
     """
 
@@ -127,10 +127,10 @@ def as_inputs(inputs: Any) -> Tensor:
     """Return a tensor or array as a network reads it: unsigned bytes are pixels and become 0 to 1.
 
     Args:
-        inputs: Tensor or array of any shape. uint8 is divided by 255; other types stay as they are.
+        inputs: Tensor or array of any shape. uint8 is divided by 255; other types stay unchanged.
 
     Raises:
-        DataError: If they cannot be converted to a tensor.
+        DataError: If `inputs` cannot be converted to a tensor.
     """
     tensor = _read("inputs", inputs)
     if tensor.dtype == torch.uint8:
@@ -155,7 +155,7 @@ def _read(what: str, values: Any) -> Tensor:
 
 
 def _shared(values: np.ndarray) -> Tensor:
-    """Return an array as a tensor in the same memory, without a warning if it is read-only: it is never written to."""
+    """Return an array as a tensor in the same memory. A read-only array gives no warning: nothing writes to it."""
     if values.flags.writeable:
         return torch.as_tensor(values)
     with warnings.catch_warnings():
@@ -164,7 +164,7 @@ def _shared(values: np.ndarray) -> Tensor:
 
 
 def _of_table(table: Any) -> np.ndarray:
-    """Return the numbers of a table or column, such as pandas'; if columns differ in type, as floating point."""
+    """Return the numbers of a table or column, such as one of pandas, as floating point if columns differ in type."""
     values = np.array(table.to_numpy())
     if values.dtype == object:
         values = np.array(table.to_numpy(dtype="float64", na_value=np.nan))
@@ -197,7 +197,7 @@ def _as_targets(targets: Any) -> Tensor:
     if tensor.is_complex():
         raise DataError("the targets are complex. Give real and imaginary part as two outputs.")
     if tensor.is_floating_point():
-        # With outputs (n, k), targets of (n,) or (n, k, 1) would be broadcast in a loss.
+        # With outputs (n, k), a loss broadcasts targets (n,) or (n, k, 1).
         tensor = tensor[:, None] if tensor.dim() == 1 else tensor.flatten(1)
         if not tensor.shape[1]:
             raise DataError(f"the targets have no outputs: their shape is {tuple(tensor.shape)}. Give one or more.")
@@ -219,14 +219,14 @@ class Split:
 
     Args:
         inputs: Tensor or array (n, ...), uint8 for pixels; or lazy inputs, which are read when they are needed.
-        targets: Whole numbers (n,), class labels from 0; or floating point (n,) or (n, ...), regression outputs.
-            They are kept as int64 (n,), or floating point (n, outputs).
-        view: Function that makes the task's inputs of shared ones, such as a permutation of pixels:
-            (n, ...) to (n, ...), after the scaling to 0-1. Tasks that differ by their views share memory.
+        targets: Class labels from 0, as whole numbers (n,); or regression outputs, as floating point (n,) or (n, ...).
+            Labels are kept as int64 (n,), and regression outputs as floating point (n, outputs).
+        view: Function that makes the task's inputs (n, ...) from shared inputs (n, ...), which are scaled to 0-1
+            before; for example a permutation of pixels. Tasks that differ only in `view` share the memory of inputs.
 
     Raises:
-        DataError: If there are no examples or targets, their numbers differ, a value is not finite, or
-            `view` is not a function.
+        DataError: If there are no examples or targets, the numbers of inputs and targets differ, a value is not finite,
+            or `view` is not a function.
     """
 
     inputs: Tensor | LazyInputs = attrs.field(converter=_as_inputs)
@@ -252,19 +252,19 @@ class Split:
         return self.prepared(self.inputs if self.view is None else self.inputs.clone()), self.targets
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what `load` returns, for one index (int64) at a time."""
+        """Yield inputs and targets as `load` returns them, one batch for each tensor of indices (int64)."""
         held = self.inputs
         read = held.batches(indices) if isinstance(held, LazyInputs) else (held[index] for index in indices)
         for index, inputs in zip(indices, read, strict=True):
             yield self.prepared(inputs), self.targets[index]
 
     def prepared(self, inputs: Tensor) -> Tensor:
-        """Return some of the inputs as a network reads them."""
+        """Return some of the stored inputs as a network reads them, after the scaling and the view."""
         inputs = as_inputs(inputs)
         return inputs if self.view is None else self.view(inputs)
 
     def subset(self, index: Tensor) -> Split:
-        """Return the examples of `index` (int64), in its order."""
+        """Return the examples at the indices `index` (int64), in the order of `index`."""
         return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
 
     def input_shape(self) -> tuple[int, ...]:
@@ -272,7 +272,7 @@ class Split:
         return tuple(self.subset(torch.tensor([0])).load()[0].shape[1:])
 
 
-#: What a split can be made of: itself, a pair (inputs, targets) of tensors or arrays, or a torch dataset of pairs.
+#: The forms of a split's data: a `Split`, a pair (inputs, targets) of tensors or arrays, or a torch dataset of pairs.
 Data: TypeAlias = Split | Pair | Dataset[Any] | LazyDataset
 
 
@@ -280,7 +280,7 @@ def as_split(data: Data) -> Split:
     """Return a pair (inputs, targets) of tensors or arrays, or a torch dataset, as a `Split`.
 
     Raises:
-        DataError: If `data` is something else, or not valid as a `Split`.
+        DataError: If `data` does not have such a form, or is not valid as a `Split`.
     """
     if isinstance(data, Split):
         return data
@@ -318,11 +318,11 @@ def _from_dataset(dataset: Any) -> Split:
 
 
 def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return values on a device, in a network's type if they are floating point."""
+    """Return `values` on `device`; floating-point values also get the network's type `dtype`."""
     return values.to(device, dtype if values.is_floating_point() else None)
 
 
 def load(split: Split, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets of a split as a network reads them, on a device."""
+    """Return inputs and targets of a split on `device`, as a network of type `dtype` reads them."""
     inputs, targets = split.load()
     return fitted(inputs, dtype, device), fitted(targets, dtype, device)

@@ -33,9 +33,9 @@ def split_mnist(
 
     Args:
         classes: The digits of each task.
-        data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``: the first that is available.
+        data: ``"full"``, ``"sample"`` (5,000 images), or ``"auto"``, which is the first of these two that is available.
         folder: Folder of the data; see `daynight.data.images.load_images`.
-        n_train: Number of training examples per task, evenly from its classes; None is all.
+        n_train: Number of training examples per task, spread evenly over the task's classes; None is all examples.
 
     Raises:
         DataNotFoundError, DataError: If the data are not available, or are damaged.
@@ -59,16 +59,16 @@ def split_cifar10(
 def permuted_mnist(
     n_tasks: int, *, seed: int = 0, data: Source = "auto", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Return tasks of ten digits, each with another order of the pixels; the first has the original one.
+    """Return tasks of ten digits, each with its own order of the pixels; the first task has the original order.
 
     All tasks share the memory of the images.
 
     Args:
         n_tasks: Number of tasks, 1 or more.
-        seed: Names the orders.
+        seed: Seed of the orders.
         data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
         folder: Folder of the data.
-        n_train: Number of training examples per task, evenly from the digits; None is all.
+        n_train: Number of training examples per task, spread evenly over the digits; None is all examples.
     """
     n_tasks = checks.integer("n_tasks", n_tasks, least=1)
     views: list[Callable[[Tensor], Tensor] | None] = [None]
@@ -79,15 +79,15 @@ def permuted_mnist(
 def rotated_mnist(
     degrees: Sequence[float], *, data: Source = "auto", folder: Folder = None, n_train: int | None = None
 ) -> TaskStream:
-    """Return tasks of ten digits, each rotated by another angle.
+    """Return tasks of ten digits, each rotated by its own angle.
 
     All tasks share the memory of the images.
 
     Args:
-        degrees: The angle of each task, counter-clockwise.
+        degrees: The angle of each task in degrees, counter-clockwise.
         data: ``"full"``, ``"sample"`` or ``"auto"``; see `split_mnist`.
         folder: Folder of the data.
-        n_train: Number of training examples per task, evenly from the digits; None is all.
+        n_train: Number of training examples per task, spread evenly over the digits; None is all examples.
     """
     angles = _angles(degrees)
     names = [f"{angle:g} degrees" for angle in angles]
@@ -97,18 +97,18 @@ def rotated_mnist(
 
 @attrs.frozen
 class Permutation:
-    """Puts the values of each input, such as its pixels, into another order.
+    """Puts the values of each input, such as pixels, into another order.
 
     Args:
-        seed: Names the order, together with `index`.
-        index: Which of the seed's orders it is.
+        seed: Seed of the order, together with `index`.
+        index: Number of the order among the orders of `seed`.
     """
 
     seed: int
     index: int
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return inputs (n, ...) with their values reordered, all alike."""
+        """Return inputs (n, ...) with the values of each input in the new order, which is the same for all inputs."""
         generator = seeding.generator(self.seed, "permutation", self.index)
         order = torch.randperm(inputs[0].numel(), generator=generator).to(inputs.device)
         return inputs.flatten(1)[:, order].reshape(inputs.shape)
@@ -116,10 +116,10 @@ class Permutation:
 
 @attrs.frozen
 class Rotation:
-    """Rotates images about their centre; what comes in from outside is 0.
+    """Rotates images about their centre. Pixels from outside the image are 0.
 
     Args:
-        degrees: The angle, counter-clockwise.
+        degrees: The angle in degrees, counter-clockwise.
     """
 
     degrees: float
@@ -183,11 +183,11 @@ def _viewed(
 
 
 def _subset(x: np.ndarray, y: np.ndarray, group: Sequence[int], n: int | None) -> Split:
-    """Return the examples of some classes, in their order, with labels from 0."""
+    """Return the examples of the classes in `group`, in the order of the data, with labels from 0."""
     chosen = [np.flatnonzero(y == label) for label in group]
     if n is not None:
         n = checks.integer("n_train", n, least=1)
-        # Shares of a cumulative total, so that they differ by one at most and sum to n.
+        # Numbers per class come from a cumulative total, so that they differ by one at most and sum to n.
         shares = np.diff([n * i // len(group) for i in range(len(group) + 1)])
         for label, members, share in zip(group, chosen, shares, strict=True):
             if share > len(members):

@@ -17,7 +17,7 @@ from daynight.support import checks, digests, seeding
 
 #: Whole numbers that occur this many times on average look like classes.
 _FEW = 10
-#: Labels up to this one are not checked for gaps.
+#: Labels up to this number are not checked for gaps.
 _MANY = 100
 #: A task is recognised by its targets and this many of its inputs.
 _N_GLIMPSED = 16
@@ -36,7 +36,7 @@ def _count_outputs(splits: dict[str, Split]) -> int:
 
 
 def _look_again(title: str, targets: Tensor) -> None:
-    """Warn of targets whose type probably does not say what they mean."""
+    """Warn of targets whose numbers or type are probably a mistake, such as classes in floating point."""
     if not targets.is_floating_point():
         if int(targets.min()) > 0:
             warnings.warn(
@@ -75,13 +75,13 @@ class Task:
 
     Args:
         train: Training data: a pair (inputs, targets) of tensors or arrays, or a torch dataset, which is read
-            into memory; or a `LazyDataset`, which is not. Whole-number targets are class labels from 0;
+            into memory; or a `LazyDataset`, which is read when needed. Whole-number targets are class labels from 0;
             floating-point targets are regression.
-        test: Test data, which are reported and never used to choose anything. Same forms.
-        validation: Validation data, which may be used to choose; see `hold_out`. Same forms, or None.
-        n_outputs: Number of classes or of regression outputs. None infers it from the targets.
-        name: Shown in tables.
-        groups: For a union of tasks (see `daynight.union`), the number of outputs of each; else empty.
+        test: Test data, in the same forms. They are reported, and never used to choose anything.
+        validation: Validation data, in the same forms, or None. They may be used to choose; see `hold_out`.
+        n_outputs: Number of classes or of regression outputs. None infers the number from the targets.
+        name: Name of the task in tables.
+        groups: For a union of tasks (see `daynight.union`), the number of outputs of each task; otherwise empty.
 
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
@@ -107,7 +107,7 @@ class Task:
             try:
                 splits[which] = as_split(data)
             except DataError as error:
-                raise DataError(f"{titled(name)}: {which}: {error}") from error
+                raise DataError(f"{titled(name)}, {which} split: {error}") from error
         if n_outputs is None:
             _look_again(titled(name), splits["train"].targets)
         n_outputs = (
@@ -140,17 +140,17 @@ class Task:
         return {name: split for name, split in splits.items() if split is not None}
 
     def hold_out(self, fraction: float, seed: int = 0) -> Task:
-        """Return the task with `fraction` of its training data set aside as validation split.
+        """Return the task with `fraction` of its training data set aside as its validation split.
 
         The same share is drawn from every class, without replacement.
 
         Args:
-            fraction: Above 0 and below 1.
+            fraction: Fraction of the training data, above 0 and below 1.
             seed: Seed of the draw, together with the task's name.
 
         Raises:
-            DataError: If `fraction` is not valid, there is a validation split already, or one of the two would be
-                empty.
+            DataError: If `fraction` is not valid, the task has a validation split already, or `fraction` leaves the
+                training or the validation split empty.
         """
         if self.validation is not None:
             raise DataError(f"{titled(self.name)} has a validation split already.")
@@ -205,11 +205,11 @@ class TaskStream(Sequence[Task]):
     """The tasks of the days to come, in order.
 
     Args:
-        tasks: Each a `Task`, or a pair (train, test) of torch datasets or of (inputs, targets) pairs.
+        tasks: The tasks: each is a `Task`, or a pair (train, test) of torch datasets or of (inputs, targets) pairs.
         source: One line that says which data this is.
 
     Raises:
-        DataError: If there are no tasks, or one is not valid.
+        DataError: If there are no tasks, or a task is not valid.
     """
 
     def __init__(self, tasks: Iterable[Task | Pair], source: str = "data given by the caller") -> None:
@@ -258,7 +258,7 @@ class TaskStream(Sequence[Task]):
 
 
 class Days:
-    """The tasks of a stream by the days of an agent, of which the first may be missing.
+    """The tasks of a stream by day of an agent. The stream may have no tasks for the agent's first days.
 
     Args:
         stream: The tasks.
@@ -270,12 +270,12 @@ class Days:
 
     @property
     def end(self) -> int:
-        """The day after the last."""
+        """The day after the last day of the stream."""
         return self._first + len(self._stream)
 
     def __getitem__(self, day: int) -> Task:
         return self._stream[day - self._first]
 
     def before(self, end: int) -> list[Task]:
-        """Return the tasks of the days before `end` that the stream has."""
+        """Return the stream's tasks of the days before `end`."""
         return list(self._stream)[: max(0, end - self._first)]

@@ -1,4 +1,4 @@
-"""Unions: several tasks learnt as one, in which each example counts with the outputs of its own task."""
+"""Unions: several tasks learnt as one task, in which each example counts with the outputs of its own task."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from daynight.errors import DataError
 
 
 def union(tasks: Sequence[Task], name: str = "union") -> Task:
-    """Return one task made of several, with the classes numbered consecutively in their order.
+    """Return one task made of `tasks`, with their classes numbered consecutively in the order of `tasks`.
 
-    In its loss and its score, each example counts with the outputs of its own task only, as if each task had
-    its own head.
+    In the loss and the score of the union, each example counts with the outputs of its own task only, as if each task
+    had its own head.
 
     Args:
-        tasks: One or more tasks with class labels, of one input shape, in memory.
-        name: Shown in tables.
+        tasks: One or more tasks in memory, with class labels and the same input shape.
+        name: Name of the union in tables.
 
     Raises:
-        DataError: If there are no tasks, or one is of another kind.
+        DataError: If there are no tasks, or a task has no class labels, is not in memory, has another input shape, or
+            is a union.
     """
     parts = [within_union(tasks, index) for index in range(len(tasks))]
     if not parts:
@@ -43,11 +44,11 @@ def union(tasks: Sequence[Task], name: str = "union") -> Task:
 
 
 def within_union(tasks: Sequence[Task], index: int) -> Task:
-    """Return one of several tasks with its classes numbered as in their `union`, to evaluate it there.
+    """Return a task with its classes numbered as in the `union` of `tasks`, to evaluate an agent that learnt the union.
 
     Args:
         tasks: The tasks of the union.
-        index: Which of them, from 0.
+        index: Index of the task in `tasks`, from 0.
 
     Raises:
         DataError: If a task has no class labels, is read lazily, or is a union itself.
@@ -64,7 +65,7 @@ def within_union(tasks: Sequence[Task], index: int) -> Task:
 
 
 def check_can_join(task: Task) -> None:
-    """Raise DataError unless a task can be part of a union: with class labels, in memory, and not a union itself."""
+    """Raise DataError unless a task can join a union: it has class labels, is in memory, and is not a union itself."""
     if not task.classifies:
         raise DataError(
             f"{titled(task.name)} has no class labels, and only tasks with class labels can be joined. Leave it out."
@@ -78,7 +79,10 @@ def check_can_join(task: Task) -> None:
 
 
 def _joined(splits: Sequence[Split]) -> Split:
-    """Return splits as one: as they are held if they are held alike, else as a network reads them."""
+    """Return the examples of `splits` as one split.
+
+    The inputs are stored unchanged if all splits have the same view, type and shape; otherwise as a network reads them.
+    """
     targets = torch.cat([split.targets for split in splits])
     held = [split.inputs for split in splits if isinstance(split.inputs, Tensor)]
     view = splits[0].view

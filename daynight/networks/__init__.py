@@ -1,1 +1,1 @@
-"""The masked network, in which each weight has an owner, and what is computed and exported with it."""
+"""The masked network, in which each weight has an owner; its predictions, and its export."""

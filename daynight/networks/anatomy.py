@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 
-#: Modules whose parameters are masked if they are named weights, and else are biases.
+#: Modules whose parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
@@ -24,7 +24,7 @@ MASKABLE = (
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 Kind = Literal["masked", "bias", "private", "frozen"]
-#: Names of modules (each with all parts in it) or of single parameters, or a function of (name, module).
+#: Names of modules (each includes the modules within it) or of single parameters, or a function of (name, module).
 Exclude = Iterable[str] | Callable[[str, nn.Module], bool]
 
 
@@ -50,7 +50,7 @@ class Anatomy:
 
 
 def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), private: Exclude = ()) -> Anatomy:
-    """Return what each tensor of `module` is.
+    """Return the kind of each tensor of `module`.
 
     Args:
         module: Any module. It is not changed.
@@ -60,9 +60,9 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
         private: Modules or parameters of which each task has its own copy.
 
     Raises:
-        NetworkError: If the head cannot be found, nothing is left to mask, or the module holds
-            something that could change without being noticed.
-        SettingError: If `exclude` or `private` has another form.
+        NetworkError: If the head cannot be found, there are no weights to mask, or the module has a tensor that could
+            change unnoticed.
+        SettingError: If `exclude` or `private` is of the wrong type.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
     head = _last_linear(module) if head is None else _checked_head(head, modules)
@@ -70,7 +70,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
     is_excluded, is_own = _chooser("exclude", module, exclude), _chooser("private", module, private)
-    # A tensor that several layers share is excluded with any of them.
+    # A tensor that several layers share is excluded if one of these layers is.
     excluded = {
         id(tensor)
         for name, part in outside
@@ -111,7 +111,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
 
 
 def redrawn(module: nn.Module, name: str) -> Tensor:
-    """Return new values for a parameter, drawn from PyTorch's global generator as its module draws initial ones."""
+    """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator."""
     where, _, short = name.rpartition(".")
     part: Any = copy.deepcopy(module.get_submodule(where))
     (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
@@ -120,7 +120,7 @@ def redrawn(module: nn.Module, name: str) -> Tensor:
 
 
 def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
-    """Return whether a tensor is of a norm layer, or a buffer: these are private also in excluded layers."""
+    """Return whether a tensor is a buffer or belongs to a norm layer. Both are private, even in excluded layers."""
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
@@ -161,7 +161,7 @@ def tensors(name: str, part: nn.Module, recurse: bool = False) -> list[tuple[str
 
 
 def _chooser(what: str, module: nn.Module, choice: Exclude) -> Callable[[str, nn.Module], bool]:
-    """Return a function of (name, module) that is true for what is chosen; `what` names the choice in errors."""
+    """Return a function of (name, module) that is true for members of `choice`; `what` names the choice in errors."""
     if callable(choice) and not isinstance(choice, type | nn.Module):
         return functools.partial(_ask, what, choice)
     given: Any = [choice] if isinstance(choice, str) or not isinstance(choice, Iterable) else choice

@@ -1,4 +1,4 @@
-"""A task's subnetwork as a plain module: with the shapes of the network, or without what has no effect."""
+"""A task's subnetwork as a plain module: in the shapes of the network, or without units that have no effect."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TOLERANCE = 1e-6
 
 
 def plain(network: MaskedNetwork, task: int) -> nn.Module:
-    """Return a copy of the module that computes the outputs of a task, in evaluation mode.
+    """Return a copy, in evaluation mode, of the module that computes the outputs of a task.
 
     Args:
-        network: The network, between days.
+        network: The network; no day may have begun.
         task: Index of a finished task.
     """
     with network.heads.lent(network.heads.alone(task)):
@@ -41,20 +41,20 @@ def plain(network: MaskedNetwork, task: int) -> nn.Module:
 def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Module:
     """Return a module without the units, channels and inputs that have no effect on its outputs.
 
-    A unit whose inputs are all left out has the same value for every input: that goes into the biases of the layers
-    that read it. A module is made smaller as far as it is a chain of linear and convolution layers and of modules that
-    compute unit by unit; all other parts stay as they are.
+    A unit whose inputs are all left out has the same value for every input. Its effect is added to the biases of the
+    layers that read the unit. In a chain, linear and convolution layers and modules that compute unit by unit become
+    smaller; all other parts do not change.
 
     Args:
-        module: In evaluation mode, without gradients. It must not be used afterwards.
-        layers: Names of its linear and convolution layers.
-        inputs: Some inputs (batch, ...), as it reads them.
+        module: The module, in evaluation mode and without gradients. It must not be used afterwards.
+        layers: Names of the module's linear and convolution layers.
+        inputs: Some inputs (batch, ...), as the module reads them.
 
     Returns:
         A module with the same outputs up to rounding.
 
     Raises:
-        ExportError: If its outputs for `inputs` differ by more.
+        ExportError: If the outputs for `inputs` differ by more than rounding.
     """
     device = inputs.device
     module, inputs = module.cpu(), inputs.cpu()
@@ -67,10 +67,10 @@ def compact(module: nn.Module, layers: Collection[str], inputs: Tensor) -> nn.Mo
 
 
 def check_equal(what: str, outputs: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Raise ExportError unless outputs are close to the expected ones.
+    """Raise ExportError unless `outputs` are close to `expected`.
 
     Args:
-        what: Names the outputs in the error.
+        what: Name of the source of the outputs, for the error.
         outputs: (batch, n_outputs).
         expected: (batch, n_outputs).
         tolerance: Largest difference, in units of the largest expected output, or of 1 if that is less.
@@ -92,7 +92,7 @@ class Pick(nn.Module):
     """Selects some units, or channels, of its inputs.
 
     Args:
-        index: Which ones, int64.
+        index: Indices of the selected units, int64.
     """
 
     index: Tensor
@@ -102,16 +102,16 @@ class Pick(nn.Module):
         self.register_buffer("index", index)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs (batch, units, ...) to the selected ones (batch, n, ...)."""
+        """Map inputs (batch, units, ...) to the selected units (batch, n, ...)."""
         return torch.index_select(inputs, 1, self.index)
 
 
 class _Compaction:
-    """One pass through a chain, backward for what is read, and one forward for what is the same for every input.
+    """Makes a chain smaller: a backward pass finds the units that are read, and a forward pass those that are constant.
 
     Args:
         parts: The chain.
-        inputs: Some inputs (batch, ...), by which units between the parts are counted.
+        inputs: Some inputs (batch, ...), used to count the units between the parts.
 
     Attributes:
         parts: The modules of the smaller chain.
@@ -149,13 +149,13 @@ class _Compaction:
         """Add a smaller form of a layer.
 
         Args:
-            index: Its place in the chain.
+            index: The layer's place in the chain.
             layer: A linear layer or a convolution.
-            given: The units before it that are kept, int64.
-            constant: (units before it), the constant values of those that are not.
+            given: Indices of the units before the layer that are kept, int64.
+            constant: (units before the layer,), the constant values of the units that are not kept.
 
         Returns:
-            Both for the units after it.
+            `given` and `constant` for the units after the layer.
         """
         weight = layer.weight
         places = weight.flatten(2) if weight.dim() > 2 else weight[:, :, None]  # (outputs, inputs, places of a kernel)
@@ -175,10 +175,10 @@ class _Compaction:
         return kept, torch.where(self._read[index + 1], bias, 0)
 
     def _folds(self, index: int, values: Tensor) -> Tensor:
-        """Return which units after a layer can be left out if they always have these values: bool (units,).
+        """Return which units after a layer can be left out if they always have the given values: bool (units,).
 
-        A padded convolution sees zeros beyond the border. So behind one, only a unit that is zero has the same effect
-        everywhere.
+        A padded convolution reads zeros beyond the border. So a unit that it reads can be left out only if its value is
+        zero.
         """
         only_zero = False
         for part in self._chain[index + 1 :]:
@@ -194,7 +194,7 @@ class _Compaction:
 
 
 def _passed(part: Part, values: Tensor) -> Tensor:
-    """Return what a part makes of units that always have these values; a pool does not change them."""
+    """Return the outputs of a part for units that always have the given values; a pool does not change the values."""
     if part.kind == "relu":
         return values.relu()
     return part.module(values) if type(part.module) in tracing.UNITWISE else values
@@ -209,7 +209,7 @@ def _padding(module: nn.Module) -> Any:
 
 
 def _smaller(layer: Any, weight: Tensor, bias: Tensor) -> nn.Module:
-    """Return a layer like another one, with the given weights (outputs, inputs, ...) and biases (outputs,)."""
+    """Return a layer like `layer`, with weights `weight` (outputs, inputs, ...) and biases `bias` (outputs,)."""
     n_outputs, n_inputs = weight.shape[:2]
     if isinstance(layer, nn.Linear):
         made: Any = nn.Linear(n_inputs, n_outputs, dtype=weight.dtype)

@@ -1,4 +1,4 @@
-"""Export into files that other programs run; each is read again and compared before it replaces an older one."""
+"""Export into files that other programs run. Each file is read back and checked before it replaces an older file."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def export(
 
     Args:
         path: Ends in ``.pt`` (a state dict), ``.safetensors``, ``.pt2`` (`torch.export`) or ``.onnx``. In the last two
-            formats it takes any number of inputs, and applies the transform.
-        network: In evaluation mode.
-        transform: Applied to inputs.
+            formats, the network takes any number of inputs, and applies the transform.
+        network: The network, in evaluation mode.
+        transform: Applied to the inputs; None is no transform.
         inputs: Two or more inputs (batch, ...), before the transform.
-        expected: The agent's predictions for them.
+        expected: The agent's predictions for `inputs`.
 
     Raises:
         SettingError: If the ending of the path is not valid.
         MissingPackageError: If ONNX is not installed.
-        ExportError: If the network cannot be exported, or has different outputs when it is read again.
+        ExportError: If the network cannot be exported, or the network in the file has different outputs.
         OutputError: If the file cannot be written.
     """
     forms = {".pt": _state_dict, ".safetensors": _safetensors, ".pt2": _program, ".onnx": _onnx}
@@ -86,7 +86,7 @@ def _safetensors(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
 
 
 def _loaded(module: Transformed, state: dict[str, Tensor], inputs: Tensor) -> Tensor:
-    """Return the outputs with the tensors that were read again."""
+    """Return the outputs of the module with the tensors that were read from the file."""
     other = copy.deepcopy(module)
     for tensor in other.network.state_dict().values():
         tensor.zero_()

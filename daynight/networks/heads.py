@@ -1,4 +1,4 @@
-"""The heads of a network: the module that computes the outputs, a new one for each task."""
+"""The heads of a network: for each task, a new module that computes the outputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MakeHead = Callable[[int], nn.Module]
 
 
 class Heads:
-    """The heads of the finished tasks, and the one in the module now.
+    """The heads of the finished tasks, and the head that is in the module now.
 
     Args:
         module: The module, which holds one head at a time.
-        anatomy: Its anatomy.
-        make_head: Makes a head from a number of outputs; None makes one of the same kind as the module's.
+        anatomy: The module's anatomy.
+        make_head: Makes a head from a number of outputs; None makes heads of the same kind as the module's.
 
     Attributes:
         kept: The head of each finished task.
@@ -43,7 +43,7 @@ class Heads:
         """Return a new head. Draws from PyTorch's global generator.
 
         Raises:
-            NetworkError: If it cannot be made.
+            NetworkError: If the head cannot be made.
         """
         make = self._make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
         return new_head(make, n_outputs, {self._module, *self.kept}).to(self._like.device, self._like.dtype)
@@ -53,34 +53,34 @@ class Heads:
         return self.new(n_outputs)
 
     def of(self, task: int) -> nn.Module:
-        """Return the head that computes the outputs of a finished task, or of the day's."""
+        """Return the head that computes the outputs of a finished task, or of the day's task."""
         return self.kept[task] if task < len(self.kept) else self.live
 
     def columns(self, task: int) -> slice:
-        """Return which outputs of its head are those of a task."""
+        """Return the slice of the outputs of a task's head that belong to the task."""
         return slice(None)
 
     def n_own(self, task: int) -> int:
-        """Return the number of parameters and buffers in its head that a task alone uses."""
+        """Count the numbers in a task's head that only this task uses."""
         return _numel(self.of(task))
 
     def alone(self, task: int) -> nn.Module:
-        """Return a copy of the head of a task, with its own outputs and no more."""
+        """Return a copy of a task's head, with only the outputs of the task."""
         return copy.deepcopy(self.of(task))
 
     def keep(self) -> None:
-        """Store the head in the module as that of the task of the day."""
+        """Store the head that is in the module now as the head of the day's task."""
         self.kept.append(self.live.requires_grad_(False))
 
     def put(self, head: nn.Module) -> None:
-        """Put a head into the module, under all names that its head has there."""
+        """Put a head into the module, under all names that the module has for its head."""
         for alias in self._names:
             parent, _, name = alias.rpartition(".")
             setattr(self._module.get_submodule(parent), name, head)
 
     @contextlib.contextmanager
     def lent(self, head: nn.Module) -> Iterator[None]:
-        """Put another head into the module, and the module into evaluation mode, during a block."""
+        """Put `head` into the module, and the module into evaluation mode, during a block."""
         modes = [(part, part.training) for part in self._module.modules()]
         live = self.live
         try:
@@ -99,7 +99,7 @@ class Heads:
 
 
 class JoinedHeads(Heads):
-    """Heads that all keep learning: the head of a day holds those of all days before it, side by side."""
+    """Heads that all keep learning: the head of a day holds the heads of all earlier days, side by side."""
 
     def new(self, n_outputs: int) -> nn.Module:
         """Return a new head, which must be a linear layer."""
@@ -112,7 +112,7 @@ class JoinedHeads(Heads):
         return head
 
     def for_day(self, n_outputs: int) -> nn.Module:
-        """Return a head for a day to train, with all earlier ones in it."""
+        """Return a head for a day to train, with all earlier heads in it."""
         new = self.new(n_outputs)
         if not self.kept:
             return new
@@ -133,12 +133,12 @@ class JoinedHeads(Heads):
         return self.live
 
     def columns(self, task: int) -> slice:
-        """Return which outputs are those of a task."""
+        """Return the slice of the outputs that belong to a task."""
         begin, end = (self._of_day(index).out_features if index >= 0 else 0 for index in (task - 1, task))
         return slice(begin, end)
 
     def n_own(self, task: int) -> int:
-        """Return the number of parameters in the joined head that a task alone uses."""
+        """Count the numbers in the joined head that only this task uses."""
         return _numel(self._of_day(task)) - (_numel(self._of_day(task - 1)) if task else 0)
 
     def alone(self, task: int) -> nn.Module:
@@ -151,7 +151,7 @@ class JoinedHeads(Heads):
         return head
 
     def _of_day(self, task: int) -> nn.Linear:
-        """Return the head that the day of a task trained, with those of the tasks before it."""
+        """Return the head that the day of a task trained; it includes the heads of earlier tasks."""
         head = self.kept[task] if task < len(self.kept) else self.live
         assert isinstance(head, nn.Linear)
         return head
@@ -163,7 +163,7 @@ def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iter
     Args:
         make_head: Makes the head.
         n_outputs: Number of outputs.
-        others: Modules that it must not share tensors with: the network, and the heads of other tasks.
+        others: Modules with which the head must not share tensors: the network, and the heads of other tasks.
 
     Raises:
         NetworkError: If `make_head` fails, or does not return a new module.
@@ -223,7 +223,7 @@ def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Raise NetworkError unless a network's tensors have the names, shapes and types of saved ones.
 
     Raises:
-        NetworkError: If one is missing, left over, or of another shape or type.
+        NetworkError: If a tensor is missing or left over, or has another shape or type.
     """
     for name in sorted(own.keys() ^ saved.keys()):
         which = "this network and not in the saved one" if name in own else "the saved network and not in this one"

@@ -1,4 +1,4 @@
-"""Which units of a chain of parts have an effect: those that something reads, through layers and flattenings."""
+"""Which units of a chain of parts have an effect on the outputs: those that a later part reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from daynight.networks.tracing import Part
 
-#: Kinds of parts that compute each unit (feature or channel) from that one alone.
+#: Kinds of parts that compute each unit (feature or channel) only from the same unit of their inputs.
 PASSING = ("relu", "unitwise", "dropout")
 
 
@@ -21,17 +21,17 @@ def is_layer(part: Part) -> bool:
 def read_units(
     parts: Sequence[Part], weights: Mapping[str, Tensor], n_places: Sequence[int], n_least: int = 0
 ) -> list[Tensor | None]:
-    """Return which units before each part, and at the end, are read by what comes after them.
+    """Return which units before each part, and after the last part, have an effect on the chain's outputs.
 
     Args:
         parts: The chain.
-        weights: By name of a layer, its weights (outputs, inputs, ...), of which those that are not zero read. A layer
-            that is missing reads all its inputs.
-        n_places: For each part that flattens, how many features it makes of a channel; 0 if unknown.
-        n_least: How many inputs a layer is taken to read at least.
+        weights: By name of a layer, its weights (outputs, inputs, ...). The layer reads the inputs that have a weight
+            other than zero. A layer without an entry reads all its inputs.
+        n_places: For each part that flattens, the number of features that it makes from a channel; 0 if unknown.
+        n_least: Number of inputs that a layer counts as reading if it reads none.
 
     Returns:
-        bool (units,) each; None if all are read.
+        For each of these places, bool (units,); None if all units are read.
     """
     read: list[Tensor | None] = [None]
     for part, n in zip(reversed(parts), reversed(n_places), strict=True):
@@ -39,7 +39,7 @@ def read_units(
         if is_layer(part):
             before = _inputs_read(weights[part.name], after, n_least) if part.name in weights else None
         elif part.kind == "flatten":
-            # A channel is read if one of its places is.
+            # A channel is read if one of its places is read.
             before = after.view(-1, n).any(1) if after is not None and n else None
         elif part.kind == "other":
             before = None
@@ -48,12 +48,12 @@ def read_units(
 
 
 def flattened(units: Tensor, n_places: int) -> Tensor:
-    """Return the features (int64) that a flattening makes of some channels, each of which has `n_places`."""
+    """Return the features (int64) that a flattening makes from some channels, each of which has `n_places`."""
     return (units[:, None] * n_places + torch.arange(n_places, device=units.device)).reshape(-1)
 
 
 def _inputs_read(weight: Tensor, outputs: Tensor | None, n_least: int) -> Tensor | None:
-    """Return which inputs of a layer some of its outputs read; None if all are read."""
+    """Return which inputs of a layer are read for `outputs`; None if all inputs are read."""
     rows = weight if outputs is None else weight[outputs]
     read = rows.flatten(2).any(2).any(0) if rows.dim() > 2 else rows.any(0)
     if not bool(read.any()):

@@ -22,13 +22,13 @@ FREE = -1
 
 Biases = Literal["freeze-after-first", "per-task"]
 Restart = Literal["zero", "redraw", "keep"]
-#: What a night may change, as it was: the module's tensors, owner maps, and what pruned weights were.
+#: Copies of all that a night may change: the module's tensors, the owner maps, and the last values of pruned weights.
 Mark = dict[str, dict[str, Tensor]]
 
 
 @attrs.frozen(eq=False)
 class Trainable:
-    """A parameter that the day's task may move, and where: `mask` is bool of its shape, None for all of it."""
+    """A parameter that the day's task may move: only where `mask` (bool, of its shape) is true; None is all of it."""
 
     parameter: nn.Parameter
     mask: Tensor | None
@@ -37,42 +37,44 @@ class Trainable:
 class MaskedNetwork:
     """A module in which each maskable weight has an owner: the task that holds it, or none.
 
-    An owner map per masked layer holds `FREE`, or the index of the owning task. During a day, its task
-    holds all weights that were free at wake; each prune frees some of them; those that it holds at dawn
-    it keeps. A free weight is exactly zero except while a wake trains it. So during a day the module
-    itself computes that day's task, and training needs no masks in the forward pass.
+    Each masked layer has an owner map: for each weight the index of the task that owns it, or `FREE`. The task of the
+    day first holds all weights that were free at wake. Each prune frees some of them; the task owns those that it still
+    holds at dawn. A free weight is exactly zero unless a wake is training it. So during a day the module itself
+    computes that day's task, and training needs no masks in the forward pass.
 
-    The network is the only writer of the owner maps and of what is private to a task: its head, the
-    parameters of norm layers and all buffers, and, unless `biases` says otherwise, the biases.
+    Only the network writes the owner maps and the tensors that are private to a task: the head, the parameters of norm
+    layers, all buffers, and, unless `biases` says otherwise, the biases.
 
-    Its public members are `module`, `sizes`, `n_tasks`, `count` and `n_private`. All others are for
-    the library itself and may change without notice.
+    Its public members are `module`, `sizes`, `n_tasks`, `count` and `n_private`. All other members are for the library
+    itself and may change without notice.
 
     Args:
-        module: The module. It is copied, so the caller's own stays as it is.
+        module: The module. It is copied, so the caller's module does not change.
         head: Name of the module that is replaced per task; None finds the last linear layer.
-        make_head: Makes a head from a number of outputs, a new one at each call; None makes one of the same kind.
-        exclude: Layers whose weights are not masked but trained with the first task and then frozen:
-            names (each with all that is in it), or a function of (name, module).
-        private: Modules or parameters of which each task has its own copy; given likewise.
-        biases: ``"per-task"``: each task has its own biases in masked layers, which start from the day
-            before's. ``"freeze-after-first"``: they are shared, trained with the first task and then frozen.
-        restart: Value of free weights at the next wake: ``"zero"`` as pruning left them, ``"redraw"`` drawn
-            anew as the layer draws its first ones, or ``"keep"`` as they were when they were pruned.
+        make_head: Makes a new head from a number of outputs at each call; None makes heads of the same kind as the
+            module's.
+        exclude: Layers whose weights are not masked but trained with the first task and then frozen: names (each
+            includes the modules within it), or a function of (name, module).
+        private: Modules or parameters of which each task has its own copy, given in the same way as `exclude`.
+        biases: ``"per-task"``: each task has its own biases in masked layers, which start from those of the day before.
+            ``"freeze-after-first"``: all tasks share the biases, which are trained with the first task and then frozen.
+        restart: Values of free weights at the next wake: ``"zero"``; ``"redraw"``, new initial values drawn by the
+            layer; or ``"keep"``, the values that they had when they were pruned.
         device: Device of the network.
         freezes: Whether weights that a task owns never move again. If not, all owned weights keep learning,
             every task sees all of them, and only the head is private to a task: biases, norm layers and
             buffers are shared, and are counted with the first task.
-        joins_heads: Whether the day's head holds the heads of all earlier tasks, which keep learning. If not,
-            a head is frozen at its task's dawn. Only without freezing.
+        joins_heads: Whether the day's head holds the heads of all earlier tasks, which keep learning. If not, a head is
+            frozen at its task's dawn. It can be true only if `freezes` is false.
 
     Attributes:
         module: The copy of the module. During a day it computes the day's task.
 
     Raises:
-        NetworkError: If nothing can be masked, something would move unseen, or heads that are to be joined are not
-            linear layers.
-        SettingError: If `biases`, `restart` or `joins_heads` is not valid, or `exclude` or `private` has another form.
+        NetworkError: If there are no weights to mask, a tensor could change unnoticed, or `joins_heads` is true and the
+            head is not a linear layer.
+        SettingError: If `biases`, `restart` or `joins_heads` is not valid, or `exclude` or `private` is of the wrong
+            type.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class MaskedNetwork:
             raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
-        #: What each tensor of the module is.
+        #: The kind of each tensor of the module.
         self.anatomy = anatomy = dissect(module, head, exclude, private)
         for name, value in module.named_parameters():
             if value.is_meta or not checks.all_finite(value):
@@ -107,7 +109,7 @@ class MaskedNetwork:
         parameters = dict(self.module.named_parameters())
         #: By layer, its maskable weights.
         self.weights = {name: parameters[weight] for name, weight in anatomy.masked.items()}
-        #: By layer, which task owns each of them: `FREE`, or its index.
+        #: By layer, the owner of each weight: the index of a task, or `FREE`.
         self.owners = {
             name: torch.full_like(weight, FREE, dtype=torch.int16, requires_grad=False)
             for name, weight in self.weights.items()
@@ -115,12 +117,13 @@ class MaskedNetwork:
         #: The heads of all tasks.
         self.heads = (JoinedHeads if joins_heads else Heads)(self.module, anatomy, make_head)
         own_biases, shared_biases = (anatomy.biases, ()) if biases == "per-task" else ((), anatomy.biases)
-        # Names of what each task has its own of beside its head, and of what is frozen after the first day.
+        # Names of the tensors that are private to each task, besides its head, and of those frozen after the first day.
         self._own_names = anatomy.private + own_biases if freezes else ()
         self._frozen_names = anatomy.frozen + shared_biases if freezes else ()
         self._private: list[dict[str, Tensor]] = []  # by finished task
         self._pruned: dict[str, Tensor] = {}  # by layer, the values of weights when they were pruned, to restart with
-        # What the day may change, and `_pruned`, as they were before it, for `abandon_day`; None between days.
+        # Copies, made before the day, of all that it may change, and of `_pruned`, for `abandon_day`; None between
+        # days.
         self._before: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
 
     @property
@@ -135,18 +138,18 @@ class MaskedNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of its weights, to which floating-point inputs are converted."""
+        """Type of the network's weights, to which floating-point inputs are converted."""
         return next(iter(self.weights.values())).dtype
 
     def count(self, owner: int) -> dict[str, int]:
-        """Return the number of weights of each layer that belong to task `owner`, or to none (`FREE`)."""
+        """Return the number of weights of each layer that task `owner` owns or, with `FREE`, that no task owns."""
         return {name: int(torch.count_nonzero(owners == owner)) for name, owners in self.owners.items()}
 
     def n_private(self, task: int) -> int:
         """Return the number of parameters and buffers that are private to `task`.
 
-        These are its head, norms, buffers, and biases if they are per task. Without freezing, the first task counts
-        all norms, buffers and biases, which are shared.
+        These are the task's head, norms and buffers, and its biases if each task has its own. Without freezing, the
+        first task counts all norms, buffers and biases, which are shared.
         """
         own = self.private_of(task)
         if not self.freezes and task == 0:
@@ -176,15 +179,15 @@ class MaskedNetwork:
     def visible(self, name: str, task: int) -> Tensor:
         """Return the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
 
-        Without freezing, later tasks' weights are seen, too. The weight is always in contiguous memory, so that one
-        kernel computes it whatever the module's own format.
+        Without freezing, later tasks' weights are not zero. The returned weight is always contiguous in memory, so that
+        the same kernel computes with it whatever the memory format of the module is.
         """
         owners, weight = self.owners[name], self.weights[name].detach()
         is_seen = (owners >= 0) & (owners <= task) if self.freezes else owners != FREE
         return torch.where(is_seen, weight, 0).contiguous()
 
     def private_of(self, task: int) -> dict[str, Tensor]:
-        """Return the tensors that a task has its own of beside its head, by their names in the module."""
+        """Return the tensors, besides the head, that are private to a task, by their names in the module."""
         if task < self.n_tasks:
             return self._private[task]
         assert task == self.n_tasks, task
@@ -192,7 +195,7 @@ class MaskedNetwork:
         return {name: live[name] for name in self._own_names}
 
     def seen_by(self, task: int) -> dict[str, Tensor]:
-        """Return all tensors that the outputs of a finished task are computed from, by their names in the module."""
+        """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
         weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
         head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
         return self.heads.beside() | weights | self.private_of(task) | head
@@ -201,14 +204,14 @@ class MaskedNetwork:
     def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
         """Provide the function that computes the outputs of `task` in evaluation mode.
 
-        It sees the weights of `task` and of earlier tasks. Nothing has changed when the block ends, and
-        with freezing, equal inputs of equal shape give equal bits whatever happened since `task`'s dawn.
+        The function uses the weights of `task` and of earlier tasks, and does not change the network. With freezing,
+        equal inputs of equal shape give equal bits, whatever happened since `task`'s dawn.
 
         Args:
-            task: Index of a finished task, or of the day's; None is what the day trains.
+            task: Index of a finished task, or of the day's task; None is all outputs of the head that the day trains.
 
         Yields:
-            A function of inputs (batch, ...), as a network reads them, to outputs (batch, n_outputs).
+            A function from inputs (batch, ...), as the network reads them, to outputs (batch, n_outputs).
         """
         columns = slice(None) if task is None else self.heads.columns(task)
         task = self.n_tasks if task is None else task
@@ -225,7 +228,7 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int) -> None:
-        """Give all free weights to a new task, restart them, and make its head.
+        """Give all free weights to a new task, set their values as `restart` says, and make the task's head.
 
         Draws from PyTorch's global generator; call it under `daynight.support.seeding.forked`.
 
@@ -254,7 +257,7 @@ class MaskedNetwork:
         """Prune: free the weights that the task of the day holds and that are not in `keep`.
 
         Args:
-            keep: Per layer, bool of the weight's shape.
+            keep: Per layer, which weights to keep: bool of the weight's shape.
         """
         assert self._before is not None
         for name, mask in keep.items():
@@ -267,7 +270,7 @@ class MaskedNetwork:
             self.owners[name][dropped] = FREE
 
     def mark(self) -> Mark:
-        """Return a copy of all that a night may change, for `put_back`."""
+        """Return a copy of all that a night may change; `put_back` takes it."""
         assert self._before is not None
         frozen = {name for name, parameter in self.module.named_parameters() if not parameter.requires_grad}
         tensors = {name: tensor for name, tensor in tensors_of(self.module).items() if name not in frozen}
@@ -287,10 +290,10 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def rewind(self, learnt: Mapping[str, Tensor]) -> None:
-        """Set what the day may still move to earlier values; what is pruned stays so.
+        """Set the numbers that the day may still move to earlier values; pruned weights stay pruned.
 
         Args:
-            learnt: What `learnt` returned then.
+            learnt: What `learnt` returned at that time.
         """
         assert self._before is not None
         masks = {self.anatomy.masked[name]: mask for name, mask in self.movable().items()}
@@ -302,7 +305,7 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def end_day(self) -> None:
-        """Finish the task of the day: it owns what it holds, and copies of what is private to it are kept."""
+        """Finish the task of the day: it now owns the weights that it holds, and its private tensors are copied."""
         assert self._before is not None
         private = copies(self.private_of(self.n_tasks))
         self.heads.keep()
@@ -311,7 +314,7 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def abandon_day(self) -> None:
-        """Abandon the day: free what its task holds, and restore what was there before it."""
+        """Abandon the day: free the weights that its task holds, and restore all other tensors."""
         assert self._before is not None
         (before, self._pruned), self._before = self._before, None
         if self.heads.kept:
@@ -325,7 +328,7 @@ class MaskedNetwork:
                 now[name].copy_(value)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the whole state of the network, between days or during one, by names of its own, for `restore`."""
+        """Return all tensors of the network, between days or during a day, by name; `restore` takes them."""
         found = {f"module.{name}": tensor for name, tensor in self.heads.beside().items()}
         found |= {f"owners.{name}": owners for name, owners in self.owners.items()}
         found |= {f"pruned.{name}": pruned for name, pruned in self._pruned.items()}
@@ -341,15 +344,15 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int], today: int | None = None) -> None:
-        """Restore a saved state, in a network with no days or fewer. Draws from PyTorch's global generator.
+        """Restore a saved state with at least as many finished tasks. Draws from PyTorch's global generator.
 
         Args:
             state: What `state` returned.
             n_outputs: Number of outputs of each finished task.
-            today: Number of outputs of the task of the day, if it was saved during one.
+            today: Number of outputs of the day's task if the state was saved during a day; None if between days.
 
         Raises:
-            NetworkError: If a tensor is missing, left over, or of another shape or type.
+            NetworkError: If a tensor is missing or left over, or has another shape or type.
         """
         assert self._before is None
         zeros = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
@@ -375,7 +378,11 @@ class MaskedNetwork:
         return {name: tensor.to(device, copy=True) for name, tensor in tensors.items()}
 
     def _changeable(self) -> dict[str, Tensor]:
-        """Return what a day may change beside its head and the free weights, which on all days but the first are 0."""
+        """Return the tensors, besides the head, that a day may change and that `abandon_day` restores.
+
+        After the first day, weights that freeze are not among these: a day can change only free weights, which are zero
+        before the day.
+        """
         names = set(self.anatomy.private + self.anatomy.biases + self.anatomy.frozen)
         if self.n_tasks == 0 or not self.freezes:
             names |= set(self.anatomy.masked.values())
@@ -383,7 +390,7 @@ class MaskedNetwork:
         return {name: live[name] for name in names}
 
     def _restart(self, name: str, free: Tensor) -> None:
-        """Set the free weights of a layer; pruning has left them at zero."""
+        """Set the free weights of a layer, which are zero after pruning, as `restart` says."""
         if self.restart == "zero":
             return
         if self.restart == "keep":

@@ -1,4 +1,4 @@
-"""Predictions whose bits do not depend on when they are asked for, or in which batches."""
+"""Predictions whose bits do not depend on the time of the call, or on the size of its batch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from daynight.data.splits import Split, fitted
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts
 
-#: Every prediction is computed in chunks of this many examples, the last one padded with zeros. So one kernel
-#: computes them all, and the size of a caller's batch cannot change a bit.
+#: Every prediction is computed in chunks of this many examples, the last one padded with zeros. So the same kernel
+#: computes all predictions, and the size of a caller's batch cannot change a bit.
 CHUNK = 256
-#: Examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks are the same.
+#: Number of examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks do not
+#: depend on it.
 PORTION = 16 * CHUNK
 
 
@@ -25,9 +26,9 @@ def predict(
 
     Args:
         network: The network.
-        inputs: (n, ...), as the network reads them, on its device.
-        task: Index of a finished task, or of the day's; None is what the day trains.
-        transform: Applied to each chunk first.
+        inputs: (n, ...), as the network reads them, on the network's device.
+        task: Index of a finished task, or of the day's task; None is all outputs of the head that the day trains.
+        transform: Applied to each chunk before the network; None is no transform.
 
     Returns:
         (n, outputs of the task).
@@ -51,14 +52,14 @@ def outputs_of(
     transform: Callable[[Tensor], Tensor] | None,
     device: torch.device,
 ) -> Tensor:
-    """Return the outputs of a task for all examples of a split, with few of its inputs in memory at a time.
+    """Return the outputs of a task for all examples of a split, with few of the split's inputs in memory at a time.
 
     Args:
         network: The network.
         split: The examples.
-        task: Index of a finished task, or of the day's; None is what the day trains.
-        transform: Applied to each chunk first.
-        device: The network's.
+        task: As in `predict`.
+        transform: As in `predict`.
+        device: Device of the network.
 
     Returns:
         (n, outputs of the task).

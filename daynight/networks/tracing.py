@@ -1,4 +1,4 @@
-"""A network as a chain of parts, found by tracing it; a network that cannot be cut stays one part."""
+"""A network as a chain of parts, found by tracing. A network that cannot be cut stays in one part."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from daynight.support import seeding
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-#: Modules that compute each unit or channel from that one alone, without parameters and random numbers.
+#: Modules that compute each unit or channel only from the same one of their inputs, without parameters and random
+#: numbers.
 UNITWISE = (
     nn.Identity, nn.GELU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.Mish, nn.Softplus,
     nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
 )  # fmt: skip
-#: The same for channels only: they read several places of one channel.
+#: Modules that compute each channel only from the same channel, but read several of its places.
 POOLS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
@@ -37,8 +38,8 @@ class Part:
     """A part of the chain.
 
     Attributes:
-        kind: What it is known to compute; ``"other"`` if unknown.
-        module: The module that computes it.
+        kind: What the part computes; ``"other"`` if unknown.
+        module: The module that computes the part.
         name: For ``"linear"`` and ``"convolution"``, the name of the layer within the network.
     """
 
@@ -52,7 +53,7 @@ class Autocast(nn.Module):
 
     Args:
         module: The module.
-        dtype: Type in which it computes what can be computed in it.
+        dtype: Type of the operations that autocast converts.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -67,12 +68,12 @@ class Autocast(nn.Module):
 
 
 def uncut(network: MaskedNetwork, autocast: torch.dtype | None = None) -> list[Part]:
-    """Return the network as one part, under autocast to the type `autocast` if there is one."""
+    """Return the network as one part, which runs under autocast to the type `autocast` if that is given."""
     return [Part("other", network.module if autocast is None else Autocast(network.module, autocast))]
 
 
 def cut(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
-    """Return the network, as the day trains it, as a chain of parts; one that cannot be cut is one part.
+    """Return the network, as the day trains it, as a chain of parts; a network that cannot be cut is one part.
 
     Args:
         network: The network, during a day.
@@ -86,8 +87,8 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
     """Return a module as a chain of parts; None if it cannot be cut.
 
     The chain is traced, and then compared with the module on `inputs`, with equal random numbers. A module that cannot
-    be traced, or whose chain has different outputs, is not cut. The module and PyTorch's global generator are left as
-    they were.
+    be traced, or whose chain has different outputs, is not cut. The module and PyTorch's global generator do not
+    change.
 
     Args:
         module: The module.
@@ -103,7 +104,8 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
 def borrowed(module: nn.Module) -> Iterator[nn.Module]:
     """Put a module into training mode, without gradients, during a block, and restore it afterwards."""
     modes = [(part, part.training) for part in module.modules()]
-    # Names and values are restored, since a forward may replace a buffer. PyTorch has no public way to set one to None.
+    # Names and values are restored, since a forward may replace a buffer. PyTorch has no public way to set a buffer to
+    # None.
     buffers = [(part, name, buffer) for part in module.modules() for name, buffer in part._buffers.items()]
     values = [None if buffer is None else buffer.clone() for _, _, buffer in buffers]
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
@@ -129,11 +131,11 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
         traced = fx.GraphModule(module, tracer.trace(module))
     except Exception:  # Tracing runs the user's own code on proxies, which can fail in any way.
         return None
-    # What was drawn or written during tracing would be missing in later batches.
+    # Tracing must not draw random numbers or write to tensors: later batches do not repeat this.
     if not torch.equal(torch.get_rng_state(), state) or _versions(module) != versions:
         return None
     entry, *nodes, end = traced.graph.nodes
-    # Only a chain of one input and one output is cut. A tensor made during tracing would be the same in every batch.
+    # Only a chain of one input and one output is cut. A tensor that is made during tracing is the same in every batch.
     if not nodes or end.args != (nodes[-1],) or any(node.op == "placeholder" for node in nodes):
         return None
     if any("_tensor_constant" in str(node.target) for node in nodes if node.op == "get_attr"):
@@ -152,7 +154,7 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
 
 
 def _versions(module: nn.Module) -> list[tuple[int, int]]:
-    """Return which tensors a module holds, and how often each has been written to."""
+    """Return the `id` of each tensor of a module, and how often the tensor has been written to."""
     return [(id(tensor), tensor._version) for tensor in (*module.parameters(), *module.buffers())]
 
 
@@ -169,12 +171,12 @@ def _part(module: nn.Module, traced: fx.GraphModule, kind: Kind, entry: fx.Node,
 
 
 def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
-    """Return the kind of each node. A node that some path bypasses is ``"other"``."""
+    """Return the kind of each node: ``"other"`` for a node that a path through the graph bypasses."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     owners = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
-    # The chain can be cut after node i if nothing before it is read later.
+    # The chain can be cut after node i if no node before i is read after i.
     furthest = itertools.accumulate([0, *last_use], max)
     is_cut = [reach <= index for index, reach in enumerate(furthest)][: len(place)]
     kinds: list[Kind] = []
@@ -213,7 +215,7 @@ def _flattens(node: fx.Node) -> bool:
 
 
 def _within_any(name: str, called: set[str]) -> bool:
-    """Return whether a module is called as a whole, or is part of one that is."""
+    """Return whether a module is called as a whole, or is part of a module that is."""
     parts = name.split(".")
     return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
 
@@ -224,7 +226,7 @@ def _has_hooks(part: nn.Module) -> bool:
 
 
 def _dims_of(part: Part) -> int | None:
-    """Return the number of dimensions of the inputs for which the kind of a part holds; None is any number."""
+    """Return the number of dimensions that inputs must have for the kind of a part to hold; None is any number."""
     if part.kind == "linear":
         return 2
     for kinds in (CONVOLUTIONS, POOLS[:3], POOLS[3:6], POOLS[6:]):
@@ -234,7 +236,7 @@ def _dims_of(part: Part) -> int | None:
 
 
 def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part] | None:
-    """Return the chain after running it on a batch; None if it does not compute what the module does."""
+    """Return the chain, checked on a batch; None if its outputs differ from the module's."""
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         expected = module(inputs.clone())
     found: list[Part] = []

@@ -1,1 +1,1 @@
-"""How a night is laid out: budgets, cycles, and the sleep policies."""
+"""How a night is divided into cycles: budgets, cycles and sleep policies."""

@@ -1,4 +1,4 @@
-"""What a phase may spend and has spent."""
+"""Budgets in epochs and steps, and ledgers: the accounts of what a phase has spent of its budget."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from daynight.support.checks import round_half_up
 
 
 class Ledger(abc.ABC):
-    """What one phase may spend and has spent; a `Budget` opens one for each phase.
+    """The account of a budget for one phase: what the phase may spend, and has spent. `Budget.open` makes it.
 
-    A kind of your own says in `fields` which of its attributes a checkpoint holds.
+    A subclass lists in `fields` those of its attributes that a checkpoint holds.
     """
 
     #: Names of the attributes that a checkpoint holds: numbers, texts, None, or dicts and lists of them.
     fields: ClassVar[tuple[str, ...]] = ("spent_steps", "n_prunes")
-    #: Whether the phase ends by time. Its cycles then share the time that is left, and `spent` is what has passed.
+    #: Whether the budget is time. Cycles then share the time that is left, and `spent` is the share that has passed.
     is_timed: ClassVar[bool] = False
 
-    #: Optimizer steps that the phase will take; None if unknown, as in budgets of time.
+    #: The budget in optimizer steps; None for a budget of time.
     n_steps: int | None
-    #: Optimizer steps that it has taken.
+    #: Optimizer steps that the phase has taken.
     spent_steps: int = 0
-    #: Prunes that it has had.
+    #: Prunes that the phase has had.
     n_prunes: int = 0
-    #: Share of the budget that a prune costs, 0 or more.
+    #: Share of the budget that each prune costs, 0 or more.
     price: float = 0.0
-    #: Share of the budget that a cycle must take for its REM to be as long as its prune, as far as is known.
+    #: Least share of the budget for a cycle whose REM is as long as its prune, as expected now; 0 if unknown.
     least_cycle: float = 0.0
-    #: Share of the budget by which a REM must end so that there is time for another prune.
+    #: Latest end of a REM that leaves time for one more prune, as a share of the budget.
     latest_end: float = math.inf
-    #: Seconds since its end, if it ends by the clock.
+    #: Seconds since the deadline; 0 before the deadline, and for budgets without a deadline.
     overdue: float = 0.0
 
     @property
@@ -47,12 +47,12 @@ class Ledger(abc.ABC):
 
     @property
     def n_done(self) -> int:
-        """Number of optimizer steps and prunes."""
+        """Number of optimizer steps and prunes so far, together."""
         return self.spent_steps + self.n_prunes
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the budget is spent; infinite, if it is not of time."""
+        """Seconds until a budget of time is spent; infinite for other budgets."""
         return math.inf
 
     @abc.abstractmethod
@@ -64,7 +64,7 @@ class Ledger(abc.ABC):
         """Return how many optimizer steps are left until `share` (0 to 1) of the budget is spent; None if unknown."""
 
     def allows(self, what: str) -> bool:
-        """Return whether there is time for a ``"prune"``, or for something ``"other"`` such as a measurement."""
+        """Return whether there is time for a ``"prune"``, or for ``"other"`` work, such as a measurement."""
         return True
 
     def note_step(self) -> None:
@@ -76,37 +76,37 @@ class Ledger(abc.ABC):
         self.n_prunes += 1
 
     def note_other(self) -> None:  # noqa: B027
-        """Enter the work since the last step or prune that is neither: it takes time and no steps."""
+        """Enter the time since the last entry as work that is neither a step nor a prune, such as a measurement."""
 
     def note_outside(self) -> None:  # noqa: B027
-        """Enter the work of others, such as hooks, since the last piece of work; it says nothing about the next."""
+        """Enter the time since the last entry, such as that of hooks, without an effect on estimates of later work."""
 
     def resume(self) -> None:  # noqa: B027
-        """Start the time, if the budget is of time."""
+        """Begin to count time, if the budget is time."""
 
     def pause(self) -> None:  # noqa: B027
-        """Stop the time."""
+        """Stop counting time."""
 
     def times(self) -> dict[str, Any]:
-        """Return what a phase in time took, by the fields of a `Record`; empty for other budgets."""
+        """Return the durations of a phase with a budget of time, by field of `Record`; empty for other budgets."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """Return what has been spent, in plain values, for `restore`."""
+        """Return the attributes in `fields` as plain values; `restore` takes them."""
         return {name: getattr(self, name) for name in self.fields}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned for a ledger of the same kind."""
+        """Restore the values that `state` returned for a ledger of the same kind."""
         for name in self.fields:
             setattr(self, name, state[name])
 
 
 class StepLedger(Ledger):
-    """A ledger in optimizer steps. Shares and prices become whole steps by rounding cumulative totals.
+    """A ledger in optimizer steps. Cumulative totals of shares and of prices are rounded to whole steps.
 
     Args:
-        n_steps: What may be spent.
-        price_steps: What a prune costs.
+        n_steps: The budget, in optimizer steps.
+        price_steps: Optimizer steps that each prune costs.
     """
 
     fields = (*Ledger.fields, "n_steps", "price_steps", "price")
@@ -128,7 +128,7 @@ class StepLedger(Ledger):
         return self.steps_until(share) == 0
 
     def steps_until(self, share: float) -> int:
-        """Return how many optimizer steps are left until `share` (0 to 1) is spent."""
+        """Return how many optimizer steps are left until `share` (0 to 1) of the budget is spent."""
         boundary = min(self.n_steps, round_half_up(share * self.n_steps))
         return max(0, boundary - self._total)
 
@@ -137,7 +137,7 @@ class StepLedger(Ledger):
         return self.spent_steps + (round_half_up(self.n_prunes * self.price_steps) if self.price_steps else 0)
 
 
-#: More epochs or steps than this are taken for a mistake: no machine lives to take them.
+#: Largest number of epochs, steps or seconds in a budget. No machine can use up more, so more is a mistake.
 MAX_BUDGET = 10**12
 
 
@@ -150,16 +150,16 @@ def _steps(n: Any) -> int:
 
 
 def price_of(price: Any) -> float:
-    """Return the price of a prune, in the unit of a budget, 0 or more."""
+    """Return `price`, the price of a prune in the unit of its budget, as a float of 0 or more."""
     return checks.finite("price", price, least=0, most=MAX_BUDGET)
 
 
 class Budget(abc.ABC):
-    """What a phase may spend. For a new kind of budget, write a subclass and the ledger that it opens."""
+    """What a phase may spend. For a new kind of budget, write a subclass, and the ledger that `open` returns."""
 
     @abc.abstractmethod
     def open(self, steps_per_epoch: int) -> Ledger:
-        """Return the ledger of a new phase.
+        """Open an account of the budget for one phase, and return this account, a ledger.
 
         Args:
             steps_per_epoch: Optimizer steps in one epoch of the day's task.
@@ -171,15 +171,15 @@ class Epochs(Budget):
     """A budget in epochs of the day's task.
 
     Args:
-        n: Number of epochs, from 0 to 10^12; it need not be whole. It is rounded to whole optimizer steps.
-        price: Epochs that each NREM costs, 0 or more.
+        n: Number of epochs, from 0 to 10^12. Fractions are allowed: the budget is rounded to whole optimizer steps.
+        price: Epochs of the budget that each NREM costs, 0 or more. Fractions are allowed.
     """
 
     n: float = attrs.field(converter=_epochs)
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
-        """Return the ledger of a new phase."""
+        """Open an account of the budget for one phase, and return this account, a ledger."""
         return StepLedger(round_half_up(self.n * steps_per_epoch), self.price * steps_per_epoch)
 
 
@@ -189,14 +189,14 @@ class Steps(Budget):
 
     Args:
         n: Number of optimizer steps, a whole number from 0 to 10^12.
-        price: Optimizer steps that each NREM costs, 0 or more; it need not be whole.
+        price: Optimizer steps of the budget that each NREM costs, 0 or more. Fractions are allowed.
     """
 
     n: int = attrs.field(converter=_steps)
     price: float = attrs.field(default=0.0, converter=price_of, kw_only=True)
 
     def open(self, steps_per_epoch: int) -> StepLedger:
-        """Return the ledger of a new phase."""
+        """Open an account of the budget for one phase, and return this account, a ledger."""
         return StepLedger(self.n, self.price)
 
 

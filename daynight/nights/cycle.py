@@ -1,4 +1,4 @@
-"""Cycles, and what a policy sees of a night: its snapshots."""
+"""Cycles, and the snapshots of a night that a policy reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daynight.support import checks
 
 Density = float | Literal["dawn"]
 
-#: By how much sums of shares may differ from 1, and equal densities from each other, through rounding alone.
+#: Allowed rounding error: sums of shares that differ from 1 by this much, and densities by this fraction, are equal.
 TOLERANCE = 1e-9
 
 
@@ -45,16 +45,17 @@ class Cycle:
     """One NREM (prune) and the REM (retrain) after it.
 
     Args:
-        keep: Fraction of the day's available weights that is left after this NREM, above 0 and up to 1. It is absolute,
-            so fractions never compound. ``"dawn"`` is the density that the night must end with.
-        length: Share of the whole night's budget that the cycle takes, 0 to 1. It includes the price of the NREM.
+        keep: Fraction of the weights available at dusk that is left after this NREM, above 0 and up to 1. Every cycle's
+            fraction counts from dusk, so fractions never compound. ``"dawn"`` is the density that the night must end
+            with.
+        length: Share of the whole night's budget that the cycle takes, 0 to 1, including the price of the NREM.
         rate: How the learning rate changes over the REM: a function that returns a factor for the optimizer's learning
-            rate. Its arguments are the share of the REM that is over, and how much the NREM has cut, both from 0 to 1
-            (see `daynight.rates`). It replaces ``Training(scheduler=...)``. None leaves the learning rate as `Training`
-            sets it.
-        rewind: A point of the wake, as a share of it, 0 to 1; 1 is dusk. After the NREM, the weights that survive, and
-            all else that the day trains, return to the values that they had at this point. None leaves them. A policy
-            that reacts must list such shares in `SleepPolicy.rewinds`.
+            rate. The function's arguments are the share of the REM that is over, and how much the NREM has cut, both
+            from 0 to 1 (see `daynight.rates`). The factor replaces ``Training(scheduler=...)``. None leaves the
+            learning rate as `Training` sets it.
+        rewind: A point of the wake, as a share of the wake, 0 to 1; 1 is dusk. After the NREM, the weights that survive
+            and all other numbers that the day trains return to their values at this point. None leaves their values
+            unchanged. A policy that reacts must list such shares in `SleepPolicy.rewinds`.
     """
 
     keep: Density = attrs.field(converter=_density)
@@ -63,13 +64,13 @@ class Cycle:
     rewind: float | None = attrs.field(default=None, converter=attrs.converters.optional(share_of_wake))
 
     def resolved(self, night: Night) -> float:
-        """Return `keep` as a number: the dawn density for ``"dawn"`` or a number that equals it but for rounding."""
+        """Return `keep` as a number: the dawn density if `keep` is ``"dawn"``, or equals it up to `TOLERANCE`."""
         if self.keep == "dawn" or abs(self.keep - night.dawn_density) <= TOLERANCE * night.dawn_density:
             return night.dawn_density
         return self.keep
 
     def merged(self, following: Cycle) -> Cycle:
-        """Return one cycle for this one and `following`: it prunes as far as `following`, and is as long as both."""
+        """Return one cycle in place of this cycle and `following`: `following` with the lengths of both added."""
         return attrs.evolve(following, length=self.length + following.length)
 
 
@@ -88,8 +89,8 @@ class Night:
 
     Attributes:
         day: Index of the day, from 0.
-        budget: What the night may spend. It can be of any kind; `left`, `n_steps` and `price` are the same for all.
-        n_steps: The budget in optimizer steps; None if it is in seconds.
+        budget: What the night may spend. `left`, `n_steps` and `price` describe budgets of every kind.
+        n_steps: The budget in optimizer steps; None for a budget of time.
         steps_per_epoch: Optimizer steps in one epoch of the day's task.
         density: Fraction of the weights available at dusk that is kept now; 1 at dusk.
         dawn_density: The density to reach by dawn, above 0 and up to 1.
@@ -111,15 +112,15 @@ class Night:
 
     @property
     def is_measured(self) -> bool:
-        """Whether `measured`, `loss` and `score` are known; they are not while a plan is made."""
+        """Whether `measured`, `loss` and `score` have values. While a plan is made, they have none."""
         return self._measured is not None
 
     @property
     def measured(self) -> Measured:
-        """Loss and score of the network now, and the split that they were measured on.
+        """Loss and score of the network now, and the name of the split on which both were measured.
 
         Raises:
-            ReactivePolicyError: If nothing is measured, as while a plan is made.
+            ReactivePolicyError: If nothing was measured, for example while a plan is made.
         """
         if self._measured is None:
             raise ReactivePolicyError(
@@ -130,7 +131,7 @@ class Night:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the budget is one of time, so that the number of steps is unknown."""
+        """Whether the budget is time, so that the number of steps is unknown."""
         return self.n_steps is None
 
     @property
@@ -152,8 +153,8 @@ class Night:
         """Return the snapshot after `cycle`.
 
         Args:
-            cycle: The cycle; its length and density are taken as planned.
-            measured: What is measured after it; None if nothing is.
+            cycle: The cycle. The snapshot takes over its planned density and length.
+            measured: Loss and score after the cycle; None if they were not measured.
         """
         return attrs.evolve(
             self,
@@ -164,12 +165,12 @@ class Night:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the budget in plain values, for `from_json`."""
+        """Return all values except the budget in plain form; `from_json` takes them."""
         values = attrs.asdict(self, filter=lambda field, _: field.name != "budget")
         return {name.lstrip("_"): value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any], budget: Budget) -> Night:
-        """Make the snapshot of which `to_json` returned `values`, with its budget."""
+        """Return the snapshot, given its budget and the values that `to_json` returned."""
         measured = values["measured"]
         return cls(**{**values, "measured": None if measured is None else Measured(**measured)}, budget=budget)

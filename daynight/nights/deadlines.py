@@ -1,4 +1,4 @@
-"""Budgets of time: nights that end after so many seconds, or by a time of day."""
+"""Budgets of time: phases that end after a number of seconds, or at a time of day."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ from daynight.errors import SettingError
 from daynight.nights.budgets import MAX_BUDGET, Budget, Ledger, price_of
 from daynight.support import checks
 
-#: Times closer than this many seconds are the same: the wall clock tells microseconds.
+#: Times that differ by less than this many seconds are equal: the wall clock counts microseconds.
 _SAME = 2e-6
 #: Seconds of a day.
 _DAY = 86_400
-#: Weight of the last step in the running mean of their durations.
+#: Weight of the last step in the running mean of the durations of steps.
 _NEWEST = 0.1
 
 
 class Timer:
-    """The clock of budgets in seconds. A subclass can simulate a machine, as `daynight.testing.FakeTimer` does."""
+    """The clock of budgets of time. A subclass can simulate a machine, as `daynight.testing.FakeTimer` does."""
 
     def now(self) -> float:
         """Return the seconds since a fixed moment, which is the same during the life of the process."""
         return time.monotonic()
 
     def wall(self) -> datetime.datetime:
-        """Return the date and time of day, with their time zone."""
+        """Return the date and time of day, with time zone."""
         return datetime.datetime.now().astimezone()
 
     def worked(self, what: str) -> None:
-        """Do nothing; called with ``"step"`` after each optimizer step, and with ``"prune"`` after each NREM."""
+        """Do nothing. Called with ``"step"`` after each optimizer step, and with ``"prune"`` after each NREM."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
 class TimeLedger(Ledger):
-    """A ledger in seconds. No time passes before `resume` and after `pause`.
+    """A ledger in seconds. Time counts only between `resume` and `pause`.
 
-    The budget is spent as soon as the next step would end after it, as far as earlier steps can predict.
+    The budget is spent as soon as less time is left than the next step is expected to take.
 
     Args:
-        seconds: What may be spent.
-        price_seconds: What a prune costs beside the time that it takes.
+        seconds: The budget, in seconds.
+        price_seconds: Seconds that each prune costs in addition to its duration.
         timer: Tells the time.
 
     Attributes:
-        longest: Seconds of the longest ``"step"``, ``"prune"`` and ``"other"`` (what is done between them, such as a
-            measurement). What is prepared for a step is a part of it.
-        step_seconds: Running mean of the seconds that a step takes; None before the second step of a REM.
-        preparing_seconds: Seconds of the longest first step after a prune.
+        longest: Seconds of the longest ``"step"``, the longest ``"prune"`` and the longest ``"other"`` work, such as a
+            measurement. The duration of a step includes its preparation.
+        step_seconds: Running mean of the seconds of a step, except first steps after a prune or after `resume`; None
+            before there is such a step.
+        preparing_seconds: Seconds of the longest first step after a prune or after `resume`.
         aside_seconds: Seconds of work other than steps since the last step.
-        last_aside_seconds: The same for the last cycle that is over.
-        before_seconds: What had been spent when the ledger was paused last.
-        worked_seconds: What had been spent when the last step or prune was over.
+        last_aside_seconds: Value of `aside_seconds` when the latest REM began.
+        before_seconds: Seconds spent until the last `pause`.
+        worked_seconds: Seconds spent until the end of the last step or prune.
     """
 
     fields = (
@@ -78,7 +79,7 @@ class TimeLedger(Ledger):
         self.step_seconds: float | None = None
         self.preparing_seconds = self.aside_seconds = self.last_aside_seconds = 0.0
         self.before_seconds = self.worked_seconds = 0.0
-        # What follows is about the clock of this process alone.
+        # The attributes below refer to the clock of this process, so a checkpoint does not hold them.
         self._timer, self._latest = timer, -math.inf
         self._since: float | None = None  # when the ledger was resumed
         self._mark = 0.0  # when the last piece of work was over
@@ -86,7 +87,7 @@ class TimeLedger(Ledger):
 
     @property
     def elapsed_seconds(self) -> float:
-        """What is spent, prices included; more than the budget once that is over."""
+        """Seconds spent, prices included; more than `seconds` after the end of the budget."""
         running = 0.0 if self._since is None else self._now() - self._since
         return self.before_seconds + running + self.n_prunes * self.price_seconds
 
@@ -97,9 +98,10 @@ class TimeLedger(Ledger):
 
     @property
     def least_cycle(self) -> float:  # type: ignore[override]
-        """Share of the budget that a cycle takes whose steps are half of it, as far as is known, and its price.
+        """Least share of the budget for a cycle: its price, and as much time for steps as for all other work.
 
-        The other half is everything else in a cycle: its prune, and what is measured, checked and prepared.
+        Other work is the prune, and what is measured, checked and prepared. Its duration is estimated from the cycles
+        so far; before the first prune, the share is 0.
         """
         preparing = max(0.0, self.preparing_seconds - (self.step_seconds or 0.0))
         aside = max(self.last_aside_seconds, self.aside_seconds) + preparing if self.n_prunes else 0.0
@@ -107,16 +109,16 @@ class TimeLedger(Ledger):
 
     @property
     def latest_end(self) -> float:  # type: ignore[override]
-        """Share of the budget by which a REM must end so that there is time for a prune as long as the longest."""
+        """Latest end of a REM that leaves time for a prune as long as the longest so far, as a share of the budget."""
         return 1 - self.longest["prune"] / self.seconds
 
     def resume(self) -> None:
-        """Start the time."""
+        """Begin to count time."""
         self._since = self._mark = self._now()
         self._is_prepared = False
 
     def pause(self) -> None:
-        """Stop the time."""
+        """Stop counting time."""
         if self._since is not None:
             self.before_seconds += self._now() - self._since
             self._since = None
@@ -145,12 +147,12 @@ class TimeLedger(Ledger):
         self._is_prepared = False
 
     def note_other(self) -> None:
-        """Enter the work since the last step or prune that is neither."""
+        """Enter the time since the last entry as work that is neither a step nor a prune."""
         seconds = self._lap("other")
         self.aside_seconds += seconds if self.n_prunes else 0.0
 
     def note_outside(self) -> None:
-        """Enter the work of others, such as hooks, since the last piece of work; it says nothing about the next."""
+        """Enter the time since the last entry, such as that of hooks, without an effect on estimates of later work."""
         self._mark = self._now()
 
     @property
@@ -159,34 +161,34 @@ class TimeLedger(Ledger):
         return max(0.0, self.seconds - self.elapsed_seconds)
 
     def times(self) -> dict[str, Any]:
-        """Return how long the phase, its longest step and its longest prune took, and the seconds that it had."""
+        """Return the seconds of the phase, its budget, its longest step and its longest prune, by field of `Record`."""
         return {
             "night_seconds": self.worked_seconds, "budget_seconds": self.seconds,
             "longest_step_seconds": self.longest["step"], "longest_prune_seconds": self.longest["prune"],
         }  # fmt: skip
 
     def state(self) -> dict[str, Any]:
-        """Return what has been spent, in plain values, for `restore`; a stretch that is not over counts as over."""
+        """Return the attributes in `fields` as plain values, as if `pause` were called now; `restore` takes them."""
         running = 0.0 if self._since is None else self._now() - self._since
         return {
             **super().state(), "longest": dict(self.longest), "before_seconds": self.before_seconds + running
         }  # fmt: skip
 
     def allows(self, what: str) -> bool:
-        """Return whether there is time left for one more piece of work, as long as the longest of its kind."""
+        """Return whether there is time for one more piece of work, if it takes as long as the longest of its kind."""
         return self.seconds - self.elapsed_seconds >= self.longest[what] - _SAME
 
     def reached(self, share: float) -> bool:
-        """Return whether `share` (0 to 1) of the budget is spent, or would be before a step is over."""
+        """Return whether `share` (0 to 1) of the budget is spent, or the time until then is too short for a step."""
         step = self.step_seconds or 0.0
         ahead = step if self._is_prepared else max(step, self.preparing_seconds)
         elapsed = self.elapsed_seconds
-        # A share within the night ends at the step that is nearest to it, and the night before it is over.
+        # A share below 1 is reached with the step whose end is nearest to it. The last step ends before the night does.
         left = min(2 * (share * self.seconds - elapsed), self.seconds - elapsed)
         return left <= _SAME or left < ahead - _SAME
 
     def steps_until(self, share: float) -> int | None:
-        """Estimate how many optimizer steps are left until `share` (0 to 1) is spent; None before any is known."""
+        """Estimate how many steps are left until `share` (0 to 1) is spent; None if no step has been timed yet."""
         if self.step_seconds is None:
             return None
         left = share * self.seconds - self.elapsed_seconds
@@ -212,11 +214,11 @@ class TimeLedger(Ledger):
 
 
 class DeadlineLedger(TimeLedger):
-    """A ledger that ends by the clock, whether or not the program is running.
+    """A ledger of time that ends at a deadline. Time also counts while the program is not running.
 
     Args:
-        deadline: When it ends, with its time zone.
-        price_seconds: What a prune costs beside the time that it takes.
+        deadline: Date and time at which the budget ends, with time zone.
+        price_seconds: Seconds that each prune costs in addition to its duration.
         timer: Tells the time.
     """
 
@@ -227,25 +229,25 @@ class DeadlineLedger(TimeLedger):
         super().__init__(max(0.0, left), price_seconds, timer)
         self.deadline, self.missed_by_seconds = deadline, max(0.0, -left)
         if not self.seconds:
-            self.price = 0.0  # the one prune that there will be is done whatever it costs
+            self.price = 0.0  # such a night has one prune, whatever the prune costs
 
     @property
     def overdue(self) -> float:  # type: ignore[override]
-        """Seconds since its end."""
+        """Seconds since the deadline; 0 before the deadline."""
         return max(0.0, (self._timer.wall() - self.deadline).total_seconds())
 
     @property
     def elapsed_seconds(self) -> float:
-        """What is spent, prices included; more than the budget once that is over."""
+        """Seconds spent, prices included; more than `seconds` after the end of the budget."""
         left = (self.deadline - self._timer.wall()).total_seconds()
         return self.seconds - left - self.missed_by_seconds + self.n_prunes * self.price_seconds
 
     def state(self) -> dict[str, Any]:
-        """Return what has been spent and when it ends, in plain values, for `restore`."""
+        """Return the attributes in `fields`, and the deadline, as plain values; `restore` takes them."""
         return {**super().state(), "deadline": self.deadline.isoformat()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` returned, the deadline included."""
+        """Restore the values that `state` returned, including the deadline."""
         super().restore(state)
         self.deadline = datetime.datetime.fromisoformat(state["deadline"])
 
@@ -273,16 +275,16 @@ def _check_timer(_instance: Any, _attribute: Any, timer: Any) -> None:
 class Seconds(Budget):
     """A budget in seconds of wall-clock time.
 
-    A night ends on time: after the last optimizer step that fits in, and at the dawn density. It is late by at most one
-    step and one prune, if these take longer than all before them. Planned cycles are merged if their REMs would be
-    shorter than the rest of the cycle, such as its prune. What follows at dawn, such as evaluating and saving, is not
-    part of the night. Time does not pass while the program is down.
+    A night ends on time, at the dawn density, after the last optimizer step for which there is time. It is late by at
+    most one step and one prune, if this step and this prune take longer than all earlier ones. Planned cycles are
+    merged if their REMs are shorter than the other work of the cycle, such as the prune. Work at dawn, such as
+    evaluation and saving, is not part of the night. Time does not count while the program is not running.
 
     Args:
         n: Number of seconds, from 0 to 10^12.
-        price: Seconds that each NREM costs in addition to those that it takes, 0 or more.
-        reserve: Seconds of `n` that are kept free for what follows the night, from 0 to `n`.
-        timer: The clock; another one simulates a machine.
+        price: Seconds that each NREM costs in addition to its duration, 0 or more.
+        reserve: Seconds of `n` that are kept for work after the night, such as saving, from 0 to `n`.
+        timer: The clock. `daynight.testing.FakeTimer` simulates a machine.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -298,7 +300,7 @@ class Seconds(Budget):
             raise SettingError(f"Seconds: reserve must be at most n, {self.n:g}, not {self.reserve:g}.")
 
     def open(self, steps_per_epoch: int) -> TimeLedger:
-        """Return the ledger of a new phase."""
+        """Open an account of the budget for one phase, and return this account, a ledger."""
         return TimeLedger(self.n - self.reserve, self.price, self.timer)
 
 
@@ -311,19 +313,19 @@ def _time_of_day(when: Any) -> str:
 
 @attrs.frozen
 class Until(Budget):
-    """A budget that ends at a time of day: the next one in the machine's time zone.
+    """A budget that ends at a time of day in the machine's time zone: when the clock next shows `when`.
 
-    The end is fixed when the phase begins, and time passes while the program is down, too. If a phase begins after its
-    end, because what came before took too long, it is over at once: a night then prunes and has no REM, and there is a
-    warning. Otherwise it works as `Seconds` does.
+    The end is fixed when the phase begins. Time also counts while the program is not running. If a phase begins after
+    its end, because earlier work took too long, the phase is over at once: a night then prunes, has no REM, and gives a
+    warning. In all other respects the budget works like `Seconds`.
 
     Args:
         when: Time of day, such as ``"06:30"``.
-        longest: Most seconds that the phase can have, above 0 and up to a day. If `when` is further ahead than that,
-            it is taken to have passed already.
-        price: Seconds that each NREM costs in addition to those that it takes, 0 or more.
-        reserve: Seconds before `when` that are kept free for what follows the night, from 0 to `longest`.
-        timer: The clock; another one simulates a machine.
+        longest: Maximum duration of the phase in seconds, above 0 and up to a day. If `when` is further ahead than
+            `longest`, the phase counts as late: it should have ended at the last `when`.
+        price: Seconds that each NREM costs in addition to its duration, 0 or more.
+        reserve: Seconds before `when` that are kept for work after the night, such as saving, from 0 to `longest`.
+        timer: The clock. `daynight.testing.FakeTimer` simulates a machine.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -340,7 +342,7 @@ class Until(Budget):
             raise SettingError(f"Until: reserve must be at most longest, {self.longest:g}, not {self.reserve:g}.")
 
     def open(self, steps_per_epoch: int) -> DeadlineLedger:
-        """Return the ledger of a new phase."""
+        """Open an account of the budget for one phase, and return this account, a ledger."""
         return DeadlineLedger(self._next() - datetime.timedelta(seconds=self.reserve), self.price, self.timer)
 
     def _next(self) -> datetime.datetime:
@@ -354,4 +356,4 @@ class Until(Budget):
             due += ahead
         elif due > now:
             due -= datetime.timedelta(days=1)
-        return due.replace(tzinfo=None).astimezone()  # clocks may be put forward or back in between
+        return due.replace(tzinfo=None).astimezone()  # clocks may be put forward or back before `due`

@@ -1,4 +1,4 @@
-"""`SleepPolicy`, which lays a night out in cycles, and the rules that its cycles keep."""
+"""`SleepPolicy`, which divides a night into cycles, and the rules for these cycles."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from daynight.nights.cycle import TOLERANCE, Cycle, Night, share_of_wake
 from daynight.rates import Rate, factor_of
 from daynight.support import checks
 
-#: A policy that yields more cycles than this in one night is taken for one that never ends.
+#: Maximum number of cycles in one night. A policy that yields more is assumed never to end.
 MAX_CYCLES = 100_000
-#: A policy that yields more cycles in a row than this that do nothing is taken for one that never ends.
+#: Maximum number of consecutive cycles that do nothing. A policy that yields more is assumed never to end.
 MAX_IDLE = 100
 
 
 class SleepPolicy(abc.ABC):
-    """Lays out a night as a sequence of cycles. Write your own as a subclass with the one method `cycles`.
+    """Divides a night into cycles. For a policy of your own, write a subclass with the one method `cycles`.
 
-    A policy holds settings and never the state of a run, so one object serves many nights.
+    A policy holds settings and never the state of a run, so one object can be used for many nights.
     """
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """Points of the wake, as shares of it from 0 to 1, to which a policy that reacts may rewind weights.
+        """Points of the wake, as shares of the wake from 0 to 1, to which a policy that reacts may rewind weights.
 
-        A policy with a plan need not list them: they are read from its cycles.
+        A policy with a plan does not have to list these points: they are read from its cycles.
         """
         return ()
 
@@ -36,9 +36,9 @@ class SleepPolicy(abc.ABC):
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the cycles of a night, one after another.
 
-        Densities must not rise, the last must be ``night.dawn_density`` (or ``"dawn"``), and the lengths must sum to
-        at most 1. ``night = yield Cycle(...)`` receives the next snapshot; a policy that reads its ``loss`` or
-        ``score`` decides cycle by cycle.
+        Densities must not rise, the last density must be ``night.dawn_density`` (or ``"dawn"``), and the lengths must
+        sum to at most 1. ``night = yield Cycle(...)`` receives the next snapshot. A policy that reads the snapshot's
+        ``loss`` or ``score`` decides cycle by cycle.
 
         Args:
             night: The snapshot at dusk.
@@ -114,11 +114,11 @@ def remembered(policy: SleepPolicy, plan: Sequence[Cycle] | None) -> tuple[float
 
     Args:
         policy: The policy.
-        plan: Its plan; None if it reacts.
+        plan: The policy's plan; None if the policy reacts.
 
     Raises:
         PolicyError: If the policy's `rewinds` are not valid.
-        SettingError: If one of them is not a share.
+        SettingError: If one of the `rewinds` is not a share, 0 to 1.
     """
     given = policy.rewinds
     if not isinstance(given, Iterable):
@@ -135,7 +135,7 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
 
     Args:
         policy: The policy.
-        night: The snapshot at dusk; send the next one after each cycle.
+        night: The snapshot at dusk. After each cycle, send the next snapshot.
 
     Yields:
         The policy's cycles, with ``keep`` as a number.
@@ -182,7 +182,7 @@ def check_end(policy: SleepPolicy, night: Night) -> None:
 
     Args:
         policy: The policy.
-        night: The snapshot after its last cycle.
+        night: The snapshot after the night's last cycle.
     """
     if night.cycle == 0:
         raise PolicyError(
@@ -236,7 +236,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
         )
     total = night.spent + cycle.length
     if night.is_timed and night.is_measured:
-        # In seconds, a night that is under way may have less time left than the policy planned with.
+        # With a budget of time, a night may have less time left than the policy planned with.
         return attrs.evolve(cycle, keep=keep, length=min(cycle.length, night.left))
     if total > 1 + TOLERANCE:
         raise PolicyError(
@@ -249,7 +249,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
 
 
 def _check_rate(rate: Rate) -> None:
-    """Raise PolicyError if a learning-rate shape fails at a few sample points; during the night, all are checked."""
+    """Raise PolicyError if a learning-rate shape fails at a few points; during the night, every factor is checked."""
     for share, cut in ((0.0, 0.0), (0.0, 1.0), (0.25, 0.5), (0.5, 0.5), (0.75, 0.5), (1.0, 1.0)):
         factor_of(rate, share, cut)
 

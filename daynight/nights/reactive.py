@@ -1,4 +1,4 @@
-"""Sleep policies that react to what is measured during the night."""
+"""Sleep policies that react to measurements during the night."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from daynight.nights.policy import SleepPolicy
 from daynight.rates import Rate
 from daynight.support import checks
 
-#: The next prune is at most and at least so many times as large as the last.
+#: Largest and smallest factor from the size of a prune to the size of the next prune.
 _GROWTH, _SHRINKING = 4.0, 0.25
-#: Safety factor: the next prune takes this share of what the error of the last would allow.
+#: Safety factor: the size of the next prune is this fraction of the size that the last error allows.
 _SAFETY = 0.9
 
 
 class Controlled(SleepPolicy):
     """Prunes as far as a tolerance on the loss allows, retrains until the loss has recovered, and ends in time.
 
-    It works as the controller of an adaptive step size does (Hairer, Nørsett & Wanner, "Solving Ordinary Differential
-    Equations I", Section II.4). A step is a prune, by a factor exp(-h), and a short REM. Its error is how far the loss
-    after that REM is above the loss at dusk, in units of the tolerance. If the error is at most 1, the next h is the
-    last one times a safety factor, divided by the square root of the error. If it is larger, the loss must recover
-    first. In either case h is at least so large that equal prunes reach the dawn density before the last REM.
+    The policy works like the controller of an adaptive step size (Hairer, Nørsett & Wanner, "Solving Ordinary
+    Differential Equations I", Section II.4). A step is a prune, by a factor exp(-h), and a short REM. The error of a
+    step is how far the loss after its REM is above the loss at dusk, in units of the tolerance. If the error is at most
+    1, the next h is the last h times a safety factor, divided by the square root of the error. If the error is larger,
+    the loss must recover first, and h is the least allowed. With the least h, equal prunes reach the dawn density
+    before the last REM.
 
     Args:
-        tolerance: How far the loss may rise above that at dusk, above 0. The loss is that on the validation split, if
-            there is one.
+        tolerance: How far the loss may rise above the loss at dusk, above 0. The loss is measured on the validation
+            split if there is one, otherwise on training data.
         length: Share of the night that a cycle takes, above 0 and up to 1.
         last: Share of the night that is kept for the last REM, 0 to 1.
         rate: How the learning rate changes over each REM; see `daynight.Cycle`.
@@ -47,7 +48,7 @@ class Controlled(SleepPolicy):
         self.rate = rate
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield cycles as the loss and the time allow, and one with the last REM."""
+        """Yield cycles as the loss and the time allow, and then the cycle with the last REM."""
         at_dusk = night.loss
         length = max(self.length, night.price)
         step = 0.0  # h: -log of the share of the weights that a prune keeps

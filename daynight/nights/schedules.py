@@ -32,7 +32,7 @@ def constant_share(share: float, dawn: float) -> float:
 
 
 def cubic(share: float, dawn: float) -> float:
-    """Return dawn + (1 - dawn) (1 - share)^3: the first prunes take many weights, later ones fewer and fewer.
+    """Return dawn + (1 - dawn) (1 - share)^3: the first prunes take many weights, later prunes fewer and fewer.
 
     Source: Zhu & Gupta, "To Prune, or Not to Prune: Exploring the Efficacy of Pruning for Model Compression", 2017,
     equation 1, written for the density.
@@ -55,7 +55,7 @@ def equal_number(share: float, dawn: float) -> float:
 
 
 class UniformCycles(SleepPolicy):
-    """N cycles of equal length, each of which prunes the same share of what is left (the nights of the paper).
+    """N cycles of equal length, each of which prunes the same share of the weights left (the nights of the paper).
 
     Args:
         n: N, the number of cycles, 1 or more. If N does not divide the budget in optimizer steps, lengths differ by one
@@ -74,7 +74,7 @@ class UniformCycles(SleepPolicy):
 
 
 class OneShot(SleepPolicy):
-    """One prune, then the whole budget in one REM: PackNet's own night."""
+    """One prune, then the whole budget in one REM, as in PackNet."""
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield one cycle."""
@@ -82,7 +82,7 @@ class OneShot(SleepPolicy):
 
 
 class NoSleep(SleepPolicy):
-    """One prune and no REM: the baseline that shows what a night is worth."""
+    """One prune and no REM: the baseline that shows how much a night improves the score."""
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield one cycle."""
@@ -90,15 +90,15 @@ class NoSleep(SleepPolicy):
 
 
 class ExplicitCycles(SleepPolicy):
-    """Cycles given one by one, of any lengths and densities.
+    """Cycles given one by one, with lengths and densities of your choice.
 
     Args:
-        cycles: Either relative lengths, such as ``[1, 2, 4]``: numbers, 0 or more, in proportion to which the cycles
-            share the whole budget, while each prunes the same share of what is left. Or cycles, each a `Cycle` or a
-            pair ``(keep, length)``, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, which are used as they are.
+        cycles: Either relative lengths, such as ``[1, 2, 4]``: numbers, 0 or more. The cycles share the whole budget in
+            proportion to these numbers, and each cycle prunes the same share of the weights left. Or cycles, each a
+            `Cycle` or a pair ``(keep, length)``, such as ``[(0.2, 0.3), ("dawn", 0.7)]``, which are used unchanged.
 
     Raises:
-        SettingError: If there are no cycles, or one of them is not valid.
+        SettingError: If there are no cycles, or a cycle is not valid.
     """
 
     def __init__(self, cycles: Iterable[Cycle | tuple[Density, float] | float]) -> None:
@@ -131,7 +131,7 @@ class ExplicitCycles(SleepPolicy):
 
 
 class _Laid(SleepPolicy):
-    """REMs of given relative lengths, and a density that falls along a curve."""
+    """Base class of policies in which REMs have relative lengths, and the density falls along a curve."""
 
     def __init__(self, density: DensityCurve, rate: Rate | None) -> None:
         checks.function(f"{type(self).__name__}: density", density)
@@ -141,7 +141,7 @@ class _Laid(SleepPolicy):
 
     @abc.abstractmethod
     def lengths(self) -> Iterable[float]:
-        """Return the relative length of each REM."""
+        """Return one number for each REM; the lengths of the REMs are in proportion to these numbers."""
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
         """Yield the cycles. The price of all prunes is subtracted first; the REMs share the rest of the budget."""
@@ -149,16 +149,16 @@ class _Laid(SleepPolicy):
 
 
 class GeometricCycles(_Laid):
-    """N cycles whose REMs grow, or shrink, by the same factor from each to the next.
+    """N cycles in which each REM is longer, or shorter, than the REM before by the same factor.
 
     Human REM sleep lengthens toward morning (McCarley, "Neurobiology of REM and NREM sleep", 2007).
 
     Args:
         n: N, the number of cycles, 1 or more.
-        ratio: Length of the last REM divided by that of the first, above 0. Above 1 the REMs lengthen, below 1 they
-            shorten.
+        ratio: Length of the last REM divided by the length of the first REM, above 0. With a ratio above 1 the REMs
+            lengthen, with a ratio below 1 they shorten.
         density: How the density falls from cycle to cycle: `constant_share`, `cubic`, `equal_number` or your own
-            function of this kind.
+            function with the same arguments.
         rate: How the learning rate changes over each REM; see `daynight.Cycle`.
 
     Raises:
@@ -173,7 +173,7 @@ class GeometricCycles(_Laid):
         self.ratio = checks.positive("GeometricCycles: ratio", ratio)
 
     def lengths(self) -> Iterable[float]:
-        """Return the relative length of each REM."""
+        """Return one number for each REM; the lengths of the REMs are in proportion to these numbers."""
         return [self.ratio ** (i / max(1, self.n - 1)) for i in range(self.n)]
 
 
@@ -181,12 +181,12 @@ class GradualPruning(_Laid):
     """Many short cycles, and then a long last REM: gradual pruning within a night.
 
     Args:
-        n: Number of prunes, 1 or more. The first is at dusk, and the others follow at equal intervals.
-        last: Share of the night that the last REM takes, 0 to 1. With one prune it takes the whole night.
+        n: Number of prunes, 1 or more. The first prune is at dusk, and the other prunes follow at equal intervals.
+        last: Share of the night that the last REM takes, 0 to 1. If `n` is 1, the last REM takes the whole night.
         density: How the density falls from prune to prune: `cubic`, `constant_share`, `equal_number` or your own
-            function of this kind.
-        rate: How the learning rate changes over each REM; see `daynight.Cycle`. `daynight.Rated` can change it over the
-            whole night instead.
+            function with the same arguments.
+        rate: How the learning rate changes over each REM; see `daynight.Cycle`. `daynight.Rated` can change the
+            learning rate over the whole night instead.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -200,7 +200,7 @@ class GradualPruning(_Laid):
         self.last = checks.share("GradualPruning: last", last)
 
     def lengths(self) -> Iterable[float]:
-        """Return the relative length of each REM."""
+        """Return one number for each REM; the lengths of the REMs are in proportion to these numbers."""
         if self.n == 1:
             return [1.0]
         return [(1 - self.last) / (self.n - 1)] * (self.n - 1) + [self.last]
@@ -209,15 +209,16 @@ class GradualPruning(_Laid):
 def recommended_policy(n: int = 72) -> SleepPolicy:
     """Return the policy to start with. It was chosen among many kinds of nights, on separate data and seeds.
 
-    It prunes often over the first 70 % of the night, each time the same share of what is left, and retrains for the
-    rest. The learning rate rises linearly over the night, from that of the optimizer to three times as much. The policy
-    was chosen on MNIST with a network of linear layers; the page on choosing a policy says how, and what it gains on
-    other data. When a task may keep many weights, one prune a night can be better: compare it with `OneShot` on
-    validation data.
+    The policy prunes often over the first 70 % of the night, each time the same share of the weights left, and retrains
+    for the rest of the night. The learning rate rises linearly over the night, from the optimizer's learning rate to
+    three times that rate. The policy was chosen on MNIST with a network of linear layers; the page on choosing a policy
+    says how, and what the policy gains on other data. When a task may keep many weights, one prune a night can be
+    better: compare this policy with `OneShot` on validation data.
 
     Args:
-        n: Number of prunes, 1 or more. If prunes have a price, the night must be able to pay for all of them, or its
-            plan is refused before it begins. In a night in seconds, cycles are merged if prunes take long.
+        n: Number of prunes, 1 or more. If prunes have a price, the night's budget must cover the price of all prunes;
+            otherwise the plan is refused before the night begins. With a budget of time, cycles are merged if prunes
+            take long.
 
     Raises:
         SettingError: If `n` is not a whole number from 1 to 100,000.
@@ -232,16 +233,16 @@ def _laid_out(
     rate: Rate | None = None,
     price: float = 0.0,
 ) -> Generator[Cycle, Night, None]:
-    """Yield cycles that share what is left of the budget in proportion to `lengths`.
+    """Yield cycles that share the rest of the budget in proportion to `lengths`.
 
     Args:
-        night: The snapshot before the first of them.
+        night: The snapshot before the first cycle.
         lengths: A relative length for each cycle.
         density: How the density falls. With `constant_share` and N cycles from density 1 to 1 - r, the density after
             cycle n is (1 - r)^(n/N), which is (1 - z)^n with the z of Algorithm 2.
         rate: How the learning rate changes over each REM; see `daynight.Cycle`.
         price: Share of the budget that each cycle gets for its prune before the rest is shared. With the price of a
-            prune, `lengths` are those of the REMs; with 0, those of whole cycles.
+            prune, `lengths` are the lengths of the REMs; with 0, they are the lengths of whole cycles.
     """
     lengths = list(lengths)
     left, start, total = night.left - len(lengths) * price, night.density, math.fsum(lengths)

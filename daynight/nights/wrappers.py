@@ -1,4 +1,4 @@
-"""Sleep policies that hold another one, and change its cycles."""
+"""Sleep policies that hold an inner policy, and change its cycles."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from daynight.support import checks
 
 
 class Wrapper(SleepPolicy):
-    """Base class of policies that hold another one.
+    """Base class of policies that hold an inner policy.
 
     Args:
-        inner: The policy.
+        inner: The inner policy.
 
     Raises:
         SettingError: If `inner` is not a SleepPolicy.
@@ -34,10 +34,10 @@ class Wrapper(SleepPolicy):
 
 
 class Around(Wrapper):
-    """Base class of policies that change the cycles of another one, each by itself. A subclass has the method `change`.
+    """Base class of policies that change each cycle of an inner policy. A subclass has the method `change`.
 
     Args:
-        inner: The policy.
+        inner: The inner policy.
 
     Raises:
         SettingError: If `inner` is not a SleepPolicy.
@@ -49,7 +49,7 @@ class Around(Wrapper):
 
         Args:
             cycle: A cycle of the inner policy.
-            night: The snapshot before it.
+            night: The snapshot before `cycle`.
         """
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
@@ -62,12 +62,12 @@ class Around(Wrapper):
 
 
 class Rated(Around):
-    """The cycles of another policy, with a learning-rate shape.
+    """The cycles of an inner policy, with a learning-rate shape.
 
     Args:
-        inner: The policy.
+        inner: The inner policy.
         rate: How the learning rate changes; see `daynight.rates`.
-        over: ``"rem"``: the shape starts anew with each REM. ``"night"``: one shape over the whole night.
+        over: ``"rem"`` starts the shape anew with each REM; ``"night"`` spreads one shape over the whole night.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -80,19 +80,20 @@ class Rated(Around):
         self.rate, self.over = rate, over
 
     def change(self, cycle: Cycle, night: Night) -> Cycle:
-        """Return the cycle with the rate."""
+        """Return `cycle` with the learning-rate shape."""
         rate = self.rate if self.over == "rem" else Part(self.rate, night.spent, cycle.length)
         return attrs.evolve(cycle, rate=rate)
 
 
 class Rewound(Around):
-    """The cycles of another policy, each of which begins its REM with weights of the wake.
+    """The cycles of an inner policy, each of which begins its REM with weights from a point of the wake.
 
     Source: Renda, Frankle & Carbin, "Comparing Rewinding and Fine-tuning in Neural Network Pruning", ICLR 2020.
 
     Args:
-        inner: The policy.
-        to: Point of the wake, as a share of it from 0 to 1, to which the weights that survive a NREM return; 1 is dusk.
+        inner: The inner policy.
+        to: Point of the wake, as a share of the wake from 0 to 1; 1 is dusk. After each NREM, the weights that survive
+            return to their values at this point.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -104,11 +105,11 @@ class Rewound(Around):
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """Points of the wake to which this and the inner policy may rewind."""
+        """Points of the wake to which this policy and the inner policy may rewind."""
         return (*self.inner.rewinds, self.to)
 
     def change(self, cycle: Cycle, night: Night) -> Cycle:
-        """Return the cycle with the rewind."""
+        """Return `cycle` with the rewind."""
         return attrs.evolve(cycle, rewind=self.to)
 
 
@@ -137,11 +138,11 @@ class Part:
 
 
 class Capped(Wrapper):
-    """The first cycles of another policy, and then the rest of the night as one cycle.
+    """The first cycles of an inner policy, and then the rest of the night as one cycle.
 
     Args:
-        inner: The policy.
-        n: Most cycles that the night can have, 1 or more.
+        inner: The inner policy.
+        n: Maximum number of cycles in the night, 1 or more.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -152,7 +153,7 @@ class Capped(Wrapper):
         self.n = checks.integer("Capped: n", n, least=1, most=MAX_CYCLES)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield up to n - 1 cycles of the inner policy, and one for the rest of the night."""
+        """Yield up to n - 1 cycles of the inner policy, and then one cycle for the rest of the night."""
         script, n = self.inner.cycles(night), 1
         cycle = next(script, None)
         while cycle is not None and n < self.n:
@@ -163,14 +164,14 @@ class Capped(Wrapper):
 
 
 class Floored(Wrapper):
-    """The cycles of another policy, with those that are too short merged.
+    """The cycles of an inner policy, with short cycles merged.
 
-    Consecutive short cycles become one, which prunes as far as the last of them and is as long as all together. If the
-    last cycle of the night is still too short, it stays so.
+    Consecutive cycles are merged until the merged cycle takes `least` of the budget. The merged cycle prunes as far as
+    the last of its cycles, and is as long as all of them together. Only the last cycle of the night can be shorter.
 
     Args:
-        inner: The policy. If it reacts, it sees the last measurement again until a merged cycle is over.
-        least: Share of the budget that a cycle must take, 0 to 1.
+        inner: The inner policy. If it reacts, it gets the last measurement again until the merged cycle is over.
+        least: Least share of the budget that a cycle must take, 0 to 1.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -196,11 +197,11 @@ class Floored(Wrapper):
 
 
 class WarmStart(Wrapper):
-    """Further training without a prune, and then the night of another policy.
+    """Further training without a prune, and then the cycles of an inner policy.
 
     Args:
-        inner: The policy; it lays out what is left of the night.
-        share: Share of the budget for the training before it, 0 to 1.
+        inner: The inner policy, which divides the rest of the night into cycles.
+        share: Share of the budget for the further training, 0 to 1.
 
     Raises:
         SettingError: If an argument is not valid.
@@ -211,6 +212,6 @@ class WarmStart(Wrapper):
         self.share = checks.share("WarmStart: share", share)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield a cycle that prunes nothing, and then those of the inner policy."""
+        """Yield a cycle that prunes nothing, and then the cycles of the inner policy."""
         night = yield Cycle(keep=night.density, length=min(self.share, night.left))
         yield from self.inner.cycles(night)

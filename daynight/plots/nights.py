@@ -20,7 +20,7 @@ _LEVELS = {"wake": 2.0, "rem": 1.0, "nrem": 0.0}
 
 
 def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int | None = None) -> tuple[Axes, Axes]:
-    """Draw a hypnogram: wake, NREM and REM over the days, and below them the score of the day's task and the density.
+    """Draw a hypnogram: above, wake, NREM and REM over the days; below, the score of the day's task and the density.
 
     In the upper axes, each NREM is a line down to the lowest level, and nights are shaded. The lower axes show the
     score on the validation split after each epoch and each prune or, without such a split, the training loss. The
@@ -35,7 +35,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
         The upper and the lower axes.
 
     Raises:
-        DataError: If the history holds no epoch, or none of that day.
+        DataError: If the history holds no epoch, or no epoch of `day`.
         SettingError: If `axes` is not two axes.
     """
     checks.kind("hypnogram: history", history, History, "clock.history")
@@ -84,16 +84,16 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
 def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
     """Draw a night as a path of loss against density: each NREM leads to the right, and each REM down again.
 
-    The path begins where the wake ended. The loss is that on the validation split. Without one it is the training loss,
-    which is not measured after a prune: the path then leads straight to the first epoch after the prune.
+    The path begins where the wake ended. The loss is the loss on the validation split. Without such a split it is the
+    training loss, which is not measured after a prune: the path then leads straight to the first epoch after the prune.
 
     Args:
-        history: A history with this night.
+        history: A history with the night of `day`.
         day: Index of the day, from 0.
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If the history holds no prune of this night.
+        DataError: If the history holds no prune of the night.
     """
     checks.kind("descent: history", history, History, "clock.history")
     day = checks.integer("day", day, least=0)
@@ -111,7 +111,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
         density = record.density or density
         if loss is not None and math.isfinite(loss):
             if record.phase == "wake":
-                points.clear()  # only the last one is kept: the night begins there
+                points.clear()  # only the last point of the wake is kept: the night begins there
             points.append((record.phase, density, loss))
     for before, after in itertools.pairwise(points):
         colour = COLOURS["nrem"] if after[1] < before[1] else COLOURS["rem"]
@@ -137,9 +137,9 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
 def plan(cycles: Sequence[Cycle], ax: Axes | None = None) -> Axes:
     """Draw a night's plan: how the density falls, and in grey the factor of the learning rate, if it changes.
 
-    A plan does not know how much a prune will cut. A rate that depends on it is drawn for the most that a prune can
-    cut, which is the square root of the share of the remaining weights that it takes. A triangle that points to the
-    left marks each cycle that rewinds weights. Several plans in the same axes differ in colour, and the rates of all
+    A plan does not know how much a prune will cut. A rate that depends on the cut is drawn for the largest cut, which
+    is the square root of the share of the remaining weights that the prune takes. A triangle that points to the left
+    marks each cycle that rewinds weights. Several plans in the same axes differ in colour, and the rates of all plans
     but the first are lines; ``ax.legend(["first", "second"])`` names the plans.
 
     Args:
@@ -207,7 +207,7 @@ def _draw_rates(rates: Sequence[tuple[float, float]], ax: Axes, colour: str | No
 
 
 def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
-    """Return the two axes of a hypnogram, those of a new figure if `axes` is None."""
+    """Return the two axes of a hypnogram; if `axes` is None, the two axes of a new figure."""
     if axes is None:
         _, axes = plt.subplots(
             2, 1, sharex=True, figsize=(9.0, 4.2), height_ratios=(1.0, 1.3), layout="constrained"
@@ -234,7 +234,7 @@ def _draw_phases(history: History, begin: int, ax: Axes) -> None:
 
 
 def _beginning(history: History) -> int:
-    """Return the step at which the history's first day begins, or the first one that it holds if that is not known."""
+    """Return the step at which the history's first day begins; if unknown, the first step in the history."""
     first = min((record.day for record in history), default=0)
     for record in history.select(kind="day", day=first):
         return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
@@ -242,7 +242,7 @@ def _beginning(history: History) -> int:
 
 
 def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
-    """Return (phase, first step, last step) of all phases; consecutive epochs of a phase are one."""
+    """Return (phase, first step, last step) of all phases; consecutive epochs of a phase are joined."""
     phases: list[tuple[str, int, int]] = []
     for record in history:
         if record.kind not in ("epoch", "prune"):
@@ -273,7 +273,7 @@ def _shade_night(history: History, day: int, span: tuple[int, int], axes: Sequen
 
 
 def _draw_density(history: History, spans: Mapping[int, tuple[int, int]], lower: Axes) -> tuple[Axes, ...]:
-    """Draw the density of each day's weights on axes to the right, and return these; none if nothing was pruned."""
+    """Draw the density of each day's weights on axes to the right. Return these axes, or () if nothing was pruned."""
     densities = [record.density for record in history.select(kind="prune") if record.density]
     if not densities:
         return ()

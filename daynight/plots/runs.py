@@ -19,7 +19,7 @@ from daynight.support import checks
 def capacity(history: History, ax: Axes | None = None) -> Axes:
     """Draw how many weights each task owns at each dawn, and how many are free.
 
-    Weights of tasks from before the history's first day are drawn below the others, in grey.
+    Weights of tasks from before the history's first day are drawn in grey, below all other weights.
 
     Args:
         history: A history with at least one finished day.
@@ -86,7 +86,7 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
         ax: Axes to draw in; None makes a figure.
 
     Raises:
-        DataError: If the history holds no evaluation of that phase.
+        DataError: If the history holds no evaluation at `phase`.
         SettingError: If `phase` is not valid.
     """
     checks.kind("accuracy: history", history, History, "clock.history")
@@ -170,17 +170,17 @@ def means(
     colour: Colour | None = None,
     marker: str = "o",
 ) -> Axes:
-    """Draw means with their standard errors against a number, such as accuracies against N. Call it once for each line.
+    """Draw means and standard errors against a number, such as accuracies against N. Each call draws one line.
 
     Args:
         samples: For each number, one or more values, such as one for each seed.
         label: Name of the line in a legend.
         ax: Axes to draw in; None makes a figure.
-        colour: Colour of the line; None is that of REM.
+        colour: Colour of the line; None is the colour of REM.
         marker: Marker of the means, as Matplotlib names it.
 
     Raises:
-        DataError: If there are no samples, or one of them is not finite.
+        DataError: If there are no samples, or a sample is not finite.
     """
     checks.kind("means: samples", samples, Mapping, "{1: [0.97, 0.98]}")
     values = {x: np.atleast_1d(np.asarray(samples[x], dtype=float)) for x in sorted(samples)}

@@ -1,4 +1,4 @@
-"""What all figures share: colours, axes, and how figures are written to files."""
+"""Colours and axes of all figures, and the writing of figures to files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from daynight.errors import SettingError
 from daynight.support import atomic
 
-#: Colours that differ in lightness as well as in hue, so that they can be told apart in grey and by the colour-blind.
+#: Colours. They differ in lightness as well as in hue, so that they differ in grey and for colour-blind readers.
 COLOURS = {"wake": "#e8b24a", "rem": "#3a78b5", "nrem": "#1b1b3a", "night": "#e9ecf3", "earlier": "#b5b5b5"}
 #: Formats a number as short as possible.
 AS_IT_IS = FuncFormatter(lambda value, _: f"{value:g}")
@@ -27,24 +27,24 @@ Colour = str | tuple[float, ...]
 
 
 def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or the axes of a new figure of this size in inches if it is None."""
+    """Return `ax`; if `ax` is None, return the axes of a new figure of `width` by `height` inches."""
     return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
 def shades(n: int) -> list[Colour]:
-    """Return n colours for things that have an order; they grow lighter."""
+    """Return n colours from dark to light, for things that have an order."""
     return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.9, n))]
 
 
 def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequence[Axes] = ()) -> None:
-    """Set the limits of axes; if other axes share them and have data, only widen the present limits.
+    """Set the limits of axes; if other axes share the limits and have data, only widen the current limits.
 
     Args:
         ax: The axes.
         which: ``"x"`` or ``"y"``.
         low: Lowest value.
         high: Highest value.
-        own: Axes of the same figure, which do not count as others.
+        own: Axes that are drawn together with `ax`, and do not count as other axes.
     """
     shared = ax.get_shared_x_axes() if which == "x" else ax.get_shared_y_axes()
     if any(other is not ax and other not in own and other.has_data() for other in shared.get_siblings(ax)):
@@ -57,7 +57,7 @@ def plain_log(axis: Axis) -> None:
     """Give a logarithmic axis few ticks, with plain numbers instead of powers of ten.
 
     Args:
-        axis: The axis, with limits that are final.
+        axis: The axis. Its limits must be final.
     """
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low) if low > 0 else math.inf
@@ -76,7 +76,7 @@ def save(axes: Axes | Sequence[Axes], path: str | os.PathLike[str], dpi: float =
     """Write the figure that axes belong to into a file, completely or not at all.
 
     Args:
-        axes: Any axes of the figure, or several.
+        axes: One or several axes of the figure.
         path: The file; its ending, such as ``.png`` or ``.pdf``, chooses the format.
         dpi: Dots per inch, for formats such as PNG.
 

@@ -1,4 +1,4 @@
-"""How many weights may be owned after each night."""
+"""How many weights tasks may own after each night."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daynight.support.checks import round_half_up
 
 
 def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
-    """Return the fraction of a night's available weights that it keeps: 1 - r, with r = p^(1/T).
+    """Return the fraction of the available weights that a night keeps: 1 - r, with r = p^(1/T).
 
     Source: Ball et al., "A Study on Efficiency in Continual Learning Inspired by Human Learning",
     Algorithm 2, first line.
@@ -25,7 +25,7 @@ def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
         n_days: T, the number of tasks, 1 or more.
 
     Raises:
-        SettingError: If one of them is outside its range.
+        SettingError: If an argument is outside its range.
     """
     n_days = checks.integer("n_days", n_days, least=1)
     return 1.0 - math.pow(check_free_at_end(free_at_end), 1.0 / n_days)
@@ -47,14 +47,14 @@ def pruned_fraction_per_round(n_rounds: int, n_days: int, free_at_end: float) ->
         z, between 0 and 1.
 
     Raises:
-        SettingError: If one of them is outside its range.
+        SettingError: If an argument is outside its range.
     """
     n_rounds = checks.integer("n_rounds", n_rounds, least=1)
     return 1.0 - math.pow(kept_fraction_per_night(free_at_end, n_days), 1.0 / n_rounds)
 
 
 def check_free_at_end(value: Any) -> float:
-    """Return the final free fraction as a float, which must be between 0 and 1, both excluded."""
+    """Return `value`, the fraction of weights free at the end, as a float above 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < 1:
         raise SettingError(
             f"free_at_end must be above 0 and below 1, not {value!r}: at 0 the first task would own "
@@ -82,7 +82,7 @@ def _fraction(value: Any) -> float:
 
 
 def keeps_nothing(n_weights: int, day: int) -> CapacityError:
-    """Return the error of a night that would keep none of the network's maskable weights."""
+    """Return the error for a night that keeps none of the network's maskable weights."""
     return CapacityError(
         f"day {day}: the night would keep none of the {n_weights:,} maskable weights. Keep more per night, or use a "
         "larger network."
@@ -91,25 +91,26 @@ def keeps_nothing(n_weights: int, day: int) -> CapacityError:
 
 @attrs.frozen(kw_only=True)
 class Capacity:
-    """How many of the maskable weights may be owned after each night.
+    """How many of the maskable weights tasks may own after each night.
 
-    Every count comes from a cumulative total, ``round(size * share)``, so rounding never drifts.
+    Every count comes from a cumulative total, ``round(size * share)``, so rounding errors never add up.
 
     Args:
         free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.
             Each night frees p^(1/days) of the weights available at dusk.
         days: Number of days after which `free_at_end` is reached, 1 or more.
-        keep_per_night: Instead of both: each night's task owns this fraction of all maskable weights, until
-            none is free. For an unknown number of days.
+        keep_per_night: Fraction of all maskable weights that each task owns after its night, until no weight is free.
+            Give it instead of `free_at_end` and `days` if the number of days is unknown.
         ranking: ``"layer"`` ranks weights within each layer, and the counts are exact in each layer;
-            ``"global"`` ranks all weights together, and the counts are exact in total; so does ``"balanced"``,
-            after each layer's scores are rescaled so that small layers are not starved
+            ``"global"`` ranks all weights together, and the counts are exact in total. ``"balanced"`` works like
+            ``"global"``, after each layer's scores are rescaled so that small layers are not starved
             (`daynight.pruning.layer_adaptive`).
-        min_per_layer: Least number of new weights that each layer gets each night (as long as it has
-            that many free ones), 0 or more.
+        min_per_layer: Least number of new weights that each layer gets each night (if the layer has
+            that many free weights), 0 or more.
 
     Raises:
-        SettingError: If a value is outside its range, or both ways are mixed.
+        SettingError: If a value is outside its range, or the arguments are neither `free_at_end` and `days` nor
+            `keep_per_night`.
     """
 
     free_at_end: float | None = attrs.field(default=None, converter=attrs.converters.optional(check_free_at_end))
@@ -135,7 +136,7 @@ class Capacity:
             n_nights: Number of nights, 0 or more.
 
         Returns:
-            One count for each layer, or a single one if they are ranked together.
+            One count for each layer; a single count if all layers are ranked together.
 
         Raises:
             CapacityError: If `n_nights` is more than `days`.
@@ -147,18 +148,18 @@ class Capacity:
         return (self._owned(sum(sizes), self.min_per_layer * len(sizes), n_nights),)
 
     def available(self, sizes: Sequence[int], day: int) -> int:
-        """Return how many weights are free when `day` begins, and so are held by its task at dusk.
+        """Return how many weights are free when `day` begins. The task of the day holds all of them at dusk.
 
         Raises:
-            CapacityError: If `day` is beyond the last.
+            CapacityError: If `day` is beyond the last day.
         """
         return sum(sizes) - sum(self._around(sizes, day)[0])
 
     def dawn_density(self, sizes: Sequence[int], day: int) -> float:
-        """Return the fraction of the weights available on `day` that its task owns at dawn; 1 if there are none.
+        """Return the fraction of the weights available on `day` that its task owns at dawn; 1 if none is available.
 
         Raises:
-            CapacityError: If `day` is beyond the last.
+            CapacityError: If `day` is beyond the last day.
         """
         available = self.available(sizes, day)
         return sum(self._new(sizes, day)) / available if available else 1.0
@@ -169,14 +170,14 @@ class Capacity:
         Args:
             sizes: Number of maskable weights of each layer.
             day: Index of the day, from 0.
-            density: Fraction of the weights available at dusk, up to 1. At the dawn density, or below,
-                the counts are exactly those that the task owns at dawn.
+            density: Fraction of the weights available at dusk, up to 1. A density up to the dawn density gives
+                exactly the counts that the task owns at dawn.
 
         Returns:
-            One count for each layer, or a single one if they are ranked together.
+            One count for each layer; a single count if all layers are ranked together.
 
         Raises:
-            CapacityError: If `day` is beyond the last.
+            CapacityError: If `day` is beyond the last day.
         """
         new = self._new(sizes, day)
         if density <= self.dawn_density(sizes, day):
@@ -186,14 +187,14 @@ class Capacity:
         return tuple(max(n, round_half_up(density * m)) for n, m in zip(new, free, strict=True))
 
     def check(self, layers: dict[str, int], day: int) -> None:
-        """Raise CapacityError unless the night of `day` has new weights to own, in every layer that it ranks.
+        """Raise CapacityError unless the task of `day` gets new weights, in each layer if ranking is ``"layer"``.
 
         Args:
             layers: Name and number of maskable weights of each layer.
             day: Index of the day, from 0.
 
         Raises:
-            CapacityError: If `day` is beyond the last, nothing is free, or a layer would get no new weight.
+            CapacityError: If `day` is beyond the last day, no weight is free, or a layer gets no new weight.
         """
         sizes = tuple(layers.values())
         before, after = self._around(sizes, day)
@@ -233,7 +234,7 @@ class Capacity:
 
     def _owned(self, size: int, floor: int, n_nights: int) -> int:
         owned = 0
-        # Without a floor the totals alone decide, so only the last one counts.
+        # Without a floor the totals alone decide, so only the last total counts.
         for n in range(1 if floor else n_nights, n_nights + 1):
             owned = min(size, max(self._total(size, n), owned + floor))
         return owned

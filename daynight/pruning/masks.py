@@ -1,4 +1,4 @@
-"""From scores to masks of exactly k weights that a prune keeps."""
+"""Masks of exactly k weights that a prune keeps, made from scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daynight.errors import TrainingError
 
 
 def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
-    """Return the mask of the k candidates with the highest scores; among equals, those that come first.
+    """Return the mask of the k candidates with the highest scores; of equal scores, the first are kept.
 
     Args:
         scores: Floating point, any shape and memory format.
@@ -19,12 +19,12 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
         k: Number to keep, from 0 to the number of candidates.
 
     Returns:
-        bool, same shape, with exactly k set.
+        bool, same shape; exactly k are True.
 
     Raises:
         TrainingError: If the score of a candidate is not a number.
     """
-    # reshape follows logical order, so that ties are broken alike in every memory format.
+    # reshape follows logical order, so that ties are broken in the same way in every memory format.
     index = torch.nonzero(candidates.reshape(-1))[:, 0]
     values = scores.reshape(-1)[index]
     n = len(index)
@@ -34,7 +34,7 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     if k in (0, n):
         kept = index[:k]
     else:
-        # kthvalue counts from the smallest. All above the threshold are kept, and then ties until there are k.
+        # kthvalue counts from the smallest. All scores above the threshold are kept, then scores equal to it, up to k.
         threshold = values.kthvalue(n - k + 1).values
         above, equal = values > threshold, torch.nonzero(values == threshold)[:, 0]
         room = k - int(torch.count_nonzero(above))
@@ -47,23 +47,23 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
 def keep_top_per_layer(
     scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], counts: Mapping[str, int]
 ) -> dict[str, Tensor]:
-    """Return per layer the mask of its ``counts[name]`` highest candidates (see `keep_top`)."""
+    """Return per layer the mask of the ``counts[name]`` candidates with the highest scores (see `keep_top`)."""
     return {name: keep_top(scores[name], candidates[name], counts[name]) for name in scores}
 
 
 def keep_top_globally(
     scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], k: int, min_per_layer: int = 0
 ) -> dict[str, Tensor]:
-    """Return per layer the mask of the k highest candidates of all layers ranked together.
+    """Return per layer the mask of the k candidates with the highest scores, all layers ranked together.
 
     Args:
         scores: Per layer, floating point.
         candidates: Per layer, bool of the same shape.
         k: Number to keep in total.
-        min_per_layer: Least number of candidates that each layer keeps, as far as it has that many.
+        min_per_layer: Least number of candidates that each layer keeps; a layer with fewer candidates keeps all.
 
     Returns:
-        Per layer, bool of the same shape; exactly k are set in total.
+        Per layer, bool of the same shape; exactly k are True in total.
     """
     floors = {
         name: keep_top(scores[name], mask, min(min_per_layer, int(torch.count_nonzero(mask))))
@@ -82,13 +82,15 @@ def keep_top_globally(
 def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return scores rescaled per layer, so that layers can be ranked together without starving the small ones.
 
-    A score becomes its square divided by the sum of the squares of all candidates of its layer that are not below it:
-    the relative distortion if the layer were pruned down to that weight. The order within a layer stays.
+    Each score becomes its square, divided by the sum of the squares of all scores in its layer that are not lower
+    (candidates only). This is the relative distortion from pruning the layer down to that weight. The order of scores
+    within a layer stays the same.
 
     Source: Lee et al., "Layer-Adaptive Sparsity for the Magnitude-Based Pruning", ICLR 2021, equation 4.
 
     Args:
-        scores: Per layer, floating point. If a layer has one below zero, all its scores are shifted up to zero.
+        scores: Per layer, floating point. If a layer has scores below zero, all its scores are shifted so that
+            the lowest is zero.
         candidates: Per layer, bool of the same shape.
 
     Returns:

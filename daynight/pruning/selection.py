@@ -23,9 +23,10 @@ class Selection:
     Attributes:
         network: The network, during a day.
         capacity: How many weights the task may own at dawn.
-        criterion: Scores the weights.
-        gradients: Computes by layer the gradient of the mean training loss; called only if the criterion reads it.
-        generator: Makes a random generator that is named by its arguments.
+        criterion: Function that scores the weights.
+        gradients: Function that returns by layer the gradient of the mean training loss; called only if the criterion
+            reads a gradient.
+        generator: Function that makes a random generator, which is named by the function's arguments.
         start: By layer, the weights at the beginning of the day, if the criterion reads them.
         cycle: Index of the night's cycle, which names the random generators.
     """
@@ -44,7 +45,7 @@ class Selection:
     def _scores(self) -> dict[str, Tensor]:
         gradients, scores = functools.cache(self.gradients), {}
         for name, weight in self.network.weights.items():
-            # Copies, since a criterion may write to them.
+            # A criterion gets copies, since it may write to them.
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
             generator = self.generator("prune", self.cycle, name)
             layer = Layer(name, weight.detach().clone(), start, gradient, generator)
@@ -52,7 +53,7 @@ class Selection:
         return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return per layer which held weights to keep: exactly as many as a density of the day's weights means."""
+        """Return per layer the mask of the held weights to keep, as many as `Capacity.kept` says for density `keep`."""
         sizes = self.network.sizes
         counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
         scores = self.scores

@@ -1,1 +1,1 @@
-"""What is kept in files: agents, checkpoints, and the names that files know things by."""
+"""Files: agents, checkpoints, and the names that stand in files for functions, classes and settings."""

@@ -1,4 +1,4 @@
-"""`About`: what a file says of an agent beside the numbers of its network, and how that is read again."""
+"""`About`: the description of an agent in a file, besides the numbers of its network; making and reading it."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
-#: The functions of a `Training`, of which a file has only the names.
+#: The functions of a `Training`. A file has only their names.
 FUNCTIONS = ("optimizer", "scheduler", "loss", "metric", "transform", "augment")
 
 
 @attrs.frozen(kw_only=True)
 class About:
-    """What a file says of an agent.
+    """The description of an agent in a file.
 
     Attributes:
-        model: Name and arguments of the network, if it is one of the library's models; None for a user's.
+        model: Name and arguments of the network, if it is one of the library's models; None for a user's network.
         head: Name of the head.
         frozen: Names of parameters that are trained with the first task and then frozen.
-        private: Names of parameters of which each task has its own.
+        private: Names of parameters of which each task has its own copy.
         biases: See `daynight.Agent`.
         restart: See `daynight.Agent`.
         consolidation: Name of the way to consolidate.
@@ -51,13 +51,13 @@ class About:
         criterion: Name of the pruning criterion.
         training: The settings of the training that are not functions.
         functions: Names of the training's functions that are not the default ones, by setting.
-        n_steps: Optimizer steps that it has taken.
+        n_steps: Number of optimizer steps that the agent has taken.
         days: The record of each finished day.
         tasks: The `Form` of each task.
-        seals: The seal of each task, where tasks are sealed.
-        kept: Digests of the tasks whose training data it keeps.
-        code: Digest of the network's code, if it is a user's and can be described, and the versions of Python and
-            PyTorch with which it was computed.
+        seals: The seal of each task; empty if tasks are not sealed.
+        kept: Digests of the tasks whose training data the agent keeps.
+        code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
+            computed. None for a model of the library, or if the code cannot be described.
     """
 
     model: dict[str, Any] | None
@@ -81,19 +81,19 @@ class About:
 
 
 def code_of(network: MaskedNetwork) -> tuple[str, ...] | None:
-    """Return a digest of the code of a user's network, and the versions of Python and PyTorch."""
+    """Return the value of `About.code` for a network."""
     module = network.module
     if models.settings_of(module) is not None:
         return None
     try:
         found = digest(describe_structure(module, network.anatomy.head))
-    except SettingError:  # it cannot be described
+    except SettingError:  # the code cannot be described
         return None
     return found, platform.python_version(), torch.__version__
 
 
 def check_code(about: About, network: MaskedNetwork) -> None:
-    """Warn if a network's code is not that with which its agent was saved, as far as that can be compared."""
+    """Warn if a network's code differs from the code with which its agent was saved, if both can be compared."""
     code = code_of(network)
     if about.code and code and about.code[1:] == code[1:] and about.code != code:
         warnings.warn(
@@ -105,12 +105,12 @@ def check_code(about: About, network: MaskedNetwork) -> None:
 
 
 def about(network: MaskedNetwork, training: Training, criterion: Criterion, **rest: Any) -> About:
-    """Return what a file says of an agent beside the numbers of its network.
+    """Return the description of an agent in a file.
 
     Args:
-        network: Its network.
-        training: How it learns.
-        criterion: Its pruning criterion.
+        network: The agent's network.
+        training: How the agent learns.
+        criterion: The agent's pruning criterion.
         rest: The other attributes of `About`.
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
@@ -133,7 +133,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
 
     Raises:
         DataNotFoundError: If there is no such file.
-        DamagedFileError: If it is damaged, of another kind, or was written by a newer version.
+        DamagedFileError: If the file is damaged, is not an agent's, or was written by a newer version.
     """
     values, tensors = archive.read(path, "agent")
     about = from_json(path, values)
@@ -142,17 +142,21 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
         texts += [*about.functions.values(), *(about.code or ())]
         is_named = all(isinstance(text, str) for text in texts)
     except (TypeError, AttributeError) as error:
-        raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+        raise DamagedFileError(
+            f"{path} has no valid description of an agent: {error}. It may be damaged: take an older copy."
+        ) from error
     if not is_named:
-        raise DamagedFileError(f"{path} does not say what an agent is: a name is not a text")
+        raise DamagedFileError(
+            f"{path} has no valid description of an agent: a name is not a text. It may be damaged: take an older copy."
+        )
     return about, tensors
 
 
 def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
-    """Make an `About` of the JSON in a file.
+    """Make an `About` from the JSON in a file.
 
     Raises:
-        DamagedFileError: If it is of another form.
+        DamagedFileError: If the JSON has another form.
     """
     try:
         values["capacity"] = Capacity(**values["capacity"])
@@ -161,44 +165,47 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return About(**fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedFileError(f"{path} does not say what an agent is: {error}") from error
+        raise DamagedFileError(
+            f"{path} has no valid description of an agent: {error}. It may be damaged: take an older copy."
+        ) from error
 
 
 def check_counts(path: str | os.PathLike[str], about: About, way: Consolidation) -> None:
-    """Raise DamagedFileError unless there are as many tasks, seals and kept tasks as the finished days ask for."""
+    """Raise DamagedFileError unless the numbers of tasks, seals and kept tasks fit the number of finished days."""
     n_days = len(about.days)
     n_sealed, n_kept = n_days if way.freezes else 0, n_days if way.keeps_tasks else 0
     if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
         raise DamagedFileError(
-            f"{path} does not say what an agent is: it has {n_days} days, and other numbers of tasks"
+            f"{path} has no valid description of an agent: it has {n_days} days, and other numbers of tasks. It may be "
+            "damaged: take an older copy."
         )
 
 
 def consolidation_of(about: About, given: Consolidation | None) -> Consolidation:
-    """Return the way to consolidate to continue with.
+    """Return the way to consolidate with which the agent continues.
 
     Raises:
-        SettingError: If it is needed and was not given, or is not the one that was saved.
+        SettingError: If `given` is needed and missing, or is not the way that was saved.
     """
     if given is None and not is_known(about.consolidation):
         raise SettingError(
-            f"the agent was saved with the way to consolidate {about.consolidation!r}: give it with consolidation=.",
+            f"the agent was saved with consolidation={about.consolidation!r}, a way of your own: give that again.",
             page="files",
         )
     way = named(about.consolidation if given is None else given)
     if way.name != about.consolidation:
         raise SettingError(
-            f"the agent was saved with the way to consolidate {about.consolidation!r}, and consolidation= is "
-            f"{way.name!r}. Give the one that it was saved with.", page="files",
+            f"the agent was saved with consolidation={about.consolidation!r}, and consolidation={way.name!r} was "
+            "given. Give the one it was saved with.", page="files",
         )  # fmt: skip
     return way
 
 
 def network_of(about: About, network: Network | None) -> Network:
-    """Return the network that takes over what was saved.
+    """Return the network that takes over the saved tensors.
 
     Raises:
-        SettingError: If it is needed and was not given.
+        SettingError: If `network` is needed and missing.
     """
     if network is not None:
         return network
@@ -208,11 +215,11 @@ def network_of(about: About, network: Network | None) -> Network:
 
 
 def training_of(about: About, training: Training | None) -> Training:
-    """Return the training to continue with.
+    """Return the training with which the agent continues.
 
     Raises:
-        SettingError: If it is needed and was not given, or has a transform, loss or metric where the saved one had
-            none, or the other way round.
+        SettingError: If `training` is needed and missing, or if only one of it and the saved training has a transform,
+            loss or metric.
     """
     if training is None:
         known = {name: _KNOWN[what] for name, what in about.functions.items() if what in _KNOWN}
@@ -239,10 +246,10 @@ def training_of(about: About, training: Training | None) -> Training:
 
 
 def criterion_of(about: About, criterion: Criterion | None) -> Criterion:
-    """Return the pruning criterion to continue with.
+    """Return the pruning criterion with which the agent continues.
 
     Raises:
-        SettingError: If it is needed and was not given.
+        SettingError: If `criterion` is needed and missing.
     """
     if criterion is None and about.criterion not in _KNOWN:
         raise SettingError(
@@ -255,7 +262,7 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
     """Return the tasks whose training data the agent keeps.
 
     Raises:
-        DataError: If they are not those that it has learnt.
+        DataError: If `kept` are not the tasks that the agent has learnt.
     """
     marks = [digest_of_task(task) for task in kept]
     if marks != list(about.kept):
@@ -267,7 +274,7 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
 
 
 def _name(function: Any) -> str:
-    """Return the name of a function, or of what it calls."""
+    """Return the name of a function, or of the function that it wraps."""
     part = getattr(function, "func", None)  # of a functools.partial
     if part is not None:
         return f"{_name(part)}(...)"
@@ -275,7 +282,7 @@ def _name(function: Any) -> str:
     return name_in_files(owner.__module__, getattr(function, "__qualname__", type(function).__qualname__))
 
 
-#: The library's own functions, which are found again by their names.
+#: The library's own functions, which are found by their names in a file.
 _KNOWN: dict[str, Any] = {
     _name(function): function
     for module in (criteria, metrics)

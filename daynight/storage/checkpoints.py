@@ -23,9 +23,9 @@ from daynight.training.settings import Training
 
 #: Time between two checkpoints, in units of the time that writing one takes, so that it stays below 2 % of the time.
 APART = 100
-#: In a phase with a deadline, a checkpoint is written only if this many times the time of the last one is left.
+#: In a phase with a deadline, a checkpoint is written only if the time left is this many times that of the last write.
 MARGIN = 10
-#: The address of something in the memory of a process.
+#: An address in the memory of a process, as text.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
 
@@ -36,7 +36,7 @@ class Checkpoint:
     """The file that holds a clock's state, and when it is due to be written again.
 
     Args:
-        folder: Where it is; made if need be.
+        folder: Folder of the file; it is made if it does not exist.
         every: Seconds from one checkpoint to the next, 0 or more.
 
     Raises:
@@ -53,7 +53,7 @@ class Checkpoint:
         self._written, self._took = time.monotonic(), 0.0
 
     def is_due(self, seconds_left: float) -> bool:
-        """Return whether it is time to write.
+        """Return whether it is time to write the file.
 
         Args:
             seconds_left: Seconds that the current phase still has; infinite if it has no deadline.
@@ -68,7 +68,7 @@ class Checkpoint:
             state_of: Returns values for JSON, tensors by name, and nested values (see `daynight.support.archive`).
 
         Raises:
-            OutputError: If it cannot be written.
+            OutputError: If the file cannot be written.
         """
         began = time.monotonic()
         about, tensors, state = state_of()
@@ -98,7 +98,7 @@ class Checkpoint:
         """Raise SettingError unless a run has the settings that it was begun with.
 
         Args:
-            said: What the checkpoint says of it.
+            said: The values in the checkpoint.
             now: What `described` returns for this run.
         """
         others = []
@@ -115,12 +115,12 @@ class Checkpoint:
             )  # fmt: skip
 
     def check_tasks(self, found: Sequence[str], stream: Sequence[Task], first_day: int) -> None:
-        """Raise DataError unless the tasks of a stream begin with those that a run has had so far.
+        """Raise DataError unless a stream begins with the tasks that a run has had so far.
 
         Args:
-            found: Digests of these.
-            stream: The tasks.
-            first_day: The day of the first of them.
+            found: Digests of the run's tasks, from the checkpoint.
+            stream: The tasks of the stream.
+            first_day: The day of the stream's first task.
         """
         advice = "Give the tasks that it was begun with, to resume it; or another folder, to begin anew."
         if len(found) > len(stream):
@@ -134,9 +134,9 @@ class Checkpoint:
 
 
 def check_packs(training: Training, network: MaskedNetwork) -> None:
-    """Raise SettingError unless optimizer and scheduler can be stored, which is tried.
+    """Raise SettingError unless optimizer and scheduler can be stored; new ones are made to try this.
 
-    Their whole state must be in their ``state_dict``.
+    The ``state_dict`` of each must contain its whole state.
     """
     parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
     optimizer, scheduler, changed = tried(training, parameters)
@@ -155,13 +155,13 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
 
 
 def described(**settings: Any) -> dict[str, Sequence[str]]:
-    """Return a digest of each setting, made of its values, and of its code if that is a user's.
+    """Return a digest of each setting: of its values and, if its code is the user's, of that code.
 
     Returns:
         By name, the digest and the text that stands for the setting in an error.
 
     Raises:
-        SettingError: If something has a value that cannot be described.
+        SettingError: If the value of a setting cannot be described.
     """
     found = dict[str, Sequence[str]]()
     for name, value in settings.items():
@@ -180,7 +180,7 @@ def described(**settings: Any) -> dict[str, Sequence[str]]:
 
 
 def _compared(budget: Budget) -> Any:
-    """Return the fields by which a budget is compared with another one, if it has such."""
+    """Return the class and the compared fields of a budget; the budget itself if its class has no fields."""
     if not attrs.has(type(budget)):
         return budget
     kind: Any = type(budget)

@@ -1,4 +1,4 @@
-"""Descriptions of functions and classes by the code that runs, not by what their source file says in the meantime."""
+"""Descriptions of functions and classes by the code that runs, since source files may have changed in the meantime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daynight.storage.names import name_in_files
 DIGITS = 20
 #: Packages whose functions and classes are described by name only. Their versions are recorded elsewhere.
 _KNOWN = ("daynight", "torch", "torchvision", "numpy", "builtins", "functools", "abc", "attr", "attrs", "typing")
-#: Attributes of a class that say nothing about what it does, or are described in another way.
+#: Attributes of a class that have no effect on what it does, or are described in another way.
 _SILENT = {
     "__dict__", "__weakref__", "__module__", "__doc__", "__abstractmethods__", "_abc_impl", "__annotations__",
     "__qualname__", "__firstlineno__", "__static_attributes__", "__match_args__", "__attrs_attrs__", "__slots__",
@@ -38,7 +38,7 @@ def is_known(item: Any) -> bool:
 
 
 def name_of(item: Any) -> str:
-    """Return the full name of a function or class in files; that of an installed package has its version."""
+    """Return the full name of a function or class in files, with the version if it is of an installed package."""
     root = _root(item)
     name: str = getattr(item, "__qualname__", None) or getattr(item, "__name__", None) or type(item).__qualname__
     if root in ("__main__", "__mp_main__"):
@@ -48,7 +48,7 @@ def name_of(item: Any) -> str:
 
 
 def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any]:
-    """Describe a function in JSON: its name, and for a user's own its code and all that this uses.
+    """Describe a function in JSON: its name and, for a user's own function, its code and all that the code uses.
 
     Args:
         function: The function.
@@ -60,7 +60,7 @@ def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any
     code = function.__code__
     about["code"] = _digest(code, function.__doc__)
     if code.co_filename.startswith("<attrs generated"):
-        return about  # made of the fields of its class, which are described
+        return about  # made from the fields of its class, which are described
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     rest = {
         "closes over": {name: tell(_content(cell)) for name, cell in cells},
@@ -72,7 +72,7 @@ def describe_function(function: types.FunctionType, tell: Tell) -> dict[str, Any
 
 
 def describe_class(kind: type, tell: Tell) -> Any:
-    """Describe a class in JSON: its name, and for a user's own its bases and attributes."""
+    """Describe a class in JSON: its name and, for a user's own class, its bases and attributes."""
     if is_known(kind):
         return name_of(kind)
     body = {name: _member(item, tell) for name, item in sorted(vars(kind).items()) if name not in _SILENT}
@@ -105,12 +105,12 @@ def _member(item: Any, tell: Tell) -> Any:
 
 
 def _used(function: types.FunctionType, tell: Tell) -> Iterator[tuple[str, Any]]:
-    """Yield the globals that a function, and the functions within it, use, each described."""
+    """Yield the name and the description of each global that a function, or a function within it, uses."""
     attributes = set(_names(function.__code__))
     for name in sorted(set(_globals_of(function.__code__))):
         item = function.__globals__.get(name, function)
         if item is function:
-            continue  # built in, not there, or itself
+            continue  # a builtin, a missing name, or the function itself
         if isinstance(item, types.ModuleType):
             yield name, _of_module(item, attributes, tell, ())
         elif isinstance(item, logging.Logger):
@@ -120,7 +120,7 @@ def _used(function: types.FunctionType, tell: Tell) -> Iterator[tuple[str, Any]]
 
 
 def _of_module(module: types.ModuleType, attributes: set[str], tell: Tell, above: tuple[str, ...]) -> Any:
-    """Describe what a function may use of a module: of a user's own, everything with one of the names."""
+    """Describe a module: by its name or, if it is a user's own, by its members whose names are in `attributes`."""
     root = module.__name__.partition(".")[0]
     if root in _KNOWN or root in sys.stdlib_module_names or _is_installed(root) or module.__name__ in above:
         return module.__name__
@@ -140,7 +140,7 @@ def _digest(code: types.CodeType, doc: str | None) -> str:
 
 
 def _parts(code: types.CodeType, doc: str | None = None) -> Iterator[bytes]:
-    """Yield all that makes code do what it does: not its file, its lines, or its docstring."""
+    """Yield all on which the effect of code depends; not its file, its line numbers, or its docstring."""
     yield code.co_code
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     yield repr((counts, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)).encode()
@@ -182,7 +182,7 @@ def _globals_of(code: types.CodeType) -> Iterator[str]:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell is still empty
         return None
 
 
@@ -192,8 +192,8 @@ def _root(item: Any) -> str:
 
 @functools.cache
 def _is_installed(root: str) -> bool:
-    """Return whether a package is installed, and not a user's own that is being worked on."""
-    if root in ("__main__", "__mp_main__"):  # of a worker process, it is the package that runs that
+    """Return whether a package is installed in the usual folders, and not a user's own code in development."""
+    if root in ("__main__", "__mp_main__"):  # in a worker process, this is the package that runs it
         return False
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     folders = [*site.getsitepackages(), site.getusersitepackages()]

@@ -1,4 +1,4 @@
-"""Descriptions of settings by value and source, and the digests that name runs by them."""
+"""Descriptions of settings by value and code, and the digests of descriptions, which name runs."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def describe(value: Any) -> Any:
     """Describe a setting in JSON: equal for equal settings, in any process and on any machine.
 
     Numbers, text, and lists and dicts of them are described as they are. An object is described by its class and its
-    attributes. A function is described by its name, its compiled code, its defaults, what it closes over, and the
-    constants, functions and classes that it uses, with theirs; a class by its bases, methods and attributes. Those of
-    daynight, Python and PyTorch are described by their names, and those of other installed packages by name and
-    version. Tensors and modules are described by digests of their numbers. Compiled code differs between versions of
-    Python, and so do descriptions.
+    attributes. A function is described by its name, its compiled code, its defaults, the variables of its closure, and
+    the constants, functions and classes that it uses, which are described in the same way. A class is described by its
+    bases, methods and attributes. Functions and classes of daynight, Python and PyTorch are described by their names,
+    and those of other installed packages by name and version. Tensors and modules are described by digests of their
+    numbers. Compiled code differs between versions of Python, and so do descriptions.
 
     Raises:
-        SettingError: If something has a value that cannot be described.
+        SettingError: If the setting, or a value in it, cannot be described.
     """
     if isinstance(value, str | bool | int | float | None):
         return _described(value)
@@ -61,7 +61,7 @@ def describe(value: Any) -> Any:
         _above.reset(token)
 
 
-#: The `id` of all that is being described now, from the outside in.
+#: The `id` of each object that is being described now, the outermost first.
 _above: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("above", default=())
 
 
@@ -169,7 +169,7 @@ _digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary
 
 
 def describe_structure(module: nn.Module, apart: str = "") -> Any:
-    """Describe what a module is made of and by which code, but not its numbers.
+    """Describe the parts of a module and their code, but not its numbers.
 
     Args:
         module: The module.
@@ -183,7 +183,7 @@ def describe_structure(module: nn.Module, apart: str = "") -> Any:
 
 
 def digest_of_data(stream: TaskStream) -> str:
-    """Return the digest of all examples of a stream, as its tasks hold them, before their views.
+    """Return the digest of all examples of a stream, before the views of its splits are applied.
 
     A data set larger than memory is read once as a whole, which may take long.
     """
@@ -232,7 +232,7 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Return the ``__dict__`` of an object, but for what `functools.cached_property` has put there."""
+    """Return the ``__dict__`` of an object, without the values that `functools.cached_property` has put there."""
     return {
         name: item
         for name, item in getattr(value, "__dict__", {}).items()
@@ -254,14 +254,14 @@ def _key(key: Any) -> str:
 
 
 def _own(value: Any, items: Any) -> Any:
-    """Describe a container; one of a user's own class also by its class and attributes."""
+    """Describe a container; if its class is a user's own, also by that class and by its attributes."""
     if is_known(type(value)):
         return items
     return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
 
 
 def _settings_of(part: nn.Module) -> dict[str, Any]:
-    """Describe what a module holds beside its tensors and parts."""
+    """Describe the attributes of a module other than its tensors and parts."""
     return {key: describe(item) for key, item in sorted(attributes_of(part).items()) if not _is_inner(key)}
 
 

@@ -1,12 +1,12 @@
-"""The names by which files know functions and classes of the package, wherever these live now.
+"""The names that stand in files for functions and classes of the package, wherever their code is now.
 
 The runs of a study are named by descriptions of their settings, checkpoints compare such descriptions, and an agent's
-file names functions. When something moves, it gets a line here, and keeps its name in files.
+file names functions. A function or class that moves to another module gets a line here, and keeps its name in files.
 """
 
 from __future__ import annotations
 
-#: The module that files name for all that a module defines, where it is another one.
+#: By name of a module, the name that files have for it, if that is another one.
 MODULES = {
     "daynight.data.adapters": "daynight.adapters",
     "daynight.data.images": "daynight.images",
@@ -29,7 +29,7 @@ MODULES = {
     "daynight.testing.toys": "daynight.testing",
     "daynight.training.settings": "daynight.training",
 }
-#: What was moved out of such a module, and is known by yet another name.
+#: The names in files of single functions and classes for which `MODULES` is not right.
 SINGLE = {
     "daynight.data.splits.LazyDataset": "daynight.lazy.LazyDataset",
     "daynight.data.splits.LazyInputs": "daynight.lazy.LazyInputs",
@@ -42,7 +42,7 @@ SINGLE = {
 
 
 def name_in_files(module: str, qualname: str) -> str:
-    """Return the full name by which files know a function or class.
+    """Return the full name that files have for a function or class.
 
     Args:
         module: The module that defines it.

@@ -1,4 +1,4 @@
-"""Seals: digests of all that a task's predictions use, taken at its dawn, to find out later what has moved."""
+"""Seals: digests, taken at a task's dawn, of all tensors that its predictions use, to detect later changes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def seal(tensors: Mapping[str, Tensor]) -> Seal:
 
 
 def check(task: int, sealed: Seal, now: Seal) -> None:
-    """Compare a task's seal with what its predictions use now.
+    """Compare a task's seal with the digests of the tensors that its predictions use now.
 
     Raises:
-        SealError: If something has changed.
+        SealError: If a tensor has changed.
     """
     moved: Sequence[str] = [name for name in sealed if now.get(name) != sealed[name]]
     if moved:

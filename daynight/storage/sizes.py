@@ -19,8 +19,8 @@ class Size:
     Attributes:
         part: Name of the part.
         n_numbers: How many numbers it holds.
-        n_bytes: Bytes that they take in memory.
-        n_least_bits: Bits that each needs at least.
+        n_bytes: Bytes that the numbers take in memory.
+        n_least_bits: Least number of bits for each number.
     """
 
     part: str
@@ -30,19 +30,19 @@ class Size:
 
     @property
     def n_least_bytes(self) -> int:
-        """Bytes that it would take with the least bits."""
+        """Bytes of the part if each number has its least number of bits."""
         return -(-self.n_numbers * self.n_least_bits // 8)
 
 
 def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
-    """Return how large the parts of an agent are. Each number counts once, also where several layers share it.
+    """Return the sizes of the parts of an agent. A number that several layers share counts once.
 
-    An owner needs as many bits as distinguish the tasks and "free". The optimizer's part is what it holds during a
-    first wake, while all weights are free.
+    A number of an owner map needs enough bits to distinguish the tasks and "free". The size of the optimizer is that of
+    its state during a first wake, while all weights are free.
 
     Args:
-        network: Its network, between days.
-        training: How it learns.
+        network: The agent's network, between days.
+        training: How the agent learns.
     """
     masked = {f"module.{name}" for name in network.anatomy.masked.values()}
     held: dict[str, list[Tensor]] = {"masked": []}
@@ -68,7 +68,7 @@ def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None)
 
 
 def _states(training: Training, trained: list[nn.Parameter]) -> list[Tensor]:
-    """Return the tensors that an optimizer holds beside the parameters once it has taken a step."""
+    """Return the tensors that an optimizer holds, besides the parameters, after its first step."""
     copies = [nn.Parameter(torch.zeros_like(parameter)) for parameter in trained]
     optimizer = training.make_optimizer(copies)
     for parameter in copies:

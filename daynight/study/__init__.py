@@ -1,4 +1,4 @@
-"""Studies: many runs of methods on streams, their results in a store, and statistics of these."""
+"""Studies: many runs of methods on streams, their results in a store, and statistics of the results."""
 
 from daynight.study import measures
 from daynight.study.measures import average_accuracy, backward_transfer, compression, forgetting, forward_transfer

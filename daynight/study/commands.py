@@ -1,4 +1,4 @@
-"""What ``python -m daynight.study.paper`` and ``... .tournament`` share: options, the study, and what is written."""
+"""What ``python -m daynight.study.paper`` and ``... .tournament`` share: options, the study, and the written files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def new_parser(name: str, about: str | None, out: str, runs: str) -> argparse.Ar
     """Return a parser with the options that both commands have.
 
     Args:
-        name: Of the command's module, and of its results' folder.
+        name: Name of the command's module, and of the folder of its results.
         about: The description of the command.
         out: What is written into the folder of results.
         runs: How the runs are stored.
@@ -51,7 +51,7 @@ def check(settings: argparse.Namespace) -> None:
 
 
 def data_of(settings: argparse.Namespace) -> str | None:
-    """Return where the images come from (see `daynight.split_mnist`); None insists on all of them."""
+    """Return where the images come from (see `daynight.split_mnist`); None requires all of them."""
     return settings.data or ("auto" if settings.quick else None)
 
 
@@ -65,7 +65,7 @@ def study_of(settings: argparse.Namespace, part: str = "") -> Study:
 
     Args:
         settings: The options.
-        part: Name of the folders within the store and the states; ``""`` is these themselves.
+        part: Name of the folders within the store's and the states' folder; with ``""``, these two are used directly.
     """
     states = None if settings.states is None else Path(settings.states) / part
     return Study(store_of(settings) / part, jobs=settings.jobs, progress=True, states=states, device=settings.device)
@@ -76,12 +76,12 @@ def write(settings: argparse.Namespace, name: str, figure: Any, rows: Rows) -> N
 
     Args:
         settings: The options.
-        name: Of the files, without an ending.
-        figure: The figure, which is closed.
+        name: Name of the files, without an ending.
+        figure: The figure, which is closed afterwards.
         rows: The table.
 
     Raises:
-        OutputError: If they cannot be written.
+        OutputError: If a file cannot be written.
     """
     path = Path(settings.out) / (name + ("_quick" if settings.quick else ""))
     drawing.save(figure, path.parent, path.name)

@@ -22,9 +22,9 @@ _DIGITS = 3
 _EQUAL = 1e-3
 #: The largest kept fraction that is tried.
 _MOST = 0.999
-#: Both sides of the optimum are tried at least this far away, as a ratio of kept fractions.
+#: Kept fractions on both sides of the optimum are tried at least this far from it, as a ratio.
 _BESIDE = 1.15
-#: What is closer than this ratio to the outermost value tried counts as equal to it.
+#: A kept fraction closer than this ratio to the outermost one that was tried counts as equal to that.
 _ALMOST = 1.001
 
 
@@ -35,15 +35,15 @@ class Match:
     Attributes:
         free_at_end: p, PackNet's fraction of free weights.
         target: PackNet's mean accuracy.
-        matched: Fraction of free weights at which the other method is closest to it.
+        matched: Fraction of free weights at which the other method is closest to `target`.
         reached: The other method's mean accuracy there.
         compression: (1 - p) / (1 - matched).
         low: Smallest compression at which the difference in accuracy is within its standard error, by linear
             interpolation between the evaluations; together with `high`, it shows how flat the optimum is.
-        high: Largest such compression.
+        high: Largest compression at which that holds.
         gap: Mean of `reached` minus mean of `target`.
         is_reached: Whether the gap is within twice its standard error, so that the accuracies count as equal. If not,
-            `compression` is that of the nearest accuracy, and not one at equal accuracy.
+            `compression` belongs to the nearest accuracy, not to an equal one.
         at_edge: Whether `low` or `high` is the end of the range tried, so that the compression may be beyond it.
         evaluations: (fraction free, mean accuracy) of each evaluation, by fraction.
     """
@@ -118,7 +118,7 @@ def match(
         bounds = points[nearest - 1], points[nearest + 1]
     minimize_scalar(squared_difference, bounds=bounds, method="bounded", options={"xatol": tolerance})
     matched = min(tried, key=lambda free: (abs(tried[free].mean - target.mean), free))
-    # The search may have approached from one side only, but how flat the optimum is shows on both.
+    # The search may have approached from one side only, but both sides show how flat the optimum is.
     if 1 - min(tried) < (1 - matched) * _BESIDE:
         squared_difference(min(most, math.log((1 - matched) * _BESIDE)))
     if 1 - max(tried) > (1 - matched) / _BESIDE:

@@ -21,10 +21,10 @@ def average_accuracy(matrix: Any) -> float:
 
 
 def backward_transfer(matrix: Any) -> float:
-    """Return the mean change of the accuracy on a task from its own dawn to the last; negative if tasks are forgotten.
+    """Return the mean change of the accuracy on a task from its dawn to the last dawn; negative if tasks are forgotten.
 
-    BWT = sum over i < T of (R[T, i] - R[i, i]) / (T - 1), of Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory
-    for Continual Learning". 0 for one task.
+    BWT = sum over i < T of (R[T, i] - R[i, i]) / (T - 1), of Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory for
+    Continual Learning". It is 0 for one task.
     """
     table = _checked(matrix)
     return float((table[-1, :-1] - np.diag(table)[:-1]).mean()) if len(table) > 1 else 0.0
@@ -34,7 +34,7 @@ def forgetting(matrix: Any) -> float:
     """Return the mean drop of the accuracy on a task from its best before the last day to the last day.
 
     F = sum over i < T of (max over l < T of R[l, i] - R[T, i]) / (T - 1), of Chaudhry et al. 2018, "Riemannian Walk for
-    Incremental Learning". 0 for one task.
+    Incremental Learning". It is 0 for one task.
     """
     table = _checked(matrix)
     return float((np.nanmax(table[:-1, :-1], axis=0) - table[-1, :-1]).mean()) if len(table) > 1 else 0.0
@@ -43,12 +43,12 @@ def forgetting(matrix: Any) -> float:
 def forward_transfer(matrix: Any, alone: Sequence[float]) -> float:
     """Return the mean gain in accuracy at a task's own dawn over the same network trained on that task alone.
 
-    With private heads, no task can be tested before it is learnt. So this is measured against training from scratch:
-    it is the negative of the intransigence of Chaudhry et al. 2018. The first task cannot gain, and is left out.
-    0 for one task.
+    With private heads, no task can be tested before it is learnt. So this is measured against training from scratch: it
+    is the negative of the intransigence of Chaudhry et al. 2018. The first task cannot gain, and is left out. It is 0
+    for one task.
 
     Args:
-        matrix: (day, task).
+        matrix: Accuracy (day, task).
         alone: Accuracy on each task of a network trained on it alone.
 
     Raises:

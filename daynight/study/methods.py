@@ -1,6 +1,6 @@
-"""Methods to compare: functions of a stream, a seed and settings that return what a run results in, in JSON.
+"""Methods to compare: functions of a stream, a seed and settings that return the results of a run in JSON.
 
-A method of your own is one such function; `outcome` makes the result that most methods have.
+To add a method of your own, write such a function; `outcome` makes the results that most methods have.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def packnet(
     state: Path | None = None,
     **settings: Any,
 ) -> Outcome:
-    """PackNet with iterative pruning: Algorithm 1 of the paper. What a task owns is frozen.
+    """PackNet with iterative pruning: Algorithm 1 of the paper. Owned weights are frozen.
 
     Args:
         stream: The tasks.
@@ -56,13 +56,13 @@ def packnet(
         free_at_end: p, the fraction of maskable weights still free after the last task.
         wake: Budget of each wake.
         night: Budget of each night.
-        policy: Lays out the nights; None prunes once.
+        policy: Chooses the cycles of each night; None prunes once.
         training: How a task is learnt.
         ranking: ``"layer"`` or ``"global"``; see `daynight.Capacity`.
         consolidation: See `daynight.Agent`.
         device: The agent's device: ``"cpu"`` or ``"cuda"``.
-        state: A folder for the run's checkpoints, from which it resumes. The first dusk is stored next to it, and
-            runs that differ only in what follows start from there.
+        state: A folder for the run's checkpoints, from which it resumes. The first dusk is stored next to this folder,
+            and runs that differ only after it start from that dusk.
         settings: Further arguments of `daynight.Agent`.
     """
     capacity = Capacity(free_at_end=free_at_end, days=len(stream), ranking=ranking)  # type: ignore[arg-type]
@@ -72,13 +72,13 @@ def packnet(
 
 
 def memory(stream: TaskStream, *, device: str = "cpu", state: Path | None = None, **settings: Any) -> Outcome:
-    """Full rehearsal: owned weights are trained further on all examples seen so far, at the same cost.
+    """Full rehearsal: owned weights keep learning from all examples seen so far, at the cost of `packnet`.
 
     Args:
         stream: The tasks.
         device: See `packnet`.
         state: See `packnet`.
-        settings: The further settings of `packnet`.
+        settings: The other settings of `packnet`.
     """
     return packnet(stream, consolidation="rehearse", device=device, state=state, **settings)
 
@@ -132,7 +132,7 @@ def multinet(
         free_at_end: The fraction of maskable weights that the night frees.
         wake: Budget of the wake.
         night: Budget of the night.
-        policy: Lays out the night; None prunes once.
+        policy: Chooses the cycles of the night; None prunes once.
         training: How the union is learnt.
         ranking: See `daynight.Capacity`.
         device: See `packnet`.
@@ -158,7 +158,7 @@ def from_scratch(
     device: str = "cpu",
     **settings: Any,
 ) -> Outcome:
-    """A whole network for each task, trained on it alone for as long as a day of `packnet`, and not pruned."""
+    """A whole network for each task, trained on that task alone for as long as a day of `packnet`, and not pruned."""
     scores, owned, private, n_steps = [], [], [], 0
     for index, task in enumerate(stream):
         own_seed = seeding.derive(seed, "from scratch", index)
@@ -201,7 +201,7 @@ def outcome(matrix: np.ndarray, agent: Agent) -> Outcome:
 
 
 def _placed(device: str) -> dict[str, str]:
-    """Return the setting for a device other than the default: dusks are named by settings."""
+    """Return the setting for a device other than the default. It is part of the names of shared dusks."""
     return {} if device == "cpu" else {"device": device}
 
 
@@ -222,10 +222,10 @@ def _lived(
         days: The tasks of the days: `stream`, or the union of its tasks.
         stream: The tasks.
         network: Makes the network.
-        capacity: Of the agent.
+        capacity: Capacity of the agent.
         wake: Budget of each wake.
         night: Budget of each night.
-        policy: Lays out the nights; None prunes once.
+        policy: Chooses the cycles of each night; None prunes once.
         state: The folder of the run's state.
         settings: Further arguments of `daynight.Agent`.
     """
@@ -248,7 +248,7 @@ def _accuracies(matrix: np.ndarray) -> Outcome:
 
 
 def _last_row(scores: Sequence[float]) -> np.ndarray:
-    """Return the matrix of accuracies that were only measured at the end."""
+    """Return the matrix of accuracies that were measured only at the end."""
     matrix = np.full((len(scores), len(scores)), np.nan)
     matrix[-1] = scores
     return matrix

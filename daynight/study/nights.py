@@ -62,10 +62,10 @@ def one_night(
         free_at_end: p, the fraction of weights free after the last day of the stream.
         wake: Budget of each wake.
         night: Budget of each night.
-        policy: Lays out the night of that day.
-        usual: Lays out the nights before it.
+        policy: Chooses the cycles of that night.
+        usual: Chooses the cycles of the nights before.
         training: How the tasks are learnt.
-        remember: Shares of each wake whose weights nights may rewind to.
+        remember: Shares of each wake, 0 to 1, to whose weights nights may rewind.
         device: The agent's device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
@@ -85,7 +85,7 @@ def one_night(
     asleep = clock.fork(policy=policy)
     asleep.step()
     n_steps = asleep.agent.days[day].night_steps
-    assert n_steps is not None  # the day is over
+    assert n_steps is not None  # known, since the day is over
     dusk = asleep.agent.n_steps - n_steps
     prunes = asleep.history.select(kind="prune", day=day)
     return {
@@ -98,5 +98,5 @@ def one_night(
     }
 
 
-#: The stream and the clock of the days that the last run of this process shared, by what they depend on.
+#: The stream and the clock of the days that the last run of this process shared, by all that these depend on.
 _shared: dict[tuple[str, int], tuple[TaskStream, Clock]] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Entry = Mapping[str, Any]
 
-#: What describes a run besides its settings.
+#: The parts of a run's description besides its settings.
 _OF_RUN = ("method", "data", "version")
 
 
@@ -86,16 +86,16 @@ class Results:
         return statistics.summarize(list(self.values(name).values()), confidence)
 
     def compare(self, other: Results, name: str, confidence: float = CONFIDENCE) -> Summary:
-        """Return the summary of the difference to other runs in one of the results, seed by seed (see `paired`)."""
+        """Return the summary of the differences in one result, these runs minus `other`, by seed (see `paired`)."""
         return statistics.paired(self.values(name), other.values(name), confidence)
 
     def groups(self, *names: str) -> dict[tuple[Any, ...], Results]:
         """Return the runs by the values of some settings, in the order of the entries.
 
         Args:
-            names: Names of settings, ``"method"``, ``"data"``, ``"version"`` or ``"machine"``. A dot reaches what a
-                policy or budget holds, as in ``"policy.n"``, or the kind of machine, ``"machine.platform"``. A value
-                that is not a number or text is shown as text, with its arguments.
+            names: Names of settings, ``"method"``, ``"data"``, ``"version"`` or ``"machine"``. A dot leads to an
+                attribute of a policy or budget, as in ``"policy.n"``, or to the kind of machine,
+                ``"machine.platform"``. A value that is not a number or text is shown as text, with its arguments.
 
         Raises:
             SettingError: If no run has a setting of that name.
@@ -162,12 +162,12 @@ class Results:
         """Write `table`, and a figure of each value, into one self-contained HTML file.
 
         If some of `by` are numbers, each figure has the last of these on its horizontal axis, and a line with standard
-        errors for each combination of the others.
+        errors for each combination of the other settings.
 
         Args:
             path: The file, such as ``"study.html"``.
-            by: The settings.
-            values: The results, such as ``"mean_accuracy"``.
+            by: Names of the settings.
+            values: Names of the results, such as ``"mean_accuracy"``.
             title: The title of the report.
 
         Raises:
@@ -185,7 +185,7 @@ class Results:
         reports.of_rows(rows, pictures, path, title, facts)
 
     def _drawn(self, across: str, by: Sequence[str], value: str) -> Axes:
-        """Draw the means of a value against a setting, with a line for each combination of the others."""
+        """Draw the means of a value against a setting, with a line for each combination of the other settings."""
         others, ax = [name for name in by if name != across], None
         lines = self.groups(*others) if others else {(): self}
         lines = dict(sorted(lines.items(), key=lambda line: [_place(item) for item in line[0]]))
@@ -206,7 +206,7 @@ class Results:
 
 
 def setting(entry: Entry, name: str) -> Any:
-    """Return the description of a run's setting, or of what else `Results.groups` names; None if there is none."""
+    """Return the description of a run's setting, or of another name for `Results.groups`; None if the run has none."""
     first, *rest = name.split(".")
     run = entry["run"]
     known = {"machine": entry.get("machine")} | run["settings"] | {name: run.get(name) for name in _OF_RUN}

@@ -18,7 +18,7 @@ from daynight.study.store import Store
 from daynight.study.worker import Done, do
 from daynight.support import atomic, checks
 
-#: How often a pool of workers is made anew after one of them was killed, if no run is finished in between.
+#: How often a pool of workers is made again after a worker was killed, if no run is finished in between.
 MAX_RESTARTS = 3
 
 
@@ -30,16 +30,16 @@ class Study:
 
     Args:
         folder: The folder of the store. It is made by `run`.
-        jobs: Number of processes at a time, each with one thread. Within ``joblib.parallel_config(backend=...)``,
-            runs are done where that says, such as on a Dask cluster; the runs of one process are done one at a time.
+        jobs: Number of processes at a time, each with one thread. Within ``joblib.parallel_config(backend=...)``, that
+            backend does the runs, such as a Dask cluster. Each process does one run at a time.
         progress: Whether to show a progress bar of runs.
-        device: The device for methods that have a parameter ``device``, such as ``"cuda"``; jobs share it. It is
-            stored beside the result of a run and is not part of the run's name: devices round, and a GPU draws the
-            random numbers of dropout, in their own way.
+        device: The device for methods that have a parameter ``device``, such as ``"cuda"``; jobs share it. It is stored
+            beside the result of a run, and is not part of the run's name. Each device rounds in its own way, and a GPU
+            draws other random numbers for dropout.
         states: A folder for states, for methods that have a parameter ``state`` (`packnet`, `memory`, `multinet`): a
             run that was stopped resumes from its last checkpoint, and runs that differ only after their first dusk
             share it, whichever process does them. A run's state is deleted at its end. Dusks stay; delete the folder
-            when the study is over. With None, runs begin anew.
+            when the study is over. With None, a run that was stopped starts again from its beginning.
 
     Raises:
         SettingError: If an argument is outside its range.
@@ -77,7 +77,7 @@ class Study:
                     entry = {"run": run.about, "result": done.result, "seconds": round(done.seconds, 3)}
                     self.store.write(run.key, {**entry, "machine": done.machine})
                     if self.states is not None:
-                        for state in self.states.glob(f"{run.key}*"):  # of each device
+                        for state in self.states.glob(f"{run.key}*"):  # the states on all devices
                             shutil.rmtree(state, ignore_errors=True)
                 else:
                     failed.append((run, done.error))
@@ -135,15 +135,15 @@ class Study:
                     ) from error
 
     def _extras(self, run: Run) -> dict[str, Any]:
-        """Return what a run's method has a parameter for and the run no setting: its device, and its state's folder."""
+        """Return the device and the state's folder, if the method has such parameters and the run no such settings."""
         extras: dict[str, Any] = {} if self.states is None else {"state": self._state(self.states, run.key)}
         extras |= {} if self.device == "cpu" else {"device": self.device}
         takes = inspect.signature(run.method).parameters.keys() - run.settings.keys()
-        takes -= getattr(run.method, "keywords", {}).keys()  # a partial's own
+        takes -= getattr(run.method, "keywords", {}).keys()  # the arguments of a partial
         return {name: value for name, value in extras.items() if name in takes}
 
     def _state(self, states: Path, key: str) -> Path:
-        """Return the folder for the state of a run on this device; one of another device would give other results."""
+        """Return the folder for the state of a run on this device; a state of another device leads to other results."""
         return states / (key if self.device == "cpu" else f"{key}-{self.device.replace(':', '')}")
 
     def _bar(self, runs: Mapping[str, Run], n_done: int) -> Any:
@@ -158,7 +158,7 @@ class Study:
 
 
 def _device(device: Any) -> str:
-    """Return the name of a device, which need not be on this machine: workers may be on others.
+    """Return the name of a device, which may be missing on this machine: workers may run on other machines.
 
     Raises:
         SettingError: If PyTorch has no such device.

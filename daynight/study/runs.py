@@ -15,8 +15,8 @@ from daynight.storage.identity import describe, describe_views, digest, digest_o
 from daynight.support import checks
 
 #: The format of results, which is a part of each run's description ("version") and so of its key. It is raised when
-#: results of equal settings may change, so that those runs are done again. A release alone changes no key: the
-#: runs in docs/results carry this format.
+#: results of equal settings may change, so that those runs are done again. A release alone changes no key: the runs in
+#: docs/results have this format.
 RESULTS_FORMAT = "0.1.0.dev0"
 
 Method = Callable[..., Mapping[str, Any]]
@@ -46,10 +46,10 @@ def about(method: Method, data: str, views: Any, settings: Mapping[str, Any]) ->
     """Return the description of a run in JSON.
 
     Args:
-        method: Its method.
-        data: Digest of its data.
-        views: Description of the views of its data.
-        settings: Its settings.
+        method: The run's method.
+        data: Digest of the run's data.
+        views: Description of the views of the data.
+        settings: The run's settings.
 
     Raises:
         SettingError: If the value of a setting cannot be described.
@@ -64,7 +64,7 @@ def given(stream: Any) -> TaskStream:
     """Return the stream that a user's `stream` stands for.
 
     Raises:
-        SettingError: If it is not a stream, and none can be made of it.
+        SettingError: If `stream` is not a stream, and no stream can be made from it.
     """
     found = stream() if callable(stream) and not isinstance(stream, TaskStream) else stream
     if isinstance(found, TaskStream):
@@ -130,7 +130,7 @@ def unique(runs: Iterable[Run]) -> dict[str, Run]:
     """Return each run once, by its key.
 
     Raises:
-        SettingError: If something is not a run.
+        SettingError: If one of `runs` is not a `Run`.
     """
     listed = [runs] if isinstance(runs, Run) else list(runs) if isinstance(runs, Iterable) else [runs]
     for run in listed:

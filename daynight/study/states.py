@@ -1,9 +1,9 @@
 """The states from which runs of a study resume, and the first dusks that they share: checkpoints in folders.
 
-A run's state is a folder with one folder per version of daynight's code. This has the run's own checkpoint (``run``)
-and, up to its first dusk, the checkpoint of a clock whose settings all runs share that can share the dusk (``dusk``).
-At the dusk, that folder is moved next to the runs' states (``dusk-NAME``). It is not written to any more; other runs
-start from a copy.
+A run's state is a folder, with one inner folder per version of daynight's code. The inner folder has the run's own
+checkpoint (``run``). Until the run's first dusk, it also has the checkpoint of a second clock (``dusk``), whose
+settings are the same for all runs that can share this dusk. At the dusk, ``dusk`` is moved next to the runs' states, as
+``dusk-NAME``. Nothing is written to it afterwards; other runs start from a copy.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage.identity import describe, digest
 from daynight.support import atomic
 
-#: A checkpoint compares these settings, and a first wake does not depend on them: every shared dusk has the same ones.
+#: Settings that a checkpoint compares, but on which a first wake does not depend: all shared dusks have these.
 _CAPACITY, _NIGHT = Capacity(keep_per_night=1.0), Epochs(0)
 
-#: Makes a clock with its checkpoints in a folder, or without them.
+#: Makes a clock with its checkpoints in a folder; None is a clock without checkpoints.
 _NewClock = Callable[[Path | None], Clock]
 
-#: The stream, and the clock at its first dusk, of the run that was done last, by what they depend on: the runs of a
-#: process that differ only after it share it.
+#: The stream, and the clock at its first dusk, of the run that was done last, by all that these depend on. The runs of
+#: a process that differ only after their first dusk share it.
 _dusks: dict[tuple[int, str], tuple[TaskStream, Clock]] = {}
 
 
 class Remembering(Wrapper):
-    """Another policy, whose wakes keep weights for other nights than its own.
+    """The policy `inner`, with wakes that also keep weights for nights of other policies.
 
     Args:
-        inner: The other policy.
-        shares: Shares of each wake, 0 to 1, whose weights are kept.
+        inner: The policy that chooses the cycles.
+        shares: Shares of each wake, 0 to 1. The weights at each of these points are kept.
     """
 
     def __init__(self, inner: SleepPolicy, shares: tuple[float, ...]) -> None:
@@ -56,11 +56,11 @@ class Remembering(Wrapper):
 
     @property
     def rewinds(self) -> tuple[float, ...]:
-        """The shares that the other policy rewinds to, and the further ones."""
+        """The shares to which `inner` rewinds, and `shares`."""
         return (*self.inner.rewinds, *self.shares)
 
     def cycles(self, night: Night) -> Generator[Cycle, Night, None]:
-        """Yield the other policy's cycles."""
+        """Yield the cycles of `inner`."""
         yield from self.inner.cycles(night)
 
 
@@ -77,18 +77,18 @@ def begin(
 ) -> Clock:
     """Return the clock of a run: resumed from its state, at a first dusk that runs share, or at its first wake.
 
-    The clock writes checkpoints into the state, if there is one, unless no checkpoint can be made or another process
-    uses the state. A state is ignored if it is damaged, or of other code or settings. In all cases the run ends, to the
-    bit, as it would without a state and alone.
+    If there is a state, the clock writes checkpoints into it, unless this is not possible or another process uses the
+    state. A state is ignored if it is damaged, or of other code or settings. In all cases the results are, bit for bit,
+    those of a run alone and without a state.
 
     Args:
         new_agent: Makes the run's agent.
         days: The tasks of the agent's days.
-        policy: Lays out the nights.
+        policy: Chooses the cycles of each night.
         wake: Budget of each wake.
         night: Budget of each night.
-        stream: The tasks that `days` were made of, which name a shared dusk.
-        about: All else that the first wake depends on.
+        stream: The tasks from which `days` were made; a shared dusk's name depends on them.
+        about: All other values on which the first wake depends.
         state: The folder of the run's state; shared dusks are next to it.
     """
 
@@ -104,7 +104,7 @@ def begin(
     shares, capacity = clock.remembered(), clock.agent.capacity
     try:
         name = digest([describe([about, shares, stream]), library()])
-    except SettingError:  # unknown which other runs could share the dusk
+    except SettingError:  # without a name, no other run can share the dusk
         return _begun(lambda folder: new_clock(clock.agent, folder), run)
     if (id(stream), name) not in _dusks:
         clock.check()
@@ -116,7 +116,7 @@ def begin(
             None if home is None else home / "dusk", None if state is None else state.with_name(f"dusk-{name}"),
         )  # fmt: skip
         _dusks.clear()
-        _dusks[id(stream), name] = stream, dusk  # with the stream, so that no other one gets its id
+        _dusks[id(stream), name] = stream, dusk  # with the stream, so that no other stream gets its id
     dusk = _dusks[id(stream), name][1]
 
     def new_fork(checkpoint: Path | None) -> Clock:
@@ -128,13 +128,13 @@ def begin(
 
 
 def forget() -> None:
-    """Forget the dusk that the runs of this process share, as another process would begin."""
+    """Forget the dusk that the runs of this process share, as if the process were new."""
     _dusks.clear()
 
 
 @functools.cache
 def library() -> str:
-    """Return a digest of daynight's own source: a state is of use to this very code alone."""
+    """Return a digest of daynight's own source: a state is usable only with the code that wrote it."""
     found = hashlib.sha256(__version__.encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         found.update(path.read_bytes())
@@ -146,9 +146,9 @@ def _first_dusk(new_clock: _NewClock, own: Path | None, shared: Path | None) -> 
 
     Args:
         new_clock: Makes the clock, with its checkpoints in a folder.
-        own: The folder for its checkpoints on the way to the dusk.
-        shared: The folder of the dusk. If there is none yet, `own` becomes it. If two processes run the same wake at
-            the same time, the first to finish stores the dusk; the other's is the same.
+        own: The folder for the clock's checkpoints until the dusk.
+        shared: The folder of the dusk. If it does not exist yet, `own` is moved there. If two processes run the same
+            wake at the same time, the first one to finish stores the dusk; the other process has an equal dusk.
     """
     lock, is_copy = _lock(own), False
     if lock is not None and own is not None and shared is not None:
@@ -162,14 +162,14 @@ def _first_dusk(new_clock: _NewClock, own: Path | None, shared: Path | None) -> 
         clock = _begun(new_clock, own)
     clock.to_dusk()
     if lock is not None and own is not None and shared is not None:
-        with contextlib.suppress(OSError):  # it is there
+        with contextlib.suppress(OSError):  # another process has stored the dusk
             own.rename(shared)
         shutil.rmtree(own, ignore_errors=True)
     return clock.fork()
 
 
 def _resumed(new_clock: _NewClock, folder: Path | None) -> Clock | None:
-    """Return the clock that resumes from the checkpoint in a folder; None, and an empty folder, if none is of use."""
+    """Return the clock that resumes from a folder's checkpoint. If none is usable, empty the folder; return None."""
     lock = _lock(folder)
     if folder is None or lock is None:
         return None
@@ -184,18 +184,18 @@ def _resumed(new_clock: _NewClock, folder: Path | None) -> Clock | None:
 
 
 def _begun(new_clock: _NewClock, folder: Path | None) -> Clock:
-    """Return a clock with its checkpoints in an empty folder, or without them where none can be made."""
+    """Return a clock with its checkpoints in an empty folder, or without checkpoints if these are not possible."""
     lock = _lock(folder)
     if lock is not None:
         with contextlib.suppress(SettingError):
             clock = new_clock(folder)
-            clock.resume()  # which writes the first checkpoint
+            clock.resume()  # writes the first checkpoint
             return clock
     return new_clock(None)
 
 
 def _lock(folder: Path | None) -> atomic.Lock | None:
-    """Return the lock of a folder, which is made if need be; None if another process is at work there.
+    """Return the lock of a folder, which is made if it does not exist; None if another process uses the folder.
 
     Raises:
         OutputError: If the folder cannot be made or written to.

@@ -12,7 +12,7 @@ from scipy import special
 from daynight.errors import SettingError
 from daynight.support import checks
 
-#: Probability that an interval covers the mean, unless another is asked for.
+#: Probability that an interval covers the mean, unless another one is given.
 CONFIDENCE = 0.95
 
 
@@ -71,11 +71,11 @@ def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = C
 
     Args:
         a: Values by seed.
-        b: Values by seed; seeds that only one of the two has are left out.
+        b: Values by seed. Seeds that only `a` or only `b` has are left out.
         confidence: Probability that the interval covers the mean difference.
 
     Raises:
-        SettingError: If no seed is in both.
+        SettingError: If `a` and `b` have no seed in common.
     """
     for values in (a, b):
         checks.kind("paired: values by seed", values, Mapping, "{0: 0.97, 1: 0.98}")

@@ -1,4 +1,4 @@
-"""`Store`: a folder with a JSON entry for each run that is over: loose, a file each, or packed, a line each."""
+"""`Store`: a folder with a JSON entry for each finished run: loose (a file) or packed (a line of a file)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Store:
 
     An entry is either loose, a file of its own named by the key, or packed, a line of a ``.jsonl`` file. A new run is
     written as a loose file, whole or not at all. `pack` moves all entries into one file, ``runs.jsonl``. Loose and
-    packed entries are read alike.
+    packed entries are read in the same way.
 
-    Stores of several machines are merged by copying their files into one folder; packed files may also be
-    concatenated. A run that is there several times counts once. If its entries differ, the loose one counts; without
-    one, the last packed one, by the name of its file and then by its line.
+    Stores of several machines are merged by copying their files into one folder; packed files may also be concatenated.
+    A run with several entries counts once. If the entries differ, the loose one counts. Without a loose entry, the last
+    packed one counts, in the order of file names and lines.
 
     Args:
-        folder: Where the files are; it is made with the first file.
+        folder: The folder of the files; it is made with the first file.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -97,11 +97,11 @@ class Store:
     def pack(self) -> int:
         """Move all entries into the file `packed`, sorted by key.
 
-        The process can be killed at any moment: the file is written whole or not at all, and only then are the files
-        deleted whose entries it has. A run that another process writes meanwhile stays loose.
+        The process can be killed at any moment: the file is written whole or not at all, and the files whose entries it
+        has are deleted only afterwards. A run that another process writes meanwhile stays loose.
 
         Returns:
-            How many runs there are; without any, no file is written.
+            Number of runs; if it is 0, no file is written.
 
         Raises:
             DataError: If a file or a line is damaged. Nothing is changed.
@@ -127,7 +127,7 @@ class Store:
         The process can be killed at any moment: packed files are deleted only when all loose ones are written.
 
         Returns:
-            How many runs there are.
+            Number of runs.
 
         Raises:
             DataError: If a file or a line is damaged. Nothing is changed.
@@ -149,7 +149,7 @@ class Store:
         return self.folder / f"{key}.json"
 
     def _paths(self, ending: str) -> list[Path]:
-        """Return the files with an ending, sorted by name, without those that were cut short (``.NAME``)."""
+        """Return the files with an ending, sorted by name, without unfinished files (``.NAME``)."""
         try:
             with os.scandir(self.folder) as found:
                 names = sorted(file.name for file in found if file.name.endswith(ending) and file.is_file())
@@ -171,7 +171,7 @@ class Store:
         return [file for file in map(_read, self._paths(".json")) if file is not None]
 
     def _line(self, key: str) -> _Text | None:
-        """Return the packed entry of a run that counts among packed ones."""
+        """Return the packed entry that counts for a run; None if there is none."""
         return next((file.by_key[key] for file in reversed(self._packed_files()) if key in file.by_key), None)
 
     def _packed_paths(self) -> list[Path]:
@@ -189,7 +189,7 @@ class Store:
             for path in self._packed_paths():
                 known = self._known.get(path)
                 file = known if known is not None and known.is_unchanged else _read(path)
-                if file is None:  # another process has just moved its entries elsewhere
+                if file is None:  # another process has just moved the file's entries
                     self._listed = None, []
                     break
                 found[path] = file
@@ -203,10 +203,10 @@ class _Text:
     """The JSON of a run, which may be damaged.
 
     Attributes:
-        path: The file that it is in.
+        path: The file that contains the JSON.
         content: The JSON.
-        key: By which it is found; None if a line is so damaged that its key cannot be read.
-        number: Of the line, from 1; None in a loose file.
+        key: The run's key; None if a line is so damaged that its key cannot be read.
+        number: Number of the line, from 1; None in a loose file.
     """
 
     path: Path
@@ -216,7 +216,7 @@ class _Text:
 
     @property
     def line(self) -> bytes:
-        """The JSON as one line. Only an entry that a store has not written itself can have several."""
+        """The JSON as one line. Only an entry that no store has written can have several lines."""
         content = self.content.strip()
         if b"\n" in content:
             content = json.dumps(json.loads(content), sort_keys=True).encode()
@@ -226,7 +226,7 @@ class _Text:
         """Return the entry.
 
         Raises:
-            DataError: If it is not the entry of the run that the key names.
+            DataError: If the JSON is not the entry of the run that the key names.
         """
         try:
             entry: dict[str, Any] = json.loads(self.content.decode(), parse_constant=_refuse, parse_float=_finite)
@@ -247,11 +247,11 @@ class _Text:
 
 @attrs.frozen(eq=False, kw_only=True)
 class _File:
-    """A file as it was read.
+    """A file that was read.
 
     Attributes:
         path: The file.
-        mark: Tells whether the file has changed since.
+        mark: Differs from the file's current mark if the file has changed.
         texts: The entry of a loose file, or the lines of a packed one.
         by_key: The last of `texts` with each key.
     """
@@ -270,14 +270,14 @@ class _File:
 
 
 def _read(path: Path) -> _File | None:
-    """Read a loose or packed file; None if there is none.
+    """Read a loose or packed file; None if the file does not exist.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If the file cannot be read.
     """
     try:
         with path.open("rb") as stream:
-            mark = _mark(os.fstat(stream.fileno()))  # of before, so that what is added while it is read is a change
+            mark = _mark(os.fstat(stream.fileno()))  # taken first, so that an addition while it is read is a change
             content = stream.read()
     except FileNotFoundError:
         return None
@@ -301,7 +301,7 @@ def _mark(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _key_of(line: bytes) -> str | None:
-    """Return the key of a line; None if it cannot be read."""
+    """Return the key of a line; None if the key cannot be read."""
     if head := _HEAD.match(line):
         return head[1].decode()
     try:
@@ -312,7 +312,7 @@ def _key_of(line: bytes) -> str | None:
 
 
 def _checked(read: Iterable[_File]) -> dict[str, _Text]:
-    """Return the text that counts of each key.
+    """Return, by key, the text that counts.
 
     Args:
         read: All files, of which a later one counts in place of an earlier one.

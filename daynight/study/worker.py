@@ -28,14 +28,14 @@ from daynight.support.interrupts import Terminated
 
 @attrs.frozen(kw_only=True)
 class Done:
-    """The outcome of a try at a run.
+    """The outcome of one try to do a run.
 
     Attributes:
         key: The run's key.
         result: What its method returned, in JSON; None if it failed.
-        seconds: How long it took.
+        seconds: How long the try took.
         machine: The version of PyTorch, and the GPU or processor.
-        error: Why it failed; None if it did not.
+        error: Why the run failed; None if it succeeded.
         is_stale: Whether the process has other code than the process of the study.
     """
 
@@ -58,7 +58,7 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
 
     Args:
         run: The run.
-        extras: Further arguments of its method, on which the result does not depend.
+        extras: Further arguments of the run's method, on which the result does not depend.
         study: Id of the study's process.
     """
     with _alone:
@@ -79,7 +79,7 @@ def do(run: Run, extras: Mapping[str, Any], study: int) -> Done:
                 raise StudyError(f"a method must return a dict of its results, not {result!r}.")
             return Done(key=run.key, result=result, seconds=time.perf_counter() - began, machine=machine)
         except Terminated as ended:
-            if _is_worker_of(study):  # only its own run ends, and is done again
+            if _is_worker_of(study):  # only this process's run ends, and is done again
                 os._exit(ended.code if isinstance(ended.code, int) else 1)
             raise
         except DaynightError as error:
@@ -110,10 +110,10 @@ def _loaded(run: Run) -> TaskStream:
 
 
 def _machine(device: Any) -> dict[str, str]:
-    """Return the version of PyTorch, and the name of the GPU or else the kind of processor.
+    """Return the version of PyTorch, and the name of the GPU or, without a GPU, the kind of processor.
 
     Args:
-        device: The device of the run. If PyTorch has no such device, the setting means something else and is ignored.
+        device: The device of the run. If PyTorch has no such device, the value has another meaning and is ignored.
 
     Raises:
         SettingError: If the device cannot be used here.
@@ -130,7 +130,7 @@ def _as_json(where: str, value: Any) -> Any:
     """Return a result in JSON: numbers of NumPy and PyTorch become Python's own.
 
     Raises:
-        StudyError: If it holds anything else, or a number that is not finite.
+        StudyError: If the result holds any other value, or a number that is not finite.
     """
     if isinstance(value, Mapping):
         return {str(key): _as_json(f"{where}[{key!r}]", item) for key, item in value.items()}
@@ -150,11 +150,11 @@ def _is_worker_of(study: int) -> bool:
 
 @functools.cache
 def _leave_with(study: int) -> None:
-    """End this process when the study that started it ends, since its results would be lost.
+    """End this process when the study that started it ends, since later results are lost.
 
     Args:
-        study: Id of the study's process. Workers of a cluster were not started by the study, and continue. So does a
-            worker in which another study runs.
+        study: Id of the study's process. Workers of a cluster were not started by the study, and continue. A worker in
+            which another study runs also continues.
     """
     if not _is_worker_of(study):
         return

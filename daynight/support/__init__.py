@@ -1,1 +1,1 @@
-"""What all other packages use: checks of arguments, random streams, files written whole or not at all, digests."""
+"""Tools for all other packages: checks of arguments, random streams, files written whole or not at all, digests."""

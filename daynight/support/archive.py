@@ -1,7 +1,7 @@
 """Files of tensors and text, written whole or not at all, and read without running any code.
 
-The format is safetensors (https://huggingface.co/docs/safetensors), which any reader of that format opens. The
-metadata have a digest of the whole file, computed with zeros in the digest's own place.
+The format is safetensors (https://huggingface.co/docs/safetensors), so any reader of safetensors opens the files. The
+metadata have a digest of the whole file, computed with zeros in the place of the digest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from daynight.errors import DamagedFileError, DataNotFoundError, SettingError
 from daynight.support import atomic, digests
 
-#: Is raised when older versions of daynight can no longer read new files.
+#: Version of the format. It is increased when older versions of daynight can no longer read new files.
 FORMAT = 1
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
@@ -29,7 +29,7 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     """Write tensors, and a description of them in JSON.
 
     Args:
-        path: The file. An older one stays until the new one is complete.
+        path: The file. An older file stays until the new file is complete.
         kind: Kind of the content, such as ``"agent"``.
         about: The description.
         tensors: Tensors by name, on any device.
@@ -53,21 +53,21 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
 
     Args:
         path: The file.
-        kind: Kind that its content must have.
+        kind: Kind that the content must have.
 
     Returns:
         The description, and the tensors on the CPU.
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        DamagedFileError: If it is damaged, of another kind, or by a newer version.
+        DamagedFileError: If the file is damaged, has another kind of content, or was written by a newer version.
     """
     import safetensors.torch
 
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise DataNotFoundError(f"there is no file {path}.", page="files") from error
+        raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
     found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
@@ -110,7 +110,7 @@ def pack(value: Any) -> tuple[Json, dict[str, Tensor]]:
         The value in JSON, with names in place of tensors, and the tensors by these names.
 
     Raises:
-        SettingError: If it contains something else.
+        SettingError: If the value contains an object of another type.
     """
     tensors: dict[str, Tensor] = {}
     return _packed(value, tensors, "state"), tensors
@@ -121,10 +121,10 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
 
     Args:
         packed: The JSON that `pack` returned.
-        tensors: Its tensors.
+        tensors: The tensors that `pack` returned.
 
     Raises:
-        ValueError: If `packed` does not have that form.
+        ValueError: If `packed` does not have the form that `pack` returns.
     """
     if packed is None or isinstance(packed, bool | int | float | str):
         return packed

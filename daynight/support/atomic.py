@@ -20,8 +20,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Provide a temporary path to write to, and move the file to `path` when the block has succeeded.
 
-    The new file is synced to disk and then renamed over the old one, so a reader sees either of
-    them and never a part. If the block raises, the old file stays and the temporary one is deleted.
+    The new file is synced to disk and then renamed over the old file, so a reader sees the whole old file or
+    the whole new file. If the block raises, the old file stays and the temporary file is deleted.
 
     Raises:
         OutputError: If the folder cannot be created or written to.
@@ -48,10 +48,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def folder_named(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a folder, which need not exist.
+    """Return the path of a folder, whether or not the folder exists.
 
     Raises:
-        SettingError: If it is not text or a path.
+        SettingError: If `path` is not text or a path.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
@@ -62,7 +62,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     """Return the folder `path`, after creating it if it does not exist and checking that it can be written to.
 
     Raises:
-        OutputError: If it cannot be created or written to.
+        OutputError: If the folder cannot be created or written to.
         SettingError: If `path` is not a path.
     """
     folder = folder_named(path)
@@ -76,7 +76,7 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _take_over_mode(temporary: Path, target: Path) -> None:
-    """Set the permissions of a new file to those of the old one, or to those that a plain `open` would set."""
+    """Give a new file the permissions of the old file; without an old file, the permissions that `open` gives."""
     if target.exists():
         mode = target.stat().st_mode & 0o777
     else:
@@ -99,13 +99,13 @@ def _refused(path: Path, error: OSError, temporary: Path | None = None) -> Outpu
 
 
 class Lock:
-    """Keeps other processes out of a folder while it exists; the system frees it when the process ends.
+    """Keeps other processes out of a folder while the lock exists. The system frees the lock when the process ends.
 
     Args:
         folder: The folder.
 
     Raises:
-        SettingError: If another process works there.
+        SettingError: If another process works in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -130,10 +130,10 @@ _locks: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 
 def of_folder(folder: Path) -> Lock:
-    """Return the lock of a folder, to be kept as long as this process works there.
+    """Return the lock of a folder. Keep the lock as long as this process works in the folder.
 
     Raises:
-        SettingError: If another process works there.
+        SettingError: If another process works in the folder.
     """
     folder = folder.resolve()
     lock = _locks.get(folder)

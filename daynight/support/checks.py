@@ -1,4 +1,4 @@
-"""Checks of arguments. Numbers of Python or NumPy are checked, and returned as Python's own."""
+"""Checks of arguments. Numbers of Python or NumPy are checked, and returned as numbers of Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from daynight.errors import SettingError
 
 
 def round_half_up(value: float) -> int:
-    """Return the nearest whole number; halves are rounded up, so that equal shares round alike."""
+    """Return the nearest whole number.
+
+    Halves are rounded up, so that all halves round in the same direction. Python's `round` goes to the even number.
+    """
     return math.floor(value + 0.5)
 
 
@@ -29,10 +32,10 @@ def integer(what: str, value: Any, least: int, most: int | None = None) -> int:
         what: Name of the value in the error.
         value: The value.
         least: Smallest valid number.
-        most: Largest valid number; None is no limit.
+        most: Largest valid number; None sets no limit.
 
     Raises:
-        SettingError: If it is not a whole number from `least` up, or above `most`.
+        SettingError: If `value` is not a whole number from `least` up, or is above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise SettingError(f"{what} must be a whole number from {least} up, not {value!r}.")
@@ -47,10 +50,10 @@ def finite(what: str, value: Any, least: float = -math.inf, most: int | None = N
         what: Name of the value in the error.
         value: The value.
         least: Smallest valid number.
-        most: Largest valid number; None is no limit except that of a float.
+        most: Largest valid number; None sets no limit below the largest float.
 
     Raises:
-        SettingError: If it is not a finite number, below `least` or above `most`.
+        SettingError: If `value` is not a finite number, or is below `least` or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not _is_finite(value):
         raise SettingError(f"{what} must be a finite number, not {value!r}.")
@@ -64,7 +67,7 @@ def share(what: str, value: Any) -> float:
     """Return `value` as a float from 0 to 1.
 
     Raises:
-        SettingError: If it is not such a number.
+        SettingError: If `value` is not a number from 0 to 1.
     """
     number = finite(what, value, least=0)
     if number > 1:
@@ -76,7 +79,7 @@ def positive(what: str, value: Any) -> float:
     """Return `value` as a float above 0.
 
     Raises:
-        SettingError: If it is not such a number.
+        SettingError: If `value` is not a finite number above 0.
     """
     number = finite(what, value)
     if number <= 0:
@@ -103,13 +106,13 @@ def kind(what: str, value: Any, expected: type, example: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return how an error shows a value: itself if that is short, else its type."""
+    """Return the text that shows a value in an error: its `repr` if that is short, otherwise its type."""
     text = repr(value)
     return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def brief(value: Any) -> str:
-    """Return how an error shows a user's own object: itself, truncated if that is long."""
+    """Return the text that shows a user's own object in an error: its `repr`, cut off if that is long."""
     try:
         text = repr(value)
     except Exception:  # a fault of the object's __repr__, which the error is not about
@@ -136,10 +139,10 @@ def _check_most(what: str, value: Any, most: int | None) -> None:
 
 
 def usable_device(device: Any) -> torch.device:
-    """Return the device, if numbers can be put on it and read from it.
+    """Return the device, after a check that numbers can be put on it and read from it.
 
     Raises:
-        SettingError: If they cannot.
+        SettingError: If the device cannot be used.
     """
     try:
         found = torch.zeros(1, device=device)
@@ -151,5 +154,5 @@ def usable_device(device: Any) -> torch.device:
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Return whether all numbers of a tensor are finite, for which it looks at the smallest and the largest."""
+    """Return whether all numbers of a tensor are finite, which the smallest and the largest number show."""
     return not tensor.numel() or all(bool(torch.isfinite(value)) for value in torch.aminmax(tensor.detach()))

@@ -1,7 +1,7 @@
-"""SHA-256 digests, of tensors and of other bytes: equal wherever and however a tensor lies in memory.
+"""SHA-256 digests of tensors and of other bytes. Device and memory format of a tensor do not change its digest.
 
-Files hold these digests (seals, checkpoints, names of runs), so what is hashed must not change. A short file, since it
-is the one place that says what the digest of a tensor is.
+Files hold these digests (seals, checkpoints, names of runs), so the content that is hashed must not change. This file
+is short, since it is the only place that defines the digest of a tensor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def digest_of(parts: Iterable[Bytes]) -> str:
 
 
 def parts_of(tensor: Tensor) -> tuple[Bytes, Bytes]:
-    """Return what is hashed of a tensor: its type and shape, and its bits in logical order."""
+    """Return the two parts of a tensor that are hashed: type and shape as text, and the bits in logical order."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     bits = flat.view(torch.uint8).numpy().data if flat.numel() else b""
     return f"{tensor.dtype} {tuple(tensor.shape)}".encode(), bits

@@ -1,4 +1,4 @@
-"""How commands end: with an exit status, and one line about an error."""
+"""The end of commands: the exit status, and one line about an error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from daynight.errors import DaynightError
 
 
 def status_of(do: Callable[[], None]) -> int:
-    """Run a command, print errors as one line, and return the exit status: 0 if all went well.
+    """Run a command, print errors as one line, and return the exit status: 0 if the command succeeded.
 
     Args:
-        do: Does the work. Its figures go into files: unless MPLBACKEND is set, matplotlib opens no windows.
+        do: Function that does the work. Figures go into files: unless MPLBACKEND is set, matplotlib opens no windows.
     """
     os.environ.setdefault("MPLBACKEND", "agg")
     try:
@@ -35,7 +35,7 @@ def status_of(do: Callable[[], None]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """Print an error of the output or in the user's own code, and return the exit status; raise all others."""
+    """Print an error of the output or in the user's own code, and return the exit status; raise all other errors."""
     line = traceback.extract_tb(error.__traceback__)[-1].line or ""  # errors of other files are not about the output
     if isinstance(error, OSError) and ("print(" in line or "flush(" in line):
         _mute()
@@ -51,14 +51,14 @@ def _failed(error: Exception) -> int:
 
 
 def _mute() -> None:
-    """Discard what is still buffered for the standard output, so that Python does not fail on it when it exits."""
+    """Discard the buffered standard output, so that Python does not fail to write it at the exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
 
 
 def _place(error: BaseException) -> str:
-    """Return the last line of the user's own code, below the current folder, in which an error arose; or nothing."""
+    """Return the place in the user's code, below the current folder, where an error arose; empty text if elsewhere."""
     here = Path.cwd()
     cause: BaseException | None = error if error.__cause__ is None else error.__cause__
     while cause is not None:

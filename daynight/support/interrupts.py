@@ -15,10 +15,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Handle an interrupt (SIGINT, SIGTERM) that comes during a block at its end.
+    """Defer an interrupt (SIGINT, SIGTERM) that comes during a block: handle it at the end of the block.
 
-    For short blocks that write several things that belong together. Python handles signals in the main thread only, so
-    in other threads nothing is deferred. Handlers that are not Python's are left alone.
+    Use this for short blocks that write several files or values that belong together. Python handles signals in the
+    main thread only, so in other threads nothing is deferred. Handlers that are not Python's are left alone.
     """
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
     if threading.current_thread() is threading.main_thread():
@@ -44,7 +44,7 @@ class Terminated(SystemExit):
 def terminable() -> Iterator[None]:
     """Raise `Terminated` at a SIGTERM that comes during a block, unless the program has its own handler.
 
-    By default, Python ends at once, without any clean-up.
+    By default, Python ends at once at a SIGTERM, without any clean-up.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -65,7 +65,7 @@ class Asked:
     """Whether the program was asked to stop (SIGINT, SIGTERM) during a block of `patient`.
 
     Attributes:
-        is_heard: Whether `give_way` is handling the request, which ends the program unless its handler returns.
+        is_heard: Whether `give_way` is handling the request. The program ends unless the handler returns.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Asked:
         return self._came is not None
 
     def give_way(self) -> None:
-        """Handle the request now, if there was one."""
+        """Handle the request now, if there was a request."""
         if self._came is not None:
             (number, frame), self._came = self._came, None
             self.is_heard = True
@@ -85,7 +85,7 @@ class Asked:
             self.is_heard = False  # the handler lets the program continue
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._came is not None:  # the second one
+        if self._came is not None:  # the second request
             self._came = None
             self._handlers[number](number, frame)
         else:
@@ -94,9 +94,10 @@ class Asked:
 
 @contextlib.contextmanager
 def patient(is_wanted: bool = True) -> Iterator[Asked]:
-    """Let a block choose when it handles an interrupt (SIGINT, SIGTERM). A second one is handled at once.
+    """Let a block choose when it handles an interrupt (SIGINT, SIGTERM). A second interrupt is handled at once.
 
-    An interrupt that the block has not handled is handled at its end. For threads and other handlers see `deferred`.
+    An interrupt that the block has not handled is handled at the end of the block. For threads and other handlers see
+    `deferred`.
 
     Args:
         is_wanted: If False, interrupts are handled as usual.

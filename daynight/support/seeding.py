@@ -21,7 +21,7 @@ def derive(seed: int, *names: Name) -> int:
 
     Args:
         seed: The user's seed, a whole number from 0 up.
-        names: What the stream is for, for example ``("wake", 3)``.
+        names: Names that say what the stream is for, for example ``("wake", 3)``.
 
     Returns:
         A whole number from 0 to 2**63 - 1: the first bytes of the SHA-256 digest of seed and names, so
@@ -41,10 +41,10 @@ def generator(seed: int, *names: Name) -> torch.Generator:
 
 @contextlib.contextmanager
 def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block under its own stream of the global generators, and restore them after it.
+    """Run a block with the global generators seeded for the stream `names`, and restore them after the block.
 
-    For code that draws from global generators only: initial weights and dropout draw from PyTorch's, users' functions
-    also from NumPy's or Python's.
+    Use this for code that draws from global generators only. Initial weights and dropout draw from PyTorch's generator;
+    users' functions may also draw from NumPy's or Python's generator.
     """
     number = derive(seed, *names)
     python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -64,14 +64,14 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
 
 @contextlib.contextmanager
 def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Restore PyTorch's global generators after a block, whatever it draws from them."""
+    """Restore PyTorch's global generators after a block, whatever the block draws from them."""
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 def state(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return the state of the global generators of PyTorch, NumPy and Python, for `restore`."""
+    """Return the state of the global generators of PyTorch, NumPy and Python; `restore` takes it."""
     device = torch.device(device)
     found: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002

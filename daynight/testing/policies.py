@@ -1,4 +1,4 @@
-"""`check_policy`: whether a sleep policy keeps the rules, tried on nights of many kinds."""
+"""`check_policy`, which tries on nights of many kinds whether a sleep policy keeps the rules."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from daynight.testing.timers import FakeTimer
 from daynight.testing.toys import toy_network, toy_stream
 from daynight.training.settings import Training
 
-#: What a policy must not hold: through each of them it could read data, or the results that it is judged by.
+#: Types of objects that a policy must not hold: each gives access to data, or to results that judge the policy.
 _DATA = (Agent, Clock, History, Record, Split, Task, TaskStream, nn.Module, torch.utils.data.Dataset)
-#: An array or tensor of one dimension with at most so many numbers counts as a list of settings, such as densities.
+#: An array or tensor of one dimension with at most this many numbers counts as a list of settings, such as densities.
 _MANY = 1000
 #: Budgets of the nights. Some have fewer steps than most policies have cycles; in one, a prune has a price.
 _BUDGETS: tuple[Budget, ...] = (*map(Steps, (10_000, 100, 7, 3, 1, 0)), Seconds(60), Steps(10_000, price=0.01))
 _DAWNS = (0.01, 0.5, 1e-4, 1.0)
-#: Courses of losses and scores for policies that react: a function of the cycle for each, by name.
+#: Courses of losses and scores for policies that react: by name, a function of the index of the cycle.
 _COURSES: dict[str, Callable[[int], Measured]] = {
     "recovers": lambda cycle: Measured(0.1 + 0.5 * 0.5**cycle, 1 - 0.3 * 0.5**cycle, "validation"),
     "never recovers": lambda cycle: Measured(0.1 + 0.2 * cycle, 1 / (1 + 0.1 * cycle), "train"),
@@ -50,16 +50,17 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
 }
-#: What is compared of a cycle: its density, its length, and the factors of the learning rate in it.
+#: The values of a cycle that are compared: its density, its length, and the factors of the learning rate in its REM.
 Laid = tuple[float, float, tuple[float, ...]]
 
 
 def check_policy(policy: SleepPolicy) -> None:
     """Raise PolicyError if a sleep policy breaks a rule.
 
-    The policy lays out nights of many budgets and densities, some of them shorter than its cycles; if it reacts, with
-    several courses of the loss. Then it runs nights on a toy network, in epochs and in seconds, also on a simulated
-    machine that is slower than planned. The policy is not changed.
+    The policy first divides nights of many budgets and densities into cycles. Some of these nights have fewer steps
+    than cycles. If the policy reacts, the nights have several courses of the loss. The policy then runs nights on a toy
+    network, with budgets in epochs and in seconds, also on simulated machines that are slower than planned. The policy
+    is not changed.
 
     Args:
         policy: The policy, ready to be used.
@@ -72,7 +73,7 @@ def check_policy(policy: SleepPolicy) -> None:
               more than one dimension or 1,000 numbers, and no more than 8,000 bytes;
             - be picklable, for runs in other processes and for saved agents;
             - in each night reach the dawn density, never let the density rise, and never overspend, even if the budget
-              is less than one step a cycle, or zero;
+              is less than one step per cycle, or zero;
             - yield equal cycles for equal nights;
             - keep no state from one night to the next;
             - work with nights in seconds, which do not go as planned, and with prunes that have a small price.
@@ -98,7 +99,7 @@ def check_policy(policy: SleepPolicy) -> None:
 
 
 def _check_settings(policy: SleepPolicy) -> None:
-    """Raise PolicyError if the policy, or what it holds, holds data."""
+    """Raise PolicyError if the policy holds data, directly or in an object that it holds."""
     held, seen = [*vars(policy).items(), *_of_classes(policy).items()], set[int]()
     while held:
         name, value = held.pop()
@@ -124,7 +125,7 @@ def _check_settings(policy: SleepPolicy) -> None:
 
 
 def _of_classes(policy: SleepPolicy) -> dict[str, object]:
-    """Return what the policy's class, and those between it and SleepPolicy, hold besides methods and properties."""
+    """Return the attributes, without methods and properties, of the policy's class and its bases below SleepPolicy."""
     classes = [each for each in type(policy).__mro__ if issubclass(each, SleepPolicy) and each is not SleepPolicy]
     return {
         f"{each.__name__}.{name}": value
@@ -136,7 +137,10 @@ def _of_classes(policy: SleepPolicy) -> dict[str, object]:
 
 
 def _is_large(value: object) -> bool:
-    """Return whether `value` is an array, a tensor or bytes, and larger than a list of settings."""
+    """Return whether `value` holds more than a list of settings.
+
+    This is an array or tensor of two or more dimensions or more than 1,000 numbers, or more than 8,000 bytes.
+    """
     if isinstance(value, bytes | bytearray | memoryview):
         return len(value) > 8 * _MANY
     return isinstance(value, torch.Tensor | np.ndarray) and (value.ndim > 1 or math.prod(value.shape) > _MANY)
@@ -163,11 +167,11 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
         for each, of_classes in (pickle.loads(before), (policy, _of_classes(policy)))
     )
     if new == old and vars(policy).keys() - new:
-        return  # only what it derives from its settings has changed
+        return  # only values that it derives from its settings have changed
     names = [name for name, value in new.items() if value != old.get(name)]
     raise PolicyError(
-        f"check_policy: {checks.brief(policy)} keeps state between nights: {', '.join(names) or 'an attribute'} has "
-        "changed. Keep the state of a night in local variables of cycles()."
+        f"check_policy: {checks.brief(policy)} keeps state between nights, which is not allowed. Changed attributes: "
+        f"{', '.join(names) or 'unknown'}. Keep the state of a night in local variables of cycles()."
     )
 
 
@@ -184,7 +188,7 @@ def _nights() -> Iterator[tuple[Night, str]]:
 
 
 def _laid(policy: SleepPolicy, night: Night, course: str) -> list[Laid]:
-    """Return the cycles of a night: the plan if there is one, otherwise with a course of measurements."""
+    """Return the cycles of a night: the plan or, if the policy reacts, its cycles for a course of measurements."""
     try:
         plan = planned(policy, night)
     except PolicyError as error:

@@ -14,13 +14,13 @@ class FakeTimer(Timer):
     """A simulated clock. Only optimizer steps and prunes take time, so nights in seconds are repeatable.
 
     Args:
-        step_seconds: Seconds that an optimizer step takes, above 0: a number, or a function of the number of steps
-            before it.
-        prune_seconds: Seconds that a prune takes, 0 or more: a number, or a function of the number of prunes before it.
-        start: Date and time at which it begins, in the machine's time zone.
+        step_seconds: Seconds that an optimizer step takes, above 0: a number, or a function of the number of earlier
+            steps.
+        prune_seconds: Seconds that a prune takes, 0 or more: a number, or a function of the number of earlier prunes.
+        start: Date and time at which the clock begins, in the machine's time zone.
 
     Raises:
-        SettingError: If an argument is not valid; for a function, when it is called.
+        SettingError: If an argument is not valid. What a function returns is checked at each call.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FakeTimer(Timer):
         self._passed = 0.0
 
     def now(self) -> float:
-        """Return simulated seconds. They begin at an odd number, so that a mix-up with a real clock is noticed."""
+        """Return simulated seconds. They begin at 10,007, so that a mix-up with a real clock is noticed."""
         return 10_007.0 + self._passed
 
     def wall(self) -> datetime.datetime:
@@ -49,7 +49,7 @@ class FakeTimer(Timer):
         """Let time pass.
 
         Args:
-            seconds: How much, 0 or more.
+            seconds: Seconds that pass, 0 or more.
         """
         self._passed += checks.finite("advance: seconds", seconds, least=0)
 
@@ -59,7 +59,7 @@ class FakeTimer(Timer):
         self._n[what] += 1
 
     def _takes(self, what: str, n: int) -> float:
-        """Return the seconds that a ``"step"`` or ``"prune"`` takes, after `n` others."""
+        """Return the seconds that a ``"step"`` or ``"prune"`` takes, after `n` earlier steps or prunes."""
         given, name = self._seconds[what], f"FakeTimer: {what}_seconds"
         try:
             seconds = given(n) if callable(given) else given

@@ -1,6 +1,6 @@
-"""How owned weights consolidate: what is frozen at dawn, what is kept, and what the next day trains on.
+"""How owned weights consolidate: whether they freeze at dawn, whether data are kept, and what the next day trains on.
 
-A way of your own is one subclass of `Consolidation`; give an agent an instance of it.
+To add a way of your own, write a subclass of `Consolidation` and give an agent an instance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from daynight.support import checks
 
 
 class Consolidation(abc.ABC):
-    """What becomes of the weights that finished tasks own."""
+    """What happens to the weights that finished tasks own."""
 
-    #: Names it in files.
+    #: The name of the way in files.
     name: ClassVar[str]
-    #: Whether nothing that a finished task uses ever moves again, so that tasks are sealed at their dawn.
+    #: Whether the numbers that a finished task uses never move again, so that tasks are sealed at their dawn.
     freezes: ClassVar[bool] = False
     #: Whether the agent keeps the training data of finished tasks.
     keeps_tasks: ClassVar[bool] = False
@@ -44,45 +44,44 @@ class Consolidation(abc.ABC):
         """
 
     def trained(self, task: Task, kept: Sequence[Task]) -> Task:
-        """Return what a day trains on.
+        """Return the task that a day trains on.
 
         Args:
             task: The day's task.
-            kept: The tasks of all days before it, if the agent keeps them.
+            kept: The tasks of all earlier days; empty unless the agent keeps them.
         """
         return task
 
     @abc.abstractmethod
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
-        """Raise an error unless a day has weights to learn with, and its task can be learnt beside those before it.
+        """Raise an error unless a day has weights to train, and its task can be learnt together with earlier tasks.
 
         Raises:
-            CapacityError: If the day is beyond the last, nothing is free to learn with, or the night would keep
-                nothing.
-            DataError: If the task cannot be trained together with the others.
+            CapacityError: If the capacity has no such day, there are no weights to train, or the night keeps no weight.
+            DataError: If the task cannot be trained together with the earlier tasks.
         """
 
 
 @attrs.frozen
 class Freeze(Consolidation):
-    """Owned weights never move again. Each task sees its own and those of earlier tasks."""
+    """Owned weights never move again. Each task sees its own weights and those of earlier tasks."""
 
     name = "freeze"
     freezes = True
 
     def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
-        """Return a masked network that freezes what is owned."""
+        """Return a masked network that freezes owned weights."""
         return MaskedNetwork(module, biases=biases, **settings)
 
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
-        """Raise CapacityError unless the night has new weights for each layer that it ranks."""
+        """Raise CapacityError unless the task gets new weights; if layers are ranked one by one, in each of them."""
         capacity.check(network.sizes, day)
 
 
 class _Shared(Consolidation):
-    """Owned weights go on learning, and every task sees all of them. Biases and norms are shared."""
+    """Owned weights keep learning, and every task sees all of them. Biases and norms are shared."""
 
-    #: Whether all heads so far go on learning, too.
+    #: Whether all earlier heads keep learning, too.
     joins_heads: ClassVar[bool]
 
     def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
@@ -91,7 +90,7 @@ class _Shared(Consolidation):
         return MaskedNetwork(module, freezes=False, joins_heads=self.joins_heads, **settings)
 
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
-        """Raise CapacityError if the night would keep nothing; DataError if heads are joined and the task's cannot."""
+        """Raise CapacityError if the night keeps no weight; DataError if the task's head must be joined and cannot."""
         if not capacity.dawn_density(tuple(network.sizes.values()), day):
             raise keeps_nothing(sum(network.sizes.values()), day)
         if self.joins_heads:
@@ -100,19 +99,19 @@ class _Shared(Consolidation):
 
 @attrs.frozen
 class Rehearse(_Shared):
-    """Owned weights and all heads learn on, from batches drawn evenly from the training data of all days so far."""
+    """Owned weights and all heads keep learning, from batches drawn evenly from the training data of all days."""
 
     name = "rehearse"
     keeps_tasks = joins_heads = True
 
     def trained(self, task: Task, kept: Sequence[Task]) -> Task:
-        """Return the union of the day's task and all earlier ones."""
+        """Return the union of the day's task and all earlier tasks."""
         return union([*kept, task], task.name) if kept else task
 
 
 @attrs.frozen
 class FineTune(_Shared):
-    """Owned weights learn on from the day's task alone; each head is kept as it is at its task's dawn."""
+    """Owned weights keep learning from the day's task alone; each head stays as it was at its task's dawn."""
 
     name = "fine-tune"
     joins_heads = False
@@ -122,13 +121,13 @@ _KNOWN: dict[str, Consolidation] = {way.name: way for way in (Freeze(), Rehearse
 
 
 def consolidation_of(value: Any) -> Consolidation:
-    """Return the way to consolidate that is meant.
+    """Return the way to consolidate that `value` is or names.
 
     Args:
-        value: A `Consolidation`, or the short name of one: ``"freeze"``, ``"rehearse"`` or ``"fine-tune"``.
+        value: A `Consolidation`, or one of the names ``"freeze"``, ``"rehearse"`` or ``"fine-tune"``.
 
     Raises:
-        SettingError: If it is neither.
+        SettingError: If `value` is neither.
     """
     if isinstance(value, Consolidation):
         return value
@@ -139,5 +138,5 @@ def consolidation_of(value: Any) -> Consolidation:
 
 
 def is_known(name: str) -> bool:
-    """Return whether this is the name of one of the library's own ways to consolidate."""
+    """Return whether `name` is the name of one of the library's own ways to consolidate."""
     return name in _KNOWN

@@ -30,7 +30,7 @@ from daynight.training.trainer import Trainer
 def dusk_of(
     task: Task, budget: Budget, day: int, network: MaskedNetwork, capacity: Capacity, training: Training
 ) -> Night:
-    """Return the snapshot at dusk of the night of `day`, which follows from totals alone."""
+    """Return the snapshot, at dusk, of the night of `day`. It does not depend on the trained weights."""
     steps_per_epoch = training.steps_per_epoch(task)
     ledger = budget.open(steps_per_epoch)
     return Night(
@@ -44,11 +44,11 @@ def dusk_of(
 
 
 class Day:
-    """What lasts for one day only: its trainer, and the ledgers, batches and snapshots of its phases.
+    """The state that lasts for one day: the trainer, and the ledgers, batches and snapshots of the phases.
 
     Args:
         task: The day's task.
-        trainer: Trains it, or it and earlier ones.
+        trainer: Trains the day's task, or its union with earlier tasks.
         network: The network, on that day.
         capacity: How many weights the task may own at dawn.
         training: How the task is learnt.
@@ -71,9 +71,9 @@ class Day:
         weights = network.weights.items() if looks_back(criterion) else ()
         self._start = {name: weight.detach().clone() for name, weight in weights}
         self._seconds = 0.0
-        self._began: float | None = None  # when the current phase did
+        self._began: float | None = None  # when the current phase began
         self._wake: Ledger | None = None
-        self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, what cycles may rewind to
+        self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, the weights that cycles may rewind to
         self._batches: Batches | None = None  # of the wake, until it is over
         self._sleep: Sleep | None = None
 
@@ -90,19 +90,20 @@ class Day:
         return "dusk" if self.is_woken else "wake"
 
     def fork(self, network: MaskedNetwork, capacity: Capacity) -> Day:
-        """Return the same dusk on a copy of the network, before a night with that capacity."""
+        """Return a copy of the day at dusk, on `network` (a copy of the network), before a night with `capacity`."""
         assert self._sleep is None
         twin = copy.copy(self)
         twin._network, twin._capacity, twin.trainer = network, capacity, self.trainer.fork(network)
         return twin
 
     def wake(self, budget: Budget, on_event: Hook, remember: Sequence[float] = ()) -> None:
-        """Train on the task until the budget is spent; a wake that was interrupted resumes with its own budget.
+        """Train on the task until the budget is spent. An interrupted wake resumes with the budget of its first call.
 
         Args:
-            budget: What it may spend.
+            budget: What the wake may spend.
             on_event: Called with each record and progress event.
-            remember: Shares of the wake, 0 to 1, whose weights are kept for cycles that rewind.
+            remember: Shares of the wake, 0 to 1. The weights at each of these points are kept, for cycles that rewind
+                to them.
         """
         if self._wake is None:
             self._batches = self.trainer.new_batches("wake")
@@ -128,9 +129,9 @@ class Day:
         self.is_woken = True
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the day beside the network, for `restore`.
+        """Return the state of the day, without the network; `restore` takes it.
 
-        During a phase, only hooks that are called with progress events may call this.
+        During a phase, call this only from a hook, and only at a progress event.
         """
         parts = {"wake": self._wake, "batches": self._batches, "sleep": self._sleep, "lesson": self.trainer}
         running = 0.0 if self._began is None else time.perf_counter() - self._began
@@ -140,12 +141,12 @@ class Day:
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any], wake: Budget, night: Budget) -> None:
-        """Take over what `state` returned, at the beginning of the same day, with the network as it was then.
+        """Take over what `state` returned. The day must be new, and the network restored already.
 
         Args:
-            state: What it returned.
-            wake: The budget of its wake.
-            night: The budget of its night.
+            state: What `state` returned.
+            wake: Budget of the wake.
+            night: Budget of the night.
         """
         self.is_woken, self._seconds = state["is_woken"], state["seconds"]
         self._start = self._network.placed(state["start"])
@@ -166,12 +167,12 @@ class Day:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the budget of the current phase is spent; infinite, if it is not of time."""
+        """Seconds until the budget of the current phase is spent; infinite unless it is a budget in time."""
         ledger = self._wake if self._sleep is None else self._sleep.ledger
         return math.inf if ledger is None or self.phase == "dusk" else ledger.seconds_left
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook) -> None:
-        """Run the cycles of the night, or of what is left of it (see `daynight.Agent.sleep`)."""
+        """Run the cycles of the night, or those that are left (see `daynight.Agent.sleep`)."""
         sleep = self._sleep or self._at_dusk(budget)
 
         def begin() -> None:
@@ -187,10 +188,10 @@ class Day:
             sleep.run(policy, begin, on_event)
 
     def finish_night(self, on_event: Hook) -> Record:
-        """Prune what is still above the dawn density, end the day, and return its record.
+        """Prune down to the dawn density, end the day, and return its record.
 
         Raises:
-            TrainingError: If something that the task would own is not finite.
+            TrainingError: If a number that the day trains, or an output of the task, is not finite.
         """
         self.trainer.check_finite()
         sleep = self._sleep or self._at_dusk(Steps(0))
@@ -229,7 +230,7 @@ class Day:
             ledger.resume()
             yield
         finally:
-            torch.set_grad_enabled(has_gradients)  # which Ctrl-C within PyTorch's own code may have left off
+            torch.set_grad_enabled(has_gradients)  # Ctrl-C within PyTorch's code may leave them off
             ledger.pause()
             self._seconds += time.perf_counter() - began
             self._began = None

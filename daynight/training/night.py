@@ -1,4 +1,4 @@
-"""`Sleep`: the night of a day. It runs the cycles that the planner says, or undoes the one in which something fails."""
+"""`Sleep`: the night of a day. It runs the cycles of the planner, and undoes a cycle that fails."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Rem:
     """A REM that is running.
 
     Attributes:
-        turn: Its cycle.
-        cut: How much its NREM has cut, 0 to 1.
-        end: Share of the budget that is spent when it is over, 0 to 1.
+        turn: The cycle of the REM.
+        cut: How much the NREM before it has cut, 0 to 1: the norm of the pruned weights over that of all held weights.
+        end: Share of the budget that is spent when the REM is over, 0 to 1.
         before: The snapshot before the cycle.
         mark: The network before the cycle.
     """
@@ -45,14 +45,14 @@ class Rem:
     mark: Mark
 
     def state(self) -> dict[str, Any]:
-        """Return it in plain values and tensors, for `restore`."""
+        """Return the REM as plain values and tensors; `restore` takes them."""
         turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
         cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
         return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": self.before.to_json(), "mark": self.mark}
 
     @classmethod
     def restore(cls, state: dict[str, Any], planner: Planner, night: Night) -> Rem:
-        """Make one of what `state` returned, with the cycle that the policy now yields for it.
+        """Make a REM from what `state` returned, with the cycle that the policy now yields.
 
         Raises:
             PolicyError: If the policy yields another cycle.
@@ -66,11 +66,11 @@ class Rem:
 
 
 class Sleep:
-    """The night of a day: what is left of its budget, and how far it has come.
+    """The night of a day: its ledger, and how far it has come.
 
     Args:
         night: The snapshot at dusk.
-        ledger: What the night may spend.
+        ledger: The account of the night's budget.
         trainer: Trains the day's task.
         network: The network, on that day.
         capacity: How many weights the task may own at dawn.
@@ -81,7 +81,7 @@ class Sleep:
 
     Attributes:
         night: The snapshot after the last finished cycle.
-        ledger: What has been spent.
+        ledger: As given.
     """
 
     def __init__(
@@ -101,17 +101,17 @@ class Sleep:
         self._capacity, self._training, self._criterion = capacity, training, criterion
         self._start, self._learnt = start, learnt
         self._batches = trainer.new_batches("night")
-        self._is_open = False  # once a policy has been found valid
+        self._is_open = False  # whether a policy has passed its checks
         self._planner: Planner | None = None
-        self._rem: Rem | None = None  # while it is running
+        self._rem: Rem | None = None  # the REM that is running
         self._stored: dict[str, Any] | None = None  # the state of a REM to resume
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
-        """Run the cycles of a policy, as far as there is time for them.
+        """Run the cycles of a policy until they are finished or no time is left.
 
         Args:
-            policy: Lays out what is left of the night.
-            on_begin: Called once the policy has been found valid, before anything is pruned.
+            policy: Chooses the cycles of the rest of the night.
+            on_begin: Called after the policy has passed its checks, before anything is pruned.
             on_event: Called with each record and progress event.
 
         Raises:
@@ -123,12 +123,12 @@ class Sleep:
             assert self._planner is not None
             takes_all = False
             while turn is not None:
-                # The steps that a resumed REM has had already count as done in it.
+                # The steps of a resumed REM before its interruption also count as its steps.
                 n_done = self.ledger.n_done if self._rem is None else None
                 is_last = self._run_cycle(turn, on_event)
                 spent = attrs.evolve(self.night.after(turn.cycle), density=self.night.density)
                 if self.ledger.is_timed and self.ledger.n_done != n_done:
-                    # Cycles that are too short for a step leave their time to the next.
+                    # A cycle that is too short for a step leaves its time to the next cycle.
                     spent = attrs.evolve(spent, spent=self.ledger.spent)
                 self.night = spent
                 if is_last:
@@ -144,24 +144,24 @@ class Sleep:
             raise
 
     def finish(self, on_event: Hook) -> None:
-        """Prune what is still above the dawn density."""
+        """Prune down to the dawn density, if the density is still above it."""
         if self.night.density > self.night.dawn_density:
             self._prune(self.night, self.night.dawn_density, on_event)
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the night beside the network and the trainer, for `restore`.
+        """Return the state of the night, without the network and the trainer; `restore` takes it.
 
-        During a REM, only hooks that are called with progress events may call this.
+        During a REM, call this only from a hook, and only at a progress event.
         """
         state = {"night": self.night.to_json(), "ledger": self.ledger.state(), "batches": self._batches.state()}
-        if self._stored is not None:  # not resumed yet
+        if self._stored is not None:  # the REM is not resumed yet
             state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
         elif self._rem is not None and self._planner is not None:
             state |= {"script": self._planner.state(), "rem": self._rem.state()}
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `state` returned, in the same night at its dusk."""
+        """Take over what `state` returned. The night must be the same, and at its dusk."""
         self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
@@ -169,7 +169,7 @@ class Sleep:
         self._stored = state if "rem" in state else None
 
     def _begin(self, policy: SleepPolicy, on_begin: Callable[[], None]) -> Turn | None:
-        """Ask a policy for what is left of the night, and return its first cycle."""
+        """Ask a policy for the cycles of the rest of the night, and return the first one."""
         planner = Planner(policy, self.night, self.ledger)
         # A night that was interrupted within a REM has spent more than its last finished cycle says.
         self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
@@ -183,17 +183,17 @@ class Sleep:
         return planner.first(self.night)
 
     def _resume(self, policy: SleepPolicy, state: dict[str, Any]) -> Turn:
-        """Resume within a REM, with a policy that is asked again for all that it was asked for before."""
+        """Resume within a REM, after repeating all calls made to the policy before."""
         self._planner = Planner.restore(state["script"], policy, self.night, self.ledger)
         self._rem = Rem.restore(state["rem"], self._planner, self.night)
         self._stored = None
         return self._rem.turn
 
     def _run_cycle(self, turn: Turn, on_event: Hook) -> bool:
-        """Run a cycle. If anything fails in it, undo it; only what it has spent stays spent.
+        """Run a cycle. If the cycle fails, undo it; the budget that it has used stays spent.
 
         Returns:
-            Whether it is the night's last.
+            Whether the cycle is the night's last one.
         """
         rem = self._rem
         night, mark = (rem.before, rem.mark) if rem else (self.night, self._network.mark())
@@ -218,7 +218,8 @@ class Sleep:
         """Prune, and prepare to retrain until the cycle's share of the budget is spent.
 
         Returns:
-            Whether the cycle is the night's last, and the REM; None if its share is spent already.
+            Whether the cycle is the night's last one, and its REM; None in place of the REM if the share is spent
+            already.
         """
         night, cycle, ledger = self.night, turn.cycle, self.ledger
         keep, end = cycle.resolved(night), night.spent + cycle.length
@@ -248,18 +249,19 @@ class Sleep:
         self._trainer.train(place, self._batches, self.ledger, rem.end, on_event, rate)
 
     def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False) -> float:
-        """Keep exactly as many of the day's weights as the density `keep` means.
+        """Prune the day's weights to the density `keep`; the number of kept weights is exact.
 
         Returns:
-            How much that has cut, if it `weighs` it: the norm of the pruned weights over that of all that were held
-            before, 0 to 1.
+            With `weighs`, how much the prune has cut: the norm of the pruned weights over that of all weights held
+            before, 0 to 1. Without, 0.
         """
         began = time.perf_counter()
         ledger = self.ledger
         ledger.note_other()
         held, chosen = self._network.held(), self._selection(night)
         masks, before = chosen.masks(keep, held), chosen.squares(held) if weighs else 0.0
-        # A prune may take longer than any before, so that there is no time for another: choose what is left then, too.
+        # This prune may take so long that there is no time for another one. So choose the weights of the dawn density
+        # now, too.
         is_timed = ledger.is_timed and keep > night.dawn_density
         at_dawn = chosen.masks(night.dawn_density, masks) if is_timed else None
         self._network.release(masks)
@@ -296,13 +298,13 @@ class Sleep:
             raise PolicyError(f"day {self.night.day}, cycle {self.night.cycle}: {error}") from error
 
     def _measure(self) -> Night:
-        """Measure the task within the night, which takes of its time, and return the snapshot with what is found."""
+        """Measure the task, which takes time of the night, and return the snapshot with the result."""
         self.night = attrs.evolve(self.night, measured=self._trainer.measure())
         self.ledger.note_other()
         return self.night
 
     def _check_remembered(self, shares: Iterable[float]) -> None:
-        """Raise PolicyError unless the weights at these shares of the wake have been kept."""
+        """Raise PolicyError unless the weights at the given shares of the wake have been kept."""
         if missing := [share for share in shares if share not in self._learnt]:
             raise PolicyError(
                 f"day {self.night.day}: a cycle rewinds to the share {missing[0]:g} of the wake, whose weights have "
@@ -311,7 +313,7 @@ class Sleep:
             )
 
     def _advice(self) -> str:
-        """Say where the night is after an error, and what can be done."""
+        """Return a text that says where the night is after an error, and what can be done."""
         night = self.night
         back = f"the end of cycle {night.cycle - 1}" if night.cycle else "dusk"
         return (

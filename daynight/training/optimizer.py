@@ -1,4 +1,4 @@
-"""`Optimization`: optimizer steps that cannot move what is frozen."""
+"""`Optimization`: optimizer steps that cannot move frozen numbers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ ELEMENTWISE = (
     torch.optim.Adadelta, torch.optim.RMSprop,
 )  # fmt: skip
 
-#: What Adam works on: parameters, gradients, both moments, the largest second ones (none), and numbers of steps.
+#: The tensors of Adam: parameters, gradients, first and second moments, largest second moments (empty), and numbers of
+#: steps.
 Operands = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
 
 _module: Any = inspect.getmodule(torch.optim.Optimizer)
@@ -36,22 +37,24 @@ _GLOBAL_HOOKS = _module._global_optimizer_pre_hooks, _module._global_optimizer_p
 
 
 class Stepper:
-    """Takes the steps of an optimizer, without overhead where that is possible.
+    """Takes the steps of an optimizer, without overhead if that is possible.
 
-    What PyTorch wraps around a step serves hooks, schedulers and profilers. Where there are none, it is left out, and
-    so is collecting at each step what Adam works on. In a sparse night both would take a good part of the time.
+    PyTorch wraps code around a step, for hooks, schedulers and profilers. If there are none of these, this code is left
+    out, and the tensors of Adam are not collected again at each step. In a sparse night, both take a good part of the
+    time.
 
     Args:
-        optimizer: As it was made.
-        parameters: What it may train.
+        optimizer: The optimizer, before its first step.
+        parameters: The parameters that the optimizer may train.
 
     Attributes:
-        is_plain: Whether it does what its class does, number by number, and no more.
+        is_plain: Whether the optimizer does only what its class does, and moves each number independently of the
+            others.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> None:
         self._optimizer = optimizer
-        # A subclass, a hook, another step, or a state before the first one may do more.
+        # A subclass, a hook, a replaced step, or a state before the first step may do more.
         watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
         watched += [parameter._backward_hooks for parameter in parameters]
         has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
@@ -98,7 +101,7 @@ class Stepper:
 
 
 def _unwrapped(kind: type[torch.optim.Optimizer]) -> Any:
-    """Return the step that a class of PyTorch defines; None if something else is wrapped around it."""
+    """Return the step that a class of PyTorch defines; None if code from outside PyTorch is wrapped around the step."""
     step: Any = kind.step
     while hasattr(step, "__wrapped__"):
         if not step.__globals__["__name__"].startswith("torch."):
@@ -108,7 +111,7 @@ def _unwrapped(kind: type[torch.optim.Optimizer]) -> Any:
 
 
 def _is_usual(group: dict[str, Any]) -> bool:
-    """Return whether a group asks for fused Adam with no unusual setting."""
+    """Return whether the settings of a group are those of fused Adam, with none that is unusual."""
     unusual = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
     return bool(group.get("fused")) and not any(group.get(name) for name in unusual)
 
@@ -117,19 +120,19 @@ State = dict[str, Any]
 
 
 class Optimization:
-    """The optimizer of one phase, which cannot move what is frozen.
+    """The optimizer of one phase, which cannot move frozen numbers.
 
     Numbers that an engine computes with are trained in arenas, other parameters in place. In place, the gradients of
-    frozen weights are set to zero, so that optimizers that use several weights at once do not see them. After each
-    step frozen weights get back their value, since weight decay and momentum move weights that have no gradient.
+    frozen weights are set to zero, so that they have no effect in optimizers that use several weights at once. After
+    each step, frozen weights get back their values, since weight decay and momentum move weights that have no gradient.
 
     Args:
-        network: The network, on a day. What is trained is written to it by `flush`.
+        network: The network, during a day. `flush` writes the trained numbers to it.
         training: The settings.
         loss: Function of (outputs, targets) to a scalar.
         n_steps: Number of steps that this optimizer will take, for the scheduler; None if unknown.
-        parts: The network as a chain; None leaves it whole.
-        live: Which of its flattened inputs are not zero in all training data; None if unknown.
+        parts: The network as a chain; None leaves the network whole.
+        live: Which of the network's flattened inputs are not zero in all training data; None if unknown.
         narrows: Whether inputs that are not read may be left out of the batches, too.
 
     Raises:
@@ -154,8 +157,8 @@ class Optimization:
         self._live = live if is_plain and parts is not None else None
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._narrows = self._carries = False
-        self._loose: list[Trainable] = []  # what is trained in place
-        self._anchors: list[Tensor | None] = []  # their values, where a part of them is frozen
+        self._loose: list[Trainable] = []  # parameters that are trained in place
+        self._anchors: list[Tensor | None] = []  # the values of those that are partly frozen
         self._arenas: list[Arena | None] = []  # of each group of parameters
         self._engine = self._engage(narrows)
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
@@ -170,7 +173,7 @@ class Optimization:
         return self._engine.features
 
     def forget_pruned(self, narrows: bool = False) -> None:
-        """Continue after a prune: read the masks again, and clear the optimizer state of what may not move."""
+        """Continue after a prune: read the masks again, and clear the optimizer's state of frozen numbers."""
         states = self._spread_states()
         self._engine = self._engage(narrows, carries=True)
         for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
@@ -185,7 +188,7 @@ class Optimization:
         self._step.begin(is_steady=not self._loose)
 
     def state(self) -> State:
-        """Return its state beside the network, after `flush`, for `restore`."""
+        """Return the optimizer's state, without the network; `restore` takes it. Call `flush` first."""
         return {
             "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled,
             "optimizer": self._optimizer.state_dict(),
@@ -193,7 +196,7 @@ class Optimization:
         }  # fmt: skip
 
     def restore(self, state: State) -> None:
-        """Take over what `state` returned, with the network as it was then, in one made by the same settings."""
+        """Take over what `state` returned. The network must be restored already, and the settings be the same."""
         groups = state["optimizer"]["param_groups"]
         for group, saved in zip(self._optimizer.param_groups, groups, strict=True):
             group.update({name: value for name, value in saved.items() if name != "params"})
@@ -225,7 +228,7 @@ class Optimization:
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
-            targets: Its targets.
+            targets: The targets of the batch.
         """
         if self._training.augment is not None:
             inputs = self._training.augment(inputs)
@@ -253,7 +256,7 @@ class Optimization:
 
     @interrupts.deferred()
     def flush(self) -> None:
-        """Write what has been trained to the network. Must not be called after a later prune."""
+        """Write the trained numbers to the network. After a prune, call `forget_pruned` before this."""
         for arena in self._arenas:
             if arena is not None:
                 arena.flush()
@@ -266,7 +269,7 @@ class Optimization:
                 f"Training: the scheduler cannot take another step: {error!r}. Make it for the number of steps given."
             ) from error
         if self._found_decays() != self._decays:
-            # Numbers without a gradient were left out while nothing moved them, and now decay may.
+            # Numbers without a gradient were left out because nothing moved them. Now weight decay may move them.
             self._decays = self._found_decays()
             self.flush()
             self.forget_pruned(self._narrows)
@@ -275,7 +278,7 @@ class Optimization:
         return [group.get("weight_decay", 0) != 0 for group in self._optimizer.param_groups]
 
     def _engage(self, narrows: bool, carries: bool = False) -> Engine:
-        """Choose the engine for the present masks, and give the optimizer what it trains."""
+        """Make the engine for the current masks, and give the optimizer its parameters."""
         training, network = self._training, self._network
         self._narrows, self._carries = narrows, carries
         engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
@@ -291,13 +294,13 @@ class Optimization:
             packed = [p for p in parameters if id(p) in slots]
             found = [slot for p in packed for slot in slots.pop(id(p))]
             if carries or group.get("weight_decay", 0) != 0:
-                # Decay and an earlier cycle's momentum also move what has no gradient.
+                # Weight decay and momentum of an earlier cycle also move numbers without a gradient.
                 found += [rest for p in packed if (rest := _rest_of(p, masks[id(p)], found)) is not None]
             arena = Arena(found) if found else None
             self._arenas.append(arena)
             others = [p for p in parameters if all(p is not q for q in packed)]
             group["params"] = ([] if arena is None else [arena.vector]) + others
-        # What the optimizer was not given is used in computing, and stays as it is.
+        # The engine also computes with parameters that the optimizer does not train; they do not change.
         if slots:
             Arena([slot for rest in slots.values() for slot in rest])
         engine.bind()
@@ -313,7 +316,7 @@ class Optimization:
                 torch.where(item.mask, weight, anchor, out=weight)
 
     def _spread_states(self) -> dict[int, State]:
-        """Take the optimizer's state from it, and return it by the `id` of the network's own parameters."""
+        """Remove the optimizer's state, and return the state by the `id` of the network's own parameters."""
         states: dict[int, State] = {id(p): state for p, state in self._optimizer.state.items()}
         for arena in self._arenas:
             if arena is None:
@@ -330,7 +333,7 @@ class Optimization:
 
 
 def _gathered(arena: Arena, states: dict[int, State]) -> State:
-    """Return the state of an arena's vector, made of that of the parameters."""
+    """Return the optimizer's state of an arena's vector, made from its states of the parameters."""
     own = [states[id(slot.parameter)] for slot in arena.slots if id(slot.parameter) in states]
     gathered: State = {}
     for key in own[0] if own else ():
@@ -343,7 +346,7 @@ def _gathered(arena: Arena, states: dict[int, State]) -> State:
 
 
 def _rest_of(parameter: nn.Parameter, mask: Tensor | None, slots: Sequence[Slot]) -> Slot | None:
-    """Return the numbers of a parameter that may move and are in no slot; None if there are none."""
+    """Return a slot of the numbers of a parameter that may move and are not in `slots`; None if there are none."""
     left = torch.ones_like(parameter, dtype=torch.bool) if mask is None else mask.clone()
     left = left.reshape(-1)
     for slot in slots:

@@ -15,13 +15,13 @@ from daynight.nights.policy import SleepPolicy, advance, follow, planned
 
 @attrs.frozen
 class Turn:
-    """A cycle that is to come, or is running.
+    """A cycle that comes next, or is running.
 
     Attributes:
         cycle: The cycle.
-        is_last: Whether it ends the night because there is no time for more.
-        takes_all: Whether it takes all that is left of the budget.
-        is_given: Whether the policy has yielded it.
+        is_last: Whether the cycle ends the night because there is no time for another one.
+        takes_all: Whether the cycle takes all of the budget that is left.
+        is_given: Whether the policy has yielded the cycle.
     """
 
     cycle: Cycle
@@ -31,18 +31,19 @@ class Turn:
 
 
 class Planner:
-    """The cycles of a night, one after another, each chosen by the snapshot before it and the time that is left.
+    """The cycles of a night, each chosen from the snapshot before the cycle and the time that is left.
 
-    The cycles of a planned night in time share the time that is left. A policy that reacts decides at each cycle. Where
-    there is no time for what the policy asks for, the next cycle prunes down to the dawn density and is the last.
+    If the budget is in time, the cycles of a plan share the time that is left. A policy that reacts decides at each
+    cycle. If there is no time for the policy's next cycle, the night ends with a cycle that prunes down to the dawn
+    density.
 
     Args:
-        policy: Lays the night out.
+        policy: Chooses the cycles of the night.
         night: The snapshot with which the policy is asked for a plan.
-        ledger: What the night may spend.
+        ledger: The account of the night's budget.
 
     Attributes:
-        plan: The policy's plan; None if it reacts.
+        plan: The policy's plan; None if the policy reacts.
 
     Raises:
         PolicyError: If the policy breaks a rule.
@@ -51,9 +52,9 @@ class Planner:
     def __init__(self, policy: SleepPolicy, night: Night, ledger: Ledger) -> None:
         self.plan = planned(policy, night)
         self._policy, self._night, self._ledger = policy, night, ledger
-        self._cycles: Generator[Cycle, Night, None] | None = None  # once the first one has been asked for
+        self._cycles: Generator[Cycle, Night, None] | None = None  # None until the first cycle is asked for
         self._last: Cycle | None = None
-        #: Snapshots with which the policy was asked for a cycle, and the shortest cycle that there was to be.
+        #: The snapshots with which the policy was asked for a cycle, each with the least length of that cycle.
         self._asked = list[tuple[Night, float]]()
 
     @property
@@ -65,7 +66,7 @@ class Planner:
         """Return the first cycle; None if the policy yields none.
 
         Args:
-            night: The snapshot before it, measured if the policy reacts.
+            night: The snapshot before the cycle, measured if the policy reacts.
 
         Raises:
             PolicyError: If the policy breaks a rule.
@@ -73,11 +74,11 @@ class Planner:
         return self._turn(self._ask(night, self._ledger.least_cycle), night)
 
     def next(self, night: Night, measure: Callable[[], Night]) -> Turn | None:
-        """Return the cycle after another one; None if there is none.
+        """Return the next cycle; None if there is none.
 
         Args:
-            night: The snapshot before it.
-            measure: Measures the network, and returns the snapshot with what it finds; for policies that react.
+            night: The snapshot before the cycle.
+            measure: Measures the network, and returns the snapshot with the result; called if the policy reacts.
 
         Raises:
             PolicyError: If the policy breaks a rule.
@@ -86,24 +87,24 @@ class Planner:
             if night.density <= night.dawn_density and self._ledger.reached(1.0):
                 return None
             if not self._ledger.allows("other"):
-                return _to_dawn(night)  # there is no time to measure what the policy asks for
+                return _to_dawn(night)  # there is no time for the measurement that the policy needs
             night = measure()
         return self._turn(self._ask(night, self._ledger.least_cycle), night)
 
     def state(self) -> dict[str, Any]:
-        """Return what the policy has been asked, in plain values, for `restore`."""
+        """Return, as plain values, the record of all calls made to the policy; `restore` takes it."""
         asked = [(night.to_json(), least) for night, least in self._asked]
         return {"asked": self._night.to_json(), "heard": asked}
 
     @classmethod
     def restore(cls, state: dict[str, Any], policy: SleepPolicy, night: Night, ledger: Ledger) -> Planner:
-        """Ask a policy again for all that it was asked for when `state` was called.
+        """Make a planner, and repeat all calls to the policy that `state` has recorded.
 
         Args:
-            state: What it returned.
+            state: What `state` returned.
             policy: The policy.
             night: A snapshot of the night.
-            ledger: What the night may spend.
+            ledger: The account of the night's budget.
 
         Raises:
             PolicyError: If the policy breaks a rule.
@@ -118,10 +119,10 @@ class Planner:
 
         Args:
             cycle: The cycle that was running.
-            night: The snapshot before it.
+            night: The snapshot before that cycle.
 
         Raises:
-            PolicyError: If the policy has yielded another one.
+            PolicyError: If the policy has yielded another cycle.
         """
         last = self._last
         if last is None or (last.keep, last.length) != (cycle.keep, cycle.length):
@@ -136,14 +137,15 @@ class Planner:
         """Return the policy's next cycle; None if there is none.
 
         Args:
-            night: The snapshot before it.
-            least: Share of the budget, 0 or more, that a cycle of a planned night in time takes at least: several that
-                are too short, or leave too little for those after them, become one, which prunes as far as the last.
+            night: The snapshot before the cycle.
+            least: Least length of the cycle, as a share of the budget, 0 or more. It has an effect on plans with a
+                budget in time: a cycle that is too short, or leaves too little for later cycles, is merged with the
+                next one, and prunes as far as that.
         """
         if self._cycles is not None:
             cycle = advance(self._cycles, night)
         else:
-            # A night in time takes more or less than planned.
+            # With a budget in time, a cycle may take more or less time than planned.
             is_live = self.plan is None or not night.is_timed
             self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._night.left)
             cycle = next(self._cycles, None)
@@ -168,20 +170,20 @@ class Planner:
 
 
 def _to_dawn(night: Night) -> Turn:
-    """Return the cycle that ends a night for which there is no time as it was laid out."""
+    """Return the cycle that ends a night without time for the policy's next cycle."""
     return Turn(Cycle(keep="dawn", length=night.left), is_last=True, is_given=False)
 
 
 def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
-    """Yield the cycles of a plan; those that are still to come share what is left in proportion.
+    """Yield the cycles of a plan. The cycles to come share the budget that is left, in proportion to their lengths.
 
     Args:
         plan: The cycles.
-        night: The snapshot before them; send the next one after each cycle.
-        left: Share of the budget that was left when they were planned.
+        night: The snapshot before the cycles; send the next snapshot after each cycle.
+        left: Share of the budget that was left when the cycles were planned.
 
     Yields:
-        The cycles, longer or shorter as there is more or less left than planned.
+        The cycles: longer if more of the budget is left than planned, shorter if less.
     """
     for cycle in plan:
         length = cycle.length * night.left / left if left > 0 else 0.0

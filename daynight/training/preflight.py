@@ -17,17 +17,17 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.support import checks, interrupts, seeding
 from daynight.training.settings import Training, number
 
-#: What PyTorch raises for inputs that a module cannot read.
+#: Errors that PyTorch raises for inputs that a module cannot read.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
-    """Run a network on `inputs`, and check that its head makes the outputs and that they are the same twice.
+    """Run a network twice on `inputs`, and check that both outputs have the right shape and are equal.
 
     Args:
         network: The network.
         inputs: (batch, ...), as the network reads them.
-        n_outputs: Number of outputs to ask for.
+        n_outputs: Number of outputs of the head.
 
     Returns:
         The outputs, (batch, n_outputs).
@@ -65,12 +65,12 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
 
     Args:
         network: The network.
-        inputs: (batch, ...), as a network reads them; more than one.
-        n_outputs: Number of outputs to ask for.
+        inputs: (batch, ...), as the network reads them; two or more.
+        n_outputs: Number of outputs of the head.
         loss: Function of the outputs to a scalar.
 
     Raises:
-        NetworkError: If not.
+        NetworkError: If PyTorch fails to compute them.
     """
     with interrupts.deferred(), _trying(network, n_outputs) as run:
         network.module.train()
@@ -86,12 +86,12 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
 
 
 def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
-    """Return whether a network's norm layers can train on such a batch.
+    """Return whether a network's norm layers can train on `inputs`.
 
     Args:
         network: The network.
-        inputs: (batch, ...), as a network reads them.
-        n_outputs: Number of outputs to ask for.
+        inputs: (batch, ...), as the network reads them.
+        n_outputs: Number of outputs of the head.
     """
     with interrupts.deferred(), _trying(network, n_outputs) as run, torch.no_grad():
         network.module.train()
@@ -110,10 +110,10 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
 
     Args:
         network: The network.
-        n_outputs: Number of outputs to ask for.
+        n_outputs: Number of outputs of the head.
 
     Yields:
-        A function of inputs (batch, ...) and, to replace the network's own, parameters by name.
+        A function of inputs (batch, ...) and, optionally, parameters by name, which replace the network's own.
 
     Raises:
         NetworkError: If the head cannot be made.
@@ -128,7 +128,7 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
         yield run
 
 
-#: Examples that are tried: not a common number of outputs, so that a loss that confuses the two is noticed.
+#: Number of examples to try. It is not a common number of outputs, so that a loss that confuses the two is noticed.
 N_EXAMPLES = 7
 
 
@@ -145,7 +145,7 @@ def preflight(
         task: The task.
         day: Index of the day, from 0.
         seed: Names the random numbers that are drawn.
-        device: The network's.
+        device: The network's device.
 
     Raises:
         NetworkError: If the network cannot read the inputs, or make the task's outputs.
@@ -217,12 +217,13 @@ def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch
     """Make an optimizer, and a scheduler if the settings have one, and let them take a step.
 
     Returns:
-        Both, and the names of the attributes, other than its state and groups, that the step has changed.
+        The optimizer; the scheduler or None; and the names of the optimizer's attributes, other than its state and
+        groups, that the step has changed.
 
     Raises:
-        SettingError: If they cannot be made, or fail in the step.
+        SettingError: If one of the two cannot be made, or fails in the step.
     """
-    # On copies, since an optimizer may also move what has no gradient.
+    # On copies, since an optimizer may also move numbers without a gradient.
     copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
     optimizer = training.make_optimizer(copies)
     scheduler = training.make_scheduler(optimizer, 100)
@@ -246,6 +247,6 @@ def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch
 
 
 def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, str]:
-    """Return an optimizer's attributes as text, but for its state, its groups and what PyTorch notes by itself."""
+    """Return an optimizer's attributes as text, without its state, its groups, and the attributes that PyTorch adds."""
     known = {"state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured"}
     return {name: repr(value) for name, value in vars(optimizer).items() if name not in known}

@@ -52,8 +52,8 @@ def _clip_norm(value: Any) -> float:
 def _check_autocast(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value not in (None, torch.bfloat16):
         raise SettingError(
-            f"Training: autocast must be torch.bfloat16 or None, not {value!r}. (Gradients of float16 would have to be "
-            "scaled.)"
+            f"Training: autocast must be torch.bfloat16 or None, not {value!r}."
+            f"{' Gradients of float16 need scaling, which is not supported.' if value is torch.float16 else ''}"
         )
 
 
@@ -66,10 +66,10 @@ class Training:
     """How a task is learnt, at wake and in REM.
 
     Args:
-        batch_size: Examples an optimizer step, 1 or more; the last batch of an epoch may be smaller.
-        optimizer: Makes an optimizer of parameters. It is called at each wake and at each REM.
-        scheduler: Makes a learning-rate scheduler of an optimizer and the number of steps it will
-            take; stepped after each optimizer step. None keeps the rate constant.
+        batch_size: Examples per optimizer step, 1 or more; the last batch of an epoch may be smaller.
+        optimizer: Function of parameters to an optimizer, called at each wake and at each REM.
+        scheduler: Function of an optimizer and its number of steps to a learning-rate scheduler, which is stepped after
+            each optimizer step. None keeps the rate constant.
         loss: Function of (outputs, targets) to a scalar, the mean over a batch. None is cross-entropy
             for class labels and mean squared error for regression.
         metric: Function of (outputs, targets) of a whole split to a number. None is the accuracy for
@@ -77,14 +77,15 @@ class Training:
         transform: Applied to each batch of inputs, in training and prediction, such as a normalisation.
         augment: Applied to each batch of inputs in training, before `transform`. What it draws from
             the global generators of PyTorch, NumPy or Python is seeded.
-        carry_optimizer: Whether the optimizer (and scheduler) goes on through the cycles of a night,
-            with the state of pruned weights cleared, in place of a new one at each REM.
-        clip_norm: Norm to which the gradient of all that may move is cut before a step, above 0; None does not cut it.
-        autocast: `torch.bfloat16` lets training steps compute in it where that is possible, while weights keep their
-            type (`torch.autocast`); the engine is then ``"module"``. Predictions are in the weights' own type.
-        engine: What computes the optimizer steps; all give the same gradients but for rounding. ``"auto"``
-            chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force one
-            where possible; ``"module"`` runs the network itself by autograd, and leaves nothing out.
+        carry_optimizer: Whether one optimizer (and scheduler) serves all cycles of a night, with the state of pruned
+            weights cleared. If not, each REM has a new one.
+        clip_norm: Largest norm, above 0, of the gradient by all numbers that may move: a larger gradient is scaled down
+            before the step. None does not limit the norm.
+        autocast: With `torch.bfloat16`, training steps compute in this type if possible (see `torch.autocast`), while
+            weights keep their type; the engine is then ``"module"``. Predictions are in the weights' own type.
+        engine: What computes the optimizer steps. All engines give the same gradients, except for rounding. ``"auto"``
+            chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force that engine if
+            possible; ``"module"`` runs the network itself by autograd, and leaves nothing out.
 
     Raises:
         SettingError: If a number is outside its range, a function cannot be called, or an engine or type is not valid.
@@ -114,7 +115,7 @@ class Training:
     def check_budget(self, name: str, budget: Any) -> None:
         """Raise SettingError unless `budget` is a budget that goes with these settings.
 
-        A scheduler must know the number of steps, which is unknown in a budget of time.
+        A scheduler needs the number of steps, which is unknown for a budget in time.
         """
         check_budget(name, budget)
         if self.scheduler is not None and budget.open(1).n_steps is None:
@@ -124,7 +125,7 @@ class Training:
             )
 
     def loss_of(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return the loss for `task`; in a union of tasks, that of an example uses the outputs of its own task."""
+        """Return the loss for `task`; in a union of tasks, each example's loss uses the outputs of its own task."""
         usual = functional.cross_entropy if task.classifies else functional.mse_loss
         loss = usual if self.loss is None else self.loss
         return metrics.WithinGroups(loss, task.groups) if task.groups else loss
@@ -139,7 +140,7 @@ class Training:
         """Return loss and metric of outputs of `task`.
 
         Raises:
-            SettingError: If one of them fails, or does not return a single number.
+            SettingError: If the loss or the metric fails, or does not return a single number.
         """
         loss = number("loss", self.loss_of(task), outputs, targets)
         return loss, number("metric", self.metric_of(task), outputs, targets)
@@ -169,7 +170,7 @@ class Training:
         return optimizer
 
     def make_scheduler(self, optimizer: torch.optim.Optimizer, n_steps: int) -> Any:
-        """Make a scheduler of an optimizer and the number of its steps; None without `scheduler`.
+        """Make a scheduler for an optimizer that takes `n_steps` steps; return None without `scheduler`.
 
         Raises:
             SettingError: If `scheduler` fails, or does not make a scheduler of this optimizer.
@@ -192,7 +193,7 @@ def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor
     """Return the number that a loss or a metric gives for outputs and targets.
 
     Raises:
-        SettingError: If it fails, or does not return a single number.
+        SettingError: If the function fails, or does not return a single number.
     """
     try:
         value = function(outputs, targets)
@@ -200,10 +201,10 @@ def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor
     except Exception as error:
         raise SettingError(
             f"Training: the {name} must give one number for outputs {tuple(outputs.shape)} and targets "
-            f"{tuple(targets.shape)}, and failed: {error!r}"
+            f"{tuple(targets.shape)}. It failed: {error!r}"
             + (
                 ""
                 if targets.is_floating_point()
-                else ". Whole-number targets are labels; for regression, give floating point."
+                else ". Whole-number targets are labels; for regression, give floating-point targets."
             )
         ) from error

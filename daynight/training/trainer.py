@@ -1,4 +1,4 @@
-"""`Trainer`: trains a day's task, phase by phase. Its `train` is the loop."""
+"""`Trainer`: trains a day's task, phase by phase. Its method `train` is the loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from daynight.training.engines.arena import ALIGNMENT
 from daynight.training.optimizer import Optimization
 from daynight.training.settings import Training
 
-#: There is a progress event every so many optimizer steps, and after so many seconds.
+#: A progress event comes after this many optimizer steps, or this many seconds.
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
 #: Number of training examples, or all if there are fewer, over which gradients for a criterion are averaged.
 N_FOR_GRADIENTS = 1024
@@ -41,10 +41,10 @@ class Stretch:
     """Consecutive optimizer steps, up to a share of a budget: where they began and end, and the losses so far.
 
     Attributes:
-        begin: Share of the budget that was spent before them, 0 to 1.
-        end: Share of the budget at which they stop, 0 to 1.
+        begin: Share of the budget that was spent before the steps, 0 to 1.
+        end: Share of the budget at which the steps stop, 0 to 1.
         losses: The loss of each batch since the last record.
-        sizes: Their numbers of examples.
+        sizes: The number of examples of each of these batches.
     """
 
     begin: float
@@ -53,7 +53,7 @@ class Stretch:
     sizes: list[int] = attrs.field(factory=list)
 
     def share(self, spent: float) -> float:
-        """Return the share of the stretch that is over, 0 to 1, when this share of the budget is spent."""
+        """Return the share of the stretch that is over, 0 to 1, when the share `spent` of the budget is spent."""
         return min(1.0, max(0.0, (spent - self.begin) / (self.end - self.begin)))
 
     def note(self, loss: Tensor, n_examples: int) -> None:
@@ -62,14 +62,14 @@ class Stretch:
         self.sizes.append(n_examples)
 
     def forget(self) -> None:
-        """Forget the losses, which a record now has."""
+        """Forget the losses, after they have been recorded."""
         self.losses, self.sizes = [], []
 
     def mean_loss(self) -> float:
         """Return the mean loss over the examples since the last record.
 
         Raises:
-            TrainingError: If it is not finite.
+            TrainingError: If the mean is not finite.
         """
         weights = torch.tensor(self.sizes, dtype=torch.float64)
         mean = float(torch.stack(self.losses).double().cpu() @ weights / weights.sum())
@@ -81,13 +81,13 @@ class Stretch:
         return mean
 
     def state(self) -> dict[str, Any]:
-        """Return it in plain values and a tensor, for `restore`."""
+        """Return the stretch as plain values and a tensor; `restore` takes them."""
         losses = torch.stack(self.losses).cpu() if self.losses else torch.empty(0)
         return {"begin": self.begin, "end": self.end, "losses": losses, "sizes": list(self.sizes)}
 
     @classmethod
     def restore(cls, state: dict[str, Any], device: torch.device) -> Stretch:
-        """Make one of what `state` returned, on a device."""
+        """Make a stretch from what `state` returned, on a device."""
         losses = list(state["losses"].to(device).unbind())
         return cls(state["begin"], state["end"], losses, list(state["sizes"]))
 
@@ -97,7 +97,7 @@ class Tracing:
     """A network as the engines compute it.
 
     Attributes:
-        parts: The network as a chain of parts; None where the network itself computes the steps.
+        parts: The network as a chain of parts; None if the network itself computes the steps.
         live: Which flattened inputs are not zero in all training data (int64); None if unknown.
         is_whole: Whether the network is left in one part.
     """
@@ -111,12 +111,12 @@ class Trainer:
     """Trains a task on a network, phase by phase.
 
     Args:
-        task: What the day trains: its task, or a union of it and earlier ones.
+        task: The task to train: the day's own, or its union with earlier tasks.
         network: The network.
         training: How the task is learnt.
         seed: Names the day's random streams.
-        device: Where the examples are put.
-        step: Optimizer steps that the agent has taken before.
+        device: Device of the examples.
+        step: Number of optimizer steps that the agent has taken before.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class Trainer:
         self._day = network.n_tasks
         self._ledgers: list[Ledger] = []  # of the phases so far
         self._optimization: Optimization | None = None
-        self._n_steps: int | None = None  # that the optimizer will take
-        self._stretch: Stretch | None = None  # while steps are taken, or to be resumed
-        self._began = 0.0  # when the stretch did
+        self._n_steps: int | None = None  # number of steps that the optimizer will take
+        self._stretch: Stretch | None = None  # the steps that are being taken, or can be resumed
+        self._began = 0.0  # when the stretch began
         self._random: dict[str, Any] | None = None  # the state of random numbers to resume with
         self._is_training = False
         self._tracing: Tracing | None = None
@@ -144,7 +144,7 @@ class Trainer:
 
     @property
     def has_optimizer(self) -> bool:
-        """Whether there is an optimizer that can go on."""
+        """Whether there is an optimizer that can continue."""
         return self._optimization is not None
 
     @property
@@ -160,7 +160,7 @@ class Trainer:
         return twin
 
     def new_batches(self, phase: str) -> Batches:
-        """Make the batches of a wake or a night."""
+        """Make the batches of `phase`, ``"wake"`` or ``"night"``."""
         generator, size = seeding.generator(self._seed, phase, self._day, "order"), self._training.batch_size
         if self._held is not None:
             return HeldBatches(*self._held, size, generator)
@@ -171,18 +171,18 @@ class Trainer:
         """Make the optimizer of a phase.
 
         Args:
-            n_steps: Number of steps that it will take; None if unknown.
-            n_steps_now: Number of these until the next prune.
+            n_steps: Number of steps that the optimizer will take; None if unknown.
+            n_steps_now: Number of steps until the next prune; None if unknown.
         """
         self._make_optimization(n_steps, self._narrows(n_steps_now))
 
     def carry_on(self, n_steps_now: int | None) -> None:
-        """Let the last optimizer go on after a prune, for a number of steps until the next."""
+        """Continue with the last optimizer after a prune, for `n_steps_now` steps (None: unknown) until the next."""
         assert self._optimization is not None
         self._optimization.forget_pruned(self._narrows(n_steps_now))
 
     def rest(self) -> None:
-        """Drop the optimizer, and what was to be resumed."""
+        """Drop the optimizer, and the steps that can be resumed."""
         self._optimization = self._stretch = self._random = None
 
     def train(
@@ -200,10 +200,11 @@ class Trainer:
         Args:
             place: Where in the day this is: day, phase and cycle.
             batches: The examples.
-            ledger: Where steps are entered.
+            ledger: The account in which steps are entered.
             end: Share of the budget, 0 to 1.
             on_event: Called with each record and progress event.
-            rate: Returns a factor for the learning rate at a share of the training, 0 to 1; None is 1.
+            rate: Function of the share of this training that is over, 0 to 1, to a factor of the learning rate. None is
+                a factor of 1.
             after_step: Called after each step.
 
         Raises:
@@ -218,7 +219,7 @@ class Trainer:
         stretch = self._stretch
 
         def tell(event: Record | Progress) -> None:
-            # Hooks may draw random numbers; those of the training do not depend on it.
+            # Hooks may draw random numbers, which does not change those of the training.
             with seeding.shielded(self._device):
                 on_event(event)
             ledger.note_outside()
@@ -253,12 +254,12 @@ class Trainer:
                 optimization.flush()
 
     def flush(self) -> None:
-        """Write what has been trained to the network, during a phase."""
+        """Write the trained numbers to the network, if a phase is running."""
         if self._is_training and self._optimization is not None:
             self._optimization.flush()
 
     def check_finite(self) -> None:
-        """Raise TrainingError unless what has been learnt today, and the outputs that it gives, are finite."""
+        """Raise TrainingError unless the numbers that the day trains, and some outputs of the task, are finite."""
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
         tensors.append(predict(self._network, self._some(CHUNK)[0], None, self._training.transform))
         if not all(map(checks.all_finite, tensors)):
@@ -268,7 +269,7 @@ class Trainer:
             )
 
     def measure(self) -> Measured:
-        """Measure the task as it is now, on validation data if there are any, else on training data."""
+        """Measure the day's task now, on its validation data, or on its training data if there are none."""
         which: Literal["train", "validation"] = "train" if self.task.validation is None else "validation"
         split, fit = self.task.splits()[which], (self._network.dtype, self._device)
         with seeding.forked(self._seed, "measure", self._day, self.step, device=self._device):
@@ -276,18 +277,18 @@ class Trainer:
             return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
 
     def validated(self, ledger: Ledger) -> dict[str, Any]:
-        """Measure on the validation split, if there is one and the phase has time for it, for a record."""
+        """Return a record's values for the validation split; none if there is no such split, or no time to measure."""
         if self.task.validation is None or not ledger.allows("other"):
             return {}
         measured = self.measure()
         return {"validation_loss": measured.loss, "validation_score": measured.score}
 
     def generator(self, *names: str | int) -> torch.Generator:
-        """Make a generator of random numbers for something of this day."""
+        """Make a generator of this day's random numbers for the purpose that `names` states."""
         return seeding.generator(self._seed, "day", self._day, *names)
 
     def gradients(self) -> dict[str, Tensor]:
-        """Compute the gradient of the mean loss over some training examples, for the weights of each masked layer."""
+        """Return the gradients by each masked layer's weights of the mean loss over `N_FOR_GRADIENTS` examples."""
         network, training = self._network, self._training
         index = torch.linspace(0, len(self.task.train) - 1, min(N_FOR_GRADIENTS, len(self.task.train))).round().long()
         weights = list(network.weights.values())
@@ -306,15 +307,15 @@ class Trainer:
         return dict(zip(network.weights, total, strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Return the state of the trainer beside the network, for `restore`.
+        """Return the state of the trainer, without the network; `restore` takes it.
 
-        During a phase, only hooks that are called with progress events may call this.
+        During a phase, call this only from a hook, and only at a progress event.
         """
         self.flush()
         running: dict[str, Any] | None = None
         if self._stretch is not None:
             assert self._optimization is not None
-            # What has been restored and not resumed yet is as it was.
+            # A restored phase that is not resumed yet still has its restored random state.
             random = seeding.state(self._device) if self._is_training else self._random
             running = {
                 "n_steps": self._n_steps, "optimization": self._optimization.state(), "stretch": self._stretch.state(),
@@ -324,11 +325,11 @@ class Trainer:
         return {"n_before": self._n_before, "is_whole": is_whole, "running": running}
 
     def restore(self, state: dict[str, Any], ledgers: Sequence[Ledger]) -> None:
-        """Take over what `state` returned, with the network as it was then.
+        """Take over what `state` returned. The network must be restored already.
 
         Args:
-            state: What it returned.
-            ledgers: Those of the phases so far.
+            state: What `state` returned.
+            ledgers: The ledgers of the phases so far.
         """
         self._n_before, self._ledgers, running = state["n_before"], list(ledgers), state["running"]
         if state["is_whole"] is not None:
@@ -342,10 +343,11 @@ class Trainer:
 
     @contextlib.contextmanager
     def _running(self, place: Progress) -> Iterator[None]:
-        """Put the network into training mode under the random numbers of a phase, and check at the end what it learnt.
+        """Put the network into training mode, with the random numbers of a phase; check at the end that all is finite.
 
         Raises:
-            TrainingError: If something is not finite; it says where in the day that was.
+            TrainingError: If a loss, a trained number or an output is not finite. The error names the day, the phase
+                and the cycle.
         """
         self._network.module.train()
         self._is_training = True
@@ -362,7 +364,7 @@ class Trainer:
             self._is_training, self._stretch, self._random = False, None, None
 
     def _record(self, place: Progress, loss: float, ledger: Ledger) -> Record:
-        """Return the record of an epoch, or of the part of one that there was room for."""
+        """Return the record of an epoch, or of the part that was run if the phase ended within the epoch."""
         seconds = time.perf_counter() - self._began
         record = Record(
             kind="epoch", day=self._day, phase=place.phase, step=self.step, cycle=place.cycle, loss=loss,
@@ -372,7 +374,7 @@ class Trainer:
         return record
 
     def _narrows(self, n_steps: int | None) -> bool:
-        """Return whether it pays to leave inputs out of all examples, which takes about two epochs of reading them."""
+        """Return whether leaving inputs out of all examples saves time. It costs about two epochs of reading them."""
         return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task)
 
     def _make_optimization(self, n_steps: int | None, narrows: bool) -> None:
@@ -389,7 +391,8 @@ class Trainer:
         """Trace the network into a chain of parts, and find the inputs that are not zero in all training data.
 
         Args:
-            is_whole: Whether the network is left in one part; None finds out whether the chain computes what it does.
+            is_whole: Whether the network is left in one part; None tests whether the chain computes the same as the
+                network.
         """
         training = self._training
         if training.is_by_module:
@@ -408,7 +411,7 @@ class Trainer:
         return Tracing(parts, live, is_whole)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
-        """Return the first n training examples, or all if there are fewer; copies, which functions may write into."""
+        """Return the first n training examples, or all if there are fewer. Functions may write into these inputs."""
         if self._held is not None:
             inputs, targets = self._held
             return inputs[:n].clone(), targets[:n]
@@ -417,7 +420,7 @@ class Trainer:
 
 
 def _live(inputs: Tensor) -> Tensor:
-    """Find the features (int64) that are not zero in all inputs, and some more, so that rows are aligned in memory."""
+    """Return the features (int64) that are not zero in all inputs, and a few more, to align rows in memory."""
     is_live = inputs.any(0)
     dead = torch.nonzero(~is_live)[:, 0]
     is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True

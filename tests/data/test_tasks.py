@@ -175,7 +175,7 @@ def test_stream_of_pairs_names_the_task_that_is_wrong():
     assert [task.name for task in stream] == ["0", "mine"]
     assert (len(stream), stream.n_train, len(stream[:1])) == (2, 16, 1)
     with pytest.raises(
-        DataError, match=r"^task 1: test: a split has no examples\. Leave the task out, or give it some"
+        DataError, match=r"^task 1, test split: a split has no examples\. Leave the task out, or give it some"
     ):
         TaskStream([(pair(), pair()), (pair(), pair(n=0))])
     with pytest.raises(DataError, match=r"^task 0: test inputs have the shape \(4,\), and train inputs \(3,\)"):
@@ -221,7 +221,7 @@ def test_tables_of_pandas_are_read():
     task = Task(train=data, test=data)
     assert task.train.inputs.tolist() == [[1, 4], [2, 5], [3, 6]]
     assert task.train.targets.tolist() == [0, 1, 0]
-    with pytest.raises(DataError, match=r"a task without a name: train: the inputs cannot .* give table\.to_numpy\(dt"):
+    with pytest.raises(DataError, match=r"a task without a name, train split: the inputs .* give table\.to_numpy\(dt"):
         Task(train=(table[["a", "text"]], table["label"]), test=data)
     backward = np.arange(6.0).reshape(3, 2)[::-1]
     assert Task(train=(backward, table["label"]), test=data).train.inputs[0].tolist() == [4, 5]

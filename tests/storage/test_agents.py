@@ -279,7 +279,7 @@ def test_a_file_that_says_nonsense_is_refused(change, tmp_path):
     live(agent, toy_stream(3), until=1)
     agent.save(tmp_path / "agent.dn")
     rewritten(tmp_path / "agent.dn", change)
-    with pytest.raises(DamagedFileError, match="does not say what an agent is"):
+    with pytest.raises(DamagedFileError, match="has no valid description of an agent"):
         Agent.load(tmp_path / "agent.dn")
 
 

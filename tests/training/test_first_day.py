@@ -94,7 +94,7 @@ def test_another_task_than_the_checkpoints_is_refused_with_its_day(tmp_path):
 
 def test_what_a_first_day_cannot_be():
     agent = days_behind(1)
-    with pytest.raises(SettingError, match=r"day 1, which the agent has not been through, .*, first_day=1, or with an"):
+    with pytest.raises(SettingError, match=r"too late: the agent is at day 1, .* Set first_day to 1 or less"):
         make_clock(agent, STREAM[2:], first_day=2)
     for wrong in (-1, 0.5, "1", None):
         with pytest.raises(SettingError, match="first_day must be"):

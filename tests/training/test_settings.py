@@ -108,7 +108,7 @@ def test_an_own_loss_and_metric_serve_a_regression():
     [
         ({"clip_norm": 0}, "clip_norm must be above 0, not 0"),
         ({"clip_norm": float("nan")}, "clip_norm must be a finite number"),
-        ({"autocast": torch.float16}, r"autocast must be torch.bfloat16 or None, not torch.float16\. \(Gradients"),
+        ({"autocast": torch.float16}, r"autocast must be torch.bfloat16 or None, not torch.float16\. Gradients"),
         ({"autocast": "bfloat16"}, "autocast must be torch.bfloat16 or None, not 'bfloat16'"),
     ],
 )

@@ -151,7 +151,7 @@ def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], t
 
 
 def legend_above(figure: Any, axes: Axes) -> None:
-    """Draw one legend above all panels: within a panel, it would look like further points.
+    """Draw one legend above all panels: within a panel, its entries look like further points.
 
     Args:
         figure: The figure.
@@ -221,7 +221,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
 
 
 def evaluations(axes: Axes, match: Match, method: str) -> Axes:
-    """Draw the evaluations of a matching: accuracy against compression, and the accuracy to be reached."""
+    """Draw the evaluations of a matching: accuracy against compression, and the accuracy to reach."""
     kept = 1 - match.free_at_end
     points = [(kept / (1 - free), summary) for free, summary in match.evaluations]
     _points(axes, [x for x, _ in points], [summary for _, summary in points], method)
@@ -236,7 +236,7 @@ def evaluations(axes: Axes, match: Match, method: str) -> Axes:
 
 
 def _ranked(rows: Rows) -> list[str]:
-    """Return the names of the policies by their error over the usual one at each p, the best first."""
+    """Return the names of the policies by the ratio of their error to the usual error at each p, the best first."""
     errors = {(row["policy"], row["p"]): max(float(row["error %"]), 1e-6) for row in rows}
     usual = {
         p: statistics.geometric_mean(error for (_, other), error in errors.items() if other == p) for _, p in errors

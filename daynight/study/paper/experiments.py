@@ -3,7 +3,7 @@
     python -m daynight.study.paper figure2 --dataset mnist --jobs 2
 
 does the runs that are not in the store yet, and writes a figure (PDF and PNG) and a table (CSV) into the folder --out,
-over those that it wrote there before. It can be stopped at any time: the same command continues.
+where it replaces older files of the same name. The command can be stopped at any time; the same command then continues.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def setup_of(settings: argparse.Namespace) -> Setup:
 
 
 def _check_options(settings: argparse.Namespace) -> None:
-    """Raise SettingError if an option has no effect on what is to be made."""
+    """Raise SettingError if an option has no effect on the chosen figure or table."""
     for name, value, usual in (("cycles", settings.cycles, None), ("biases", settings.biases, "per-task"),
                                ("tolerance", settings.tolerance, None)):  # fmt: skip
         if value != usual and settings.what not in _ONLY[name]:
@@ -209,9 +209,9 @@ def _check_options(settings: argparse.Namespace) -> None:
             raise SettingError(f"--{name} is for {', '.join(first)} and {last}, and has no effect on {settings.what}.")
 
 
-#: What compares runs seed by seed, which takes two seeds.
+#: The figures and tables that compare runs seed by seed, which takes two seeds.
 _PAIRED = ("dips", "optimizer")
-#: What an option has an effect on; others have one on all.
+#: The figures and tables on which an option has an effect. All other options have an effect on all of them.
 _ONLY = {
     "cycles": ("dips", "figure2", "figure4", "optimizer"),
     "biases": ("dips", "figure2", "figure4", "optimizer"),

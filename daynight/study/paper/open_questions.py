@@ -1,4 +1,4 @@
-"""Questions that the paper leaves open: whether accuracy dips at some N, and what choices it does not state change."""
+"""Questions that the paper leaves open: whether accuracy dips at some N, and the effect of unstated choices."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def by_state(setup: Setup, results: Source) -> dict[float, dict[str, dict[int, R
         results: Returns the runs.
 
     Raises:
-        DataError: If nothing is left.
+        DataError: If no runs are left.
     """
     found: dict[float, dict[str, dict[int, Results]]] = {p: {} for p in setup.prunings}
     for state, is_kept in STATES.items():
@@ -169,7 +169,7 @@ def _in_errors(difference: float, summary: Summary) -> float:
 
 
 def choices(setup: Setup, results: Source) -> tuple[Any, Rows]:
-    """Gain in accuracy of other choices, where the paper states none, over the default ones, seed by seed."""
+    """Gain in accuracy of other choices over the default ones, where the paper states no choice, seed by seed."""
     figure, axes = panels(len(setup.prunings))
     rows: Rows = []
     for panel, p in zip(axes, setup.prunings, strict=True):

@@ -96,12 +96,12 @@ class Setup:
         return f"{self.dataset.upper()}, $p$ = {p:g}"
 
     def settings_of(self, method: str, *args: Any, **changes: Any) -> dict[str, Any]:
-        """Return the settings of runs of a method; those without pruning have only the settings that they take.
+        """Return the settings of runs of a method; methods without pruning get only the settings that they have.
 
         Args:
             method: A key of `METHODS` or `UNPRUNED`.
-            *args: Those of `choices`.
-            **changes: Those of `choices`.
+            *args: Arguments of `choices`.
+            **changes: Keyword arguments of `choices`.
         """
         if method in METHODS:
             return self.choices(*args, **changes)
@@ -110,7 +110,7 @@ class Setup:
 
     def choices(self, prunings: Sequence[float], n_cycles: Sequence[int] = (1,), nights: float = 1.0,
                 **changes: Any) -> dict[str, Any]:  # fmt: skip
-        """Return the settings of runs of a method; of a list, each run has one value.
+        """Return the settings of runs of a method. A list stands for several values, of which each run has one.
 
         Args:
             prunings: Fractions of weights free at the end.
@@ -192,7 +192,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
 
     Args:
         dataset: ``"mnist"``, ``"cifar10"`` or, with a tenth of the images, fewer seeds and values, ``"cifar10-small"``.
-        data: Where the data come from; see `daynight.split_mnist`. None insists on all of them.
+        data: Where the data come from; see `daynight.split_mnist`. None requires all of them.
         n_train: Number of training examples per task; None is all, or 1,000 at the reduced size.
     """
     if dataset == "cifar10-small":

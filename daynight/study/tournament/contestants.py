@@ -1,4 +1,4 @@
-"""The policies of the tournament. The settings of none of them depend on how much there is to prune."""
+"""The policies of the tournament. Their settings do not depend on how much there is to prune."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _gradual(n: int, last: float) -> SleepPolicy:
 
 
 def _slowing(share: float, dawn: float) -> float:
-    """Return a density that falls ever more slowly, also relative to what is left."""
+    """Return a density that falls more and more slowly, even relative to the density that is left."""
     return constant_share(math.sqrt(share), dawn)
 
 

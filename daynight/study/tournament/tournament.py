@@ -7,7 +7,8 @@ For the choice, each policy runs one night on each day of a run that otherwise h
 policies share. The screen compares all policies at one p; the best of each kind is a finalist. The finalists and
 uniform cycles are then compared with more seeds and at each p. This chooses one N for each p, and one policy for all p,
 which is the recommended one. The report is of whole runs, on MNIST and on streams on which nothing was chosen. A stage
-also does the missing runs of the stages before it. It can be stopped at any time: the same command continues.
+also does the missing runs of the stages before it. The command can be stopped at any time; the same command then
+continues.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from daynight.study.tables import Rows
 from daynight.study.tournament.contestants import DESIGNS, UNIFORM, Named
 from daynight.support import checks
 
-#: The fractions of weights free at the end of the tournament, and the one of the screen.
+#: The fractions of weights free at the end (p) in the tournament, and the one in its screen.
 PRUNINGS, SCREENED = (0.95, 0.99, 0.995), 0.995
 #: Seeds of each stage, and the held-out share of the training data.
 SCREENING, CHOOSING, REPORTING, HELD_OUT = range(100, 103), range(100, 110), range(10), 1 / 6
-#: The streams that a report can be of.
+#: The streams for which a report can be made.
 STREAMS = ("mnist", "permuted", "rotated", "cifar10-small")
 #: The policy that all are compared with: the night of PackNet.
 ONCE = "uniform 1"
@@ -49,7 +50,7 @@ def streams(data: str | None = None) -> dict[str, Setup]:
     """Return the setup of each stream, by its name.
 
     Args:
-        data: Where the images come from; see `daynight.split_mnist`. None insists on all of them.
+        data: Where the images come from; see `daynight.split_mnist`. None requires all of them.
     """
     source: Any = data or "full"
     mnist = attrs.evolve(setups.full("mnist", data), prunings=PRUNINGS)
@@ -71,7 +72,7 @@ class Tournament:
 
     Attributes:
         setups: The setup of each stream, by its name.
-        fetch: Returns the `Fetch` of ``"nights"``, on which policies are chosen, or of a stream by its name.
+        fetch: Function of ``"nights"`` (on which policies are chosen) or the name of a stream to its `Fetch`.
         uniform: Uniform cycles, by name; `ONCE` is one of them.
         designs: The other policies, by kind and name.
         screening: Seeds of the screen.
@@ -79,8 +80,8 @@ class Tournament:
         reporting: Seeds of the reports, of which each stream has the first `Setup.n_cycle_seeds`.
 
     Raises:
-        SettingError: If there is no setup of MNIST or no `ONCE`, two policies share a name, a kind is empty, or
-            something is not a policy.
+        SettingError: If there is no setup of MNIST or no `ONCE`, two policies share a name, a kind is empty, or a
+            uniform policy or a design is not a policy.
     """
 
     setups: Mapping[str, Setup]
@@ -151,7 +152,7 @@ class Tournament:
         return [row for p in self.setups[stream].prunings for row in self.judged(stream, p, names)]
 
     def reports(self, stream: str) -> list[str]:
-        """Return the names of the policies of a report: on MNIST all that were compared, elsewhere the chosen one.
+        """Return the names of a report's policies: on MNIST all compared policies, on other streams the chosen one.
 
         Args:
             stream: Its name.
@@ -163,12 +164,13 @@ class Tournament:
         return [*self.uniform, *self.finalists] if stream == "mnist" else self.ranked[:1]
 
     def judged(self, stream: str, p: float, names: Sequence[str], than: Mapping[str, str] | None = None) -> Rows:
-        """Return results of whole runs on test data at one p: of some policies, and of those to compare with.
+        """Return results of whole runs on test data at one p: of some policies, and of policies to compare with.
 
         Args:
             stream: Its name.
             p: Fraction of weights free at the end.
-            names: Names of the policies. If they include all uniform cycles, the gain over the best of these is added.
+            names: Names of the policies. If they include all uniform cycles, the gain over the best uniform cycles is
+                added.
             than: Names of the policies to compare with, by their label; None for `ONCE` and the chosen N.
 
         Raises:

@@ -9,21 +9,22 @@ from torch import Tensor, nn
 
 #: Slots begin at multiples of this many numbers in an arena, so that kernels find them aligned.
 ALIGNMENT = 16
-#: Held numbers are restored one by one if they are at most this share of all, else with a mask.
+#: Held numbers are restored one by one if they are at most this share of an arena, and with a mask otherwise.
 _FEW = 1 / 16
 
 
 class Slot:
-    """Some of the numbers of one parameter, which an engine computes with.
+    """Numbers of one parameter with which an engine computes.
 
     Args:
-        parameter: A parameter of the network. It is read now and when the arena is made, and written by `Arena.flush`.
-        index: Which of its numbers, int64, by their places in logical order; None is all of them.
-        mine: Which of these the day's task may move, bool, as long as `index`; None is all of them.
+        parameter: A parameter of the network. It is read when the slot is made and when the arena is made;
+            `Arena.flush` writes it.
+        index: Places of the numbers in the flattened parameter, int64 (n,); None is all numbers.
+        mine: Which of the slot's numbers the day's task may move, bool (n,); None is all of them.
 
     Attributes:
-        values: The numbers (n,); a part of the arena as soon as there is one.
-        gradient: Where the engine writes their gradient (n,), a part of the arena.
+        values: The numbers (n,); a view of the arena after that is made.
+        gradient: The gradient by the numbers (n,), which the engine writes; a view of the arena.
     """
 
     values: Tensor
@@ -44,12 +45,12 @@ class Slot:
         return self.parameter.numel() if self.index is None else len(self.index)
 
     def read(self, full: Tensor) -> Tensor:
-        """Return the slot's numbers (n,) of a tensor of the parameter's shape."""
+        """Return the slot's numbers (n,) from `full`, a tensor of the parameter's shape."""
         flat = full.detach().reshape(-1)
         return flat if self.index is None else flat[self.index]
 
     def write(self, full: Tensor, values: Tensor) -> None:
-        """Write those of `values` (n,) that the day's task may move to a tensor of the parameter's shape."""
+        """Copy the entries of `values` (n,) that the day's task may move into `full`, of the parameter's shape."""
         if self._is_whole:
             full.copy_(values.view(full.shape))
             return
@@ -62,11 +63,11 @@ class Slot:
 class Arena:
     """The slots of one group of an optimizer's parameters, in one vector.
 
-    Numbers that may not move get their value back after each step (`hold`). So a slot may contain some
-    where the engine needs them between the others.
+    Numbers that may not move get their value back after each step (`hold`). So a slot may also contain such numbers, if
+    the engine needs them.
 
     Args:
-        slots: One or more, all of one type and on one device.
+        slots: One or more slots, all of one type and on one device.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
@@ -114,7 +115,7 @@ class Arena:
             slot.write(slot.parameter.detach(), slot.values)
 
     def spread(self, state: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-        """Return an optimizer's state of the vector as states of the parameters; zero where there is none."""
+        """Return an optimizer's state of the vector as states of the parameters, which are zero outside the slots."""
         found: dict[int, tuple[nn.Parameter, Tensor]] = {}
         for slot, stretch in zip(self.slots, self._stretches, strict=True):
             _, full = found.setdefault(id(slot.parameter), (slot.parameter, torch.zeros_like(slot.parameter)))

@@ -1,4 +1,4 @@
-"""The convolution of the engine: without channels that nothing reads, or from which it reads nothing."""
+"""The convolution of the engine: without outputs that no part reads, and without inputs that it does not read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class NarrowConvolution(Stage):
 
     Args:
         layer: The layer, of one group, padded with zeros.
-        inputs: The input channels that it is given.
-        outputs: The output channels to compute.
-        mine: What the day's task may move: bool, of the weight's shape.
+        inputs: The input channels that the layer gets; None is all of them.
+        outputs: The output channels to compute; None is all of them.
+        mine: Which weights the day's task may move: bool, of the weight's shape.
     """
 
     def __init__(self, layer: Convolution, inputs: Units, outputs: Units, mine: Tensor) -> None:
@@ -38,7 +38,7 @@ class NarrowConvolution(Stage):
         )
 
     def slots(self) -> list[Slot]:
-        """Return what it trains in arenas."""
+        """Return the slots that are trained in arenas."""
         return trained(self._weight, self._bias)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class NarrowConvolution(Stage):
         return self._outputs.detach()
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return the gradient by the inputs."""
         wanted = [*self._leaves, self._inputs] if needs_inputs else self._leaves
         gradients = torch.autograd.grad(self._outputs, wanted, gradient)
         for slot, value in zip(self.slots(), gradients, strict=False):

@@ -10,17 +10,17 @@ from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
 
 class DenseLinear(Stage):
-    """A linear layer, as the matrix of some of its outputs by some of its inputs.
+    """A linear layer, as a matrix of some of its outputs (rows) and inputs (columns).
 
-    It takes three products: outputs = inputs W^T + b; the gradient by W is (gradient by outputs)^T inputs;
-    that by the inputs is (gradient by outputs) W. What is left out has no effect on them: inputs that
-    are always zero, and outputs that nothing reads.
+    A step takes three products: the outputs are inputs W^T + b; the gradient by W is (gradient by outputs)^T inputs;
+    the gradient by the inputs is (gradient by outputs) W. Inputs that are always zero and outputs that no part reads
+    are left out, which has no effect on these.
 
     Args:
         layer: The layer.
-        inputs: The inputs that it is given.
-        outputs: The outputs to compute.
-        mine: What the day's task may move: bool, of the weight's shape; None is all of it.
+        inputs: The inputs that the layer gets; None is all of them.
+        outputs: The outputs to compute; None is all of them.
+        mine: Which weights the day's task may move: bool, of the weight's shape; None is all of them.
     """
 
     def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, mine: Tensor | None) -> None:
@@ -33,11 +33,11 @@ class DenseLinear(Stage):
         self._bias = bias_of(layer, outputs)
 
     def slots(self) -> list[Slot]:
-        """Return what it trains in arenas."""
+        """Return the slots that are trained in arenas."""
         return trained(self._weight, self._bias)
 
     def bind(self) -> None:
-        """View its weight, and the gradient by it, as matrices."""
+        """View the weight and its gradient as matrices."""
         self._matrix = self._weight.values.view(self._shape)
         self._by_weight = self._weight.gradient.view(self._shape)
         self._offset = None if self._bias is None else self._bias.values
@@ -46,7 +46,7 @@ class DenseLinear(Stage):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (batch, given) to outputs (batch, computed), in the memory layout of the inputs."""
         self._inputs = inputs
-        # Behind a sparse layer, inputs lie as (units, batch) in memory, where few outputs take a fifth of the time.
+        # After a sparse layer, inputs are stored as (units, batch). Then few outputs take a fifth of the time.
         self._is_turned = not inputs.is_contiguous()
         bias = self._offset
         if self._is_turned:
@@ -55,7 +55,7 @@ class DenseLinear(Stage):
         return inputs @ self._matrix.t() if bias is None else torch.addmm(bias, inputs, self._matrix.t())
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return the gradient by the inputs."""
         by_outputs = gradient.t().contiguous() if self._is_turned else gradient.t()
         torch.mm(by_outputs, self._inputs, out=self._by_weight)
         for by_bias in self._by_bias:
@@ -70,7 +70,7 @@ def _all(places: Tensor | None) -> Tensor | slice:
 
 
 def _rectangle(weight: Tensor, inputs: Units, outputs: Units) -> Tensor | None:
-    """Return the places of some rows and columns of a matrix, row by row; None if that is all of it."""
+    """Return the places of the given rows and columns in a flattened matrix, row by row; None if these are all."""
     if inputs is None and outputs is None:
         return None
     n_out, n_in = weight.shape

@@ -24,15 +24,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Engine:
-    """Computes gradients of the day's task on the network as it is masked now.
+    """Computes gradients of the day's task on the network with its current masks.
 
-    What provably has no effect on them is left out: units that no visible weight reads, and inputs that
-    are zero in all training data. A layer with few visible weights is computed sparsely.
+    Units and inputs that provably have no effect on the gradients are left out: units that no visible weight reads, and
+    inputs that are zero in all training data. A layer with few visible weights is computed sparsely.
 
     Args:
         parts: The network as a chain (see `daynight.networks.tracing`).
         network: The network, during a day. It is not changed.
-        name: ``"auto"`` chooses for each layer by its cost; ``"dense"`` and ``"sparse"`` force one;
+        name: ``"auto"`` chooses for each layer by its cost; ``"dense"`` and ``"sparse"`` force that engine;
             ``"module"`` belongs to a chain of one part, and leaves nothing out.
         live: Which of the network's flattened inputs are not always zero; None if unknown.
         batch_size: Examples per step.
@@ -56,7 +56,7 @@ class Engine:
         self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
         self._movable = network.movable()
         n_places = [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
-        # Each layer reads at least one, since kernels need something to compute.
+        # Each layer reads at least one input, since kernels cannot compute with empty matrices.
         read, *wanted = map(_indices, liveness.read_units(parts, self._visible, n_places, n_least=1))
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
         self.features: Units = None
@@ -66,7 +66,7 @@ class Engine:
                 self.features = live[:1]
             parts, wanted, n_places = parts[begins:], wanted[begins:], n_places[begins:]
         self._stages: list[Stage] = []
-        self._first = len(parts)  # the first stage that trains anything: no gradient is needed before it
+        self._first = len(parts)  # the first stage with trained parameters: no gradient is needed before it
         given, width = self.features, 0
         for index, (part, outputs, n) in enumerate(zip(parts, wanted, n_places, strict=True)):
             stage = self._stage(part, given, outputs, width)
@@ -76,16 +76,16 @@ class Engine:
             given, width = self._after(part, given, outputs, width, n)
 
     def slots(self) -> list[Slot]:
-        """Return what it trains in arenas; parameters without a slot get their gradient in ``grad``."""
+        """Return the slots that are trained in arenas; parameters without a slot get their gradient in ``grad``."""
         return [slot for stage in self._stages for slot in stage.slots()]
 
     def bind(self) -> None:
-        """Prepare the stages, once all slots are in arenas."""
+        """Prepare the stages, after all slots are put into arenas."""
         for stage in self._stages:
             stage.bind()
 
     def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-        """Compute the gradients of all that is trained, and return the loss of a batch.
+        """Compute the gradients by all trained parameters, and return the loss of a batch.
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
@@ -101,13 +101,13 @@ class Engine:
                 needs_inputs = index > self._first
                 passed = self._stages[index].backward(gradient, needs_inputs)
                 if needs_inputs:
-                    assert passed is not None  # `equivalence.holds` has excluded chains that break off
+                    assert passed is not None  # `equivalence.holds` has excluded chains without gradient
                     gradient = passed
         return value
 
     @staticmethod
     def _after(part: Part, given: Units, outputs: Units, width: int, n_places: int) -> tuple[Units, int]:
-        """Return the units after a part, and the number of units of their layer."""
+        """Return the computed units after a part (None: all), and the number of all units there (0: unknown)."""
         if part.kind == "linear":
             assert isinstance(part.module, nn.Linear)
             return outputs, part.module.out_features
@@ -156,7 +156,8 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
     if isinstance(loss, WithinGroups) and loss.function is functional.cross_entropy:
         outputs, loss = loss.masked(outputs, targets), loss.function
     if loss is functional.cross_entropy and not targets.is_floating_point():
-        # By hand, since autograd takes longer than the sums: softmax of the outputs, minus 1 at the target, over n.
+        # Without autograd, whose overhead takes longer than the sums: softmax of the outputs, minus 1 at the target,
+        # over n.
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)
         gradient = logarithms.exp_().scatter_(1, targets[:, None], -1, reduce="add")
@@ -170,9 +171,9 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
 
 
 def _n_places(parts: Sequence[Part], index: int) -> int:
-    """Return how many features part `index`, a flattening, makes of a channel; 0 if unknown.
+    """Return how many features part `index`, a flattening, makes from a channel; 0 if unknown.
 
-    A chain that begins with a flattening is given the features themselves, so that each is a channel of one place.
+    A chain that begins with a flattening gets the features themselves, so that each feature is a channel of one place.
     """
     if index == 0:
         return 1

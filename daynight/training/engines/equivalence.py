@@ -1,4 +1,4 @@
-"""Proof that a chain may stand for a network: one training step of each, compared."""
+"""Proof that a chain may replace a network: one training step of each, compared."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from daynight.support import seeding
 from daynight.training.engines.arena import Arena
 from daynight.training.engines.engine import Engine, Loss
 
-#: How much gradients may differ, as a share of their norm: a thousand rounding errors, and never more than a tenth.
+#: How much gradients may differ, as a share of the norm of the gradient: a thousand rounding errors, and never more
+#: than a tenth.
 _ROUNDINGS, _MOST = 1000, 0.1
 
 
 def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss) -> bool:
     """Return whether a chain has the loss, the gradients and the buffers of the network.
 
-    Code in a network's ``forward`` can do things that a trace does not see: detach, switch gradients off, update
-    a buffer, or use a weight twice. The network and PyTorch's global generator are left as they were.
+    Code in a network's ``forward`` can do things that a trace does not see: detach, switch gradients off, update a
+    buffer, or use a weight twice. The network and PyTorch's global generator do not change.
 
     Args:
         parts: The chain.
@@ -42,7 +43,7 @@ def holds(parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets
 def _step(
     parts: Sequence[Part], network: MaskedNetwork, inputs: Tensor, targets: Tensor, loss: Loss
 ) -> list[Tensor | None]:
-    """Return loss, gradients by what may move, and buffers, of one step."""
+    """Return the loss, the gradients by the numbers that may move, and the buffers of one step."""
     with tracing.borrowed(network.module), seeding.forked(0, "prove", device=inputs.device):
         engine = Engine(parts, network, "dense", None, len(inputs), narrows=False)
         slots = engine.slots()
@@ -61,7 +62,7 @@ def _step(
 
 def _is_close(expected: Tensor | None, found: Tensor | None) -> bool:
     if expected is None or found is None:
-        # A layer that nothing reads has no gradient from autograd, and a gradient of zero in an arena.
+        # A layer that no part reads has no gradient from autograd, and a gradient of zero in an arena.
         other = found if expected is None else expected
         return other is None or (expected is None and not bool(other.any()))
     if not expected.is_floating_point():

@@ -12,10 +12,11 @@ from daynight.training.engines.arena import Slot
 from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
 #: Cost of one visible weight of a sparse layer for one example, in multiply-adds of a dense product: for the outputs,
-#: the gradient by the weight, and that by the inputs. Rounded from measurements by benchmarks/kernels.py.
+#: the gradient by the weight, and the gradient by the inputs. Rounded from measurements by benchmarks/kernels.py.
 FORWARD, BY_WEIGHT, BY_INPUTS = 2.0, 4.0, 4.0
-#: Additional cost of a sparse layer each step, in the same unit: its calls. Tuned on whole nights. The benchmark
-#: measures more, since there each layer changes the layout of its inputs; in a chain only the first of several does.
+#: Additional cost of a sparse layer per step, in the same unit: its calls. Tuned on whole nights. The benchmark
+#: measures more, since each layer in it changes the layout of its inputs; in a chain of sparse layers, only the first
+#: one does.
 OVERHEAD = 2_000_000.0
 
 
@@ -24,8 +25,8 @@ def sparse_is_faster(n_visible: int, shape: tuple[int, int], batch_size: int, ne
 
     Args:
         n_visible: Number of visible weights.
-        shape: Numbers of outputs and inputs of the matrix that the dense engine would use.
-        batch_size: Examples a step.
+        shape: Numbers of outputs and inputs of the dense engine's matrix.
+        batch_size: Examples per step.
         needs_inputs: Whether the gradient by the inputs is needed.
     """
     dense = shape[0] * shape[1] * batch_size * (2 + needs_inputs)
@@ -48,15 +49,15 @@ class SparseLinear(Stage):
     - gradient by the inputs S^T G: the same, with the weights listed column by column;
     - gradient by weight (i, j), the product of row i of G and row j of X: ``sampled_addmm``.
 
-    What is left out has no effect on these: weights that are not visible are zero, and so is the
-    gradient by a weight whose output nothing reads or whose input is always zero.
+    The weights that are left out have no effect on these: weights that are not visible are zero, and the gradient by a
+    weight is zero if no part reads its output or its input is always zero.
 
     Args:
         layer: The layer.
-        inputs: The inputs that it is given.
-        outputs: The outputs to compute.
-        visible: What is not zero: bool, of the weight's shape.
-        mine: What the day's task may move: bool, of the weight's shape.
+        inputs: The inputs that the layer gets; None is all of them.
+        outputs: The outputs to compute; None is all of them.
+        visible: Which weights are not zero: bool, of the weight's shape.
+        mine: Which weights the day's task may move: bool, of the weight's shape.
     """
 
     def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, visible: Tensor, mine: Tensor) -> None:
@@ -80,16 +81,16 @@ class SparseLinear(Stage):
             )
 
     def slots(self) -> list[Slot]:
-        """Return what it trains in arenas."""
+        """Return the slots that are trained in arenas."""
         return trained(self._weight, self._bias)
 
     def bind(self) -> None:
-        """View its bias as a column."""
+        """View the bias as a column."""
         self._offset = None if self._bias is None else self._bias.values[:, None]
         self._by_bias = [slot.gradient for slot in trained(self._bias)]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs (batch, given) to outputs (batch, computed), which lie in memory as (computed, batch)."""
+        """Map inputs (batch, given) to outputs (batch, computed), which are stored as (computed, batch)."""
         self._inputs = inputs.t().contiguous()
         outputs = _multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
         if self._offset is not None:
@@ -97,7 +98,7 @@ class SparseLinear(Stage):
         return outputs.t()
 
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Write the gradients by weight and bias into the arena, and return that by the inputs."""
+        """Write the gradients by weight and bias into the arena, and return the gradient by the inputs."""
         gradient = gradient.t().contiguous()
         if len(self._weight):
             products = torch.sparse.sampled_addmm(self._pattern, gradient, self._inputs.t(), beta=0.0)
@@ -120,7 +121,7 @@ def _starts(sorted_rows: Tensor, n_rows: int) -> Tensor:
 
 
 def _numbered(units: Units, width: int, like: Tensor) -> Tensor:
-    """Return the number of each unit of a layer within a stage: int64 (width,), -1 for those that are left out."""
+    """Return the place of each unit of a layer in a stage: int64 (width,), -1 for units that are left out."""
     if units is None:
         return torch.arange(width, device=like.device)
     numbers = torch.full((width,), -1, device=like.device)

@@ -1,4 +1,4 @@
-"""Stages: each computes one part of the chain, forward and backward. Those without weights are here."""
+"""Stages: each computes one part of the chain, forward and backward. The stages without weights are here."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ Units = Tensor | None
 
 
 class Stage(abc.ABC):
-    """Computes one part. Gradients of what it trains go to its slots (see `daynight.training.engines.arena`)."""
+    """Computes one part; the gradients by its parameters go to slots (see `daynight.training.engines.arena`)."""
 
     def slots(self) -> list[Slot]:
-        """Return what it trains in arenas."""
+        """Return the slots that are trained in arenas."""
         return []
 
     def bind(self) -> None:  # noqa: B027 - most stages have nothing to do
-        """Make views of its slots, once they are in their arenas."""
+        """Make views of the slots, after these are put into arenas."""
 
     @abc.abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
-        """Map inputs to outputs, both (batch, units, ...), and keep what `backward` needs."""
+        """Map inputs to outputs, both (batch, units, ...), and keep the tensors that `backward` needs."""
 
     @abc.abstractmethod
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
-        """Write the gradients by the slots, and return that by the inputs of the last `forward`.
+        """Write the gradients by the slots, and return the gradient by the inputs of the last `forward`.
 
         Args:
             gradient: Gradient by the outputs, of their shape; may be overwritten.
-            needs_inputs: Whether the gradient by the inputs is needed; else None is returned.
+            needs_inputs: Whether the gradient by the inputs is needed. If not, None is returned.
         """
 
 
 class Autograd(Stage):
-    """Any module, by PyTorch's autograd. Gradients of its parameters go to their ``grad``."""
+    """Any module, by PyTorch's autograd. The gradient by each parameter goes to its ``grad``."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -47,7 +47,7 @@ class Autograd(Stage):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the module."""
-        # Random numbers are drawn in the order of memory, which differs behind a sparse layer.
+        # Random numbers are drawn in the order of memory, which differs after a sparse layer.
         self._inputs = inputs.contiguous() if inputs.dim() == 2 else inputs
         if inputs.is_floating_point():
             self._inputs = self._inputs.detach().requires_grad_()
@@ -64,10 +64,11 @@ class Autograd(Stage):
 
 
 class Relu(Stage):
-    """ReLU. It overwrites its inputs where it can, so that less has to stay in the processor's cache.
+    """ReLU. It overwrites its inputs if it can, so that less data must stay in the processor's cache.
 
     Args:
-        owns_inputs: Whether nothing else needs its inputs. Gradients are always overwritten.
+        owns_inputs: Whether no other stage needs the inputs, so that ReLU can overwrite them. It always overwrites
+            gradients.
     """
 
     def __init__(self, owns_inputs: bool) -> None:
@@ -85,11 +86,11 @@ class Relu(Stage):
 
 
 class Dropout(Stage):
-    """Dropout, drawn for all units of the layer, so that leaving some out does not change the others.
+    """Dropout, drawn for all units of the layer, so that leaving out units does not change it for the other units.
 
     Args:
         p: Probability of dropping, above 0 and below 1.
-        units: The units that it is given.
+        units: The units of the inputs; None is all of them.
         width: Number of units of the layer.
     """
 
@@ -101,7 +102,7 @@ class Dropout(Stage):
         shape = list(inputs.shape)
         shape[1] = shape[1] if self._units is None else self._width
         # The draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory, which
-        # for (batch, units) differs behind a sparse layer only.
+        # for (batch, units) differs after a sparse layer only.
         keeps_order = self._units is None and inputs.dim() > 2
         empty = torch.empty_like(inputs) if keeps_order else inputs.new_empty(shape)
         noise = empty.bernoulli_(1 - self._p).div_(1 - self._p)
@@ -132,7 +133,7 @@ def bias_of(layer: nn.Module, outputs: Units) -> Slot | None:
 
 
 def trained(*slots: Slot | None) -> list[Slot]:
-    """Return the slots whose parameter is trained, without those that are None."""
+    """Return those of `slots` that are not None and whose parameter is trained."""
     return [slot for slot in slots if slot is not None and slot.parameter.requires_grad]
 
 
