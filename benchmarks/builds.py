@@ -3,8 +3,9 @@
     git worktree add /tmp/before COMMIT
     DAYNIGHT_DATA=/data python benchmarks/builds.py /tmp/before --pairs 10 --out builds.json
 
-Each pair is one run of either build, in processes of their own and in turns, with equal seeds: PackNet with iterative
-pruning on split MNIST, as in speed.py. Reported are medians of the ratios, with the least and the largest.
+Each pair is one run of either build, in turns and with equal seeds: PackNet with iterative pruning on split MNIST, as
+in speed.py. Each build has one process, which has the data in memory. Reported are medians of the ratios, with the
+least and the largest.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ import tables
 from daynight.support.atomic import replacing
 
 IMPORT = "import time, torch; t = time.perf_counter(); import daynight; print(time.perf_counter() - t)"
+#: Does runs in a process that stays: each line of its input is the setting of one.
+WORKER = """
+import json, sys
+import torch
+import daynight, one_run
+torch.set_num_threads(1)
+stream = daynight.split_mnist(data=sys.argv[1])
+for line in sys.stdin:
+    print(json.dumps(one_run.measure("daynight", stream, json.loads(line))), flush=True)
+"""
 
 
 def parse() -> argparse.Namespace:
@@ -32,8 +43,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("other", metavar="FOLDER", help="the checkout to compare with")
     add("--pairs", type=int, default=10, metavar="N", help="pairs of runs of each setting (10)")
-    add("--epochs", type=float, default=6.0, metavar="E", help="epochs of each wake (6)")
-    add("--budget", type=float, default=6.0, metavar="B", help="epochs of each night (6)")
+    add("--epochs", type=float, default=2.0, metavar="E", help="epochs of each wake (2)")
+    add("--budget", type=float, default=2.0, metavar="B", help="epochs of each night (2)")
     add("--p", type=float, default=0.99, help="fraction free at the end (0.99)")
     add("--rounds", type=int, nargs="+", default=[1, 12], metavar="N", help="rounds a night (1 12)")
     add("--data", choices=("full", "sample"), default="full", help="all of MNIST, or its sample of 5,000")
@@ -44,39 +55,57 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, and print the ratios."""
     settings = parse()
-    here, other = Path(__file__).parents[1], Path(settings.other).resolve()
     result: dict[str, Any] = {"machine": machine.describe(), "settings": vars(settings), "pairs": []}
-    for pair in range(settings.pairs):
+    builds = {"here": Path(__file__).parents[1], "other": Path(settings.other).resolve()}
+    workers = {name: worker_of(build, settings.data) for name, build in builds.items()}
+    for pair in range(-1, settings.pairs):
+        # Which of the two comes first changes from pair to pair. The first pair only warms up.
+        order = sorted(builds, reverse=bool(pair % 2))
         for rounds in settings.rounds:
             setting = {
-                "method": "daynight", "data": settings.data, "p": settings.p, "rounds": rounds, "seed": pair,
-                "epochs": settings.epochs, "budget": settings.budget, "engine": "auto",
+                "p": settings.p, "rounds": rounds, "seed": max(pair, 0), "epochs": settings.epochs,
+                "budget": settings.budget, "engine": "auto",
             }  # fmt: skip
-            # Which of the two comes first changes from pair to pair.
-            order = (here, other) if pair % 2 else (other, here)
-            done = {build: run_of(build, setting) for build in order}
-            result["pairs"].append({"rounds": rounds, "pair": pair, "here": done[here], "other": done[other]})
-        imports = {
-            build: float(in_python(build, "-c", IMPORT)) for build in ((here, other) if pair % 2 else (other, here))
-        }
-        result["pairs"].append({"import": True, "here": imports[here], "other": imports[other]})
-        print(text(result), flush=True)
-        if settings.out:
+            done = {name: run_of(workers[name], setting) for name in order}
+            result["pairs"] += [{"rounds": rounds, "pair": pair, **done}] if pair >= 0 else []
+        seconds = {name: seconds_of_import(builds[name]) for name in order}
+        result["pairs"] += [{"import": True, "pair": pair, **seconds}] if pair >= 0 else []
+        if pair >= 0 and settings.out:
             with replacing(settings.out) as path:
                 path.write_text(json.dumps(result, indent=1) + "\n")
+    print(text(result))
+    for worker in workers.values():
+        worker.terminate()
 
 
-def run_of(build: Path, setting: dict[str, Any]) -> dict[str, float]:
-    """Return the seconds of a run of a build, and of an epoch of its wakes and REMs."""
-    found = json.loads(in_python(build, str(build / "benchmarks" / "one_run.py"), json.dumps(setting)).splitlines()[-1])
+def worker_of(build: Path, data: str) -> subprocess.Popen[str]:
+    """Start a process of a build, which has loaded the data and waits for settings of runs."""
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, data], cwd=build / "benchmarks", env=environment_of(build), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def run_of(worker: subprocess.Popen[str], setting: dict[str, Any]) -> dict[str, float]:
+    """Let a process do a run, and return its seconds, and those of an epoch of its wakes and REMs."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(setting) + "\n")
+    worker.stdin.flush()
+    found = json.loads(worker.stdout.readline())
     return {"run": found["seconds"], "wake": tables.per_epoch(found["wakes"]), "REM": tables.per_epoch(found["rems"])}
 
 
-def in_python(build: Path, *arguments: str) -> str:
-    """Run Python with a build, on one thread, and return what it prints."""
-    environment = {**os.environ, **machine.ONE_THREAD, "PYTHONPATH": str(build)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=build, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+def seconds_of_import(build: Path) -> float:
+    """Return the seconds that ``import daynight`` adds to those of ``import torch``, in a process of its own."""
+    command = [sys.executable, "-c", IMPORT]
+    done = subprocess.run(command, env=environment_of(build), stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
+
+
+def environment_of(build: Path) -> dict[str, str]:
+    """Return the environment of a process that uses a build, on one thread."""
+    return {**os.environ, **machine.ONE_THREAD, "PYTHONPATH": str(build)}
 
 
 def text(result: dict[str, Any]) -> str:
