@@ -9,7 +9,6 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import attrs
 from torch import nn
 
 from daynight.data.tasks import Task
@@ -29,6 +28,9 @@ class Consolidation(abc.ABC):
     freezes: ClassVar[bool] = False
     #: Whether the agent keeps the training data of finished tasks.
     keeps_tasks: ClassVar[bool] = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     @abc.abstractmethod
     def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
@@ -62,7 +64,6 @@ class Consolidation(abc.ABC):
         """
 
 
-@attrs.frozen
 class Freeze(Consolidation):
     """Owned weights never move again. Each task sees its own weights and those of earlier tasks."""
 
@@ -97,7 +98,6 @@ class _Shared(Consolidation):
             check_can_join(task)
 
 
-@attrs.frozen
 class Rehearse(_Shared):
     """Owned weights and all heads keep learning, from batches drawn evenly from the training data of all days."""
 
@@ -109,7 +109,6 @@ class Rehearse(_Shared):
         return union([*kept, task], task.name) if kept else task
 
 
-@attrs.frozen
 class FineTune(_Shared):
     """Owned weights keep learning from the day's task alone; each head stays as it was at its task's dawn."""
 

@@ -1,0 +1,60 @@
+"""Ways in which owned weights consolidate: objects, their short names, and one of a user's own."""
+
+import pytest
+import torch
+
+from daynight import Agent, Capacity, Clock, Epochs, UniformCycles
+from daynight.errors import SettingError
+from daynight.testing import toy_network, toy_stream
+from daynight.training.consolidation import FineTune, Freeze, Rehearse
+
+
+class Retrace(Freeze):
+    """Freezes what is owned, under a name of its own."""
+
+    name = "mine.Retrace"
+
+    def trained(self, task, kept):
+        assert not kept  # since it keeps no tasks
+        return task
+
+
+def lived(consolidation):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), consolidation=consolidation, seed=3)
+    Clock(agent, toy_stream(2), policy=UniformCycles(2), wake=Epochs(2), night=Epochs(2)).run()
+    return agent
+
+
+@pytest.mark.parametrize("way", [Freeze(), Rehearse(), FineTune()], ids=repr)
+def test_a_short_name_is_the_object(way):
+    named, given = lived(way.name), lived(way)
+    assert type(named.consolidation) is type(given.consolidation) is type(way)
+    one, two = named.network.state(), given.network.state()
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("melt", r"consolidation must be one of 'freeze', 'rehearse', 'fine-tune', not 'melt'"),
+        (None, r"consolidation must be one of 'freeze', 'rehearse', 'fine-tune', not None"),
+        (Rehearse, r"consolidation must be an instance: Rehearse\(\), not the class"),
+    ],
+)
+def test_what_is_not_valid_is_refused(wrong, message):
+    with pytest.raises(SettingError, match=message):
+        Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), consolidation=wrong)
+
+
+def test_a_way_of_ones_own_is_saved_by_its_name_and_given_again(tmp_path):
+    agent, path = lived(Retrace()), tmp_path / "agent.dn"
+    agent.verify()
+    agent.save(path)
+    again = Agent.load(path, consolidation=Retrace())
+    assert isinstance(again.consolidation, Retrace)
+    again.verify()
+    with pytest.raises(SettingError, match=r"mine\.Retrace"):
+        Agent.load(path)
+    with pytest.raises(SettingError, match=r"mine\.Retrace"):
+        Agent.load(path, consolidation=FineTune())
