@@ -113,7 +113,10 @@ def _named(tree: ast.expr, names: _Names) -> Any:
     if isinstance(tree, ast.Attribute):
         if isinstance(tree.value, ast.Name) and not names.knows(tree.value.id):
             own = f"{tree.value.id}:{tree.attr}"
-            raise SettingError(f"daynight has no {tree.value.id!r}. Name your own as {own}(...).", page="command")
+            raise SettingError(
+                f"daynight has no {tree.value.id!r}. Write a class or function of your own as {own}(...).",
+                page="command",
+            )
         place = _named(tree.value, names)
         if isinstance(place, ModuleType):
             return _Names(place).get(tree.attr)

@@ -255,7 +255,8 @@ def _numbered(labels: np.ndarray, classes: Sequence[Any], task: int) -> Tensor:
     strange = next((label for label in labels.tolist() if label not in places), None)
     if strange is not None:
         raise DataError(
-            f"task {task}: test data have the class {strange}, which the training data do not. Leave them out."
+            f"task {task}: the test data have examples of the class {strange}, and the training data have none. Leave "
+            "these examples out."
         )
     return torch.tensor([places[label] for label in labels.tolist()])
 

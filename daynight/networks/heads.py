@@ -102,7 +102,7 @@ class JoinedHeads(Heads):
     """Heads that all keep learning: the head of a day holds the heads of all earlier days, side by side."""
 
     def new(self, n_outputs: int) -> nn.Module:
-        """Return a new head, which must be a linear layer."""
+        """Return a new head; raise NetworkError unless it is a linear layer."""
         head = super().new(n_outputs)
         if not isinstance(head, nn.Linear):
             raise NetworkError(

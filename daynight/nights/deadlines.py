@@ -98,7 +98,7 @@ class TimeLedger(Ledger):
 
     @property
     def least_cycle(self) -> float:  # type: ignore[override]
-        """Least share of the budget for a cycle: its price, and as much time for steps as for all other work.
+        """Smallest share of the budget that a cycle may have: its price, and as much time for steps as for other work.
 
         Other work is the prune, and what is measured, checked and prepared. Its duration is estimated from the cycles
         so far; before the first prune, the share is 0.

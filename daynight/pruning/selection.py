@@ -26,7 +26,7 @@ class Selection:
         criterion: Function that scores the weights.
         gradients: Function that returns by layer the gradient of the mean training loss; called only if the criterion
             reads a gradient.
-        generator: Function that makes a random generator, which is named by the function's arguments.
+        generator: Function that returns a random generator. Equal arguments give the same stream of numbers.
         start: By layer, the weights at the beginning of the day, if the criterion reads them.
         cycle: Index of the night's cycle, which names the random generators.
     """

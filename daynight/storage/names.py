@@ -1,4 +1,4 @@
-"""The names that stand in files for functions and classes of the package, wherever their code is now.
+"""Fixed names by which files refer to functions and classes of the package, also after these have moved.
 
 The runs of a study are named by descriptions of their settings, checkpoints compare such descriptions, and an agent's
 file names functions. A function or class that moves to another module gets a line here, and keeps its name in files.

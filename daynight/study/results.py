@@ -161,8 +161,8 @@ class Results:
     ) -> None:
         """Write `table`, and a figure of each value, into one self-contained HTML file.
 
-        If some of `by` are numbers, each figure has the last of these on its horizontal axis, and a line with standard
-        errors for each combination of the other settings.
+        If a setting in `by` has numeric values, the last such setting is the horizontal axis of each figure. Each
+        combination of the other settings is one line, with standard errors.
 
         Args:
             path: The file, such as ``"study.html"``.

@@ -184,7 +184,7 @@ def _resumed(new_clock: _NewClock, folder: Path | None) -> Clock | None:
 
 
 def _begun(new_clock: _NewClock, folder: Path | None) -> Clock:
-    """Return a clock with its checkpoints in an empty folder, or without checkpoints if these are not possible."""
+    """Return a clock that writes checkpoints into a folder, emptied before; or none, if no checkpoint can be made."""
     lock = _lock(folder)
     if lock is not None:
         with contextlib.suppress(SettingError):

@@ -120,7 +120,10 @@ def test_a_run_that_was_stopped_resumes(capsys, monkeypatch):
         (["--policy", "open('x').read()"], "is not a name in a module"),
         (["--policy", "UniformCycles(*[3])"], "an argument must be a plain value, a name or a call, not '*[3]'"),
         (["--policy", "UniformCycles(1 + x)"], "an argument must be a plain value, a name or a call, not '1 + x'"),
-        (["--policy", "mine.Policy(3)"], "daynight has no 'mine'. Name your own as mine:Policy(...)."),
+        (
+            ["--policy", "mine.Policy(3)"],
+            "daynight has no 'mine'. Write a class or function of your own as mine:Policy(...).",
+        ),
         (["--out", ""], "a folder must be named by text or a path, not ''"),
         (["--policy", "models.importlib.import_module('os')"], "has no 'importlib'"),
         (["--training", "Training(metric=metrics.best)"], "daynight.metrics has no 'best'"),

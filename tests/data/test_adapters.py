@@ -157,7 +157,9 @@ def test_what_is_something_else_is_refused():
         from_avalanche({})
     with pytest.raises(DataError, match="there are 3 to learn from and 2 to test on"):
         from_avalanche(Benchmark(GROUPS, GROUPS[:2]))
-    with pytest.raises(DataError, match="task 1: test data have the class 2, which the training data do not"):
+    with pytest.raises(
+        DataError, match="task 1: the test data have examples of the class 2, and the training data have none"
+    ):
         from_avalanche(Benchmark(GROUPS, [GROUPS[0], [0, 2], GROUPS[2]]))
     with pytest.raises(DataError, match="from_continuum: tasks must be sequences"):
         from_continuum(3, 4)

@@ -180,7 +180,9 @@ def test_the_command_chooses_on_training_data_alone(monkeypatch, tmp_path, capsy
     }
     chosen = [line.split(",")[-1] for line in (tmp_path / "choose_quick.csv").read_text().splitlines()]
     assert {"chosen", "N", "policy", ""} == set(chosen)
-    with pytest.raises(SettingError, match="--stream is for report, and has no effect on screen"):
+    with pytest.raises(
+        SettingError, match="--stream goes with the stage 'report' only: the stage 'screen' always uses MNIST"
+    ):
         tournament.main(["screen", "--stream", "rotated", *arguments])
     whole = Study(tmp_path / "whole").run(doing_runs())
     data = {stage: {entry["run"]["data"] for entry in Store(tmp_path / "runs" / stage)} for stage in

@@ -125,7 +125,7 @@ class Tournament:
 
     @functools.cached_property
     def chosen_from(self) -> Rows:
-        """Results of the nights of uniform cycles and the finalists, at each p."""
+        """What the choice is made from: at each p, the nights of the uniform policies and of the finalists."""
         rows: Rows = []
         for p in self.setups["mnist"].prunings:
             rows += sorted(_compared(p, self.held_out(p), {ONCE: ONCE}), key=_error)
@@ -287,7 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Do the missing runs, and write figure and table."""
     settings = parse(arguments)
     if settings.stage != "report" and settings.stream != "mnist":
-        raise SettingError(f"--stream is for report, and has no effect on {settings.stage}: all is chosen on MNIST.")
+        raise SettingError(
+            f"--stream goes with the stage 'report' only: the stage {settings.stage!r} always uses MNIST."
+        )
     commands.check(settings)
     contest = contest_of(settings)
     if settings.stage == "report":
