@@ -113,7 +113,7 @@ def test_number_of_classes_is_found_over_all_splits():
 )  # fmt: skip
 def test_split_that_cannot_be_learnt_from_is_refused_by_name(data, message):
     for which in ("train", "validation", "test"):
-        with pytest.raises(DataError, match=f"^task 'odd': {which}: {message}"):
+        with pytest.raises(DataError, match=f"^task 'odd', {which} split: {message}"):
             Task(**{"train": pair(), "test": pair(), "name": "odd", which: data})
     if isinstance(data, tuple):
         with pytest.raises(DataError, match=f"^{message}"):
