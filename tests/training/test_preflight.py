@@ -47,8 +47,8 @@ def own_scheduler(optimizer, n_steps):
         ({"loss": lambda o, t: functional.cross_entropy(o, t)[None]}, "loss must return a scalar tensor"),
         ({"optimizer": torch.optim.SparseAdam}, "the optimizer cannot take a step: RuntimeError"),
         ({"loss": functional.mse_loss}, r"the loss must give one number for outputs \(7, 2\) and targets \(7,\)"),
-        ({"loss": fails}, r"the loss must give .* and failed: KeyError\('nothing'\)"),
-        ({"metric": fails}, r"the metric must give .* and failed: KeyError\('nothing'\)"),
+        ({"loss": fails}, r"the loss must give .* It failed: KeyError\('nothing'\)"),
+        ({"metric": fails}, r"the metric must give .* It failed: KeyError\('nothing'\)"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Using a target size")
