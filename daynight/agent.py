@@ -1,4 +1,7 @@
-"""`Agent`: a masked network with a capacity, which learns a task by day and consolidates it by night."""
+"""`Agent`: a masked network with a capacity, which learns a task by day and consolidates it by night.
+
+Longer than other files: it is the library's main class as its users see it, and half of it is their documentation.
+"""
 
 from __future__ import annotations
 
