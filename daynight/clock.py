@@ -20,9 +20,10 @@ from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
 from daynight.pruning.capacity import Capacity
 from daynight.storage import agents
-from daynight.storage.checkpoints import Checkpoint, State, check_packs, described
+from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check_packs, described
 from daynight.storage.identity import describe_structure
 from daynight.support import checks, interrupts
+from daynight.training.consolidation import is_known
 from daynight.training.settings import Training
 
 
@@ -332,11 +333,13 @@ class Clock:
     def _described(self) -> Mapping[str, Sequence[str]]:
         """Return digests of the settings that must not change if a run is to be resumed."""
         about, agent = self.agent.about(), self.agent
-        same = ("head", "frozen", "private", "biases", "restart", "consolidation", "capacity", "seed")
+        same = ("head", "frozen", "private", "biases", "restart", "capacity", "seed")
+        # One of a user's own is compared by its code and attributes.
+        way = about.consolidation if is_known(about.consolidation) else agent.consolidation
         training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
         return described(
             network=describe_structure(agent.network.module, about.head),
-            **{name: getattr(about, name) for name in same}, criterion=agent.criterion, **training,
+            **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
         )  # fmt: skip
 
@@ -363,6 +366,7 @@ class Clock:
     def _restore(self, checkpoint: Checkpoint) -> bool:
         """Continue from a checkpoint; return whether there was one to continue from."""
         check_packs(self.agent.training, self.agent.network)
+        check_ledgers(wake=self.wake, night=self.night)
         found = checkpoint.read()
         if found is None:
             return False

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from daynight import Agent, Capacity, Epochs, NoSleep, OneShot, Steps, Task, Training, UniformCycles
+from daynight import Agent, Capacity, Epochs, NoSleep, OneShot, Progress, Steps, Task, Training, UniformCycles
 from daynight.data.batches import Batches, HeldBatches
 from daynight.errors import CapacityError
 from daynight.nights.budgets import Ledger, StepLedger
@@ -203,7 +203,7 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
     of_others = {id(item): item for item in gc.get_objects() if issubclass(type(item), kinds)}
 
     def look(event):
-        if event.phase in ("wake", "rem"):
+        if isinstance(event, Progress):
             for item in gc.get_objects():
                 if issubclass(type(item), kinds) and id(item) not in of_others:
                     known[id(item)] = type(item), weakref.ref(item)

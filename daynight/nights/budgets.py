@@ -93,11 +93,11 @@ class Ledger(abc.ABC):
 
     def state(self) -> dict[str, Any]:
         """Return the attributes in `fields` as plain values; `restore` takes them."""
-        return {name: getattr(self, name) for name in self.fields}
+        return {name: getattr(self, name) for name in (*Ledger.fields, *self.fields)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore the values that `state` returned for a ledger of the same kind."""
-        for name in self.fields:
+        for name in (*Ledger.fields, *self.fields):
             setattr(self, name, state[name])
 
 

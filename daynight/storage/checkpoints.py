@@ -154,6 +154,19 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
             ) from error
 
 
+def check_ledgers(**budgets: Budget) -> None:
+    """Raise SettingError unless the ledgers that these budgets open can be stored."""
+    for name, budget in budgets.items():
+        ledger = budget.open(1)
+        try:
+            pack(ledger.state())
+        except (SettingError, AttributeError) as error:
+            raise SettingError(
+                f"{name}: no checkpoint can be made with {budget!r}: {error} The ledger's fields must name "
+                "attributes that are numbers, texts, None, or dicts and lists of them.", page="files",
+            )  from error  # fmt: skip
+
+
 def described(**settings: Any) -> dict[str, Sequence[str]]:
     """Return a digest of each setting: of its values and, if its code is the user's, of that code.
 

@@ -126,9 +126,15 @@ def consolidation_of(value: Any) -> Consolidation:
         value: A `Consolidation`, or one of the names ``"freeze"``, ``"rehearse"`` or ``"fine-tune"``.
 
     Raises:
-        SettingError: If `value` is neither.
+        SettingError: If `value` is neither, or its class has no name of its own.
     """
     if isinstance(value, Consolidation):
+        kind, name = type(value), vars(type(value)).get("name")
+        if not isinstance(name, str) or not name or type(_KNOWN.get(name, value)) is not kind:
+            raise SettingError(
+                f"consolidation: the class {kind.__name__} must have a name of its own, a text by which files know it, "
+                f"such as name = {kind.__name__!r}; not one of {', '.join(map(repr, _KNOWN))}."
+            )
         return value
     if isinstance(value, type) and issubclass(value, Consolidation):
         raise SettingError(f"consolidation must be an instance: {value.__name__}(), not the class.")

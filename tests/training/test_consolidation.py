@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from daynight import Agent, Capacity, Clock, Epochs, UniformCycles
+from daynight import Agent, Budget, Capacity, Clock, Epochs, Ledger, UniformCycles
 from daynight.errors import SettingError
 from daynight.testing import toy_network, toy_stream
 from daynight.training.consolidation import FineTune, Freeze, Rehearse
@@ -58,3 +58,57 @@ def test_a_way_of_ones_own_is_saved_by_its_name_and_given_again(tmp_path):
         Agent.load(path)
     with pytest.raises(SettingError, match=r"mine\.Retrace"):
         Agent.load(path, consolidation=FineTune())
+
+
+class Unnamed(Rehearse):
+    """Has the name of another class."""
+
+
+class Numbered(Freeze):
+    name = 3
+
+
+@pytest.mark.parametrize("way", [Unnamed(), Numbered()], ids=lambda way: type(way).__name__)
+def test_a_way_of_ones_own_has_a_name_of_its_own(way):
+    with pytest.raises(SettingError, match=f"class {type(way).__name__} must have a name of its own"):
+        Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), consolidation=way)
+
+
+class Joules(Ledger):
+    """Counts what is said in its fields alone."""
+
+    fields, n_steps = ("joules",), 8
+
+    def __init__(self, joules):
+        self.joules = joules
+
+    @property
+    def spent(self):
+        return self.spent_steps / self.n_steps
+
+    def reached(self, share):
+        return self.steps_until(share) == 0
+
+    def steps_until(self, share):
+        return max(0, round(share * self.n_steps) - self.spent_steps)
+
+
+class Power(Budget):
+    def __init__(self, joules):
+        self.joules = joules
+
+    def open(self, steps_per_epoch):
+        return Joules(self.joules)
+
+
+def test_a_ledger_keeps_steps_and_prunes_whatever_its_fields_name(tmp_path):
+    ledger = Joules(3)
+    ledger.note_step()
+    ledger.note_prune()
+    again = Joules(0)
+    again.restore(ledger.state())
+    assert (again.joules, again.spent_steps, again.n_prunes) == (3, 1, 1)
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2))
+    clock = Clock(agent, toy_stream(2), policy=UniformCycles(2), wake=Epochs(1), night=Power({1}), checkpoint=tmp_path)
+    with pytest.raises(SettingError, match=r"night: no checkpoint can be made with .*The ledger's fields must name"):
+        clock.resume()
