@@ -148,7 +148,7 @@ class Agent:
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
-        """The finished tasks whose training data the agent keeps: with ``consolidation="rehearse"`` all of them."""
+        """The finished tasks whose training data the agent keeps; all of them with ``consolidation="rehearse"``."""
         return tuple(self._kept)
 
     @property

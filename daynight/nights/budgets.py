@@ -20,7 +20,7 @@ class Ledger(abc.ABC):
     A subclass lists in `fields` those of its attributes that a checkpoint holds.
     """
 
-    #: Names of the attributes that a checkpoint holds: numbers, texts, None, or dicts and lists of them.
+    #: Names of the attributes that a checkpoint holds. They are numbers, texts, None, or dicts and lists of these.
     fields: ClassVar[tuple[str, ...]] = ("spent_steps", "n_prunes")
     #: Whether the budget is time. Cycles then share the time that is left, and `spent` is the share that has passed.
     is_timed: ClassVar[bool] = False

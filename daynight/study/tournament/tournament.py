@@ -125,7 +125,7 @@ class Tournament:
 
     @functools.cached_property
     def chosen_from(self) -> Rows:
-        """What the choice is made from: at each p, the nights of the uniform policies and of the finalists."""
+        """What the choice is made from, which are the nights of the uniform policies and of the finalists at each p."""
         rows: Rows = []
         for p in self.setups["mnist"].prunings:
             rows += sorted(_compared(p, self.held_out(p), {ONCE: ONCE}), key=_error)
