@@ -241,7 +241,12 @@ class _Text:
         except (ValueError, RecursionError) as error:
             where, it = ("", "it") if self.number is None else (f", line {self.number},", "that line")
             reason = str(error) if self.number is None else str(error).replace(": line 1 column", ", column")
-            message = f"{self.path}{where} is not the entry of a run: {reason}. Delete {it}, and the run is done again."
+            message = f"{self.path}{where} is not the entry of a run: {reason}. "
+            if self.number is None and re.fullmatch("[0-9a-f]{1,64}", self.key) is None:
+                # Another program's file: to delete it could lose something.
+                message += "It does not have the name of a run: move it elsewhere, or name the folder of a store."
+            else:
+                message += f"Delete {it}, and the run is done again."
             raise DataError(message, page="studies") from error
 
 

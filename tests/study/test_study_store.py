@@ -270,3 +270,10 @@ def test_a_committed_run_has_the_name_that_its_settings_have_today(monkeypatch):
                 "night": Epochs(72), "policy": UniformCycles(1), "free_at_end": 0.973}  # fmt: skip
     key = digest(runs.about(multinet, "a2283aedb0b8f7a271b4", [], settings))
     assert Store(COMMITTED / "study" / "mnist").read(key)["result"]["n_steps"] == 67536
+
+
+def test_a_file_of_something_else_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "history.json").write_text('{"records": []}')
+    with pytest.raises(DataError, match=r"it has no result\. It does not have the name of a run: move it elsewhere"):
+        Store(tmp_path).pack()
+    assert (tmp_path / "history.json").exists()
