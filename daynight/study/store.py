@@ -242,7 +242,7 @@ class _Text:
             where, it = ("", "it") if self.number is None else (f", line {self.number},", "that line")
             reason = str(error) if self.number is None else str(error).replace(": line 1 column", ", column")
             message = f"{self.path}{where} is not the entry of a run: {reason}. "
-            if self.number is None and re.fullmatch("[0-9a-f]{1,64}", self.key) is None:
+            if self.number is None and re.fullmatch("[0-9a-f]{1,64}", self.key or "") is None:
                 # Another program's file: to delete it could lose something.
                 message += "It does not have the name of a run: move it elsewhere, or name the folder of a store."
             else:
