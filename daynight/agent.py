@@ -78,6 +78,8 @@ class Agent:
         consolidation: The way to consolidate, as an object.
         criterion: As given.
         device: The device of the network.
+        structure: Description of the network's modules and their code, as they were given; None if they cannot be
+            described.
 
     Raises:
         NetworkError: If the network has no weights to mask, or a tensor that could change unnoticed.
@@ -116,6 +118,8 @@ class Agent:
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
         self.device = next(iter(self.network.weights.values())).device
+        # Described now, since modules may change their attributes when they run.
+        self.structure, self._code = agents.structure_of(self.network), agents.code_of(self.network, module)
         self._n_steps = 0  # before the current day
         self._days = list[Record]()
         self._tasks = list[Form]()  # including that of the current day
@@ -484,7 +488,7 @@ class Agent:
         if self._today is not None:
             raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
         about = attrs.evolve(
-            self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=agents.code_of(self.network)
+            self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=self._code
         )
         archive.write(path, "agent", attrs.asdict(about), self.network.state())
 
@@ -537,7 +541,7 @@ class Agent:
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
         agent.restore(about, tensors, agents.kept_of(about, kept))
-        agents.check_code(about, agent.network)
+        agents.check_code(about, agent._code, agent.structure)
         return agent
 
     def about(self) -> agents.About:

@@ -338,7 +338,7 @@ class Clock:
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
         training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
         return described(
-            network=describe_structure(agent.network.module, about.head),
+            network=agent.structure or describe_structure(agent.network.module, about.head),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
         )  # fmt: skip

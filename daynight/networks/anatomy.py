@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
+from daynight.networks.copies import copied
 
 #: Modules whose parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
@@ -110,10 +110,27 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
     )  # fmt: skip
 
 
+def check_norms(module: nn.Module, anatomy: Anatomy) -> None:
+    """Raise NetworkError if the forward of an embedding scales down rows of a weight that finished tasks own."""
+    frozen = {*anatomy.masked.values(), *anatomy.frozen}
+    found, names = list[str](), list[str]()
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.max_norm is not None:
+            weights = [short for short, tensor in module.named_parameters() if tensor is part.weight]
+            if frozen.intersection(weights):
+                found.append(f"{name} ({type(part).__name__}) has max_norm={part.max_norm!r}")
+                names += weights
+    if found:
+        raise NetworkError(
+            f"{', '.join(found)}, with which each forward writes to {', '.join(names)}, which would change finished "
+            f"tasks. Build it with max_norm=None, or give each task its own copy with private={names!r}."
+        )
+
+
 def redrawn(module: nn.Module, name: str) -> Tensor:
     """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator."""
     where, _, short = name.rpartition(".")
-    part: Any = copy.deepcopy(module.get_submodule(where))
+    part: Any = copied(module.get_submodule(where))
     (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
     drawn: Tensor = getattr(part, short)
     return drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from daynight.errors import ExportError
 from daynight.networks import tracing
+from daynight.networks.copies import copied
 from daynight.networks.liveness import flattened, is_layer, read_units
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
@@ -28,7 +28,7 @@ def plain(network: MaskedNetwork, task: int) -> nn.Module:
         task: Index of a finished task.
     """
     with network.heads.lent(network.heads.alone(task)):
-        module = copy.deepcopy(network.module)
+        module = copied(network.module)
     own = dict(module.named_parameters()) | dict(module.named_buffers())
     heads = tuple(f"{alias}." for alias in network.anatomy.heads)
     with torch.no_grad():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from daynight.errors import DaynightError, NetworkError
 from daynight.networks.anatomy import Anatomy, tensors
+from daynight.networks.copies import copied
 
 MakeHead = Callable[[int], nn.Module]
 
@@ -32,6 +32,7 @@ class Heads:
         self.kept: list[nn.Module] = []
         self._module, self._names, self._make_head = module, anatomy.heads, make_head
         self._template = self.live
+        self._known = frozenset[str](tensors_of(module))
         self._like = next(value for name, value in module.named_parameters() if name in anatomy.masked.values())
 
     @property
@@ -66,7 +67,7 @@ class Heads:
 
     def alone(self, task: int) -> nn.Module:
         """Return a copy of a task's head, with only the outputs of the task."""
-        return copy.deepcopy(self.of(task))
+        return copied(self.of(task))
 
     def keep(self) -> None:
         """Store the head that is in the module now as the head of the day's task."""
@@ -80,22 +81,31 @@ class Heads:
 
     @contextlib.contextmanager
     def lent(self, head: nn.Module) -> Iterator[None]:
-        """Put `head` into the module, and the module into evaluation mode, during a block."""
+        """Put `head` into the module, and the module into evaluation mode, during a block.
+
+        Modules that keep values computed from their parameters drop them in training mode. So the module is put into
+        that mode before and after the block, in which it may compute with other parameters.
+        """
         modes = [(part, part.training) for part in self._module.modules()]
         live = self.live
         try:
             self.put(head)
-            self._module.eval()
+            self._module.train().eval()
             yield
         finally:
+            self._module.train()
             self.put(live)
             for part, mode in modes:
                 part.training = mode
 
     def beside(self) -> dict[str, Tensor]:
-        """Return the module's parameters and buffers by name, except those of its head."""
+        """Return the module's parameters and buffers by name, except those of its head.
+
+        A buffer that was None, and that a pass has filled, is not among them: a new network does not have it.
+        """
         within = tuple(f"{name}." for name in self._names)
-        return {name: value for name, value in tensors_of(self._module).items() if not name.startswith(within)}
+        own = tensors_of(self._module).items()
+        return {name: value for name, value in own if name in self._known and not name.startswith(within)}
 
 
 class JoinedHeads(Heads):

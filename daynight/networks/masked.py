@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks.anatomy import Exclude, dissect, redrawn
+from daynight.networks.anatomy import Exclude, check_norms, dissect, redrawn
+from daynight.networks.copies import copied, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, tensors_of
 from daynight.support import checks, interrupts
 
@@ -101,12 +102,16 @@ class MaskedNetwork:
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
         #: The kind of each tensor of the module.
         self.anatomy = anatomy = dissect(module, head, exclude, private)
+        if freezes:
+            check_norms(module, anatomy)
         for name, value in module.named_parameters():
             if value.is_meta or not checks.all_finite(value):
                 raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
-        self.module = copy.deepcopy(module).to(device)
+        self.module = copied(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads
         parameters = dict(self.module.named_parameters())
+        #: Whether it has been tried that the module neither writes to its weights nor keeps values of other weights.
+        self.is_tried = False
         #: By layer, its maskable weights.
         self.weights = {name: parameters[weight] for name, weight in anatomy.masked.items()}
         #: By layer, the owner of each weight: the index of a task, or `FREE`.
@@ -125,6 +130,12 @@ class MaskedNetwork:
         # Copies, made before the day, of all that it may change, and of `_pruned`, for `abandon_day`; None between
         # days.
         self._before: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MaskedNetwork:
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        memo.update(without_graph([self.module, *self.heads.kept]))
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
     @property
     def sizes(self) -> dict[str, int]:

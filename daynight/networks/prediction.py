@@ -11,8 +11,8 @@ from daynight.data.splits import Split, fitted
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts
 
-#: Every prediction is computed in chunks of this many examples, the last one padded with zeros. So the same kernel
-#: computes all predictions, and the size of a caller's batch cannot change a bit.
+#: Every prediction is computed in chunks of this many examples, the last one padded with copies of an example. So the
+#: same kernel computes all predictions, and the size of a caller's batch cannot change a bit.
 CHUNK = 256
 #: Number of examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks do not
 #: depend on it.
@@ -37,12 +37,28 @@ def predict(
     with interrupts.deferred(), network.viewing(task) as compute:
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
-            n_padded = CHUNK - len(chunk)
-            # Always a copy: a transform, or a network's first layer, may write into its inputs.
-            chunk = torch.cat([chunk, chunk.new_zeros(n_padded, *chunk.shape[1:])])
-            outputs = compute(chunk if transform is None else transform(chunk))
-            parts.append(outputs[: CHUNK - n_padded])
+            whole = padded(chunk, CHUNK)
+            outputs = compute(whole if transform is None else transform(whole))
+            parts.append(outputs[: len(chunk)])
     return torch.cat(parts)
+
+
+def padded(inputs: Tensor, n: int) -> Tensor:
+    """Return a copy of inputs, filled up to n examples with the last one, or with ones if there are none.
+
+    Zeros need not be a valid example: a network may read lengths from them, or divide by their norm. It is always a
+    copy, since a transform, or a network's first layer, may write into its inputs.
+
+    Args:
+        inputs: (at most n, ...).
+        n: Number of examples.
+
+    Returns:
+        (n, ...).
+    """
+    rest = n - len(inputs)
+    last = inputs[-1:].expand(rest, *inputs.shape[1:]) if len(inputs) else inputs.new_ones(n, *inputs.shape[1:])
+    return torch.cat([inputs, last])
 
 
 def outputs_of(

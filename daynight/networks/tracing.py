@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from daynight.networks.copies import attributes_kept
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import seeding
 
@@ -128,7 +129,8 @@ def borrowed(module: nn.Module) -> Iterator[nn.Module]:
 def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
     tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(module)
     try:
-        traced = fx.GraphModule(module, tracer.trace(module))
+        with attributes_kept(module):  # what the module keeps of this pass are no tensors
+            traced = fx.GraphModule(module, tracer.trace(module))
     except Exception:  # Tracing runs the user's own code on proxies, which can fail in any way.
         return None
     # Tracing must not draw random numbers or write to tensors: later batches do not repeat this.

@@ -80,22 +80,42 @@ class About:
     code: tuple[str, ...] | None = None
 
 
-def code_of(network: MaskedNetwork) -> tuple[str, ...] | None:
-    """Return the value of `About.code` for a network."""
-    module = network.module
+def structure_of(network: MaskedNetwork) -> Any:
+    """Return the description of a network's modules and their code; None if they cannot be described."""
+    try:
+        return describe_structure(network.module, network.anatomy.head)
+    except SettingError:
+        return None
+
+
+def code_of(network: MaskedNetwork, given: nn.Module | None = None) -> tuple[str, ...] | None:
+    """Return the value of `About.code` for a network.
+
+    Args:
+        network: The network.
+        given: The module that the network is a copy of. Unlike the copy, it shows what it has kept of its passes.
+    """
+    module = network.module if given is None else given
     if models.settings_of(module) is not None:
         return None
     try:
-        found = digest(describe_structure(module, network.anatomy.head))
+        found = digest(describe_structure(module, network.anatomy.head, keeps=False))
     except SettingError:  # the code cannot be described
         return None
     return found, platform.python_version(), torch.__version__
 
 
-def check_code(about: About, network: MaskedNetwork) -> None:
-    """Warn if a network's code differs from the code with which its agent was saved, if both can be compared."""
-    code = code_of(network)
-    if about.code and code and about.code[1:] == code[1:] and about.code != code:
+def check_code(about: About, code: tuple[str, ...] | None, structure: Any) -> None:
+    """Warn if the code of a network is not that of the file, if both can be compared.
+
+    Args:
+        about: The description of the agent in the file.
+        code: What `code_of` returns for the network.
+        structure: What `structure_of` returns for the network; older files have the digest of it.
+    """
+    if not about.code or not code or about.code[1:] != code[1:]:
+        return
+    if about.code[0] not in (code[0], digest(structure)):
         warnings.warn(
             "the agent was saved with a network of other code, or with other settings of its modules: its predictions "
             "for learnt tasks may differ, which verify does not notice, since it compares what the network holds. "

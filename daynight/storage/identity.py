@@ -168,17 +168,19 @@ def _of_function(value: types.FunctionType) -> Any:
 _digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary()
 
 
-def describe_structure(module: nn.Module, apart: str = "") -> Any:
+def describe_structure(module: nn.Module, apart: str = "", keeps: bool = True) -> Any:
     """Describe the parts of a module and their code, but not its numbers.
 
     Args:
         module: The module.
         apart: Name of a part that is left out.
+        keeps: Whether to describe also attributes that may hold what a module has kept of its passes: None, tensors
+            with a graph, and containers that are empty or hold tensors.
     """
     found = {}
     for name, part in module.named_modules():
         if not apart or not f"{name}.".startswith(f"{apart}."):
-            found[name] = [describe(type(part)), _settings_of(part)]
+            found[name] = [describe(type(part)), _settings_of(part, keeps)]
     return found
 
 
@@ -260,9 +262,18 @@ def _own(value: Any, items: Any) -> Any:
     return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
 
 
-def _settings_of(part: nn.Module) -> dict[str, Any]:
-    """Describe the attributes of a module other than its tensors and parts."""
-    return {key: describe(item) for key, item in sorted(attributes_of(part).items()) if not _is_inner(key)}
+def _settings_of(part: nn.Module, keeps: bool = True) -> dict[str, Any]:
+    """Describe the attributes of a module other than its tensors and parts; `keeps` as in `describe_structure`."""
+    own = sorted(attributes_of(part).items())
+    return {key: describe(item) for key, item in own if not _is_inner(key) and (keeps or not _may_be_kept(item))}
+
+
+def _may_be_kept(item: Any) -> bool:
+    """Return whether an attribute may hold what a module has kept of its passes."""
+    if isinstance(item, dict | list | tuple | set):
+        return not item or any(isinstance(part, Tensor) or (part is not None and _may_be_kept(part))
+                               for part in (item.values() if isinstance(item, dict) else item))  # fmt: skip
+    return item is None or (isinstance(item, Tensor) and not item.is_leaf)
 
 
 def _is_inner(name: str) -> bool:

@@ -14,6 +14,8 @@ from daynight.data.splits import load
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
+from daynight.networks.prediction import padded
+from daynight.networks.trials import check_caches, check_writes
 from daynight.support import checks, interrupts, seeding
 from daynight.training.settings import Training, number
 
@@ -38,6 +40,7 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
     with interrupts.deferred(), _trying(network, n_outputs) as run, torch.no_grad():
         try:
             outputs, again = (run(inputs.clone()) for _ in range(2))
+            run(padded(inputs[:1], len(inputs)))  # as the last chunk of a prediction is filled up
         except _FAILURES as error:
             whole = "" if inputs.is_floating_point() else "Whole numbers are indices: make others floating point. "
             raise NetworkError(
@@ -120,8 +123,11 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
     """
 
     def run(inputs: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Any:
-        buffers = {name: buffer.clone() for name, buffer in network.module.named_buffers()}
-        return functional_call(network.module, buffers | dict(parameters or {}), (inputs,))
+        # On copies, since a network may write to its parameters, too.
+        own = {name: tensor.detach().clone() for name, tensor in network.module.named_buffers()}
+        if parameters is None:
+            parameters = {name: tensor.detach().clone() for name, tensor in network.module.named_parameters()}
+        return functional_call(network.module, own | dict(parameters), (inputs,))
 
     with network.heads.lent(network.heads.new(n_outputs)):
         network.heads.new(n_outputs)  # a function that returns the same head twice is refused before the first day
@@ -164,7 +170,13 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
         _changed("augment", training.augment, inputs)
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
+    if not network.is_tried:
+        with interrupts.deferred():
+            if network.freezes:
+                check_writes(network, inputs[:3], task.n_outputs)
+            check_caches(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
+    network.is_tried = True
     _check_loss(training, task, outputs, targets)
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.new_zeros(len(task.test), task.n_outputs)

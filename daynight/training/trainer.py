@@ -294,7 +294,7 @@ class Trainer:
         weights = list(network.weights.values())
         loss, total = training.loss_of(self.task), [torch.zeros_like(weight) for weight in weights]
         was_training = network.module.training
-        network.module.eval()
+        network.module.train().eval()  # in training mode, modules drop values that they keep
         try:
             for chunk in index.split(training.batch_size):
                 inputs, targets = load(self.task.train.subset(chunk), network.dtype, self._device)

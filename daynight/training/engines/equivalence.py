@@ -57,7 +57,7 @@ def _step(
         for item in network.trainables():
             gradient = by_arena.get(id(item.parameter), item.parameter.grad)
             gradients.append(gradient if gradient is None or item.mask is None else gradient * item.mask)
-        return [value, *gradients, *(buffer.clone() for buffer in network.module.buffers())]
+        return [value, *gradients, *(buffer.detach().clone() for buffer in network.module.buffers())]
 
 
 def _is_close(expected: Tensor | None, found: Tensor | None) -> bool:
