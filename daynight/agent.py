@@ -61,6 +61,9 @@ class Agent:
         exclude: Layers whose weights are not masked but frozen after the first task.
         private: Parameters or modules of which each task has its own copy, such as a positional embedding: their names,
             or a function of (name, module).
+        mask: Modules that compute with a weight as a linear or convolution layer does, such as GPT-2's ``Conv1D``: their
+            names, or a function of (name, module). Their parameters of two or more dimensions are masked, as those of
+            the layers that daynight knows. What `exclude` or `private` names is not masked.
         consolidation: What happens to owned weights. ``"freeze"``: owned weights never move again. ``"rehearse"``:
             owned weights and all heads keep learning, from batches drawn evenly from the training data of all days so
             far. The agent keeps these data, and a day does not take more steps. ``"fine-tune"``: owned weights keep
@@ -99,6 +102,7 @@ class Agent:
         make_head: Callable[[int], nn.Module] | None = None,
         exclude: Exclude = (),
         private: Exclude = (),
+        mask: Exclude = (),
         consolidation: Consolidation | str = "freeze",
         criterion: Criterion = magnitude,
         device: str | torch.device = "cpu",
@@ -111,8 +115,8 @@ class Agent:
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
         self.consolidation = consolidation_of(consolidation)
         self.network = self.consolidation.network(
-            module, head=head, make_head=make_head, exclude=exclude, private=private, biases=biases, restart=restart,
-            device=device,
+            module, head=head, make_head=make_head, exclude=exclude, private=private, mask=mask, biases=biases,
+            restart=restart, device=device,
         )  # fmt: skip
         self.capacity, self.training = capacity, Training() if training is None else training
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
@@ -490,7 +494,7 @@ class Agent:
         about = attrs.evolve(
             self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=self._code
         )
-        archive.write(path, "agent", attrs.asdict(about), self.network.state())
+        archive.write(path, "agent", agents.to_json(about), self.network.state())
 
     @classmethod
     def load(
@@ -534,7 +538,7 @@ class Agent:
             agent = cls(
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
-                consolidation=way, device=device, training=training, criterion=criterion,
+                mask=about.mask, consolidation=way, device=device, training=training, criterion=criterion,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(

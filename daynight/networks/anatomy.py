@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import attrs
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
@@ -39,6 +41,7 @@ class Anatomy:
         biases: Other parameters of masked layers: frozen after the first task, or private to each.
         private: Parameters of norm layers, vectors of unknown modules, and all buffers: private to each task.
         frozen: Parameters of excluded layers: trained with the first task and then frozen.
+        chosen: Masked weights that are masked because the user has named them.
     """
 
     head: str
@@ -47,9 +50,12 @@ class Anatomy:
     biases: tuple[str, ...]
     private: tuple[str, ...]
     frozen: tuple[str, ...]
+    chosen: tuple[str, ...]
 
 
-def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), private: Exclude = ()) -> Anatomy:
+def dissect(
+    module: nn.Module, head: str | None = None, exclude: Exclude = (), private: Exclude = (), mask: Exclude = ()
+) -> Anatomy:
     """Return the kind of each tensor of `module`.
 
     Args:
@@ -58,18 +64,22 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
             order in which the module registers its parts.
         exclude: Layers whose weights are not masked.
         private: Modules or parameters of which each task has its own copy.
+        mask: Modules whose parameters of two or more dimensions are masked, or such parameters, besides those of the
+            layers that are known.
 
     Raises:
         NetworkError: If the head cannot be found, there are no weights to mask, or the module has a tensor that could
             change unnoticed.
-        SettingError: If `exclude` or `private` is of the wrong type.
+        SettingError: If `exclude`, `private` or `mask` is of the wrong type.
     """
     modules = dict(module.named_modules(remove_duplicate=False))
+    _refuse_foreign(module)
     head = _last_linear(module) if head is None else _checked_head(head, modules)
     of_head = {id(tensor) for _, tensor in tensors("", modules[head], recurse=True)}
     heads = tuple(name for name, part in modules.items() if part is modules[head])
     outside = [item for item in modules.items() if not any(_within(item[0], name) for name in heads)]
     is_excluded, is_own = _chooser("exclude", module, exclude), _chooser("private", module, private)
+    is_chosen = _chooser("mask", module, mask)
     # A tensor that several layers share is excluded if one of these layers is.
     excluded = {
         id(tensor)
@@ -78,15 +88,16 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
         if is_excluded(name, part) or is_excluded(short, part)
     }
     found: dict[Kind, list[tuple[str, str]]] = {"masked": [], "bias": [], "private": [], "frozen": []}
-    seen = set[int]()
+    seen, chosen, unknown = set[int](), list[str](), dict[str, str]()
+    _refuse_untouchable(outside)
+    if shared := [short for name, part in outside for short, tensor in tensors(name, part) if id(tensor) in of_head]:
+        raise NetworkError(
+            f"{', '.join(shared)} {'are' if shared[1:] else 'is'} shared with the head {head!r}, which is private to "
+            "each task. Name another module with head=."
+        )
     for name, part in outside:
-        _refuse_untouchable(name, part)
+        picked = {short for short, _ in tensors(name, part) if is_chosen(name, part) or is_chosen(short, part)}
         for short, tensor in tensors(name, part):
-            if id(tensor) in of_head:
-                raise NetworkError(
-                    f"{short} is shared with the head {head!r}, which is private to each task. Name another "
-                    "module with head=."
-                )
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
@@ -94,9 +105,22 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
                 kind: Kind = "private" if _is_kept_per_task(part, tensor) else "frozen"
             elif is_own(name, part) or is_own(short, part):
                 kind = "private"
+            elif _is_kept_per_task(part, tensor):
+                kind = "private"
+            elif isinstance(part, MASKABLE):
+                kind = "masked" if "weight" in short.rpartition(".")[2] else "bias"
+            elif short in picked and tensor.dim() > 1:
+                kind = "masked"
+                chosen.append(short)
+            elif sum(size > 1 for size in tensor.shape) <= 1:
+                kind = "bias" if picked and "bias" in short.rpartition(".")[2] else "private"
             else:
-                kind = _kind_of(part, short, tensor)
+                unknown[short] = f"{type(part).__name__}, {tuple(tensor.shape)}"
+                continue
             found[kind].append((name, short))
+    if unknown:
+        raise _unknown(unknown)
+    _check_chosen(mask, module, chosen)
     masked = {name if short == f"{name}.weight" else short: short for name, short in found["masked"]}
     if not masked:
         raise NetworkError(
@@ -106,7 +130,7 @@ def dissect(module: nn.Module, head: str | None = None, exclude: Exclude = (), p
     names = {kind: tuple(short for _, short in items) for kind, items in found.items()}
     return Anatomy(
         head=heads[0], heads=heads, masked=masked, biases=names["bias"], private=names["private"],
-        frozen=names["frozen"],
+        frozen=names["frozen"], chosen=tuple(chosen),
     )  # fmt: skip
 
 
@@ -127,6 +151,18 @@ def check_norms(module: nn.Module, anatomy: Anatomy) -> None:
         )
 
 
+def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
+    """Raise SettingError if new initial values of a masked weight cannot be drawn by its module."""
+    parts = {name: module.get_submodule(name.rpartition(".")[0]) for name in anatomy.chosen}
+    lacking = [name for name, part in parts.items() if not hasattr(part, "reset_parameters")]
+    if lacking:
+        kinds = ", ".join(sorted({type(parts[name]).__name__ for name in lacking}))
+        raise SettingError(
+            f"restart='redraw' draws new values by the method reset_parameters() of each masked module, and {kinds} "
+            f"has none, for {', '.join(lacking)}. Add that method, or choose restart='zero' or 'keep'.", page="networks",
+        )  # fmt: skip
+
+
 def redrawn(module: nn.Module, name: str) -> Tensor:
     """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator."""
     where, _, short = name.rpartition(".")
@@ -141,19 +177,34 @@ def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
-def _kind_of(part: nn.Module, name: str, tensor: Tensor) -> Kind:
-    """Return the kind of a tensor that the user has not named."""
-    if _is_kept_per_task(part, tensor):
-        return "private"
-    if isinstance(part, MASKABLE):
-        return "masked" if "weight" in name.rpartition(".")[2] else "bias"
-    if sum(size > 1 for size in tensor.shape) <= 1:
-        return "private"
-    raise NetworkError(
-        f"{name} ({type(part).__name__}, {tuple(tensor.shape)}) is part of a module that daynight does not know, and "
-        f"would change under finished tasks. Choose what it is: private=[{name!r}] gives each task its own copy, and "
-        f"exclude=[{name!r}] trains it with the first task and then freezes it."
+def _unknown(found: dict[str, str]) -> NetworkError:
+    """Return the error about parameters that could be anything: by name, the kind of the module and the shape."""
+    names, many = list(found), len(found) > 1
+    listed = ", ".join(f"{name} ({about})" for name, about in found.items())
+    it, kind = "them" if many else "it", next(iter(found.values())).partition(",")[0]
+    by_function = (
+        " Each also takes a function in place of names, such as mask=lambda name, part: type(part).__name__ == "
+        f"{kind!r}."
     )
+    return NetworkError(
+        f"{listed} {'are parts of modules' if many else 'is part of a module'} that daynight does not know, and would "
+        f"change under finished tasks. Choose what {'they are' if many else 'it is'}: private={names!r} gives each "
+        f"task its own copy, exclude={names!r} trains {it} with the first task and then freezes {it}, and "
+        f"mask={names!r} masks {it} as the weights of a linear layer.{by_function if many else ''}"
+    )
+
+
+def _check_chosen(mask: Exclude, module: nn.Module, chosen: list[str]) -> None:
+    """Raise NetworkError if a name that `mask` gives has nothing that can be masked."""
+    if callable(mask):
+        return
+    given = [mask] if isinstance(mask, str) else list(mask)
+    shapes = {name: parameter.dim() for name, parameter in module.named_parameters(remove_duplicate=False)}
+    if idle := [name for name in given if not any(shapes[own] > 1 for own in shapes if _within(own, name))]:
+        raise NetworkError(
+            f"mask names {idle}, which {'have' if idle[1:] else 'has'} no parameter of two or more dimensions. Vectors "
+            "and numbers are private to each task without being named."
+        )
 
 
 def _last_linear(module: nn.Module) -> str:
@@ -210,26 +261,58 @@ def _within(name: str, parent: str) -> bool:
     return name == parent or name.startswith(parent + ".")
 
 
-def _refuse_untouchable(name: str, part: nn.Module) -> None:
-    where = f"{name or 'the network'} ({type(part).__name__})"
-    if any(is_lazy(tensor) for tensor in part.parameters(recurse=False)):
-        raise NetworkError(f"{where} is lazy. Run the network once on an example before you wrap it.")
-    if type(part).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+def _refuse_foreign(module: nn.Module) -> None:
+    """Raise NetworkError if a module is compiled, or has no linear layer because its layers cannot be masked."""
+    if isinstance(module, torch.jit.ScriptModule):
         raise NetworkError(
-            f"{where} is quantized, so its weights cannot be trained. Wrap the network before you quantize it."
+            f"the network ({type(module).__name__}) is a ScriptModule, whose layers cannot be masked. Give the module "
+            "before torch.jit.script or torch.jit.trace."
         )
-    if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in part._forward_pre_hooks.values()):
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
         raise NetworkError(
-            f"{where} computes its weight from others before each forward, so single weights cannot be masked. Call "
+            f"the network is wrapped in {type(module).__name__}, which daynight does not use. Give the module that it "
+            "wraps, network.module."
+        )
+    if not any(isinstance(part, nn.Linear) for part in module.modules()):
+        _refuse_untouchable([(name, part) for name, part in module.named_modules() if name])
+
+
+def _refuse_untouchable(parts: Iterable[tuple[str, nn.Module]]) -> None:
+    """Raise NetworkError if single weights of a part cannot be masked; the error names all parts with that reason."""
+    found: dict[str, list[str]] = {}
+    for name, part in parts:
+        if reason := _why_untouchable(part):
+            found.setdefault(reason, []).append(f"{name or 'the network'} ({type(part).__name__})")
+    for reason, (first, *others) in found.items():
+        more = f" The same holds for {', '.join(others)}." if others else ""
+        raise NetworkError(f"{first} {reason}{more}")
+
+
+def _why_untouchable(part: nn.Module) -> str:
+    """Return why single weights of a part cannot be masked, and what to do; empty if they can."""
+    if any(is_lazy(tensor) for tensor in part.parameters(recurse=False)):
+        return "is lazy. Run the network once on an example before you wrap it."
+    if type(part).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
+        return "is quantized, so its weights cannot be trained. Wrap the network before you quantize it."
+    hooks = list(part._forward_pre_hooks.values())
+    if pruned := [hook._tensor_name for hook in hooks if isinstance(hook, BasePruningMethod)]:
+        calls = ", ".join(f"torch.nn.utils.prune.remove(module, {name!r})" for name in pruned)
+        return f"is pruned by torch.nn.utils.prune, and computes its weight before each forward. Call {calls} first."
+    if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in hooks):
+        return (
+            "computes its weight from others before each forward, so single weights cannot be masked. Call "
             "torch.nn.utils.remove_weight_norm or remove_spectral_norm first."
         )
     if is_parametrized(part):
-        raise NetworkError(
-            f"{where} computes its weight from others (a parametrization), so single weights cannot be "
-            "masked. Remove the parametrization first."
+        names = list(cast(Any, part).parametrizations)
+        calls = ", ".join(f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})" for name in names)
+        return (
+            "computes its weight from others (a parametrization), so single weights cannot be masked. Call "
+            f"{calls} first."
         )
     if isinstance(part, _BatchNorm) and part.running_mean is None:
-        raise NetworkError(
-            f"{where} keeps no running statistics, so a prediction would depend on the other inputs of its batch. "
-            "Build it with track_running_stats=True."
+        return (
+            "keeps no running statistics, so a prediction would depend on the other inputs of its batch. Build it with "
+            "track_running_stats=True."
         )
+    return ""

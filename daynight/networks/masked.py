@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks.anatomy import Exclude, check_norms, dissect, redrawn
+from daynight.networks.anatomy import Exclude, check_norms, check_redrawn, dissect, redrawn
 from daynight.networks.copies import copied, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, tensors_of
 from daynight.support import checks, interrupts
@@ -57,6 +57,7 @@ class MaskedNetwork:
         exclude: Layers whose weights are not masked but trained with the first task and then frozen: names (each
             includes the modules within it), or a function of (name, module).
         private: Modules or parameters of which each task has its own copy, given in the same way as `exclude`.
+        mask: Modules or parameters to mask, given in the same way, besides the layers that are known.
         biases: ``"per-task"``: each task has its own biases in masked layers, which start from those of the day before.
             ``"freeze-after-first"``: all tasks share the biases, which are trained with the first task and then frozen.
         restart: Values of free weights at the next wake: ``"zero"``; ``"redraw"``, new initial values drawn by the
@@ -86,6 +87,7 @@ class MaskedNetwork:
         make_head: MakeHead | None = None,
         exclude: Exclude = (),
         private: Exclude = (),
+        mask: Exclude = (),
         biases: Biases = "per-task",
         restart: Restart = "zero",
         device: torch.device | str = "cpu",
@@ -101,12 +103,17 @@ class MaskedNetwork:
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
         #: The kind of each tensor of the module.
-        self.anatomy = anatomy = dissect(module, head, exclude, private)
+        self.anatomy = anatomy = dissect(module, head, exclude, private, mask)
+        if restart == "redraw":
+            check_redrawn(module, anatomy)
         if freezes:
             check_norms(module, anatomy)
-        for name, value in module.named_parameters():
-            if value.is_meta or not checks.all_finite(value):
-                raise NetworkError(f"{name} has no values, or some that are not finite. Initialise the network first.")
+        spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
+        if spoilt:
+            raise NetworkError(
+                f"{', '.join(spoilt)} {'have' if spoilt[1:] else 'has'} no values, or some that are not finite. "
+                "Initialise the network first."
+            )
         self.module = copied(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads
         parameters = dict(self.module.named_parameters())
