@@ -99,6 +99,8 @@ class MaskedNetwork:
             raise NetworkError(f"the network must be a torch.nn.Module, not {type(module).__name__}.")
         if make_head is not None and (isinstance(make_head, nn.Module) or not callable(make_head)):
             raise NetworkError(f"make_head must be a function of the number of outputs, not {make_head!r}.")
+        if freezes:
+            _refuse_max_norm(module)
         #: The kind of each tensor of the module.
         self.anatomy = anatomy = dissect(module, head, exclude, private)
         for name, value in module.named_parameters():
@@ -404,3 +406,14 @@ class MaskedNetwork:
 def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return copies of tensors, by their names."""
     return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _refuse_max_norm(module: nn.Module) -> None:
+    """Raise NetworkError if a forward of the module would rescale weights that must not move."""
+    found = [name for name, part in module.named_modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)
+             and part.max_norm is not None]  # fmt: skip
+    if found:
+        raise NetworkError(
+            f"{', '.join(found)}: an embedding with max_norm= writes to its weight in each forward, also to rows that "
+            "finished tasks own. Leave max_norm out; to bound the norm, scale what the embedding returns."
+        )

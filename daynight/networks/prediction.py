@@ -11,8 +11,9 @@ from daynight.data.splits import Split, fitted
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts
 
-#: Every prediction is computed in chunks of this many examples, the last one padded with zeros. So the same kernel
-#: computes all predictions, and the size of a caller's batch cannot change a bit.
+#: Every prediction is computed in chunks of this many examples, the last one padded with copies of an example. So the
+#: same kernel computes all predictions, and the size of a caller's batch cannot change a bit. It is not padded with
+#: zeros, since networks may refuse these, such as a text without words.
 CHUNK = 256
 #: Number of examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks do not
 #: depend on it.
@@ -39,7 +40,8 @@ def predict(
             chunk = inputs[start : start + CHUNK]
             n_padded = CHUNK - len(chunk)
             # Always a copy: a transform, or a network's first layer, may write into its inputs.
-            chunk = torch.cat([chunk, chunk.new_zeros(n_padded, *chunk.shape[1:])])
+            padding = chunk[:1] if len(chunk) else chunk.new_zeros(1, *chunk.shape[1:])
+            chunk = torch.cat([chunk, padding.expand(n_padded, *chunk.shape[1:])])
             outputs = compute(chunk if transform is None else transform(chunk))
             parts.append(outputs[: CHUNK - n_padded])
     return torch.cat(parts)
