@@ -11,6 +11,7 @@ import argparse
 import csv
 import itertools
 import sys
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -35,10 +36,12 @@ class Residual(nn.Module):
         )  # fmt: skip
 
     def forward(self, inputs):
+        """Map channels (batch, width, height, width) to channels of the same shape."""
         return torch.relu(inputs + self.body(inputs))
 
 
 def mlp():
+    """Make a network of linear layers with batch normalisation."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 128), nn.BatchNorm1d(128),
         nn.ReLU(), nn.Linear(128, 2),
@@ -46,6 +49,7 @@ def mlp():
 
 
 def convnet():
+    """Make a network of convolutions and linear layers with batch normalisation."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
         nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 64),
@@ -54,6 +58,7 @@ def convnet():
 
 
 def resnet():
+    """Make a small residual network."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), Residual(16), Residual(16),
         nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), Residual(32),
@@ -106,6 +111,7 @@ def nights(name, seed, free_at_end, wake):
 
 
 def main():
+    """Measure, and write one row for each score."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--wake", type=float, default=4, help="epochs of each wake")
@@ -113,7 +119,7 @@ def main():
     parser.add_argument("--out", required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with open(given.out, "w", newline="") as file:
+    with Path(given.out).open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS)
         for name, free, seed in itertools.product(NETWORKS, given.free, range(given.seeds)):

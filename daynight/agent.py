@@ -61,9 +61,9 @@ class Agent:
         exclude: Layers whose weights are not masked but frozen after the first task.
         private: Parameters or modules of which each task has its own copy, such as a positional embedding: their names,
             or a function of (name, module).
-        mask: Modules that compute with a weight as a linear or convolution layer does, such as GPT-2's ``Conv1D``: their
-            names, or a function of (name, module). Their parameters of two or more dimensions are masked, as those of
-            the layers that daynight knows. What `exclude` or `private` names is not masked.
+        mask: Modules that compute with a weight as a linear or convolution layer does, such as GPT-2's ``Conv1D``:
+            their names, or a function of (name, module). Their parameters of two or more dimensions are masked, as
+            those of the layers that daynight knows. What `exclude` or `private` names is not masked.
         consolidation: What happens to owned weights. ``"freeze"``: owned weights never move again. ``"rehearse"``:
             owned weights and all heads keep learning, from batches drawn evenly from the training data of all days so
             far. The agent keeps these data, and a day does not take more steps. ``"fine-tune"``: owned weights keep
@@ -487,13 +487,14 @@ class Agent:
 
         Raises:
             StateError: If a day has begun.
+            SealError: If something that a finished task uses has changed, so that the file could not be loaded.
             OutputError: If the file cannot be written; an older file stays.
         """
         if self._today is not None:
             raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-        about = attrs.evolve(
-            self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=self._code
-        )
+        if self.consolidation.freezes:
+            self.verify()
+        about = attrs.evolve(self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=self._code)
         archive.write(path, "agent", agents.to_json(about), self.network.state())
 
     @classmethod

@@ -333,7 +333,7 @@ class Clock:
     def _described(self) -> Mapping[str, Sequence[str]]:
         """Return digests of the settings that must not change if a run is to be resumed."""
         about, agent = self.agent.about(), self.agent
-        same = ("head", "frozen", "private", "biases", "restart", "capacity", "seed")
+        same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed", *(["mask"] if about.mask else [])]
         # One of a user's own is compared by its code and attributes.
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
         training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
@@ -358,7 +358,7 @@ class Clock:
         about, tensors, today = self.agent.state()
         self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
         values = {
-            "agent": attrs.asdict(about), "settings": self._settings, "marks": self._marks,
+            "agent": agents.to_json(about), "settings": self._settings, "marks": self._marks,
             "records": self.history.to_rows(), "n_noted": self._n_noted,
         }  # fmt: skip
         return values, tensors, today

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -127,6 +126,10 @@ COLUMNS = tuple(field.name for field in attrs.fields(Record))
 _CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
+
+#: A file with more days, or with larger whole numbers, is not that of a run. Tables of scores grow with the square of
+#: the number of days.
+_MOST_DAYS, _MOST = 10_000, 2**53
 
 
 class History:
@@ -304,13 +307,13 @@ class History:
 def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:
     """Return the records in a file. `rows_of` makes one dict of fields per record from the text of the file."""
     try:
-        rows = rows_of(Path(path).read_bytes().decode())
+        rows = rows_of(atomic.file_named(path).read_bytes().decode())
         return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"there is no history {path}. Name a file that to_csv or to_json wrote.", page="pictures"
         ) from error
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(
             f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
         ) from error
@@ -351,4 +354,17 @@ def _value_of(name: str, value: Any) -> Any:
         if value not in _CHOICES[name]:
             raise ValueError(f"{value!r} is not a {name}")
         return value
-    return float(value) if name in _FLOATS else int(value)
+    return float(value) if name in _FLOATS else _whole(name, value)
+
+
+def _whole(name: str, value: Any) -> int:
+    """Return a whole number of a record.
+
+    Raises:
+        ValueError: If it is not one, or outside the range of the field.
+    """
+    number = int(value)
+    is_whole = not isinstance(value, bool) and (not isinstance(value, float) or value == number)
+    if not is_whole or not 0 <= number < (_MOST_DAYS if name in ("day", "task") else _MOST):
+        raise ValueError(f"{value!r} is not a {name}")
+    return number

@@ -68,6 +68,33 @@ def test_frame_has_a_row_for_each_record(history):
     assert isinstance(frame, pandas.DataFrame)
 
 
+def _with(**fields):
+    return json.dumps({"records": [{"kind": "evaluation", "day": 0, "phase": "dawn", "step": 0, "task": 0} | fields]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000 + "]" * 100_000,
+        '{"records": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        _with(day=10**9),  # a table of scores would have 10^18 values
+        _with(task=10_000),
+        _with(day=-1),
+        _with(step=10**30),
+        _with(step=2.5),
+        _with(step=True),
+        _with(owned=[3]),
+        _with(score={}),
+    ],
+)
+def test_history_with_a_value_that_does_not_fit_is_refused(tmp_path, text):
+    (tmp_path / "h.json").write_text(text)
+    with pytest.raises(
+        DataError, match=r"h\.json is not a history: .*\. Name a whole file that to_csv or to_json wrote"
+    ):
+        History.from_json(tmp_path / "h.json")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"rows": []}', '{"records": [{"kind": "epoch"}]}', '{"records": 3}'])
 def test_file_that_is_no_history_is_refused(tmp_path, text):
     (tmp_path / "h.json").write_text(text)

@@ -127,6 +127,7 @@ FOREIGN = {
     "_reset_parameters": "the public reset_parameters of MultiheadAttention is called so",
     "_forward_pre_hooks": "PyTorch has no public list of hooks",
     "_backward_hooks": "likewise, of a tensor",
+    "_post_accumulate_grad_hooks": "likewise",
     "_global_optimizer_pre_hooks": "likewise, of all optimizers",
     "_global_optimizer_post_hooks": "likewise",
     "_optimizer_step_pre_hooks": "likewise, of one optimizer",

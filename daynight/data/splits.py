@@ -148,6 +148,11 @@ def _read(what: str, values: Any) -> Tensor:
             values = values.copy()
         return _shared(values) if isinstance(values, np.ndarray) else torch.as_tensor(values).detach()
     except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(values, dict | tuple):
+            raise DataError(
+                f"the {what} are a {type(values).__name__}, and must be one tensor: {error}. Join what the network "
+                "reads in one tensor, and wrap the network in a module whose forward takes it apart."
+            ) from error
         raise DataError(
             f"the {what} cannot be read as a tensor: {error}. Give numbers: of a table, number its texts, and give "
             "table.to_numpy(dtype='float32')."

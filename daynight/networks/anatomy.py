@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, cast
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Literal, cast, get_args
 
 import attrs
 import torch
@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
-from torch.nn.utils.prune import BasePruningMethod
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
@@ -87,13 +86,14 @@ def dissect(
         for short, tensor in tensors(name, part)
         if is_excluded(name, part) or is_excluded(short, part)
     }
-    found: dict[Kind, list[tuple[str, str]]] = {"masked": [], "bias": [], "private": [], "frozen": []}
-    seen, chosen, unknown = set[int](), list[str](), dict[str, str]()
+    found: dict[Kind | None, list[tuple[str, str]]] = {kind: [] for kind in (*get_args(Kind), None)}
+    seen, chosen = set[int](), list[str]()
     _refuse_untouchable(outside)
     if shared := [short for name, part in outside for short, tensor in tensors(name, part) if id(tensor) in of_head]:
+        more = f" The same holds for {', '.join(shared[1:])}." if shared[1:] else ""
         raise NetworkError(
-            f"{', '.join(shared)} {'are' if shared[1:] else 'is'} shared with the head {head!r}, which is private to "
-            "each task. Name another module with head=."
+            f"{shared[0]} is shared with the head {head!r}, which is private to each task. Name another module with "
+            f"head=.{more}"
         )
     for name, part in outside:
         picked = {short for short, _ in tensors(name, part) if is_chosen(name, part) or is_chosen(short, part)}
@@ -102,25 +102,16 @@ def dissect(
                 continue
             seen.add(id(tensor))
             if id(tensor) in excluded or (isinstance(tensor, nn.Parameter) and not tensor.requires_grad):
-                kind: Kind = "private" if _is_kept_per_task(part, tensor) else "frozen"
-            elif is_own(name, part) or is_own(short, part):
+                kind: Kind | None = "private" if _is_kept_per_task(part, tensor) else "frozen"
+            elif is_own(name, part) or is_own(short, part) or _is_kept_per_task(part, tensor):
                 kind = "private"
-            elif _is_kept_per_task(part, tensor):
-                kind = "private"
-            elif isinstance(part, MASKABLE):
-                kind = "masked" if "weight" in short.rpartition(".")[2] else "bias"
-            elif short in picked and tensor.dim() > 1:
-                kind = "masked"
-                chosen.append(short)
-            elif sum(size > 1 for size in tensor.shape) <= 1:
-                kind = "bias" if picked and "bias" in short.rpartition(".")[2] else "private"
             else:
-                unknown[short] = f"{type(part).__name__}, {tuple(tensor.shape)}"
-                continue
+                kind = _kind_of(part, short, tensor, picked)
+                chosen += [short] if kind == "masked" and not isinstance(part, MASKABLE) else []
             found[kind].append((name, short))
-    if unknown:
+    _check_chosen(mask, module)
+    if unknown := [(name, modules[where]) for where, name in found.pop(None)]:
         raise _unknown(unknown)
-    _check_chosen(mask, module, chosen)
     masked = {name if short == f"{name}.weight" else short: short for name, short in found["masked"]}
     if not masked:
         raise NetworkError(
@@ -137,17 +128,16 @@ def dissect(
 def check_norms(module: nn.Module, anatomy: Anatomy) -> None:
     """Raise NetworkError if the forward of an embedding scales down rows of a weight that finished tasks own."""
     frozen = {*anatomy.masked.values(), *anatomy.frozen}
-    found, names = list[str](), list[str]()
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.max_norm is not None:
-            weights = [short for short, tensor in module.named_parameters() if tensor is part.weight]
-            if frozen.intersection(weights):
-                found.append(f"{name} ({type(part).__name__}) has max_norm={part.max_norm!r}")
-                names += weights
+    names = {id(tensor): short for short, tensor in module.named_parameters()}
+    found = [
+        name for name, part in module.named_modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)
+        and part.max_norm is not None and names[id(part.weight)] in frozen
+    ]  # fmt: skip
     if found:
         raise NetworkError(
-            f"{', '.join(found)}, with which each forward writes to {', '.join(names)}, which would change finished "
-            f"tasks. Build it with max_norm=None, or give each task its own copy with private={names!r}."
+            f"{', '.join(found)}: an embedding with max_norm= writes to its weight in each forward, also to rows that "
+            "finished tasks own. Leave max_norm out, and scale what the embedding returns to bound the norm; or give "
+            f"each task its own copy with private={found!r}."
         )
 
 
@@ -159,8 +149,9 @@ def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
         kinds = ", ".join(sorted({type(parts[name]).__name__ for name in lacking}))
         raise SettingError(
             f"restart='redraw' draws new values by the method reset_parameters() of each masked module, and {kinds} "
-            f"has none, for {', '.join(lacking)}. Add that method, or choose restart='zero' or 'keep'.", page="networks",
-        )  # fmt: skip
+            f"has none, for {', '.join(lacking)}. Add that method, or choose restart='zero' or 'keep'.",
+            page="networks",
+        )
 
 
 def redrawn(module: nn.Module, name: str) -> Tensor:
@@ -177,14 +168,34 @@ def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
-def _unknown(found: dict[str, str]) -> NetworkError:
-    """Return the error about parameters that could be anything: by name, the kind of the module and the shape."""
-    names, many = list(found), len(found) > 1
-    listed = ", ".join(f"{name} ({about})" for name, about in found.items())
-    it, kind = "them" if many else "it", next(iter(found.values())).partition(",")[0]
+def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str]) -> Kind | None:
+    """Return the kind of a parameter, or None if it could be anything.
+
+    Args:
+        part: The module that has the parameter; it is no norm layer.
+        name: Name of the parameter.
+        tensor: The parameter.
+        picked: Names of the module's parameters that the user has named to be masked.
+    """
+    short = name.rpartition(".")[2]
+    if isinstance(part, MASKABLE):
+        return "masked" if "weight" in short else "bias"
+    if name in picked and tensor.dim() > 1:
+        return "masked"
+    if sum(size > 1 for size in tensor.shape) <= 1:
+        return "bias" if picked and "bias" in short else "private"
+    return None
+
+
+def _unknown(found: Sequence[tuple[str, nn.Module]]) -> NetworkError:
+    """Return the error about parameters that could be anything, given by their names and modules."""
+    names, many, it = [name for name, _ in found], len(found) > 1, "them" if len(found) > 1 else "it"
+    kinds = [type(part).__name__ for _, part in found]
+    shapes = [tuple(getattr(part, name.rpartition(".")[2]).shape) for name, part in found]
+    listed = ", ".join(f"{name} ({kind}, {shape})" for name, kind, shape in zip(names, kinds, shapes, strict=True))
     by_function = (
         " Each also takes a function in place of names, such as mask=lambda name, part: type(part).__name__ == "
-        f"{kind!r}."
+        f"{kinds[0]!r}."
     )
     return NetworkError(
         f"{listed} {'are parts of modules' if many else 'is part of a module'} that daynight does not know, and would "
@@ -194,7 +205,7 @@ def _unknown(found: dict[str, str]) -> NetworkError:
     )
 
 
-def _check_chosen(mask: Exclude, module: nn.Module, chosen: list[str]) -> None:
+def _check_chosen(mask: Exclude, module: nn.Module) -> None:
     """Raise NetworkError if a name that `mask` gives has nothing that can be masked."""
     if callable(mask):
         return
@@ -281,6 +292,8 @@ def _refuse_untouchable(parts: Iterable[tuple[str, nn.Module]]) -> None:
     """Raise NetworkError if single weights of a part cannot be masked; the error names all parts with that reason."""
     found: dict[str, list[str]] = {}
     for name, part in parts:
+        if type(part).__name__ == "LinearPackedParams":
+            continue  # of a quantized layer, which is named itself
         if reason := _why_untouchable(part):
             found.setdefault(reason, []).append(f"{name or 'the network'} ({type(part).__name__})")
     for reason, (first, *others) in found.items():
@@ -294,8 +307,20 @@ def _why_untouchable(part: nn.Module) -> str:
         return "is lazy. Run the network once on an example before you wrap it."
     if type(part).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized", "torch.nn.intrinsic")):
         return "is quantized, so its weights cannot be trained. Wrap the network before you quantize it."
+    if isinstance(part, _BatchNorm) and part.running_mean is None:
+        return (
+            "keeps no running statistics, so a prediction would depend on the other inputs of its batch. Build it with "
+            "track_running_stats=True."
+        )
+    return _why_computed(part)
+
+
+def _why_computed(part: nn.Module) -> str:
+    """Return by what a part computes its weight before each forward, and what to do; empty if it does not."""
     hooks = list(part._forward_pre_hooks.values())
-    if pruned := [hook._tensor_name for hook in hooks if isinstance(hook, BasePruningMethod)]:
+    if any(kind.__name__ == "BasePruningMethod" for hook in hooks for kind in type(hook).__mro__):
+        own = [name for name, _ in part.named_parameters(recurse=False)]
+        pruned = [name.removesuffix("_orig") for name in own if name.endswith("_orig")]
         calls = ", ".join(f"torch.nn.utils.prune.remove(module, {name!r})" for name in pruned)
         return f"is pruned by torch.nn.utils.prune, and computes its weight before each forward. Call {calls} first."
     if any(type(hook).__name__ in ("WeightNorm", "SpectralNorm") for hook in hooks):
@@ -309,10 +334,5 @@ def _why_untouchable(part: nn.Module) -> str:
         return (
             "computes its weight from others (a parametrization), so single weights cannot be masked. Call "
             f"{calls} first."
-        )
-    if isinstance(part, _BatchNorm) and part.running_mean is None:
-        return (
-            "keeps no running statistics, so a prediction would depend on the other inputs of its batch. Build it with "
-            "track_running_stats=True."
         )
     return ""

@@ -34,7 +34,8 @@ def plain(network: MaskedNetwork, task: int) -> nn.Module:
     with torch.no_grad():
         for name, tensor in network.seen_by(task).items():
             if not name.startswith(heads):
-                own[name].copy_(tensor)
+                # As predictions compute with it, whatever the memory format of the module is.
+                own[name].data = tensor.clone()
     return module.eval().requires_grad_(False)
 
 

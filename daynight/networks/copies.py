@@ -60,9 +60,9 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
             for name in _attributes(part).keys() - before.keys():
                 del vars(part)[name]
             vars(part).update(before)
-        for item, before in containers:
+        for item, values in containers:
             item.clear()
-            item.extend(before) if isinstance(item, list) else item.update(before)
+            item.extend(values) if isinstance(item, list) else item.update(values)
 
 
 def _attributes(part: nn.Module) -> dict[str, Any]:

@@ -113,8 +113,15 @@ def _onnx(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
             _exported(module, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
         )
     program.save(str(path), external_data=False)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs.cpu().numpy()})
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        (outputs,) = session.run(None, {session.get_inputs()[0].name: inputs.cpu().numpy()})
+    except Exception as error:  # onnxruntime's errors have no common base class
+        reason = next(iter(str(error).splitlines()), "")
+        raise ExportError(
+            f"onnxruntime cannot run the exported network of {inputs.dtype}: {type(error).__name__}: {reason} It lacks "
+            "kernels for some types, such as bfloat16. Write .pt2, .pt or .safetensors, or train in float32."
+        ) from error
     return torch.from_numpy(outputs).to(inputs.device)
 
 

@@ -141,7 +141,7 @@ class MaskedNetwork:
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))
         memo.update(without_graph([self.module, *self.heads.kept]))
-        vars(twin).update(copy.deepcopy(vars(self), memo))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
     @property

@@ -172,11 +172,14 @@ def _emptied(module: nn.Module) -> Iterator[nn.Module]:
     yield module
     if not any(kept_tensors(part) for part in module.modules()):
         return
-    for drop in (lambda kept, name: kept.update({name: None}), lambda kept, name: kept.pop(name)):
+    for is_left in (True, False):
         other = copied(module)
         for part in other.modules():
-            for kept in (vars(part), *(item for item in vars(part).values() if isinstance(item, dict))):
-                if kept is not part._parameters and kept is not part._buffers:
-                    for name in [name for name, item in kept.items() if isinstance(item, Tensor)]:
-                        drop(kept, name)
+            own = [item for name, item in vars(part).items() if isinstance(item, dict) and not name.startswith("_")]
+            for kept in (vars(part), *own):
+                for name in [name for name, item in kept.items() if isinstance(item, Tensor)]:
+                    if is_left:
+                        kept[name] = None
+                    else:
+                        del kept[name]
         yield other

@@ -216,6 +216,9 @@ class TimeLedger(Ledger):
 class DeadlineLedger(TimeLedger):
     """A ledger of time that ends at a deadline. Time also counts while the program is not running.
 
+    Time that the phase was at work counts by the timer's `now`, too, and the larger number holds: a wall clock that is
+    set back during a phase does not lengthen the phase.
+
     Args:
         deadline: Date and time at which the budget ends, with time zone.
         price_seconds: Seconds that each prune costs in addition to its duration.
@@ -240,7 +243,8 @@ class DeadlineLedger(TimeLedger):
     def elapsed_seconds(self) -> float:
         """Seconds spent, prices included; more than `seconds` after the end of the budget."""
         left = (self.deadline - self._timer.wall()).total_seconds()
-        return self.seconds - left - self.missed_by_seconds + self.n_prunes * self.price_seconds
+        by_wall = self.seconds - left - self.missed_by_seconds + self.n_prunes * self.price_seconds
+        return max(by_wall, super().elapsed_seconds)
 
     def state(self) -> dict[str, Any]:
         """Return the attributes in `fields`, and the deadline, as plain values; `restore` takes them."""
@@ -315,13 +319,17 @@ def _time_of_day(when: Any) -> str:
 class Until(Budget):
     """A budget that ends at a time of day in the machine's time zone: when the clock next shows `when`.
 
-    The end is fixed when the phase begins. Time also counts while the program is not running. If a phase begins after
-    its end, because earlier work took too long, the phase is over at once: a night then prunes, has no REM, and gives a
-    warning. In all other respects the budget works like `Seconds`.
+    The end is fixed when the phase begins. Time also counts while the program is not running. Where clocks are put
+    back, a time of day may come twice: the phase ends at the next one. Where they are put forward over `when`, it ends
+    at that change. If the machine's clock is set back during the phase, the phase still does not work longer than it
+    could have before.
+
+    If a phase begins after its end, because earlier work took too long, the phase is over at once: a night then prunes,
+    has no REM, and gives a warning. In all other respects the budget works like `Seconds`.
 
     Args:
         when: Time of day, such as ``"06:30"``.
-        longest: Maximum duration of the phase in seconds, above 0 and up to a day. If `when` is further ahead than
+        longest: Maximum duration of the phase in real seconds, above 0 and up to a day. If `when` is further ahead than
             `longest`, the phase counts as late: it should have ended at the last `when`.
         price: Seconds that each NREM costs in addition to its duration, 0 or more.
         reserve: Seconds before `when` that are kept for work after the night, such as saving, from 0 to `longest`.
@@ -349,11 +357,34 @@ class Until(Budget):
         now = self.timer.wall()
         if not isinstance(now, datetime.datetime) or now.tzinfo is None:
             raise SettingError(f"{self.timer!r}: wall() must give date and time with a time zone, not {now!r}.")
+        # A fixed offset, such as `astimezone` gives, does not know when clocks change: the machine's zone does.
+        zone = None if isinstance(now.tzinfo, datetime.timezone) else now.tzinfo
         hour, minute = map(int, self.when.split(":"))
-        due = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        ahead = datetime.timedelta(days=0 if due > now else 1)
-        if due + ahead - now <= datetime.timedelta(seconds=self.longest):
-            due += ahead
-        elif due > now:
-            due -= datetime.timedelta(days=1)
-        return due.replace(tzinfo=None).astimezone()  # clocks may be put forward or back before `due`
+        today = now.astimezone(zone).replace(tzinfo=None, hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+        due = [time for n in range(-2, 3) for time in _moments(today + datetime.timedelta(days=n), zone)]
+        ahead = min(time for time in due if time > now)
+        if ahead - now <= datetime.timedelta(seconds=self.longest):
+            return ahead
+        return max(time for time in due if time <= now)
+
+
+def _moments(reading: datetime.datetime, zone: datetime.tzinfo | None) -> list[datetime.datetime]:
+    """Return the moments, in UTC, at which a clock shows a reading: two if it is put back over it.
+
+    If the clock is put forward over the reading, the moment of that change is returned.
+
+    Args:
+        reading: Date and time of day, without a time zone.
+        zone: The clock's time zone; None is the machine's.
+    """
+    # Not `astimezone`: without a zone, it gives the two moments of a reading that is skipped the other way round.
+    stamps = [reading.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)]
+    after, before = (datetime.datetime.fromtimestamp(stamp, datetime.timezone.utc) for stamp in stamps)
+    # They are equal unless clocks change. Of a reading that is skipped, the one of fold=1 is the earlier one.
+    if after <= before:
+        return sorted({after, before})
+    offset = after.astimezone(zone).utcoffset()
+    while after - before > datetime.timedelta(seconds=1):
+        middle = (before + (after - before) / 2).replace(microsecond=0)
+        before, after = (before, middle) if middle.astimezone(zone).utcoffset() == offset else (middle, after)
+    return [after]

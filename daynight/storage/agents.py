@@ -58,6 +58,7 @@ class About:
         kept: Digests of the tasks whose training data the agent keeps.
         code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
             computed. None for a model of the library, or if the code cannot be described.
+        mask: Names of parameters that are masked because the user has named them.
     """
 
     model: dict[str, Any] | None
@@ -78,6 +79,12 @@ class About:
     seals: tuple[Seal, ...]
     kept: tuple[str, ...]
     code: tuple[str, ...] | None = None
+    mask: tuple[str, ...] = ()
+
+
+def to_json(about: About) -> dict[str, Any]:
+    """Return the JSON of an `About`, which `from_json` reads. A file without named masks is as it has always been."""
+    return attrs.asdict(about, filter=lambda field, value: field.name != "mask" or bool(value))
 
 
 def structure_of(network: MaskedNetwork) -> Any:
@@ -141,7 +148,7 @@ def about(network: MaskedNetwork, training: Training, criterion: Criterion, **re
     return About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,
         private=tuple(name for name in network.anatomy.private if name in parameters), biases=network.biases,
-        restart=network.restart, criterion=_name(criterion), training=plain,
+        restart=network.restart, mask=network.anatomy.chosen, criterion=_name(criterion), training=plain,
         functions={name: _name(getattr(training, name)) for name in FUNCTIONS
                    if getattr(training, name) is not getattr(usual, name)},
         **rest,
@@ -159,7 +166,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
     about = from_json(path, values)
     try:
         texts = [about.head, about.criterion, about.consolidation, *about.frozen, *about.private, *about.kept]
-        texts += [*about.functions.values(), *(about.code or ())]
+        texts += [*about.mask, *about.functions.values(), *(about.code or ())]
         is_named = all(isinstance(text, str) for text in texts)
     except (TypeError, AttributeError) as error:
         raise DamagedFileError(

@@ -11,7 +11,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +20,8 @@ from daynight.support import atomic, digests
 
 #: Version of the format. It is increased when older versions of daynight can no longer read new files.
 FORMAT = 1
+#: Largest size of the header of a safetensors file, in bytes: the limit of the format's own reader.
+MOST_HEADER = 100_000_000
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 
@@ -60,17 +61,25 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
 
     Raises:
         DataNotFoundError: If the file does not exist.
+        SettingError: If `path` is not text or a path.
         DamagedFileError: If the file is damaged, has another kind of content, or was written by a newer version.
     """
     import safetensors.torch
 
     try:
-        content = Path(path).read_bytes()
+        with atomic.file_named(path).open("rb") as stream:
+            # The header first: other files, which may be large, are not read.
+            size = stream.read(8)
+            found = _DIGEST.search(size + stream.read(min(int.from_bytes(size, "little"), MOST_HEADER)))
+            if found is not None:
+                stream.seek(0)
+                content = stream.read()
     except FileNotFoundError as error:
         raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
+    except MemoryError as error:
+        raise DamagedFileError(f"{path} cannot be read: it is larger than the memory that is left.") from error
     if found is None:
         raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
     begin, end = found.span(1)
@@ -85,7 +94,7 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         text = json.loads(header["__metadata__"]["daynight"])
         known = text["kind"], text["format"], text["about"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not a daynight file: {error}.") from error
     if not isinstance(known[1], int) or known[1] > FORMAT:
         raise DamagedFileError(

@@ -9,11 +9,14 @@ import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from daynight.errors import OutputError, SettingError
 
 #: Errors of a full disk, quota or file.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Errors of a file system that does not have an operation: permissions of its own, or syncing a file to disk.
+_LACKING = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -21,13 +24,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Provide a temporary path to write to, and move the file to `path` when the block has succeeded.
 
     The new file is synced to disk and then renamed over the old file, so a reader sees the whole old file or
-    the whole new file. If the block raises, the old file stays and the temporary file is deleted.
+    the whole new file. If the block raises, the old file stays and the temporary file is deleted. If `path` is a
+    symbolic link, the file that it names is replaced, and the link stays.
 
     Raises:
         OutputError: If the folder cannot be created or written to.
+        SettingError: If `path` is not text or a path.
     """
-    target = Path(path)
+    target = file_named(path)
     try:
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         # The ending stays last, since some writers (NumPy, Matplotlib) read or add it.
         handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}.", dir=target.parent)
@@ -38,13 +45,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         _take_over_mode(temporary, target)
-        with temporary.open("rb") as written:
+        with temporary.open("rb") as written, _lacking():
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
         raise _refused(target, error, temporary) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the file is written, or another error says why it is not
+            temporary.unlink(missing_ok=True)
+
+
+def file_named(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file, whether or not the file exists.
+
+    Raises:
+        SettingError: If `path` is not text or a path, is empty, or has a null character.
+    """
+    return _named("a file", path)
 
 
 def folder_named(path: str | os.PathLike[str]) -> Path:
@@ -53,9 +70,7 @@ def folder_named(path: str | os.PathLike[str]) -> Path:
     Raises:
         SettingError: If `path` is not text or a path.
     """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise SettingError(f"a folder must be named by text or a path, not {path!r}.")
-    return Path(path)
+    return _named("a folder", path)
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -75,6 +90,23 @@ def check_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def _named(what: str, path: Any) -> Path:
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise SettingError(f"{what} must be named by text or a path, not {path!r}.")
+    return Path(text)
+
+
+@contextlib.contextmanager
+def _lacking() -> Iterator[None]:
+    """Go on after an error of a file system that does not have the operation: nothing better can be done there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _LACKING:
+            raise
+
+
 def _take_over_mode(temporary: Path, target: Path) -> None:
     """Give a new file the permissions of the old file; without an old file, the permissions that `open` gives."""
     if target.exists():
@@ -83,7 +115,8 @@ def _take_over_mode(temporary: Path, target: Path) -> None:
         umask = os.umask(0)
         os.umask(umask)
         mode = 0o666 & ~umask
-    temporary.chmod(mode)
+    with _lacking():
+        temporary.chmod(mode)
 
 
 def _refused(path: Path, error: OSError, temporary: Path | None = None) -> OutputError:

@@ -56,7 +56,8 @@ class Stepper:
         self._optimizer = optimizer
         # A subclass, a hook, a replaced step, or a state before the first step may do more.
         watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-        watched += [parameter._backward_hooks for parameter in parameters]
+        for parameter in parameters:
+            watched += [parameter._backward_hooks, parameter._post_accumulate_grad_hooks]
         has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
         self.is_plain = type(optimizer) in ELEMENTWISE and not has_more
         self.begin(is_steady=False)

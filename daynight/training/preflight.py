@@ -43,13 +43,25 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
             run(padded(inputs[:1], len(inputs)))  # as the last chunk of a prediction is filled up
         except _FAILURES as error:
             whole = "" if inputs.is_floating_point() else "Whole numbers are indices: make others floating point. "
+            if not isinstance(error, RuntimeError):
+                whole += (
+                    "If its forward takes several tensors, or a dict or tuple of them, wrap it in a module whose "
+                    "forward takes one tensor and takes it apart. "
+                )
             raise NetworkError(
                 f"the network cannot read inputs of shape {tuple(inputs.shape[1:])}, {inputs.dtype}: {error}. {whole}"
                 "Give inputs of the shape and type that its first layer takes, and name the layer that makes the "
                 f"outputs with head=, if it is not {network.anatomy.head!r}."
             ) from error
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if not isinstance(outputs, Tensor) or shape != (len(inputs), n_outputs):
+    if not isinstance(outputs, Tensor):
+        part = ".logits" if hasattr(outputs, "logits") else "[0]" if isinstance(outputs, list | tuple) else "['out']"
+        raise NetworkError(
+            f"the network gives {type(outputs).__name__}, and must give one tensor {(len(inputs), n_outputs)} for a "
+            f"batch of {len(inputs)}. Wrap it in a module whose forward returns that tensor, such as "
+            f"self.network(inputs){part}."
+        )
+    shape = tuple(outputs.shape)
+    if shape != (len(inputs), n_outputs):
         raise NetworkError(
             f"with {n_outputs} outputs asked of the head {network.anatomy.head!r}, the network gives {shape} "
             f"for a batch of {len(inputs)}, and must give {(len(inputs), n_outputs)}. Name the module that makes the "

@@ -1,13 +1,14 @@
 """Networks beyond chains of linear and convolution layers: attention, recurrence, embeddings, norms, raw parameters."""
 
 import warnings
+from collections import OrderedDict
 
 import pytest
 import torch
 from torch import nn
 from torchvision import models as vision
 
-from daynight import Agent, Capacity, Clock, Epochs, Task, TaskStream, Training, UniformCycles
+from daynight import Agent, Capacity, Clock, Epochs, OneShot, Steps, Task, TaskStream, Training, UniformCycles
 from daynight.errors import NetworkError
 from daynight.networks.anatomy import dissect
 from daynight.networks.masked import FREE, MaskedNetwork
@@ -172,3 +173,65 @@ def test_quantized_layers_are_refused():
         quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(3, 3)), {nn.Linear})
     with pytest.raises(NetworkError, match=r"0\.0 \(Linear\) is quantized"):
         dissect(nn.Sequential(quantized, nn.Linear(3, 2)))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        nn.Embedding(5, 3, max_norm=1.0),
+        nn.EmbeddingBag(5, 3, max_norm=2.0),
+        nn.Embedding.from_pretrained(torch.ones(5, 3), freeze=True, max_norm=1.0),
+    ],
+)
+def test_embeddings_that_write_to_their_weight_are_refused_if_weights_freeze(part):
+    network = nn.Sequential(OrderedDict(words=part, hidden=nn.Linear(3, 4), head=nn.Linear(4, 2)))
+    for settings in ({}, {"exclude": ["words"]}, {"private": ["words"]}):
+        if "private" in settings and part.weight.requires_grad:
+            assert MaskedNetwork(network, **settings).sizes  # a task's own copy is moved by its own day only
+            continue
+        with pytest.raises(NetworkError, match=r"^words: an embedding with max_norm= writes to its weight"):
+            MaskedNetwork(network, **settings)
+    assert MaskedNetwork(network, freezes=False).sizes
+
+
+class Packed(nn.Module):
+    """Reads texts of different lengths, filled up with 0; a text without words is an error of PyTorch."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 4, padding_idx=0)
+        self.read, self.head = nn.GRU(4, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, inputs):
+        lengths = (inputs != 0).sum(1)
+        packed = nn.utils.rnn.pack_padded_sequence(self.words(inputs), lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.read(packed)[1][0])
+
+
+class Inverse(nn.Module):
+    """Has no value for inputs of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(5, 6), nn.Linear(6, 2)
+
+    def forward(self, inputs):
+        if bool((inputs == 0).all(1).any()):
+            raise ValueError("an input has no norm")
+        return self.head(self.hidden(inputs / inputs.norm(dim=1, keepdim=True)).relu())
+
+
+@pytest.mark.parametrize("network", [Packed, Inverse])
+def test_networks_that_refuse_inputs_of_zeros(network):
+    draw = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randint(1, 9, (40, 5), generator=draw), torch.arange(40) % 2
+    if network is Packed:
+        for index in range(40):
+            inputs[index, 1 + index % 5 :] = 0
+    else:
+        inputs = inputs.float()
+    agent = Agent(network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=8))
+    agent.wake(Task(train=(inputs[:32], labels[:32]), test=(inputs[32:], labels[32:])), Steps(3))
+    agent.sleep(OneShot(), Steps(2))
+    outputs = agent.predict(inputs, 0)
+    assert all(torch.equal(agent.predict(inputs[n : n + 1], 0), outputs[n : n + 1]) for n in range(0, 40, 7))

@@ -154,18 +154,6 @@ def test_private_weights_may_be_written(act, tmp_path):
 
 
 @pytest.mark.parametrize("layer", [nn.Embedding, nn.EmbeddingBag])
-@pytest.mark.parametrize("settings", [{}, {"exclude": ["embed"]}])
-def test_embeddings_of_a_largest_norm_are_refused_as_they_are_given(layer, settings):
-    with pytest.raises(NetworkError) as error:
-        Agent(lambda: Reader(layer, max_norm=1.0), capacity=Capacity(free_at_end=0.3, days=3), **settings)
-    assert str(error.value) == (
-        f"embed ({layer.__name__}) has max_norm=1.0, with which each forward writes to embed.weight, which would "
-        "change finished tasks. Build it with max_norm=None, or give each task its own copy with "
-        "private=['embed.weight']."
-    )
-
-
-@pytest.mark.parametrize("layer", [nn.Embedding, nn.EmbeddingBag])
 def test_private_embeddings_of_a_largest_norm_are_held(layer):
     agent = Agent(
         lambda: Reader(layer, max_norm=0.5), capacity=Capacity(free_at_end=0.3, days=3), private=["embed"],
@@ -175,11 +163,6 @@ def test_private_embeddings_of_a_largest_norm_are_held(layer):
     tasks = [Task(train=(NUMBERS[:32], own[:32]), test=(NUMBERS[32:], own[32:]), n_outputs=2) for own in labels]
     unchanged(agent, tasks, NUMBERS)
     assert float(agent.subnetwork(0).embed.weight.detach().norm(dim=1).max()) < 0.6
-
-
-def test_embeddings_of_a_largest_norm_are_taken_where_nothing_freezes():
-    agent = Agent(lambda: Reader(max_norm=1.0), capacity=Capacity(free_at_end=0.3, days=3), consolidation="fine-tune")
-    assert "embed" in agent.network.sizes
 
 
 class Biased(nn.Module):

@@ -3,6 +3,8 @@
 import datetime
 import math
 import pickle
+import time
+import zoneinfo
 
 import attrs
 import pytest
@@ -170,6 +172,99 @@ def test_a_deadline_does_not_wait():
 def test_until_is_the_next_such_time_of_day(now, when, hours):
     timer = FakeTimer(start=datetime.datetime(2001, 1, 2, *now))
     assert Until(when, longest=86_400, timer=timer).open(10).seconds == pytest.approx(hours * 3600)
+
+
+@pytest.fixture
+def zone(request, monkeypatch):
+    """The machine's time zone, for one test."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+class At(Timer):
+    """Shows one moment, as `Timer` does: with a fixed offset, or in the zone that is given."""
+
+    def __init__(self, moment, zone=None):
+        self.moment, self.zone = moment, zone
+
+    def now(self):
+        return 0.0
+
+    def wall(self):
+        return self.moment.astimezone(self.zone)
+
+
+#: Now (UTC), when, and the real seconds until then: the clocks go back (1), go forward (2), and not at all (3).
+CHANGES = {
+    "Europe/Berlin": [
+        ((2026, 10, 25, 0, 15), "02:30", 900),  # 1: 02:15, for the first time
+        ((2026, 10, 25, 1, 15), "02:30", 900),  # 02:15 again
+        ((2026, 10, 25, 0, 45), "02:30", 2700),  # 02:45, and 02:30 comes again
+        ((2026, 10, 24, 21, 0), "06:30", 8.5 * 3600),  # 23:00
+        ((2026, 10, 24, 10, 45), "06:30", 0),  # 18.75 hours ahead
+        ((2026, 3, 28, 22, 0), "06:30", 6.5 * 3600),  # 2: 23:00
+        ((2026, 3, 28, 22, 0), "02:30", 3 * 3600),  # a reading that is skipped ends with the gap
+        ((2026, 3, 28, 22, 0), "03:00", 3 * 3600),
+        ((2026, 3, 28, 10, 45), "06:30", 17.75 * 3600),  # 18.75 hours by the clock
+        ((2026, 6, 1, 20, 0), "06:30", 8.5 * 3600),  # 3
+    ],
+    "America/New_York": [
+        ((2026, 11, 1, 5, 45), "01:30", 2700),  # 1: 01:45, for the first time
+        ((2026, 11, 1, 6, 15), "01:30", 900),  # 01:15 again
+        ((2026, 11, 1, 6, 45), "01:30", 0),  # 01:45 again: a day ahead
+        ((2026, 3, 8, 4, 0), "02:30", 3 * 3600),  # 2: 23:00
+        ((2026, 3, 8, 4, 0), "03:10", 3 * 3600 + 600),
+        ((2026, 3, 8, 4, 0), "01:59", 3 * 3600 - 60),
+    ],
+    "Australia/Lord_Howe": [  # by half an hour
+        ((2026, 4, 4, 14, 35), "01:40", 5 * 60),  # 1: 01:35, for the first time
+        ((2026, 4, 4, 14, 50), "01:40", 20 * 60),  # 01:50, and 01:40 comes again
+        ((2026, 4, 4, 15, 5), "01:40", 5 * 60),  # 01:35 again
+        ((2026, 10, 3, 13, 30), "02:10", 2 * 3600),  # 2: midnight; 02:00 to 02:30 are skipped
+        ((2026, 10, 3, 13, 30), "02:40", 2 * 3600 + 600),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "when", "seconds"),
+    [(zone, *row) for zone, rows in CHANGES.items() for row in rows],
+    indirect=["zone"],
+)
+def test_until_when_clocks_are_put_forward_or_back(zone, now, when, seconds):
+    moment = datetime.datetime(*now, tzinfo=datetime.timezone.utc)
+    for shown_in in (None, zoneinfo.ZoneInfo(zone)):
+        ledger = Until(when, timer=At(moment, shown_in)).open(10)
+        assert ledger.seconds == seconds
+        assert (ledger.overdue > 0) == (seconds == 0)
+
+
+@pytest.mark.parametrize("zone", ["UTC"], indirect=True)
+def test_until_in_the_zone_of_a_timer_that_is_not_the_machines(zone):
+    moment = datetime.datetime(2026, 10, 25, 1, 15, tzinfo=datetime.timezone.utc)
+    assert Until("02:30", timer=At(moment, zoneinfo.ZoneInfo("Europe/Berlin"))).open(10).seconds == 900
+    assert Until("02:30", timer=At(moment)).open(10).seconds == 4500
+
+
+@pytest.mark.parametrize(("days", "n_steps"), [(-3, 59), (-1 / 12, 59), (1 / 12, 21), (3, 21)])
+def test_a_wall_clock_that_is_set_does_not_lengthen_a_night(days, n_steps):
+    class Set(FakeTimer):
+        is_set = False
+
+        def worked(self, what):
+            super().worked(what)
+            self.is_set = self.is_set or self.now() >= 10_007 + 21 * 60
+
+        def wall(self):
+            return super().wall() + datetime.timedelta(days=days if self.is_set else 0)
+
+    agent = make_agent()
+    agent.wake(toy_stream(2)[0], Epochs(1))
+    agent.sleep(OneShot(), Until("23:00", timer=Set(60, 30)))
+    assert agent.days[0].night_steps == n_steps
 
 
 def test_a_ledger_in_seconds_survives_being_pickled():

@@ -1,14 +1,18 @@
 """Nested values as JSON and tensors."""
 
+import hashlib
 import json
 import math
+import tracemalloc
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daynight.errors import SettingError
+from daynight.errors import DamagedFileError, SettingError
+from daynight.support import archive
 from daynight.support.archive import pack, unpack
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -69,3 +73,31 @@ def test_names_of_tensors_do_not_collide():
     one, two, three = torch.tensor(1), torch.tensor(2), torch.tensor(3)
     packed, tensors = pack({"m": [one], "m.0": two, "m.0#1": three})
     assert unpack(packed, tensors) == {"m": [one], "m.0": two, "m.0#1": three}
+
+
+@pytest.mark.parametrize("begin", [b"", b"\0" * 8, b"\xff" * 8, (1 << 36).to_bytes(8, "little")])
+def test_a_large_file_of_another_kind_is_refused_without_reading_it(tmp_path, begin):
+    path = tmp_path / "large.dn"
+    with path.open("wb") as stream:
+        stream.write(begin)
+        stream.truncate(1 << 38)  # 256 GiB, which take no room on the disk
+    tracemalloc.start()
+    with pytest.raises(DamagedFileError, match="is not a daynight file, or its beginning is damaged"):
+        archive.read(path, "agent")
+    assert tracemalloc.get_traced_memory()[1] < 3 * archive.MOST_HEADER
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("path", [12345, None, "a\0b", "", b"a.dn"])
+def test_a_path_that_names_no_file_is_refused(path):
+    with pytest.raises(SettingError, match="a file must be named by text or a path, not"):
+        archive.read(path, "agent")
+
+
+def test_a_description_that_is_nested_too_deeply_is_damaged(tmp_path):
+    path, depth = tmp_path / "deep.dn", 100_000
+    text = '{"kind": "agent", "format": 1, "about": ' + "[" * depth + "]" * depth + "}"
+    content = safetensors.torch.save({"x": torch.zeros(1)}, {"daynight": text, "sha256": "0" * 64})
+    path.write_bytes(content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1))
+    with pytest.raises(DamagedFileError, match="is not a daynight file"):
+        archive.read(path, "agent")

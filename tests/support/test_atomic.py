@@ -1,8 +1,11 @@
+import errno
+import os
+import pathlib
 import stat
 
 import pytest
 
-from daynight.errors import OutputError
+from daynight.errors import OutputError, SettingError
 from daynight.support import atomic
 
 
@@ -64,3 +67,63 @@ def test_error_names_the_file_and_never_the_temporary_one(tmp_path):
     assert str(caught.value) == (
         f"cannot write to {target}: no room for {target}, that is a.txt. Name a folder that you may write to."
     )
+
+
+def test_the_file_that_a_link_names_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "real").mkdir()
+    target, link, empty = tmp_path / "real" / "a.txt", tmp_path / "link.txt", tmp_path / "empty.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    empty.symlink_to(tmp_path / "later" / "b.txt")  # which does not exist yet
+    twice = tmp_path / "twice.txt"
+    twice.symlink_to(link)
+    for path, read, text in ((link, target, "new"), (twice, target, "newer"), (empty, tmp_path / "later/b.txt", "b")):
+        with atomic.replacing(path) as temporary:
+            temporary.write_text(text)
+        assert path.is_symlink()
+        assert read.read_text() == text
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM])
+@pytest.mark.parametrize(("where", "name"), [(os, "fsync"), (pathlib.Path, "chmod")])
+def test_a_file_system_that_lacks_an_operation_gets_the_file(tmp_path, monkeypatch, where, name, number):
+    def lacking(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(where, name, lacking)
+    with atomic.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize(("where", "name"), [(os, "fsync"), (pathlib.Path, "chmod"), (pathlib.Path, "replace")])
+def test_a_disk_that_fails_keeps_the_old_file(tmp_path, monkeypatch, where, name):
+    def fail(*_arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "a.txt").write_text("old")
+    monkeypatch.setattr(where, name, fail)
+    with pytest.raises(OutputError, match="Input/output error"), atomic.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_temporary_file_that_cannot_be_deleted_does_not_hide_the_outcome(tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(pathlib.Path, "unlink", fail)
+    with atomic.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    with pytest.raises(ZeroDivisionError), atomic.replacing(tmp_path / "a.txt"):
+        raise ZeroDivisionError
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("path", ["a\0b", "", 3, None, b"a.txt", ["a"]])
+def test_a_path_that_names_no_file_is_refused(path):
+    with pytest.raises(SettingError, match="must be named by text or a path, not"):
+        atomic.replacing(path).__enter__()
+    with pytest.raises(SettingError, match="must be named by text or a path, not"):
+        atomic.check_folder(path)

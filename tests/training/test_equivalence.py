@@ -141,6 +141,24 @@ def watching(parameters):
     return SGD(parameters)
 
 
+def accumulated(parameters, change):
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(change)
+    return SGD(parameters)
+
+
+def clamp(parameter):
+    parameter.grad.clamp_(-0.01, 0.01)
+
+
+def clear(parameter):
+    parameter.grad = None
+
+
+def shift(parameter):
+    parameter.grad += 0.01
+
+
 def patched(parameters):
     optimizer = SGD(parameters)
     step = optimizer.step
@@ -153,7 +171,13 @@ def patched(parameters):
     return optimizer
 
 
-@pytest.mark.parametrize("optimizer", [clipping, functools.partial(clipping, given=True), watching, patched])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        clipping, functools.partial(clipping, given=True), watching, patched,
+        *(functools.partial(accumulated, change=change) for change in (clamp, clear, shift)),
+    ],
+)  # fmt: skip
 def test_optimizers_that_do_more_than_their_class_says_see_the_network_itself(optimizer):
     assert_alike(lived("auto", optimizer=optimizer), lived("module", optimizer=optimizer))
 
