@@ -20,8 +20,8 @@ import daynight as dn
 
 #: Lengths of the nights, in epochs; 0 is a night that only prunes.
 REMS = (0, 0.25, 0.5, 1, 2, 4)
-#: On how many batches of 32 statistics are taken anew.
-BATCHES = (1, 2, 4, 8, 16, 32)
+#: On how many batches, of which size, statistics are taken anew.
+BATCHES = ((1, 32), (4, 32), (32, 32), (1, 256))
 COLUMNS = ("network", "seed", "free_at_end", "day", "rem", "statistics", "score")
 
 
@@ -77,11 +77,11 @@ def score(module, task):
         return float((module(inputs).argmax(1) == targets).double().mean())
 
 
-def take_anew(module, task, n_batches, seed):
+def take_anew(module, task, n_batches, size, seed):
     """Take the statistics of a module anew, as means over some batches of a task's training data."""
     inputs, _ = task.train.load()
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))]
-    torch.optim.swa_utils.update_bn(inputs.split(32)[:n_batches], module)
+    torch.optim.swa_utils.update_bn(inputs.split(size)[:n_batches], module)
 
 
 def nights(name, seed, free_at_end, wake):
@@ -103,10 +103,10 @@ def nights(name, seed, free_at_end, wake):
             module = twin.subnetwork(day)
             module.load_state_dict(at_dusk, strict=False)
             yield name, seed, free_at_end, day, rem, "wake", score(module, task)
-            for n_batches in BATCHES:
+            for n_batches, size in BATCHES:
                 module = twin.subnetwork(day)
-                take_anew(module, task, n_batches, seed)
-                yield name, seed, free_at_end, day, rem, n_batches, score(module, task)
+                take_anew(module, task, n_batches, size, seed)
+                yield name, seed, free_at_end, day, rem, f"{n_batches} x {size}", score(module, task)
         agent.sleep(dn.OneShot(), dn.Epochs(2))
 
 

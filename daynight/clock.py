@@ -336,7 +336,10 @@ class Clock:
         same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed", *(["mask"] if about.mask else [])]
         # One of a user's own is compared by its code and attributes.
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
-        training = {f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)}
+        training = {
+            f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)
+            if field.name not in agent.training.later()
+        }  # fmt: skip
         return described(
             network=agent.structure or describe_structure(agent.network.module, about.head),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,

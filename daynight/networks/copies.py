@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 _Module = TypeVar("_Module", bound=nn.Module)
-#: Attributes of a module that hold its own parts, which are looked at by themselves.
-_PARTS = ("_modules", "_parameters")
+#: Attributes of a module that hold its parts and tensors by name.
+PARTS = ("_modules", "_parameters", "_buffers")
 #: Objects whose attributes are no values that a pass has kept.
 _CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, nn.Module, Tensor)
 
@@ -66,12 +66,12 @@ def attributes_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _attributes(part: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in (*_PARTS, "_buffers")}
+    return {name: value for name, value in vars(part).items() if name not in PARTS}
 
 
 def _kept(part: nn.Module) -> Iterator[Any]:
     """Yield the values and containers that a module keeps, at any depth, but not those of its parts."""
-    seen, rest = set[int](), [value for name, value in vars(part).items() if name not in _PARTS]
+    seen, rest = set[int](), [value for name, value in vars(part).items() if name not in PARTS[:2]]
     while rest:
         item = rest.pop()
         if id(item) in seen:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError
-from daynight.networks.copies import copied, kept_tensors
+from daynight.networks.copies import PARTS, copied, kept_tensors
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import seeding
 
@@ -175,7 +175,7 @@ def _emptied(module: nn.Module) -> Iterator[nn.Module]:
     for is_left in (True, False):
         other = copied(module)
         for part in other.modules():
-            own = [item for name, item in vars(part).items() if isinstance(item, dict) and not name.startswith("_")]
+            own = [item for name, item in vars(part).items() if isinstance(item, dict) and name not in PARTS]
             for kept in (vars(part), *own):
                 for name in [name for name, item in kept.items() if isinstance(item, Tensor)]:
                     if is_left:

@@ -142,8 +142,9 @@ def about(network: MaskedNetwork, training: Training, criterion: Criterion, **re
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
     plain = {
-        field.name: getattr(training, field.name) for field in attrs.fields(Training) if field.name not in FUNCTIONS
-    }
+        field.name: getattr(training, field.name) for field in attrs.fields(Training)
+        if field.name not in FUNCTIONS and field.name not in training.later()
+    }  # fmt: skip
     plain["autocast"] = None if training.autocast is None else str(training.autocast).removeprefix("torch.")
     return About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,

@@ -102,8 +102,10 @@ class Checkpoint:
             now: What `described` returns for this run.
         """
         others = []
-        for name, (digested, text) in now.items():
-            was, shown = said["settings"].get(name, ("", ""))
+        for name in {**said["settings"], **now}:
+            # A setting that has its default may be left out.
+            digested, text = now.get(name, ("", "none"))
+            was, shown = said["settings"].get(name, ("", "none"))
             if was != digested:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:

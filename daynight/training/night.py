@@ -101,6 +101,9 @@ class Sleep:
         self._capacity, self._training, self._criterion = capacity, training, criterion
         self._start, self._learnt = start, learnt
         self._batches = trainer.new_batches("night")
+        # Number of steps at the last prune, if no step has followed it: then running statistics are those of another
+        # network. None if a step has.
+        self._pruned_at: int | None = None
         self._is_open = False  # whether a policy has passed its checks
         self._planner: Planner | None = None
         self._rem: Rem | None = None  # the REM that is running
@@ -146,14 +149,18 @@ class Sleep:
     def finish(self, on_event: Hook) -> None:
         """Prune down to the dawn density, if the density is still above it."""
         if self.night.density > self.night.dawn_density:
-            self._prune(self.night, self.night.dawn_density, on_event)
+            self._prune(self.night, self.night.dawn_density, on_event, is_end=True)
+        if self._pruned_at is not None or self._training.norm_statistics == "anew":
+            self._take_statistics()
 
     def state(self) -> dict[str, Any]:
         """Return the state of the night, without the network and the trainer; `restore` takes it.
 
         During a REM, call this only from a hook, and only at a progress event.
         """
-        state = {"night": self.night.to_json(), "ledger": self.ledger.state(), "batches": self._batches.state()}
+        parts = {"ledger": self.ledger.state(), "batches": self._batches.state()}
+        state: dict[str, Any] = {"night": self.night.to_json(), **parts}
+        state |= {} if self._pruned_at is None else {"pruned_at": self._pruned_at}
         if self._stored is not None:  # the REM is not resumed yet
             state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
         elif self._rem is not None and self._planner is not None:
@@ -165,6 +172,7 @@ class Sleep:
         self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
+        self._pruned_at = state.get("pruned_at")
         self._batches.restore(state["batches"])
         self._stored = state if "rem" in state else None
 
@@ -195,7 +203,7 @@ class Sleep:
         Returns:
             Whether the cycle is the night's last one.
         """
-        rem = self._rem
+        rem, pruned_at = self._rem, self._pruned_at
         night, mark = (rem.before, rem.mark) if rem else (self.night, self._network.mark())
         try:
             if rem is None:
@@ -209,7 +217,7 @@ class Sleep:
         except BaseException:
             self._trainer.rest()
             self._network.put_back(mark)
-            self.night = night
+            self.night, self._pruned_at = night, pruned_at
             raise
         finally:
             self._rem = None
@@ -247,9 +255,13 @@ class Sleep:
         rate = None if rem.turn.cycle.rate is None else functools.partial(self._factor, rem.turn.cycle.rate, rem.cut)
         place = Progress(day=self.night.day, phase="rem", cycle=self.night.cycle, n_cycles=self._planner.n_cycles)
         self._trainer.train(place, self._batches, self.ledger, rem.end, on_event, rate)
+        if self.ledger.spent_steps != self._pruned_at:
+            self._pruned_at = None
 
-    def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False) -> float:
+    def _prune(self, night: Night, keep: float, on_event: Hook, weighs: bool = False, is_end: bool = False) -> float:
         """Prune the day's weights to the density `keep`; the number of kept weights is exact.
+
+        With `is_end`, no training follows, and running statistics are taken anew.
 
         Returns:
             With `weighs`, how much the prune has cut: the norm of the pruned weights over that of all weights held
@@ -267,6 +279,10 @@ class Sleep:
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
         if keep < night.density:
+            self._pruned_at = ledger.spent_steps
+        if is_end:
+            self._take_statistics()
+        if keep < night.density:
             ledger.note_prune()
         if at_dawn is not None and not ledger.allows("prune"):
             self._network.release(at_dawn)
@@ -283,6 +299,10 @@ class Sleep:
         on_event(record)
         ledger.note_outside()
         return cut
+
+    def _take_statistics(self) -> None:
+        self._trainer.take_statistics()
+        self._pruned_at = None
 
     def _selection(self, night: Night) -> Selection:
         return Selection(

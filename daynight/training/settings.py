@@ -20,6 +20,9 @@ OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 Transform = Callable[[Tensor], Tensor]
 EngineName = Literal["auto", "dense", "sparse", "module"]
+NormStatistics = Literal["running", "anew"]
+#: Settings that were added after the first files were written.
+LATER = ("norm_statistics",)
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -61,6 +64,10 @@ def _check_engine(instance: Any, attribute: attrs.Attribute[Any], value: Any) ->
     checks.one_of("Training: engine", value, get_args(EngineName))
 
 
+def _check_statistics(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    checks.one_of("Training: norm_statistics", value, get_args(NormStatistics))
+
+
 @attrs.frozen(kw_only=True)
 class Training:
     """How a task is learnt, at wake and in REM.
@@ -86,6 +93,9 @@ class Training:
         engine: What computes the optimizer steps. All engines give the same gradients, except for rounding. ``"auto"``
             chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force that engine if
             possible; ``"module"`` runs the network itself by autograd, and leaves nothing out.
+        norm_statistics: Where the running statistics of batch norm come from at dawn. ``"running"``: from the steps of
+            the night; if no step has followed the last prune, they are taken anew, in one pass over up to 256 training
+            examples. ``"anew"``: they are always taken anew, which is better if nights are short or prune much.
 
     Raises:
         SettingError: If a number is outside its range, a function cannot be called, or an engine or type is not valid.
@@ -102,6 +112,15 @@ class Training:
     clip_norm: float | None = attrs.field(default=None, converter=attrs.converters.optional(_clip_norm))
     autocast: torch.dtype | None = attrs.field(default=None, validator=_check_autocast)
     engine: EngineName = attrs.field(default="auto", validator=_check_engine)
+    norm_statistics: NormStatistics = attrs.field(default="running", validator=_check_statistics)
+
+    def later(self) -> frozenset[str]:
+        """Return the names of settings that older files do not have, and that have their default here.
+
+        Descriptions leave them out, so that what was stored before they existed is still recognised.
+        """
+        usual = {field.name: field.default for field in attrs.fields(Training)}
+        return frozenset(name for name in LATER if getattr(self, name) == usual[name])
 
     @property
     def is_by_module(self) -> bool:

@@ -18,7 +18,7 @@ from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.networks import tracing
+from daynight.networks import norms, tracing
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import CHUNK, outputs_of, predict
 from daynight.networks.tracing import Part
@@ -266,6 +266,22 @@ class Trainer:
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "
                 "learning rate, clip gradients, or look for inputs far outside their usual range."
+            )
+
+    def take_statistics(self) -> None:
+        """Take the running statistics of norm layers anew, on some training examples in one pass.
+
+        After a prune, they are those of another network. Training moves them towards those of the pruned one; if no
+        training follows, they must be taken anew.
+        """
+        if not norms.running(self._network.module):
+            return
+        n = len(self.task.train)
+        index = torch.randperm(n, generator=self.generator("statistics"))[: norms.N_EXAMPLES]
+        inputs, _ = load(self.task.train.subset(index.sort().values), self._network.dtype, self._device)
+        with seeding.forked(self._seed, "statistics", self._day, device=self._device):
+            norms.take_anew(
+                self._network.module, inputs if self._training.transform is None else self._training.transform(inputs)
             )
 
     def measure(self) -> Measured:
