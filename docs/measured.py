@@ -243,6 +243,27 @@ def write_networks():
         write_page("networks", rows, (), ".4g")
 
 
+def write_batch_norm():
+    """Write the table of batch norm's statistics after nights of several lengths."""
+    path = HERE / "results" / "batch_norm.csv"
+    groups = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            groups[row["network"], row["free_at_end"], row["rem"], row["statistics"]].append(float(row["score"]))
+    rows = []
+    for network, free, rem in dict.fromkeys(key[:3] for key in groups if key[2]):
+        scores = {
+            name: mean(groups[network, free, rem, name]) for name in ("wake", "dawn", "1 x 32", "4 x 32", "1 x 256")
+        }
+        if float(rem) == 0:
+            scores["dawn"] = scores["wake"]  # no step has changed them
+        scores = {"of the steps" if name == "dawn" else name: f"{score:.3f}" for name, score in scores.items()}
+        rows.append(
+            {"network": network, "free at the end": free, "REM": rem, "of the wake": scores.pop("wake"), **scores}
+        )
+    write_page("batch_norm", rows, ("free at the end", "REM"))
+
+
 def write_ideas():
     """Draw three nights side by side."""
     import matplotlib.pyplot as plt
@@ -276,6 +297,7 @@ def write_all():
     write_speed_tables()
     write_deadlines()
     write_networks()
+    write_batch_norm()
     write_kills()
     write_checkpoints()
     reproduced.write_all()

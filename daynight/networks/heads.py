@@ -235,9 +235,13 @@ def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     Raises:
         NetworkError: If a tensor is missing or left over, or has another shape or type.
     """
-    for name in sorted(own.keys() ^ saved.keys()):
-        which = "this network and not in the saved one" if name in own else "the saved network and not in this one"
-        raise NetworkError(f"{name} is in {which}. Give the network that was saved.")
+    for which, names in (
+        ("this network and not in the saved one", sorted(own.keys() - saved.keys())),
+        ("the saved network and not in this one", sorted(saved.keys() - own.keys())),
+    ):
+        if names:
+            more = f" The same holds for {', '.join(names[1:])}." if names[1:] else ""
+            raise NetworkError(f"{names[0]} is in {which}. Give the network that was saved.{more}")
     for name, tensor in own.items():
         if (tensor.shape, tensor.dtype) != (saved[name].shape, saved[name].dtype):
             raise NetworkError(

@@ -110,9 +110,9 @@ class MaskedNetwork:
             check_norms(module, anatomy)
         spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
         if spoilt:
+            more = f" The same holds for {', '.join(spoilt[1:])}." if spoilt[1:] else ""
             raise NetworkError(
-                f"{', '.join(spoilt)} {'have' if spoilt[1:] else 'has'} no values, or some that are not finite. "
-                "Initialise the network first."
+                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first.{more}"
             )
         self.module = copied(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads

@@ -375,7 +375,10 @@ class Trainer:
             self.check_finite()
         except TrainingError as error:
             where = f"day {self._day}, {place.phase}" + ("" if place.cycle is None else f", cycle {place.cycle}")
-            raise TrainingError(f"{where}: {error}") from error
+            advice = ""
+            if self._network.dtype is torch.float16:
+                advice = " In float16, Adam's eps=1e-8 is 0: give the optimizer eps=1e-4, or train in float32."
+            raise TrainingError(f"{where}: {error}{advice}") from error
         finally:
             self._is_training, self._stretch, self._random = False, None, None
 
