@@ -33,6 +33,7 @@ from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity
 from daynight.storage import agents, seals
+from daynight.storage.identity import Snapshot
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding
 from daynight.training.consolidation import Consolidation, consolidation_of
@@ -81,8 +82,7 @@ class Agent:
         consolidation: The way to consolidate, as an object.
         criterion: As given.
         device: The device of the network.
-        structure: Description of the network's modules and their code, as they were given; None if they cannot be
-            described.
+        snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
 
     Raises:
         NetworkError: If the network has no weights to mask, or a tensor that could change unnoticed.
@@ -122,8 +122,7 @@ class Agent:
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
         self.device = next(iter(self.network.weights.values())).device
-        # Described now, since modules may change their attributes when they run.
-        self.structure, self._code = agents.structure_of(self.network), agents.code_of(self.network, module)
+        self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
         self._days = list[Record]()
         self._tasks = list[Form]()  # including that of the current day
@@ -494,7 +493,8 @@ class Agent:
             raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
         if self.consolidation.freezes:
             self.verify()
-        about = attrs.evolve(self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=self._code)
+        kept, code = tuple(map(agents.digest_of_task, self._kept)), agents.code_of(self.network, self.snapshot)
+        about = attrs.evolve(self.about(), kept=kept, code=code)
         archive.write(path, "agent", agents.to_json(about), self.network.state())
 
     @classmethod
@@ -546,7 +546,7 @@ class Agent:
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
         agent.restore(about, tensors, agents.kept_of(about, kept))
-        agents.check_code(about, agent._code, agent.structure)
+        agents.check_code(about, agent.network, agent.snapshot)
         return agent
 
     def about(self) -> agents.About:

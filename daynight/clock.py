@@ -341,7 +341,7 @@ class Clock:
             if field.name not in agent.training.later()
         }  # fmt: skip
         return described(
-            network=agent.structure or describe_structure(agent.network.module, about.head),
+            network=describe_structure(agent.network.module, about.head, agent.snapshot),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
         )  # fmt: skip

@@ -21,7 +21,7 @@ from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.history import Record
 from daynight.networks.masked import Biases, MaskedNetwork, Restart
 from daynight.pruning.capacity import Capacity
-from daynight.storage.identity import describe_structure, digest
+from daynight.storage.identity import Snapshot, describe_structure, digest
 from daynight.storage.names import name_in_files
 from daynight.storage.seals import Seal
 from daynight.support import archive, digests
@@ -87,42 +87,36 @@ def to_json(about: About) -> dict[str, Any]:
     return attrs.asdict(about, filter=lambda field, value: field.name != "mask" or bool(value))
 
 
-def structure_of(network: MaskedNetwork) -> Any:
-    """Return the description of a network's modules and their code; None if they cannot be described."""
-    try:
-        return describe_structure(network.module, network.anatomy.head)
-    except SettingError:
-        return None
-
-
-def code_of(network: MaskedNetwork, given: nn.Module | None = None) -> tuple[str, ...] | None:
+def code_of(network: MaskedNetwork, snapshot: Snapshot | None = None, keeps: bool = False) -> tuple[str, ...] | None:
     """Return the value of `About.code` for a network.
 
     Args:
         network: The network.
-        given: The module that the network is a copy of. Unlike the copy, it shows what it has kept of its passes.
+        snapshot: The attributes of its modules when it was given; None is those that they have now.
+        keeps: Whether attributes that may hold what a module has kept of its passes count, as in older files.
     """
-    module = network.module if given is None else given
+    module = network.module
     if models.settings_of(module) is not None:
         return None
     try:
-        found = digest(describe_structure(module, network.anatomy.head, keeps=False))
+        found = digest(describe_structure(module, network.anatomy.head, snapshot, keeps))
     except SettingError:  # the code cannot be described
         return None
     return found, platform.python_version(), torch.__version__
 
 
-def check_code(about: About, code: tuple[str, ...] | None, structure: Any) -> None:
+def check_code(about: About, network: MaskedNetwork, snapshot: Snapshot) -> None:
     """Warn if the code of a network is not that of the file, if both can be compared.
 
     Args:
         about: The description of the agent in the file.
-        code: What `code_of` returns for the network.
-        structure: What `structure_of` returns for the network; older files have the digest of it.
+        network: The network.
+        snapshot: The attributes of its modules when it was given.
     """
+    code = code_of(network, snapshot)
     if not about.code or not code or about.code[1:] != code[1:]:
         return
-    if about.code[0] not in (code[0], digest(structure)):
+    if about.code not in (code, code_of(network, snapshot, keeps=True)):
         warnings.warn(
             "the agent was saved with a network of other code, or with other settings of its modules: its predictions "
             "for learnt tasks may differ, which verify does not notice, since it compares what the network holds. "

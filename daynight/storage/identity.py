@@ -168,19 +168,44 @@ def _of_function(value: types.FunctionType) -> Any:
 _digests: weakref.WeakKeyDictionary[TaskStream, str] = weakref.WeakKeyDictionary()
 
 
-def describe_structure(module: nn.Module, apart: str = "", keeps: bool = True) -> Any:
+@attrs.frozen(eq=False)
+class Snapshot:
+    """The attributes of a module's parts at one time, since modules may change them when they run.
+
+    Attributes:
+        values: By name of a part, its attributes other than its tensors and parts, by their names.
+        kept: By name of a part, the names of those attributes that may hold what it has kept of earlier passes: None,
+            tensors with a graph, and containers that are empty or hold tensors.
+    """
+
+    values: dict[str, dict[str, Any]]
+    kept: dict[str, set[str]]
+
+    @classmethod
+    def of(cls, module: nn.Module, given: nn.Module) -> Snapshot:
+        """Return the attributes of a module that is a copy of `given`, which still has the graphs of its tensors."""
+        return cls(
+            {name: {key: _copied(item) for key, item in _own_of(part)} for name, part in module.named_modules()},
+            {name: {key for key, item in _own_of(part) if _may_be_kept(item)} for name, part in given.named_modules()},
+        )
+
+
+def describe_structure(module: nn.Module, apart: str = "", snapshot: Snapshot | None = None, keeps: bool = True) -> Any:
     """Describe the parts of a module and their code, but not its numbers.
 
     Args:
         module: The module.
         apart: Name of a part that is left out.
-        keeps: Whether to describe also attributes that may hold what a module has kept of its passes: None, tensors
-            with a graph, and containers that are empty or hold tensors.
+        snapshot: The attributes to describe; None is those that the module has now.
+        keeps: Whether to describe also attributes that may hold what a part has kept of its passes.
     """
-    found = {}
+    snapshot, found = snapshot or Snapshot.of(module, module), {}
     for name, part in module.named_modules():
         if not apart or not f"{name}.".startswith(f"{apart}."):
-            found[name] = [describe(type(part)), _settings_of(part, keeps)]
+            left_out = set() if keeps else snapshot.kept.get(name, set())
+            own = snapshot.values[name] if name in snapshot.values else dict(_own_of(part))
+            settings = {key: describe(item) for key, item in sorted(own.items()) if key not in left_out}
+            found[name] = [describe(type(part)), settings]
     return found
 
 
@@ -262,10 +287,23 @@ def _own(value: Any, items: Any) -> Any:
     return {"class": describe(type(value)), "items": items, **describe(attributes_of(value))}
 
 
-def _settings_of(part: nn.Module, keeps: bool = True) -> dict[str, Any]:
-    """Describe the attributes of a module other than its tensors and parts; `keeps` as in `describe_structure`."""
-    own = sorted(attributes_of(part).items())
-    return {key: describe(item) for key, item in own if not _is_inner(key) and (keeps or not _may_be_kept(item))}
+def _settings_of(part: nn.Module) -> dict[str, Any]:
+    """Describe the attributes of a module other than its tensors and parts."""
+    return {key: describe(item) for key, item in sorted(_own_of(part))}
+
+
+def _own_of(part: nn.Module) -> list[tuple[str, Any]]:
+    """Return the attributes of a module other than its tensors and parts, with their names."""
+    return [(key, item) for key, item in attributes_of(part).items() if not _is_inner(key)]
+
+
+def _copied(item: Any) -> Any:
+    """Return a copy of containers of Python, at any depth; all else as it is."""
+    if type(item) is dict:
+        return {key: _copied(value) for key, value in item.items()}
+    if type(item) in (list, tuple, set):
+        return type(item)(map(_copied, item))
+    return item
 
 
 def _may_be_kept(item: Any) -> bool:

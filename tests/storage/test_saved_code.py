@@ -11,7 +11,7 @@ from torch import nn
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Training
 from daynight.errors import NetworkError, SealError, SettingError
 from daynight.storage.agents import check_code, code_of
-from daynight.storage.identity import describe, digest
+from daynight.storage.identity import describe, describe_structure, digest
 from daynight.testing import toy_stream
 
 
@@ -140,11 +140,12 @@ def test_files_from_before_are_still_known(tmp_path):
     saved(tmp_path / "agent.dn", lambda: Kept("counter"))
     agent = Agent.load(tmp_path / "agent.dn", lambda: Kept("counter"))
     digested, *versions = code_of(agent.network)
-    older = attrs.evolve(agent.about(), code=(digest(agent.structure), *versions))
+    structure = describe_structure(agent.network.module, "head", agent.snapshot)
+    older = attrs.evolve(agent.about(), code=(digest(structure), *versions))
     assert older.code[0] != digested
-    check_code(older, code_of(agent.network), agent.structure)
+    check_code(older, agent.network, agent.snapshot)
     with pytest.warns(UserWarning, match="saved with a network of other code"):
-        check_code(attrs.evolve(older, code=("0" * 20, *versions)), code_of(agent.network), agent.structure)
+        check_code(attrs.evolve(older, code=("0" * 20, *versions)), agent.network, agent.snapshot)
 
 
 @pytest.mark.parametrize("way", ["dict", "counter", "list"])
