@@ -376,7 +376,7 @@ class Agent:
 
         Raises:
             StateError: If the task has not begun.
-            DataError: If the inputs have another shape.
+            DataError: If the inputs have another shape, are not numbers, or hold values that are missing or not finite.
         """
         self._check_learnt(task)
         inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)

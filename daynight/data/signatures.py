@@ -8,6 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from daynight.data import arrays
 from daynight.data.splits import as_inputs, fitted
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError
@@ -72,7 +73,8 @@ class Form:
         """Return a tensor or array as inputs (n, ...) on `device`, as a network of type `dtype` reads them.
 
         Raises:
-            DataError: If the shape of the inputs is not that of the form.
+            DataError: If the inputs are not numbers, some are missing or not finite, or their shape is not that of
+                the form.
         """
         read = as_inputs(inputs)
         if self.is_floating_point and not read.is_floating_point():
@@ -81,6 +83,7 @@ class Form:
         if tuple(read.shape[1:]) != self.shape or not read.dim():
             shape = ", ".join(map(str, self.shape))
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
+        arrays.check_finite("inputs", read)
         return read
 
     def random_inputs(self, n: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:

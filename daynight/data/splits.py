@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -10,10 +12,15 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from daynight.errors import DataError
-from daynight.support import checks
+from daynight.data import arrays
+from daynight.data.labels import Listing, listing
+from daynight.errors import DataError, SettingError
+from daynight.support import checks, seeding
+
+#: Of a dataset that is read into memory, this many examples are read again, so many times, to see whether they change.
+_N_AGAIN, _N_READINGS = 3, 2
 
 
 class LazyInputs:
@@ -23,10 +30,13 @@ class LazyInputs:
         dataset: A map-style dataset of pairs (input, target).
         n_workers: Number of processes that read ahead; 0 reads in this process.
         index: Indices (int64) of the examples in `dataset`; None is all examples.
+        listed: The labels that `dataset` lists, which each example that is read must give; None compares none.
     """
 
-    def __init__(self, dataset: Any, n_workers: int = 0, index: Tensor | None = None) -> None:
-        self._dataset, self._n_workers = dataset, n_workers
+    def __init__(
+        self, dataset: Any, n_workers: int = 0, index: Tensor | None = None, listed: Listing | None = None
+    ) -> None:
+        self._dataset, self._n_workers, self._listed = dataset, n_workers, listed
         self._index = torch.arange(len(dataset)) if index is None else index
 
     def __len__(self) -> int:
@@ -34,7 +44,11 @@ class LazyInputs:
 
     def __getitem__(self, index: Tensor) -> LazyInputs:
         """Return the inputs at the indices `index` (int64), without reading them."""
-        return LazyInputs(self._dataset, self._n_workers, self._index[index])
+        return LazyInputs(self._dataset, self._n_workers, self._index[index], self._listed)
+
+    def first(self) -> Tensor:
+        """Return the first input, read in this process."""
+        return read_example(self._dataset, int(self._index[0]))[0]
 
     def read(self) -> Tensor:
         """Return all inputs: (n, ...)."""
@@ -44,28 +58,41 @@ class LazyInputs:
         """Yield one batch of inputs (batch, ...) for each tensor of indices (int64).
 
         Raises:
-            DataError: If examples cannot be read as tensors of one shape.
+            DataError: If examples cannot be read as tensors of one shape, hold values that are not finite, or give
+                other labels than those that the dataset lists.
+            SettingError: If other processes are to read, and this one may not start any.
         """
+        if self._n_workers and multiprocessing.current_process().daemon:
+            raise SettingError(
+                f"LazyDataset: n_workers={self._n_workers} needs processes of its own, which a daemonic process, such "
+                "as a worker of multiprocessing.Pool or Celery, may not start. Give n_workers=0 there."
+            )
+        kind = type(unwrapped(self._dataset)).__name__
         loader: DataLoader[Any] = DataLoader(
-            _InputsOf(self._dataset),
+            _InputsOf(self._dataset, self._listed),
             batch_sampler=[self._index[index].tolist() for index in indices],
             num_workers=self._n_workers,
             generator=torch.Generator(),  # without it, the loader draws a number from the global generator
         )
         try:
-            yield from loader
+            for index, inputs in zip(indices, loader, strict=True):
+                arrays.check_finite(f"inputs of {kind}", inputs, self._index[index])
+                yield inputs
         except DataError:
             raise
         except (TypeError, RuntimeError, ValueError) as error:
-            raise DataError(f"examples of {type(self._dataset).__name__} cannot be read as a batch: {error}") from error
+            raise DataError(f"examples of {kind} cannot be read as a batch: {error}") from error
 
 
 class _InputsOf(Dataset[Any]):
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Any, listed: Listing | None) -> None:
+        self._dataset, self._listed = dataset, listed
 
     def __getitem__(self, index: int) -> Tensor:
-        return read_example(self._dataset, index)[0]
+        inputs, target = read_example(self._dataset, index)
+        if self._listed is not None:
+            self._listed.check(index, target)
+        return inputs
 
 
 def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
@@ -74,16 +101,18 @@ def read_example(dataset: Any, index: int) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: If the example cannot be read, or is not a pair (input, target) of tensors, arrays or numbers.
     """
-    which = f"example {index} of {type(dataset).__name__}"
+    which = f"example {index} of {type(unwrapped(dataset)).__name__}"
     try:
         item = dataset[index]
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(f"{which} cannot be read: {error!r}") from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise DataError(f"{which} is not a pair (input, target). Without targets nothing can be learnt.")
     try:
-        return torch.as_tensor(item[0]), torch.as_tensor(item[1])
-    except (TypeError, ValueError, RuntimeError) as error:
+        return arrays.tensor_of(item[0]), arrays.tensor_of(item[1], is_labels=True)
+    except arrays.Unreadable as error:
         raise DataError(
             f"{which} cannot be read as tensors: {error}. For images, give the dataset "
             "transform=torchvision.transforms.ToTensor()."
@@ -97,8 +126,10 @@ class LazyDataset:
 
     Args:
         dataset: A map-style dataset of pairs (input, target). An index must give the same example each time.
-        targets: All targets, in the order of the dataset. None takes the dataset's attribute ``targets``, which
-            torchvision's datasets have. If the dataset has no such attribute, every example is read once.
+        targets: All targets, in the order of the dataset. None takes the targets that the examples give. If the
+            dataset has an attribute ``targets``, as torchvision's datasets have, a few examples are read as the task is
+            made, and if their targets are the same, the attribute is used. Then each example that is read later must
+            have its target. Otherwise, every example is read once.
         n_workers: Number of processes that read ahead; 0 reads in this process.
 
     Raises:
@@ -107,17 +138,45 @@ class LazyDataset:
     """
 
     def __init__(self, dataset: Any, *, targets: Any = None, n_workers: int = 0) -> None:
-        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        if not is_indexed(dataset):
             raise DataError(
                 f"LazyDataset: dataset must have a length and be indexed by numbers, not {type(dataset).__name__}."
             )
         self.inputs = LazyInputs(dataset, checks.integer("LazyDataset: n_workers", n_workers, least=0))
-        if targets is None:
-            targets = getattr(dataset, "targets", None)
-        if targets is None:
-            found = [read_example(dataset, index)[1] for index in range(len(dataset))]
-            targets = torch.stack(found) if found else found
-        self.targets = targets
+        self._dataset, self._n_workers = dataset, n_workers
+        self._is_listed = targets is None and getattr(dataset, "targets", None) is not None
+        if self._is_listed:
+            targets = dataset.targets
+        self.targets = _targets_of(dataset) if targets is None else targets
+
+    def split(self) -> Split:
+        """Return the examples as a split, with the targets that they give, unless others were given.
+
+        Raises:
+            DataError: If the targets or the examples do not fit.
+        """
+        if not self._is_listed:
+            return Split(self.inputs, self.targets)
+        dataset, n = self._dataset, len(self._dataset)
+        listed = listing(type(dataset).__name__, self.targets, n, lambda index: read_example(dataset, index)[1])
+        if listed is None or not arrays.is_readable(self.targets):
+            self.targets, self._is_listed, listed = _targets_of(dataset), False, None
+        return Split(LazyInputs(dataset, self._n_workers, listed=listed), self.targets)
+
+
+def _targets_of(dataset: Any) -> Any:
+    """Return the target of each example of a dataset, as a tensor (n, ...)."""
+    found = [read_example(dataset, index)[1] for index in range(len(dataset))]
+    try:
+        return torch.stack(found) if found else found
+    except RuntimeError as error:
+        raise DataError(f"the targets of {type(dataset).__name__} differ in shape: {error}.") from error
+
+
+def is_indexed(dataset: Any) -> bool:
+    """Return whether a dataset is map-style: it has a length, and is indexed by numbers."""
+    is_stream = isinstance(dataset, IterableDataset)  # which may have a length, and a method that fails
+    return hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not is_stream
 
 
 Pair = tuple[Any, Any]
@@ -132,64 +191,19 @@ def as_inputs(inputs: Any) -> Tensor:
     Raises:
         DataError: If `inputs` cannot be converted to a tensor.
     """
-    tensor = _read("inputs", inputs)
+    tensor = arrays.read("inputs", inputs)
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.get_default_dtype()).div_(255)
     return tensor
 
 
-def _read(what: str, values: Any) -> Tensor:
-    if values is None:
-        raise DataError(f"the {what} are None. Without inputs and targets nothing can be learnt.")
-    try:
-        if hasattr(values, "to_numpy"):
-            values = _of_table(values)
-        elif isinstance(values, np.ndarray) and any(stride < 0 for stride in values.strides):
-            values = values.copy()
-        return _shared(values) if isinstance(values, np.ndarray) else torch.as_tensor(values).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        if isinstance(values, dict | tuple):
-            raise DataError(
-                f"the {what} are a {type(values).__name__}, and must be one tensor: {error}. Join what the network "
-                "reads in one tensor, and wrap the network in a module whose forward takes it apart."
-            ) from error
-        raise DataError(
-            f"the {what} cannot be read as a tensor: {error}. Give numbers: of a table, number its texts, and give "
-            "table.to_numpy(dtype='float32')."
-        ) from error
-
-
-def _shared(values: np.ndarray) -> Tensor:
-    """Return an array as a tensor in the same memory. A read-only array gives no warning: nothing writes to it."""
-    if values.flags.writeable:
-        return torch.as_tensor(values)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.as_tensor(values)
-
-
-def _of_table(table: Any) -> np.ndarray:
-    """Return the numbers of a table or column, such as one of pandas, as floating point if columns differ in type."""
-    values = np.array(table.to_numpy())
-    if values.dtype == object:
-        values = np.array(table.to_numpy(dtype="float64", na_value=np.nan))
-    return values.astype("float32") if values.dtype == bool and values.ndim > 1 else values
-
-
 def _examples(what: str, values: Any) -> Tensor:
-    tensor = _read(what, values)
+    tensor = arrays.read(what, values)
     if tensor.layout != torch.strided:
         raise DataError(f"the {what} are sparse ({tensor.layout}). Make them dense with to_dense().")
     if tensor.dim() < 1:
         raise DataError(f"the {what} are a single number, and need a first dimension that counts the examples.")
-    # Networks compute with 32 bits, in which a large 64-bit number is infinite.
-    narrow = tensor.float() if tensor.dtype == torch.float64 else tensor
-    if tensor.is_floating_point() and not checks.all_finite(narrow):
-        first = int(torch.isfinite(narrow).reshape(len(narrow), -1).all(1).logical_not().nonzero()[0])
-        raise DataError(
-            f"the {what} hold values that are not finite as 32-bit numbers, first in example {first}. Clean, fill or "
-            "scale them first."
-        )
+    arrays.check_finite(what, tensor)
     return tensor
 
 
@@ -208,8 +222,12 @@ def _as_targets(targets: Any) -> Tensor:
             raise DataError(f"the targets have no outputs: their shape is {tuple(tensor.shape)}. Give one or more.")
         return tensor
     if tensor.dim() != 1:
-        shape = tuple(tensor.shape)
-        raise DataError(f"labels must have the shape (n,), not {shape}. Give several outputs as floating point.")
+        columns = tensor.flatten(1).shape[1]
+        raise DataError(
+            f"labels must have the shape (n,), not {tuple(tensor.shape)}. "
+            + ("Give labels.reshape(-1); " if columns == 1 else "Of one-hot labels, give labels.argmax(1); ")
+            + "for regression, give floating point."
+        )
     return tensor.long()
 
 
@@ -272,6 +290,11 @@ class Split:
         """Return the examples at the indices `index` (int64), in the order of `index`."""
         return attrs.evolve(self, inputs=self.inputs[index], targets=self.targets[index])
 
+    def are_pixels(self) -> bool:
+        """Return whether the inputs are unsigned bytes, which are scaled to 0-1."""
+        held = self.inputs if isinstance(self.inputs, Tensor) else self.inputs.first()
+        return held.dtype == torch.uint8
+
     def input_shape(self) -> tuple[int, ...]:
         """Return the shape of one input, as a network reads it."""
         return tuple(self.subset(torch.tensor([0])).load()[0].shape[1:])
@@ -290,10 +313,10 @@ def as_split(data: Data) -> Split:
     if isinstance(data, Split):
         return data
     if isinstance(data, LazyDataset):
-        return Split(data.inputs, data.targets)
-    if isinstance(data, tuple | list) and len(data) == 2:
+        return data.split()
+    if isinstance(data, tuple | list) and len(data) == 2 and not _are_examples(data):
         return Split(*data)
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, Tensor):
+    if is_indexed(data) and not isinstance(data, Tensor):
         return _from_dataset(data)
     raise DataError(
         f"examples must be a pair (inputs, targets) or a torch dataset of such pairs, not "
@@ -301,13 +324,47 @@ def as_split(data: Data) -> Split:
         + (
             "Give its dataset."
             if isinstance(data, DataLoader)
+            else "A dataset must be map-style, with a length and indexed by numbers: read a stream into a list."
+            if isinstance(data, IterableDataset)
             else "Without targets nothing can be learnt. A task is ((inputs, targets), (test inputs, test targets))."
         )
     )
 
 
+def _are_examples(data: Sequence[Any]) -> bool:
+    """Return whether two items are two examples (input, target), and not (inputs, targets).
+
+    The two parts of an example differ in shape, and inputs do not.
+    """
+    try:
+        return all(
+            isinstance(item, tuple | list) and len(item) == 2 and np.shape(item[0]) != np.shape(item[1])
+            for item in data
+        )
+    except ValueError:  # ragged lists have no shape
+        return False
+
+
+class Wrapped(Dataset[Any]):
+    """A dataset made of another one.
+
+    Args:
+        source: The other dataset.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+
+def unwrapped(dataset: Any) -> Any:
+    """Return the user's own dataset that a dataset is made of."""
+    while isinstance(dataset, Wrapped):
+        dataset = dataset.source
+    return dataset
+
+
 def _from_dataset(dataset: Any) -> Split:
-    kind = type(dataset).__name__
+    kind = type(unwrapped(dataset)).__name__
     inputs, targets = [], []
     for index in range(len(dataset)):
         one, target = read_example(dataset, index)
@@ -319,7 +376,41 @@ def _from_dataset(dataset: Any) -> Split:
         stacked = torch.stack(inputs), torch.stack(targets)
     except RuntimeError as error:
         raise DataError(f"the examples of {kind} differ in shape: {error}.") from error
-    return Split(*stacked)
+    split = Split(*stacked)
+    _warn_if_random(dataset, kind, stacked[0])
+    return split
+
+
+#: Datasets that have been warned of.
+_random: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _warn_if_random(dataset: Any, kind: str, inputs: Tensor) -> None:
+    """Warn once if the examples of a dataset, read again, differ from those in memory."""
+    places = torch.linspace(0, len(inputs) - 1, min(_N_AGAIN, len(inputs))).round().long().tolist()
+    with seeding.unchanged():  # reading again draws no number that a later call would draw
+        is_random = any(
+            not torch.equal(read_example(dataset, place)[0], inputs[place])
+            for place in places
+            for _ in range(_N_READINGS)
+        )
+    if not is_random or not _is_first(unwrapped(dataset)):
+        return
+    warnings.warn(
+        f"an example of {kind}, read again, has other inputs, and a dataset that is read into memory is read once: "
+        "each epoch sees the same random draw. Take what is random out of the dataset and give it as "
+        "Training(augment=...), or let LazyDataset read the examples anew in each epoch.", stacklevel=5,
+    )  # fmt: skip
+
+
+def _is_first(dataset: Any) -> bool:
+    """Return whether a dataset has not been warned of before, and note that it has."""
+    try:
+        is_first = dataset not in _random
+        _random.add(dataset)
+    except (TypeError, ValueError):  # one that cannot be hashed, compared or referred to weakly
+        return True
+    return is_first
 
 
 def fitted(values: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -17,6 +17,8 @@ from daynight.support import checks, digests, seeding
 
 #: Whole numbers that occur this many times on average look like classes.
 _FEW = 10
+#: Scaled pixels with noise, or resampled, are outside 0-1 by this much at most.
+_MARGIN = 0.5
 #: Labels up to this number are not checked for gaps.
 _MANY = 100
 #: A task is recognised by its targets and this many of its inputs.
@@ -63,6 +65,31 @@ def _look_again(title: str, targets: Tensor) -> None:
             f"{title}: all targets are whole numbers, {n} different ones, in floating point, which means regression. "
             "If they are classes, give whole numbers from 0, (n,); if they are not, give n_outputs.", stacklevel=3,
         )  # fmt: skip
+
+
+def _look_at_scales(title: str, splits: dict[str, Split]) -> None:
+    """Warn of splits of which some are pixels, scaled to 0-1, and others numbers of another range, as they are."""
+    plain = {which: split for which, split in splits.items() if split.view is None}
+    if len(plain) < 2:
+        return
+    pixels = [which for which, split in plain.items() if split.are_pixels()]
+    for which, split in plain.items():
+        if pixels and which not in pixels and (found := _beyond_pixels(split)):
+            warnings.warn(
+                f"{title}: {pixels[0]} inputs are unsigned bytes, which are scaled to 0-1, and {which} inputs are used "
+                f"as they are, from {found[0]:g} to {found[1]:g}. Give all of them in one type.", stacklevel=3,
+            )  # fmt: skip
+            return
+
+
+def _beyond_pixels(split: Split) -> tuple[float, float] | None:
+    """Return the range of floating-point inputs if it is clearly not that of scaled pixels, with noise or without."""
+    index = torch.linspace(0, len(split) - 1, min(_N_GLIMPSED, len(split))).round().long()
+    inputs = split.subset(index).load()[0] if isinstance(split.inputs, LazyInputs) else split.inputs
+    if not inputs.is_floating_point() or not inputs.numel():
+        return None
+    low, high = (float(value) for value in inputs.aminmax())
+    return (low, high) if low < -_MARGIN or high > 1 + _MARGIN else None
 
 
 def _are_whole(numbers: Tensor) -> bool:
@@ -123,6 +150,7 @@ class Task:
                     f"inputs {self.input_shape}. All splits of a task need one shape."
                 )
             self._check_targets(which, split)
+        _look_at_scales(titled(name), splits)
 
     @property
     def classifies(self) -> bool:
@@ -220,6 +248,7 @@ class TaskStream(Sequence[Task]):
         self._tasks = [self._as_task(index, task) for index, task in numbered]
         if not self._tasks:
             raise DataError("a stream needs at least one task.")
+        _look_at_scales("the stream", {f"{titled(task.name)}: train": task.train for task in self._tasks})
         self.source = source
 
     @overload

@@ -47,19 +47,14 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
     users' functions may also draw from NumPy's or Python's generator.
     """
     number = derive(seed, *names)
-    python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with shielded(device):
+    with unchanged(device):
         # Until a GPU is used, torch.manual_seed stores a call for it, which takes milliseconds and is never freed.
         is_alone = torch.device(device).type == "cpu" and not torch.cuda.is_initialized()
         seeds = torch.default_generator.manual_seed if is_alone else torch.manual_seed
         seeds(number)
         random.seed(number)
         np.random.seed(number % 2**32)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(of_numpy)  # noqa: NPY002
+        yield
 
 
 @contextlib.contextmanager
@@ -68,6 +63,18 @@ def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
+
+
+@contextlib.contextmanager
+def unchanged(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Restore the global generators of PyTorch, NumPy and Python after a block, whatever the block draws from them."""
+    python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with shielded(device):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def state(device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -175,6 +175,7 @@ def preflight(
     with seeding.forked(seed, "probe", device=device):
         _try_settings(network, training, task, inputs, targets)
         _check_batches(network, training, task, inputs, day)
+        _try_splits(network, training, task, inputs, day)
 
 
 def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
@@ -205,6 +206,24 @@ def _check_batches(network: MaskedNetwork, training: Training, task: Task, input
             f"day {day}, {titled(task.name)}: {len(task.train)} examples in batches of {training.batch_size} leave a "
             "batch of one, on which batch normalisation cannot train. Choose another batch_size."
         )
+
+
+def _try_splits(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
+    """Raise DataError if a network cannot read a split whose inputs have another type than the training inputs."""
+    for which, split in task.splits().items():
+        others, _ = load(split.subset(torch.arange(1)), network.dtype, inputs.device)
+        if others.dtype == inputs.dtype:
+            continue
+        kind = others.dtype
+        if training.transform is not None:
+            others = _changed("transform", training.transform, others)
+        try:
+            probe(network, others, task.n_outputs)
+        except NetworkError as error:
+            raise DataError(
+                f"day {day}, {titled(task.name)}: {which} inputs are {kind}, and train inputs {inputs.dtype}. One "
+                f"network reads one kind: convert them. It says: {error}"
+            ) from error
 
 
 def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:

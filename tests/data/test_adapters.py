@@ -244,3 +244,52 @@ def test_a_stream_to_validate_with_is_kept():
     benchmark.valid_stream = benchmark.test_stream
     for task in from_avalanche(benchmark):
         assert torch.equal(task.validation.targets, task.test.targets)
+
+
+class Pictures(Columns):
+    """Pictures of Hugging Face's datasets in a format: arrays, as NumPy and PyTorch get them."""
+
+    def __init__(self, pictures, form=None):
+        super().__init__(image=pictures, label=[0, 1])
+        self.format = {"type": form}
+
+    @property
+    def features(self):
+        return {"image": Image_(), "label": None}
+
+    def with_format(self, form):
+        return Pictures(self.columns["image"], form)
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        if key == "label" or self.format["type"] is None:
+            return found
+        array = np.asarray(found["image"])
+        if self.format["type"] == "torch":
+            array = torch.from_numpy((array if array.ndim == 3 else array[:, :, None]).copy()).permute(2, 0, 1)
+        return {**found, "image": array}
+
+
+Image_ = type("Image", (), {})
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
+def test_pictures_are_the_same_in_every_format(mode, lazy):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 3), "uint8")
+    picture = Image.fromarray(pixels).convert(mode)
+    expected, *others = (
+        from_hugging_face([(data, data)], lazy=lazy)[0].train.load()[0]
+        for data in (Pictures([picture, picture], form) for form in (None, "numpy", "torch", "jax", "tensorflow"))
+    )
+    assert expected.shape == (2, {"RGB": 3, "P": 3, "RGBA": 4}.get(mode, 1), 3, 4)
+    assert all(torch.equal(other, expected) for other in others)
+
+
+def test_pictures_are_given_to_ones_own_function_in_the_format_of_the_dataset():
+    picture = Image.fromarray(np.full((3, 4, 3), 255, np.uint8))
+    data = Pictures([picture, picture], "numpy")
+    task = from_hugging_face([(data, data)], read=lambda array: array[:, :, 0].astype("float32"))[0]
+    assert task.train.load()[0].tolist() == np.full((2, 3, 4), 255.0).tolist()
+    deep = Pictures([Image.fromarray(np.full((3, 4), 5000, np.int32))] * 2, "torch")
+    assert from_hugging_face([(deep, deep)])[0].train.inputs.tolist() == np.full((2, 1, 3, 4), 5000).tolist()

@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_refused():
             return 2
 
         def __getitem__(self, index):
-            return torch.zeros(index + 1), 0
+            return torch.zeros(index + 1), index
 
     with pytest.raises(DataError, match="dataset must have a length and be indexed by numbers, not int"):
         LazyDataset(3)

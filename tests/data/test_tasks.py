@@ -1,4 +1,5 @@
 import math
+import random
 
 import numpy as np
 import pandas
@@ -6,8 +7,10 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from daynight import Split, Task, TaskStream
+from daynight import Agent, Capacity, LazyDataset, Split, Task, TaskStream, Training
+from daynight.data.adapters import by_class
 from daynight.errors import DataError
+from daynight.testing import toy_network
 
 
 def pair(n=8, n_classes=2, shape=(3,)):
@@ -221,7 +224,9 @@ def test_tables_of_pandas_are_read():
     task = Task(train=data, test=data)
     assert task.train.inputs.tolist() == [[1, 4], [2, 5], [3, 6]]
     assert task.train.targets.tolist() == [0, 1, 0]
-    with pytest.raises(DataError, match=r"a task without a name, train split: the inputs .* give table\.to_numpy\(dt"):
+    with pytest.raises(
+        DataError, match=r"a task without a name, train split: the inputs .*: column 'text' holds texts\."
+    ):
         Task(train=(table[["a", "text"]], table["label"]), test=data)
     backward = np.arange(6.0).reshape(3, 2)[::-1]
     assert Task(train=(backward, table["label"]), test=data).train.inputs[0].tolist() == [4, 5]
@@ -241,3 +246,112 @@ def test_tables_of_pandas_are_read():
     locked = np.ones((3, 2), dtype="float32")
     locked.flags.writeable = False
     assert Task(train=(locked, labels), test=(locked, labels)).train.inputs.sum() == 6
+
+
+class Noisy(Dataset):
+    """A dataset whose examples are drawn anew at each reading."""
+
+    def __init__(self, draw, n=40):
+        self.draw, self.n = draw, n
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        return torch.full((6,), float(index)) + self.draw(), index % 2
+
+
+def flipped():
+    return float(torch.rand(()) < 0.5)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: torch.randn(6), np.random.random, random.random, flipped],
+    ids=["torch", "numpy", "python", "at times"],
+)
+def test_a_random_dataset_that_is_read_once_is_warned_of_once(draw):
+    torch.manual_seed(0)
+    random.seed(0)
+    data = Noisy(draw)
+    with pytest.warns(UserWarning, match=r"an example of Noisy, read again, has other .* Training\(augment=") as found:
+        Task(train=data, test=data, validation=data)
+    assert len(found) == 1
+    Task(train=LazyDataset(Noisy(draw)), test=pair(shape=(6,)))  # is read anew in each epoch
+
+
+def test_a_random_dataset_that_an_adapter_splits_is_warned_of_once():
+    data = Noisy(lambda: torch.randn(6))
+    with pytest.warns(UserWarning, match=r"an example of Noisy, read again") as found:
+        by_class(data, data, [[0, 1], [1, 0]])
+    assert len(found) == 1
+
+
+def test_reading_again_draws_no_number_of_others():
+    def drawn(data):
+        torch.manual_seed(3)
+        random.seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        if data == "whole":
+            with pytest.warns(UserWarning, match="read again"):
+                Task(train=Noisy(lambda: torch.randn(6)), test=(torch.zeros(2, 6), [0, 1]))
+        else:
+            for _ in range(40):
+                torch.randn(6)
+        return torch.rand(3).tolist(), random.random(), np.random.random()  # noqa: NPY002
+
+    assert drawn("whole") == drawn("by hand")
+
+
+BYTES = torch.arange(240, dtype=torch.uint8).reshape(40, 6)
+TWO = torch.arange(40) % 2
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("floats", [BYTES.float(), BYTES.double() - 120, BYTES.float().numpy()])
+def test_pixels_in_one_split_and_other_numbers_in_another_are_warned_of(floats, lazy):
+    def made(inputs):
+        return LazyDataset(Items([*zip(inputs, TWO, strict=True)]), targets=TWO) if lazy else (inputs, TWO)
+
+    for splits in ({"train": BYTES, "test": floats}, {"train": floats, "test": BYTES}):
+        first = next(which for which, inputs in splits.items() if inputs is BYTES)
+        with pytest.warns(UserWarning, match=f"task 'odd': {first} inputs are unsigned bytes, which are scaled to 0-1"):
+            Task(**{which: made(inputs) for which, inputs in splits.items()}, name="odd")
+    days = [Task(train=made(inputs), test=made(inputs), name=name) for name, inputs in (("a", BYTES), ("b", floats))]
+    with pytest.warns(UserWarning, match=r"the stream: task 'a': train inputs are unsigned bytes.*task 'b': train inp"):
+        TaskStream(days)
+
+
+def test_pixels_that_were_scaled_before_are_not_warned_of():
+    scaled = BYTES.float() / 255
+    for same in (scaled, scaled + 0.1 * torch.randn(scaled.shape), BYTES):
+        TaskStream([Task(train=(BYTES, TWO), test=(same, TWO)), Task(train=(same, TWO), test=(BYTES, TWO), name="b")])
+    viewed = Split(BYTES, TWO, view=lambda x: x * 255)
+    Task(train=viewed, test=(BYTES.float(), TWO))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.int32])
+def test_a_split_that_the_network_cannot_read_is_refused_before_training(kind):
+    inputs = torch.rand(40, 6)
+    task = Task(train=(inputs, TWO), test=(inputs.to(kind), TWO), name="odd")
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
+    with pytest.raises(DataError, match=rf"day 0, task 'odd': test inputs are {kind}, and train inputs torch\.float32"):
+        agent.check(task)
+    validated = Task(train=(inputs, TWO), test=(inputs, TWO), validation=(inputs.to(kind), TWO))
+    with pytest.raises(DataError, match=rf"validation inputs are {kind}"):
+        agent.check(validated)
+    converting = Agent(
+        toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(transform=torch.Tensor.float)
+    )
+    converting.check(task)
+
+
+def test_two_examples_are_a_dataset_as_three_are():
+    examples = [(np.ones(6, "float32") * i, i % 2) for i in range(40)]
+    for n in (1, 2, 3):
+        task = Task(train=examples, test=examples[:n], validation=tuple(examples[:n]))
+        assert (len(task.test), len(task.validation), task.test.input_shape()) == (n, n, (6,))
+    outputs = [(torch.ones(6) * i, torch.ones(2)) for i in range(2)]
+    assert Task(train=outputs, test=outputs, n_outputs=2).train.targets.shape == (2, 2)
+    numbers = [[0.5, 1.5], [0, 1]]
+    assert Task(train=numbers, test=numbers).train.targets.tolist() == [0, 1]
