@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from daynight.errors import DataError
-from daynight.support import checks
+from daynight.support import checks, threads
 
 
 class LazyInputs:
@@ -158,8 +157,7 @@ def _shared(values: np.ndarray) -> Tensor:
     """Return an array as a tensor in the same memory. A read-only array gives no warning: nothing writes to it."""
     if values.flags.writeable:
         return torch.as_tensor(values)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    with threads.quiet("The given NumPy array is not writable"):
         return torch.as_tensor(values)
 
 

@@ -245,6 +245,7 @@ class Trainer:
                     batch_loss = optimization.step(inputs, targets)
                     ledger.note_step()
                     stretch.note(batch_loss, len(inputs))
+                    seeding.give_way(self._device)
                     if after_step is not None:
                         after_step()
                     if self.step % PROGRESS_STEPS == 0 or time.monotonic() > told + PROGRESS_SECONDS:
