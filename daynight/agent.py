@@ -22,7 +22,7 @@ from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import DataError, NetworkError, StateError
+from daynight.errors import DataError, NetworkError, SealError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude
@@ -33,10 +33,10 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity
-from daynight.storage import agents, seals
+from daynight.storage import agents, contents, seals
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding, threads
-from daynight.training.consolidation import Consolidation, consolidation_of
+from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of
 from daynight.training.preflight import preflight
 from daynight.training.settings import Training
@@ -516,6 +516,8 @@ class Agent:
 
         Raises:
             StateError: If a day has begun.
+            SealError: If a number has changed since the last night, so that `load` would refuse the file. An older file
+                stays.
             OutputError: If the file cannot be written; an older file stays.
         """
         with self._keeper.short("save"):
@@ -524,7 +526,18 @@ class Agent:
             about = attrs.evolve(
                 self.about(), kept=tuple(map(agents.digest_of_task, self._kept)), code=agents.code_of(self.network)
             )
-            archive.write(path, "agent", attrs.asdict(about), self.network.state())
+            values, tensors = attrs.asdict(about), self.network.state()
+            if self.consolidation.freezes:
+                self.verify()
+            try:
+                contents.DESCRIPTION("", values)
+                self._check_state(about, tensors)
+            except ValueError as error:
+                raise SealError(
+                    f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
+                    "other than the agent has written to it; load the agent from a file that was saved before."
+                ) from error
+            archive.write(path, "agent", values, tensors)
 
     @classmethod
     def load(
@@ -561,7 +574,7 @@ class Agent:
         """
         about, tensors = agents.read(path)
         way = agents.consolidation_of(about, consolidation)
-        agents.check_counts(path, about, way)
+        agents.check(path, about, tensors, way, has_network=network is not None)
         given = agents.network_of(about, network)
         training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
         try:
@@ -574,11 +587,12 @@ class Agent:
             raise NetworkError(
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
-        agent.restore(about, tensors, agents.kept_of(about, kept))
+        with agents.fitting(path):
+            agent.restore(about, tensors, agents.kept_of(about, kept))
         agents.check_code(about, agent.network)
         return agent
 
-    def about(self) -> agents.About:
+    def about(self) -> contents.About:
         """Return the description of the agent in files, without the slow fields `kept` and `code`."""
         return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
@@ -586,7 +600,7 @@ class Agent:
             kept=(),
         )  # fmt: skip
 
-    def state(self) -> tuple[agents.About, dict[str, Tensor], dict[str, Any] | None]:
+    def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
         """Return the whole state of the agent; `restore` takes it, and a `Clock` writes it into checkpoints.
 
         During a phase, call this only from a hook, and only at a progress event.
@@ -601,7 +615,7 @@ class Agent:
 
     def restore(
         self,
-        about: agents.About,
+        about: contents.About,
         tensors: Mapping[str, Tensor],
         kept: Iterable[Task],
         day: tuple[Task, Budget, Budget, dict[str, Any]] | None = None,
@@ -613,6 +627,11 @@ class Agent:
             tensors: The tensors of its network, by name.
             kept: The tasks of the finished days; empty unless the agent keeps them.
             day: The task of the current day, the budgets of its wake and night, and its state; None between days.
+
+        Raises:
+            SealError: If a tensor is not as it was sealed.
+            NetworkError: If the network has other tensors.
+            ValueError: If values do not fit.
         """
         with self._keeper.long("restore"):
             forms = list(about.tasks)
@@ -623,10 +642,16 @@ class Agent:
             self._seals, self._kept = list(about.seals), list(kept)
             if self.consolidation.freezes:
                 self.verify()
+            self._check_state(about, tensors, is_day=day is not None)
             if day is not None:
                 task, wake, night, state = day
                 self._today = self._day_of(task, self._trainer_of(task))
                 self._today.restore(state, wake, night)
+
+    def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
+        """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
+        contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
+        contents.check_seals(self.network, about)
 
     @contextlib.contextmanager
     def _drawing(self, call: str) -> Iterator[None]:

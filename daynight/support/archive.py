@@ -11,7 +11,6 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +22,8 @@ from daynight.support import atomic, digests
 FORMAT = 1
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+#: The end of a tensor in a file, in bytes after the header, and the longest header that safetensors allows.
+_END, _LONGEST = re.compile(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]'), 10**8
 
 
 def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -61,15 +62,11 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     Raises:
         DataNotFoundError: If the file does not exist.
         DamagedFileError: If the file is damaged, has another kind of content, or was written by a newer version.
+        SettingError: If `path` is not text or a path.
     """
     import safetensors.torch
 
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
-    except OSError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+    content = _content(path)
     found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
     if found is None:
         raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
@@ -85,15 +82,43 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         text = json.loads(header["__metadata__"]["daynight"])
         known = text["kind"], text["format"], text["about"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not a daynight file: {error}.") from error
-    if not isinstance(known[1], int) or known[1] > FORMAT:
+    if isinstance(known[1], bool) or not isinstance(known[1], int) or not 1 <= known[1] <= FORMAT:
         raise DamagedFileError(
             f"{path} has the format {known[1]!r}, and this version of daynight reads up to {FORMAT}. Upgrade daynight."
         )
     if known[0] != kind or not isinstance(known[2], dict):
         raise DamagedFileError(f"{path} holds {known[0]!r}, and not {kind!r}.")
     return known[2], tensors
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file. A file that is longer than its tensors is refused before it is read.
+
+    Raises:
+        DataNotFoundError, DamagedFileError: See `read`.
+        SettingError: If `path` is not text or a path.
+    """
+    try:
+        with atomic.path_of(path).open("rb") as stream:
+            length, n_bytes = stream.read(8), os.fstat(stream.fileno()).st_size
+            n_header = int.from_bytes(length, "little")
+            if not 2 <= n_header <= min(n_bytes - 8, _LONGEST):
+                raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
+            header = stream.read(n_header)
+            end = max((int(found) for found in _END.findall(header)), default=0)
+            if n_bytes > 8 + n_header + end:
+                raise DamagedFileError(
+                    f"{path} is damaged: it has {n_bytes:,} bytes, and its content {8 + n_header + end:,}. Take an "
+                    "older copy."
+                )
+            return length + header + stream.read()
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
+        raise DamagedFileError(f"{path} cannot be read: {reason}.") from error
 
 
 Json = Any
@@ -131,15 +156,18 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(packed, dict) or len(packed) != 1:
         raise ValueError("a packed value has an unknown form")
     ((kind, held),) = packed.items()
-    if kind == "float":
+    if kind == "float" and held in ("nan", "inf", "-inf"):
         return float(held)
-    if kind == "tensor":
+    if kind == "tensor" and isinstance(held, str) and held in tensors:
         return tensors[held]
-    if kind == "dict":
-        return {unpack(key, tensors): unpack(value, tensors) for key, value in held}
-    if kind in ("list", "tuple"):
+    if kind == "dict" and isinstance(held, list) and all(isinstance(item, list) and len(item) == 2 for item in held):
+        keys = [unpack(key, tensors) for key, _ in held]
+        if not all(isinstance(key, bool | int | float | str) or key is None for key in keys):
+            raise ValueError("a packed dict has keys that are neither numbers nor texts")
+        return dict(zip(keys, (unpack(value, tensors) for _, value in held), strict=True))
+    if kind in ("list", "tuple") and isinstance(held, list):
         return (list if kind == "list" else tuple)(unpack(item, tensors) for item in held)
-    raise ValueError(f"a packed value has the unknown kind {kind!r}")
+    raise ValueError(f"a packed value has an unknown form, of the kind {kind!r}")
 
 
 def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
