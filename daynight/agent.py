@@ -36,6 +36,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage import agents, contents, seals
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding, threads
+from daynight.training import resumed
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of
 from daynight.training.preflight import preflight
@@ -645,6 +646,8 @@ class Agent:
             self._check_state(about, tensors, is_day=day is not None)
             if day is not None:
                 task, wake, night, state = day
+                dusk = dusk_of(task, night, self.day, self.network, self.capacity, self.training)
+                resumed.check_day(state, self.network, dusk, self._n_steps)
                 self._today = self._day_of(task, self._trainer_of(task))
                 self._today.restore(state, wake, night)
 

@@ -119,7 +119,7 @@ def fitting(path: str | os.PathLike[str], what: str = "description of an agent")
         yield
     except DaynightError:  # such as the errors of `verify` and of another network, which say more
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise DamagedFileError(
             f"{path} has no valid {what}: {error}. It may be damaged: take an older copy."
         ) from error
@@ -147,7 +147,7 @@ def check(
     with fitting(path):
         contents.check_tasks(about, is_day)
         for what, wanted, found in (("seals", way.freezes, about.seals), ("kept tasks", way.keeps_tasks, about.kept)):
-            if len(found) != (n_days if wanted else 0) and not (is_day and what == "kept tasks"):
+            if len(found) != (n_days if wanted else 0) and (found or what == "seals"):  # checkpoints keep no tasks
                 raise ValueError(f"it has {n_days} days, and {len(found)} {what}")
         if not has_network:
             contents.check_model(about, tensors)

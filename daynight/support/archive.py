@@ -156,18 +156,15 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(packed, dict) or len(packed) != 1:
         raise ValueError("a packed value has an unknown form")
     ((kind, held),) = packed.items()
-    if kind == "float" and held in ("nan", "inf", "-inf"):
+    if kind == "float":
         return float(held)
-    if kind == "tensor" and isinstance(held, str) and held in tensors:
+    if kind == "tensor":
         return tensors[held]
-    if kind == "dict" and isinstance(held, list) and all(isinstance(item, list) and len(item) == 2 for item in held):
-        keys = [unpack(key, tensors) for key, _ in held]
-        if not all(isinstance(key, bool | int | float | str) or key is None for key in keys):
-            raise ValueError("a packed dict has keys that are neither numbers nor texts")
-        return dict(zip(keys, (unpack(value, tensors) for _, value in held), strict=True))
-    if kind in ("list", "tuple") and isinstance(held, list):
+    if kind == "dict":
+        return {unpack(key, tensors): unpack(value, tensors) for key, value in held}
+    if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(unpack(item, tensors) for item in held)
-    raise ValueError(f"a packed value has an unknown form, of the kind {kind!r}")
+    raise ValueError(f"a packed value has the unknown kind {kind!r}")
 
 
 def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daynight.support import checks, interrupts, threads
+from daynight.support import checks, expected, interrupts, threads
 
 Name = str | int
 
@@ -117,6 +117,20 @@ def state(device: torch.device | str = "cpu") -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     found["numpy"] = (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
     return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def check(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+    """Raise ValueError unless `restore` can put the global generators into a state."""
+    _, keys, place, *_ = state["numpy"]
+    expected.tensor((624,), torch.int64)("the state of NumPy's generator", keys)
+    expected.whole(0, 624)("the place in the state of NumPy's generator", place)
+    if not 0 <= int(keys.min()) <= int(keys.max()) < 2**32:
+        raise ValueError("the state of NumPy's generator has numbers of more than 32 bits")
+    with forked(0, "check", device=device):
+        try:
+            restore(state, device)
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"the state of a random generator is not valid: {error}") from error
 
 
 def restore(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
