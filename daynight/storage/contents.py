@@ -62,7 +62,9 @@ DESCRIPTION: Expected = expected.fields(
         "capacity": _NAMED,
         "seed": expected.whole(),
         "criterion": _NAME,
-        "training": expected.fields(dict.fromkeys(_OLDEST, _ANY), dict.fromkeys(_SETTINGS, _ANY)),
+        "training": expected.fields(
+            dict.fromkeys(_OLDEST, _ANY) | {"batch_size": expected.whole(1, 2**31)}, dict.fromkeys(_SETTINGS, _ANY)
+        ),
         "functions": expected.mapping(_NAME, expected.one_of(*FUNCTIONS)),
         "n_steps": expected.whole(0, _MOST),
         "days": expected.listed(_NAMED),
