@@ -5,11 +5,12 @@ Longer than other files: it is the library's main class as its users see it, and
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -21,7 +22,7 @@ from daynight.criteria import Criterion, magnitude
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import DataError, NetworkError, StateError
+from daynight.errors import DataError, NetworkError, SealError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude
@@ -32,11 +33,12 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity
-from daynight.storage import agents, seals
+from daynight.storage import agents, contents, seals
 from daynight.storage.identity import Snapshot
 from daynight.storage.sizes import Size, sizes
-from daynight.support import archive, checks, interrupts, seeding
-from daynight.training.consolidation import Consolidation, consolidation_of
+from daynight.support import archive, checks, interrupts, seeding, threads
+from daynight.training import resumed
+from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of
 from daynight.training.preflight import preflight
 from daynight.training.settings import Training
@@ -84,6 +86,10 @@ class Agent:
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
 
+    One thread at a time uses an agent. Calls that ask it for something, such as `predict`, wait for each other. While
+    a thread trains it, calls from other threads raise `StateError`; hooks of the training itself may predict. Agents of
+    their own in several threads give what they give alone, and take turns between optimizer steps.
+
     Raises:
         NetworkError: If the network has no weights to mask, or a tensor that could change unnoticed.
         SettingError: If a setting is outside its range.
@@ -129,6 +135,7 @@ class Agent:
         self._seals = list[seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
+        self._keeper = threads.Keeper()
 
     def __repr__(self) -> str:
         return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
@@ -199,6 +206,10 @@ class Agent:
             SettingError: If the optimizer, the loss or the metric fails for the task.
             CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
+        with self._drawing("check"):
+            self._check(task, day, like)
+
+    def _check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
         check_task(task)
         day = self.day if day is None else day
         if day == self.day:
@@ -235,7 +246,8 @@ class Agent:
                 to them.
 
         Raises:
-            StateError: If the day's wake is over, or the day has begun with another task.
+            StateError: If the day's wake is over, or the day has begun with another task; if this is called in a hook,
+                or while another thread trains the agent.
             SettingError: If `budget` is not valid.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
@@ -243,11 +255,15 @@ class Agent:
         checks.function("on_event", on_event)
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
+        with self._keeper.long("wake"):
+            self._wake(task, budget, on_event, shares)
+
+    def _wake(self, task: Task, budget: Budget, on_event: Hook, shares: Sequence[float]) -> None:
         if self.phase in ("dusk", "night"):
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
-            self.check(task)
+            self._check(task)
             form, trainer = Form.of(task), self._trainer_of(task)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs)
@@ -288,7 +304,8 @@ class Agent:
             on_event: Called with each record and progress event.
 
         Raises:
-            StateError: If the day has had no wake.
+            StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
+                agent.
             SettingError: If `policy` or `budget` is not valid.
             PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
                 checked at each cycle.
@@ -296,8 +313,10 @@ class Agent:
         """
         checks.function("on_event", on_event)
         self.training.check_budget("the night's budget", budget)
-        self._day_at_dusk("sleep").sleep(policy, budget, on_event)
-        self.finish_night(on_event)
+        with self._keeper.long("sleep"):
+            self._day_at_dusk("sleep").sleep(policy, budget, on_event)
+            record = self._finish_night(on_event)
+        on_event(record)
 
     def finish_night(self, on_event: Hook = ignore) -> None:
         """End the night now: prune down to the dawn density without a REM, and seal the task.
@@ -306,10 +325,17 @@ class Agent:
             on_event: Called with the record of the prune, if one is needed, and with the record of the day.
 
         Raises:
-            StateError: If the day has had no wake.
+            StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
+                agent.
             TrainingError: If a number that the day trains, or an output of the task, is not finite; see `abandon_day`.
         """
         checks.function("on_event", on_event)
+        with self._keeper.long("finish_night"):
+            record = self._finish_night(on_event)
+        on_event(record)
+
+    def _finish_night(self, on_event: Hook) -> Record:
+        """End the night, and return the record of the day."""
         today = self._day_at_dusk("finish_night")
         with interrupts.deferred():
             record = today.finish_night(on_event)
@@ -319,7 +345,7 @@ class Agent:
             if self.consolidation.keeps_tasks:
                 self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
-        on_event(record)
+        return record
 
     def abandon_day(self) -> None:
         """Give up the day: forget its task and all that was learnt today.
@@ -328,11 +354,11 @@ class Agent:
         steps of the day. A `Clock` that runs the day again deletes the records of the first try.
 
         Raises:
-            StateError: If no day has begun.
+            StateError: If no day has begun; if this is called in a hook, or while another thread trains the agent.
         """
-        if self._today is None:
-            raise StateError("abandon_day: no day has begun.")
-        with interrupts.deferred():
+        with self._keeper.long("abandon_day"), interrupts.deferred():
+            if self._today is None:
+                raise StateError("abandon_day: no day has begun.")
             self._n_steps = self._today.step
             self.network.abandon_day()
             self._tasks.pop()
@@ -348,11 +374,16 @@ class Agent:
         Raises:
             StateError: During a wake or a night, or if `capacity` differs after the first night.
         """
+        with self._keeper.short("fork"):
+            return self._fork(capacity)
+
+    def _fork(self, capacity: Capacity | None) -> Agent:
         if self.phase in ("wake", "night"):
             raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
         twin = copy.copy(self)
+        twin._keeper = threads.Keeper()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = list(self._days), list(self._tasks)
@@ -378,9 +409,10 @@ class Agent:
             StateError: If the task has not begun.
             DataError: If the inputs have another shape, are not numbers, or hold values that are missing or not finite.
         """
-        self._check_learnt(task)
-        inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
-        return predict(self.network, inputs, int(task), self.training.transform)
+        with self._keeper.short("predict"):
+            self._check_learnt(task)
+            inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
+            return predict(self.network, inputs, int(task), self.training.transform)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
         """Measure loss and score of task `index` on one of its splits.
@@ -403,11 +435,13 @@ class Agent:
             raise DataError(
                 f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
             )
-        if 0 <= index < len(self._tasks):
-            self._tasks[index].check_outputs(task, index)
-        self._check_learnt(index)
-        examples = task.splits()[split]
-        with seeding.forked(0, "evaluate", int(index), device=self.device):  # for metrics that draw random numbers
+        # For metrics that draw random numbers. Their stream is named by the index, which is checked first.
+        named = int(index) if isinstance(index, numbers.Integral) else 0
+        with self._drawing("evaluate"), seeding.forked(0, "evaluate", named, device=self.device):
+            if 0 <= index < len(self._tasks):
+                self._tasks[index].check_outputs(task, index)
+            self._check_learnt(index)
+            examples = task.splits()[split]
             outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
             targets = fitted(examples.targets, self.network.dtype, self.device)
             return self.training.judge(task, outputs, targets)
@@ -419,12 +453,13 @@ class Agent:
             SealError: If a tensor has changed; the error names it.
             StateError: If the tasks are not sealed, because owned weights keep learning.
         """
-        if len(self._seals) < self.day:
-            raise StateError(
-                "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
-            )
-        for task, sealed in enumerate(self._seals):
-            seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+        with self._keeper.short("verify"):
+            if len(self._seals) < self.day:
+                raise StateError(
+                    "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
+                )
+            for task, sealed in enumerate(self._seals):
+                seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
         """Return a finished task's subnetwork as a plain module, in evaluation mode.
@@ -444,12 +479,13 @@ class Agent:
             StateError: If the task is not finished.
             ExportError: If the compact module has other outputs.
         """
-        module = compaction.plain(self.network, self._finished("subnetwork", task))
-        if not compact:
-            return module
-        inputs = self._probe(task)
-        inputs = inputs if self.training.transform is None else self.training.transform(inputs)
-        return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
+        with self._drawing("subnetwork"):
+            module = compaction.plain(self.network, self._finished("subnetwork", task))
+            if not compact:
+                return module
+            inputs = self._probe(task)
+            inputs = inputs if self.training.transform is None else self.training.transform(inputs)
+            return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
 
     def export(self, task: int, path: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write a finished task's subnetwork into a file that other programs run.
@@ -468,8 +504,9 @@ class Agent:
             ExportError: If the subnetwork cannot be exported, or the outputs of the written file are not within 1e-5.
             OutputError: If the file cannot be written.
         """
-        network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
-        export(path, network, self.training.transform, inputs, self.predict(inputs, task))
+        with self._drawing("export"):
+            network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
+            export(path, network, self.training.transform, inputs, self.predict(inputs, task))
 
     def sizes(self) -> tuple[Size, ...]:
         """Return the sizes of the parts of the agent, including heads, owner maps and the optimizer's state.
@@ -477,25 +514,37 @@ class Agent:
         Raises:
             StateError: If a day has begun.
         """
-        if self._today is not None:
-            raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-        return sizes(self.network, self.training)
+        with self._keeper.short("sizes"):
+            if self._today is not None:
+                raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
+            return sizes(self.network, self.training)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
 
         Raises:
             StateError: If a day has begun.
-            SealError: If something that a finished task uses has changed, so that the file could not be loaded.
+            SealError: If a number has changed since the last night, so that `load` would refuse the file. An older file
+                stays.
             OutputError: If the file cannot be written; an older file stays.
         """
-        if self._today is not None:
-            raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-        if self.consolidation.freezes:
-            self.verify()
-        kept, code = tuple(map(agents.digest_of_task, self._kept)), agents.code_of(self.network, self.snapshot)
-        about = attrs.evolve(self.about(), kept=kept, code=code)
-        archive.write(path, "agent", agents.to_json(about), self.network.state())
+        with self._keeper.short("save"):
+            if self._today is not None:
+                raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
+            kept, code = tuple(map(agents.digest_of_task, self._kept)), agents.code_of(self.network, self.snapshot)
+            about = attrs.evolve(self.about(), kept=kept, code=code)
+            values, tensors = agents.to_json(about), self.network.state()
+            if self.consolidation.freezes:
+                self.verify()
+            try:
+                contents.DESCRIPTION("", values)
+                self._check_state(about, tensors)
+            except ValueError as error:
+                raise SealError(
+                    f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
+                    "other than the agent has written to it; load the agent from a file that was saved before."
+                ) from error
+            archive.write(path, "agent", values, tensors)
 
     @classmethod
     def load(
@@ -532,7 +581,7 @@ class Agent:
         """
         about, tensors = agents.read(path)
         way = agents.consolidation_of(about, consolidation)
-        agents.check_counts(path, about, way)
+        agents.check(path, about, tensors, way, has_network=network is not None)
         given = agents.network_of(about, network)
         training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
         try:
@@ -545,11 +594,12 @@ class Agent:
             raise NetworkError(
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
             ) from error
-        agent.restore(about, tensors, agents.kept_of(about, kept))
+        with agents.fitting(path):
+            agent.restore(about, tensors, agents.kept_of(about, kept))
         agents.check_code(about, agent.network, agent.snapshot)
         return agent
 
-    def about(self) -> agents.About:
+    def about(self) -> contents.About:
         """Return the description of the agent in files, without the slow fields `kept` and `code`."""
         return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
@@ -557,7 +607,7 @@ class Agent:
             kept=(),
         )  # fmt: skip
 
-    def state(self) -> tuple[agents.About, dict[str, Tensor], dict[str, Any] | None]:
+    def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
         """Return the whole state of the agent; `restore` takes it, and a `Clock` writes it into checkpoints.
 
         During a phase, call this only from a hook, and only at a progress event.
@@ -566,12 +616,13 @@ class Agent:
             The description of the agent in files, the tensors of its network by name, and the state of the current day;
             None between days.
         """
-        today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-        return self.about(), self.network.state(), today
+        with self._keeper.short("state"):
+            today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
+            return self.about(), self.network.state(), today
 
     def restore(
         self,
-        about: agents.About,
+        about: contents.About,
         tensors: Mapping[str, Tensor],
         kept: Iterable[Task],
         day: tuple[Task, Budget, Budget, dict[str, Any]] | None = None,
@@ -583,19 +634,44 @@ class Agent:
             tensors: The tensors of its network, by name.
             kept: The tasks of the finished days; empty unless the agent keeps them.
             day: The task of the current day, the budgets of its wake and night, and its state; None between days.
+
+        Raises:
+            SealError: If a tensor is not as it was sealed.
+            NetworkError: If the network has other tensors.
+            ValueError: If values do not fit.
         """
-        forms = list(about.tasks)
-        n_outputs = [form.n_outputs for form in forms[: len(about.days)]]
-        with seeding.forked(self.seed, "load", device=self.device):
-            self.network.restore(tensors, n_outputs, forms[-1].n_outputs if day else None)
-        self._n_steps, self._days, self._tasks = about.n_steps, list(about.days), forms
-        self._seals, self._kept = list(about.seals), list(kept)
-        if self.consolidation.freezes:
-            self.verify()
-        if day is not None:
-            task, wake, night, state = day
-            self._today = self._day_of(task, self._trainer_of(task))
-            self._today.restore(state, wake, night)
+        with self._keeper.long("restore"):
+            forms = list(about.tasks)
+            n_outputs = [form.n_outputs for form in forms[: len(about.days)]]
+            with seeding.forked(self.seed, "load", device=self.device):
+                self.network.restore(tensors, n_outputs, forms[-1].n_outputs if day else None)
+            self._n_steps, self._days, self._tasks = about.n_steps, list(about.days), forms
+            self._seals, self._kept = list(about.seals), list(kept)
+            if self.consolidation.freezes:
+                self.verify()
+            self._check_state(about, tensors, is_day=day is not None)
+            if day is not None:
+                task, wake, night, state = day
+                dusk = dusk_of(task, night, self.day, self.network, self.capacity, self.training)
+                resumed.check_day(state, self.network, dusk, self._n_steps)
+                self._today = self._day_of(task, self._trainer_of(task))
+                self._today.restore(state, wake, night)
+
+    def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
+        """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
+        contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
+        contents.check_seals(self.network, about)
+
+    @contextlib.contextmanager
+    def _drawing(self, call: str) -> Iterator[None]:
+        """Use the agent for a short call that needs the global generators.
+
+        The generators come first, so that two threads never wait for each other: training has the agent, and then waits
+        for the generators, but does not let others wait for the agent.
+        """
+        self._keeper.check(call)  # a hook may wait for this thread
+        with seeding.shielded(self.device), self._keeper.short(call):
+            yield
 
     def _trainer_of(self, task: Task) -> Trainer:
         trained = self.consolidation.trained(task, self._kept)

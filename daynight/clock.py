@@ -13,7 +13,7 @@ from daynight.agent import Agent
 from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse
 from daynight.errors import DataError, OutputError, SettingError
-from daynight.history import Event, History, Hook, Record, hooks_of
+from daynight.history import Event, History, Hook, Record, hooks_of, record_of
 from daynight.loggers import ProgressBar, n_steps_after
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
@@ -374,11 +374,17 @@ class Clock:
         if found is None:
             return False
         values, tensors, today = found
-        if not values["records"] and today is None and values["agent"]["n_steps"] == self.agent.n_steps:
+        path, way = checkpoint.path, self.agent.consolidation
+        about = agents.from_json(path, dict(values["agent"]))
+        if not values["records"] and today is None and about.n_steps == self.agent.n_steps:
             return False  # nothing has happened in this checkpoint: a run with other settings may begin
         checkpoint.check_settings(values, self._settings)
         checkpoint.check_tasks(values["marks"], self.stream, self.first_day)
-        about = agents.from_json(checkpoint.path, values["agent"])
+        agents.check(path, about, tensors, way, has_network=True, is_day=today is not None)
+        with agents.fitting(path, "history of a run"):
+            records = list(map(record_of, values["records"]))
+            if values["n_noted"] > len(about.days) or any(record.day > len(about.tasks) for record in records):
+                raise ValueError("it has records of days to come")
         if self.agent.phase != "between days":
             raise SettingError("an agent that resumes from a checkpoint must be new, and this one has begun a day.")
         if self.agent.days != about.days[: self.agent.day]:
@@ -388,6 +394,7 @@ class Clock:
             )
         kept = [*self.agent.kept_tasks[: self.first_day], *self._days.before(len(about.days))]
         now = None if today is None else (self._days[len(about.days)], self.wake, self.night, today)
-        self.agent.restore(about, tensors, kept if self.agent.consolidation.keeps_tasks else (), now)
-        self.history, self._n_noted = History(Record(**row) for row in values["records"]), values["n_noted"]
+        with agents.fitting(path, "state of a run"):
+            self.agent.restore(about, tensors, kept if way.keeps_tasks else (), now)
+        self.history, self._n_noted = History(records), values["n_noted"]
         return True

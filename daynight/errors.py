@@ -73,7 +73,7 @@ class SealError(DaynightError, RuntimeError):
 
 
 class StateError(DaynightError, RuntimeError):
-    """A method was called in the wrong phase of the day."""
+    """A method was called in the wrong phase of the day, or while another thread trains the agent."""
 
 
 class TrainingError(DaynightError, RuntimeError):

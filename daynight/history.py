@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from daynight.errors import DataError, DataNotFoundError, MissingPackageError, SettingError
-from daynight.support import atomic, checks
+from daynight.support import atomic, checks, expected
 
 if TYPE_CHECKING:
     import pandas
@@ -126,10 +126,17 @@ COLUMNS = tuple(field.name for field in attrs.fields(Record))
 _CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
-
-#: A file with more days, or with larger whole numbers, is not that of a run. Tables of scores grow with the square of
-#: the number of days.
-_MOST_DAYS, _MOST = 10_000, 2**53
+#: The largest index of a day, task or cycle, and the largest other whole number in a record.
+_LAST, _MOST = 10**6, 10**18
+#: A table of scores may have this many entries, or a thousand for each score.
+_LARGE = 10**8
+_FORMS: dict[str, expected.Form] = {
+    **{name: expected.number(is_finite=False) for name in _FLOATS},
+    **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
+    **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
+    **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},
+    "density": expected.number(0, 1),
+}
 
 
 class History:
@@ -191,10 +198,17 @@ class History:
 
         Raises:
             SettingError: If `phase` is not valid.
+            DataError: If the table is too large for the scores that it would hold.
         """
         checks.one_of("phase", phase, ("dusk", "dawn"))
         found = self.select(kind="evaluation", phase=phase)
         size = 1 + max((record.day for record in found), default=-1)
+        if size**2 > max(_LARGE, 1000 * len(found)):
+            raise DataError(
+                f"the table of scores has a row and a column for each day up to {size - 1:,}, and is too large for "
+                f"{len(found):,} scores. Read the records themselves: history.select(kind='evaluation').",
+                page="pictures",
+            )
         table = np.full((size, size), np.nan)
         for record in found:
             table[record.day, record.task] = record.score
@@ -308,15 +322,36 @@ def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, 
     """Return the records in a file. `rows_of` makes one dict of fields per record from the text of the file."""
     try:
         rows = rows_of(atomic.file_named(path).read_bytes().decode())
-        return [Record(**{name: _value_of(name, value) for name, value in row.items()}) for row in rows]
+        return [record_of(row) for row in rows]
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"there is no history {path}. Name a file that to_csv or to_json wrote.", page="pictures"
         ) from error
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
         raise DataError(
             f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
         ) from error
+
+
+def record_of(row: Any) -> Record:
+    """Return the record in a row of a file.
+
+    Args:
+        row: Fields by name. Numbers may be texts; None and empty text stand for a field that does not apply.
+
+    Raises:
+        ValueError, TypeError: If a field is unknown or missing, or has a value that it cannot have.
+    """
+    if not isinstance(row, Mapping):
+        raise ValueError("one of its records is not fields by name")
+    values = {name: _value_of(name, value) for name, value in row.items()}
+    for name in _NEEDED:
+        if values.get(name) is None:
+            raise ValueError(f"a record has no {name}")
+    record = Record(**values)
+    if record.kind == "evaluation" and (record.task is None or record.score is None or record.task > record.day):
+        raise ValueError(f"the evaluation of task {record.task} on day {record.day} has no valid task or score")
+    return record
 
 
 def _rows_of_csv(text: str) -> list[dict[str, Any]]:
@@ -346,25 +381,15 @@ def _rows_of_json(text: str) -> list[dict[str, Any]]:
 
 
 def _value_of(name: str, value: Any) -> Any:
-    if value is None or value == "":
-        if name in _NEEDED:
-            raise ValueError(f"a record has no {name}")
-        return None
+    if value is None or value == "" or name not in COLUMNS:  # `Record` refuses an unknown name
+        return value or None
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise ValueError(f"{value!r} is not a {name}")
         return value
-    return float(value) if name in _FLOATS else _whole(name, value)
-
-
-def _whole(name: str, value: Any) -> int:
-    """Return a whole number of a record.
-
-    Raises:
-        ValueError: If it is not one, or outside the range of the field.
-    """
-    number = int(value)
-    is_whole = not isinstance(value, bool) and (not isinstance(value, float) or value == number)
-    if not is_whole or not 0 <= number < (_MOST_DAYS if name in ("day", "task") else _MOST):
-        raise ValueError(f"{value!r} is not a {name}")
-    return number
+    if isinstance(value, str):
+        value = float(value) if name in _FLOATS else int(value)
+    if name not in _FLOATS and isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
+        value = int(value)
+    _FORMS[name](name, value)
+    return float(value) if name in _FLOATS else value

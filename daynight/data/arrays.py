@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import numbers
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daynight.errors import DataError
-from daynight.support import checks
+from daynight.support import checks, threads
 
 _TEXTS = (
     "texts. Number them, as numpy.unique(texts, return_inverse=True) does; if they are numbers that were read as "
@@ -147,8 +146,7 @@ def _of_array(values: np.ndarray) -> Tensor:
         values = values.copy()
     if values.flags.writeable:
         return torch.as_tensor(values)
-    with warnings.catch_warnings():  # nothing writes to it
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    with threads.quiet("The given NumPy array is not writable"):  # nothing writes to it
         return torch.as_tensor(values)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split
+from daynight.support import expected
 
 
 class Batches(abc.ABC):
@@ -53,7 +54,18 @@ class Batches(abc.ABC):
         return {"left": left, "generator": self._generator.get_state()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned for batches of the same examples."""
+        """Restore what `state` returned for batches of the same examples.
+
+        Raises:
+            ValueError: If it is not an order of some of the examples.
+        """
+        left = state["left"]
+        expected.tensor((len(left),), torch.int64)("the order of the examples", left)
+        is_whole = (self._n - len(left)) % self._batch_size == 0
+        if not is_whole or (len(left) and not 0 <= int(left.min()) <= int(left.max()) < self._n):
+            raise ValueError(f"the order of the examples is not one of {self._n:,}")
+        if len(torch.unique(left)) != len(left):
+            raise ValueError("the order of the examples has one of them twice")
         self._left, self._epoch = state["left"].split(self._batch_size) if len(state["left"]) else (), None
         self._generator.set_state(state["generator"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from daynight.errors import ExportError, MissingPackageError, SettingError
 from daynight.networks.compact import check_equal
-from daynight.support import atomic
+from daynight.support import atomic, threads
 
 #: Largest difference between outputs of an exported file and the agent's, in units of the largest output (or 1).
 TOLERANCE = 1e-5
@@ -107,8 +106,7 @@ def _onnx(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("ONNX needs two packages. Install them with: pip install 'daynight[onnx]'") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the exporter itself
+    with threads.quiet():  # about the exporter itself
         program: Any = torch.onnx.export(
             _exported(module, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
         )

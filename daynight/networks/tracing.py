@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -126,8 +127,26 @@ def borrowed(module: nn.Module) -> Iterator[nn.Module]:
                 buffer.detach().copy_(value)
 
 
+class _Tracer(fx.Tracer):
+    """Traces the modules that its own thread calls. `fx.Tracer` traces those of all threads, and fails there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Trace the call of a module."""
+        is_own = threading.get_ident() == self._thread
+        return super().call_module(m, forward, args, kwargs) if is_own else forward(*args, **kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """Return an attribute of a module, or what stands for it while the module is traced."""
+        is_own = threading.get_ident() == self._thread
+        return super().getattr(attr, attr_val, parameter_proxy_cache) if is_own else attr_val
+
+
 def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
-    tracer, state, versions = fx.Tracer(), torch.get_rng_state(), _versions(module)
+    tracer, state, versions = _Tracer(), torch.get_rng_state(), _versions(module)
     try:
         with attributes_kept(module):  # what the module keeps of this pass are no tensors
             traced = fx.GraphModule(module, tracer.trace(module))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 
 from daynight.errors import SettingError
-from daynight.support import checks
+from daynight.support import checks, expected
 from daynight.support.checks import round_half_up
 
 
@@ -96,7 +96,14 @@ class Ledger(abc.ABC):
         return {name: getattr(self, name) for name in (*Ledger.fields, *self.fields)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore the values that `state` returned for a ledger of the same kind."""
+        """Restore the values that `state` returned for a ledger of the same kind.
+
+        Raises:
+            ValueError: If values are missing, or of another kind.
+        """
+        expected.like(self.state())("ledger", dict(state))
+        for name in Ledger.fields:
+            expected.whole(0, MAX_BUDGET)(f"ledger.{name}", state[name])
         for name in (*Ledger.fields, *self.fields):
             setattr(self, name, state[name])
 
@@ -131,6 +138,21 @@ class StepLedger(Ledger):
         """Return how many optimizer steps are left until `share` (0 to 1) of the budget is spent."""
         boundary = min(self.n_steps, round_half_up(share * self.n_steps))
         return max(0, boundary - self._total)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the values that `state` returned for a ledger of the same kind.
+
+        Raises:
+            ValueError: If values are missing, or do not fit each other.
+        """
+        expected.whole(0, MAX_BUDGET)("ledger.n_steps", state["n_steps"])
+        expected.number(0, MAX_BUDGET**2)("ledger.price_steps", state["price_steps"])
+        super().restore(state)
+        price = StepLedger(self.n_steps, self.price_steps).price
+        if self.price != price or self.spent_steps > self.n_steps:
+            raise ValueError(
+                f"the ledger has spent {self.spent_steps} of {self.n_steps} steps, at a price of {self.price}"
+            )
 
     @property
     def _total(self) -> int:

@@ -13,7 +13,7 @@ import attrs
 
 from daynight.errors import SettingError
 from daynight.nights.budgets import MAX_BUDGET, Budget, Ledger, price_of
-from daynight.support import checks
+from daynight.support import checks, expected
 
 #: Times that differ by less than this many seconds are equal: the wall clock counts microseconds.
 _SAME = 2e-6
@@ -174,6 +174,20 @@ class TimeLedger(Ledger):
             **super().state(), "longest": dict(self.longest), "before_seconds": self.before_seconds + running
         }  # fmt: skip
 
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the values that `state` returned for a ledger of the same kind.
+
+        Raises:
+            ValueError: If values are missing, or are no times.
+        """
+        super().restore(state)
+        expected.fields(dict.fromkeys(("step", "prune", "other"), expected.number(0)))("ledger.longest", self.longest)
+        expected.optional(expected.number(0))("ledger.step_seconds", self.step_seconds)
+        for name in TimeLedger.fields:
+            value = getattr(self, name)
+            if isinstance(value, float) and not value >= 0:
+                raise ValueError(f"ledger.{name} must be 0 or more, not {value!r}")
+
     def allows(self, what: str) -> bool:
         """Return whether there is time for one more piece of work, if it takes as long as the longest of its kind."""
         return self.seconds - self.elapsed_seconds >= self.longest[what] - _SAME
@@ -252,8 +266,11 @@ class DeadlineLedger(TimeLedger):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore the values that `state` returned, including the deadline."""
+        deadline = datetime.datetime.fromisoformat(state["deadline"])
+        if deadline.tzinfo is None:
+            raise ValueError(f"the deadline {deadline} has no time zone")
         super().restore(state)
-        self.deadline = datetime.datetime.fromisoformat(state["deadline"])
+        self.deadline = deadline
 
 
 def _seconds(n: Any) -> float:

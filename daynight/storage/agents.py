@@ -1,13 +1,14 @@
-"""`About`: the description of an agent in a file, besides the numbers of its network; making and reading it."""
+"""The file of an agent: making and reading its description, and what an agent that continues from it needs."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -17,69 +18,20 @@ from daynight import criteria, metrics, models
 from daynight.criteria import Criterion
 from daynight.data.signatures import Form
 from daynight.data.tasks import Task
-from daynight.errors import DamagedFileError, DataError, SettingError
-from daynight.history import Record
-from daynight.networks.masked import Biases, MaskedNetwork, Restart
+from daynight.errors import DamagedFileError, DataError, DaynightError, SettingError
+from daynight.history import record_of
+from daynight.networks.masked import MaskedNetwork
 from daynight.pruning.capacity import Capacity
+from daynight.storage import contents
+from daynight.storage.contents import FUNCTIONS, About
 from daynight.storage.identity import Snapshot, describe_structure, digest
 from daynight.storage.names import name_in_files
-from daynight.storage.seals import Seal
 from daynight.support import archive, digests
 from daynight.training.consolidation import Consolidation, is_known
 from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
-#: The functions of a `Training`. A file has only their names.
-FUNCTIONS = ("optimizer", "scheduler", "loss", "metric", "transform", "augment")
-
-
-@attrs.frozen(kw_only=True)
-class About:
-    """The description of an agent in a file.
-
-    Attributes:
-        model: Name and arguments of the network, if it is one of the library's models; None for a user's network.
-        head: Name of the head.
-        frozen: Names of parameters that are trained with the first task and then frozen.
-        private: Names of parameters of which each task has its own copy.
-        biases: See `daynight.Agent`.
-        restart: See `daynight.Agent`.
-        consolidation: Name of the way to consolidate.
-        capacity: The capacity.
-        seed: Names the agent's random streams.
-        criterion: Name of the pruning criterion.
-        training: The settings of the training that are not functions.
-        functions: Names of the training's functions that are not the default ones, by setting.
-        n_steps: Number of optimizer steps that the agent has taken.
-        days: The record of each finished day.
-        tasks: The `Form` of each task.
-        seals: The seal of each task; empty if tasks are not sealed.
-        kept: Digests of the tasks whose training data the agent keeps.
-        code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
-            computed. None for a model of the library, or if the code cannot be described.
-        mask: Names of parameters that are masked because the user has named them.
-    """
-
-    model: dict[str, Any] | None
-    head: str
-    frozen: tuple[str, ...]
-    private: tuple[str, ...]
-    biases: Biases
-    restart: Restart
-    consolidation: str
-    capacity: Capacity
-    seed: int
-    criterion: str
-    training: dict[str, Any]
-    functions: dict[str, str]
-    n_steps: int
-    days: tuple[Record, ...]
-    tasks: tuple[Form, ...]
-    seals: tuple[Seal, ...]
-    kept: tuple[str, ...]
-    code: tuple[str, ...] | None = None
-    mask: tuple[str, ...] = ()
 
 
 def to_json(about: About) -> dict[str, Any]:
@@ -158,20 +110,7 @@ def read(path: str | os.PathLike[str]) -> tuple[About, dict[str, Tensor]]:
         DamagedFileError: If the file is damaged, is not an agent's, or was written by a newer version.
     """
     values, tensors = archive.read(path, "agent")
-    about = from_json(path, values)
-    try:
-        texts = [about.head, about.criterion, about.consolidation, *about.frozen, *about.private, *about.kept]
-        texts += [*about.mask, *about.functions.values(), *(about.code or ())]
-        is_named = all(isinstance(text, str) for text in texts)
-    except (TypeError, AttributeError) as error:
-        raise DamagedFileError(
-            f"{path} has no valid description of an agent: {error}. It may be damaged: take an older copy."
-        ) from error
-    if not is_named:
-        raise DamagedFileError(
-            f"{path} has no valid description of an agent: a name is not a text. It may be damaged: take an older copy."
-        )
-    return about, tensors
+    return from_json(path, values), tensors
 
 
 def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
@@ -180,27 +119,60 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
     Raises:
         DamagedFileError: If the JSON has another form.
     """
-    try:
-        values["capacity"] = Capacity(**values["capacity"])
-        values["days"] = tuple(Record(**record) for record in values["days"])
+    with fitting(path):
+        contents.DESCRIPTION("", values)
+        try:
+            values["capacity"] = Capacity(**values["capacity"])
+            _training(values["training"])  # raises an error unless its settings are valid
+        except SettingError as error:
+            raise ValueError(str(error)) from error
+        values["days"] = tuple(map(record_of, values["days"]))
         values["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in values["tasks"])
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return About(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+
+
+@contextlib.contextmanager
+def fitting(path: str | os.PathLike[str], what: str = "description of an agent") -> Iterator[None]:
+    """Raise DamagedFileError for a `path` in place of the errors of values that do not fit."""
+    try:
+        yield
+    except DaynightError:  # such as the errors of `verify` and of another network, which say more
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise DamagedFileError(
-            f"{path} has no valid description of an agent: {error}. It may be damaged: take an older copy."
+            f"{path} has no valid {what}: {error}. It may be damaged: take an older copy."
         ) from error
 
 
-def check_counts(path: str | os.PathLike[str], about: About, way: Consolidation) -> None:
-    """Raise DamagedFileError unless the numbers of tasks, seals and kept tasks fit the number of finished days."""
+def check(
+    path: str | os.PathLike[str],
+    about: About,
+    tensors: Mapping[str, Tensor],
+    way: Consolidation,
+    has_network: bool = False,
+    is_day: bool = False,
+) -> None:
+    """Raise DamagedFileError unless the description and the tensors of an agent fit together.
+
+    Args:
+        path: The file.
+        about: The description.
+        tensors: The tensors of the network, by name.
+        way: The way to consolidate.
+        has_network: Whether the user has given the network.
+        is_day: Whether a day had begun.
+    """
     n_days = len(about.days)
-    n_sealed, n_kept = n_days if way.freezes else 0, n_days if way.keeps_tasks else 0
-    if (len(about.tasks), len(about.seals), len(about.kept)) != (n_days, n_sealed, n_kept):
-        raise DamagedFileError(
-            f"{path} has no valid description of an agent: it has {n_days} days, and other numbers of tasks. It may be "
-            "damaged: take an older copy."
-        )
+    with fitting(path):
+        contents.check_tasks(about, is_day)
+        for what, wanted, found in (("seals", way.freezes, about.seals), ("kept tasks", way.keeps_tasks, about.kept)):
+            if len(found) != (n_days if wanted else 0) and (found or what == "seals"):  # checkpoints keep no tasks
+                raise ValueError(f"it has {n_days} days, and {len(found)} {what}")
+        if not has_network:
+            contents.check_model(about, tensors)
+        contents.check_tensors(tensors, n_days, is_day)
+        contents.check_heads(about, tensors)
 
 
 def consolidation_of(about: About, given: Consolidation | None) -> Consolidation:
@@ -233,7 +205,10 @@ def network_of(about: About, network: Network | None) -> Network:
         return network
     if about.model is None:
         raise SettingError("the agent was saved with a network of your own code: give it with network=.", page="files")
-    return models.made_of(about.model)
+    # With a head of one output where a task's head takes its place: nothing in the file shows how large it was.
+    module = models.made_of({**about.model, "n_outputs": 1} if about.tasks else about.model)
+    cast(Any, module).settings = {name: value for name, value in about.model.items() if name != "name"}
+    return module
 
 
 def training_of(about: About, training: Training | None) -> Training:
@@ -250,10 +225,7 @@ def training_of(about: About, training: Training | None) -> Training:
             raise SettingError(
                 f"the agent was saved with functions of its own, {names}: give them with training=.", page="files"
             )
-        plain = about.training | known
-        if plain["autocast"] is not None:
-            plain["autocast"] = getattr(torch, plain["autocast"])
-        return Training(**plain)
+        return _training(about.training | known)
     usual = Training()
     for name, changed in (("transform", "predictions"), ("loss", "losses"), ("metric", "scores")):
         given = getattr(training, name)
@@ -265,6 +237,17 @@ def training_of(about: About, training: Training | None) -> Training:
                 page="files",
             )
     return training
+
+
+def _training(plain: dict[str, Any]) -> Training:
+    """Return the training with the settings in a file.
+
+    Raises:
+        SettingError: If a setting is not valid.
+    """
+    name = plain["autocast"]
+    dtype = {str(known).removeprefix("torch."): known for known in (torch.bfloat16, torch.float16)}.get(name, name)
+    return Training(**{**plain, "autocast": dtype})
 
 
 def criterion_of(about: About, criterion: Criterion | None) -> Criterion:

@@ -15,8 +15,9 @@ from daynight.data.tasks import Task, glimpse
 from daynight.errors import DamagedFileError, DataError, SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget
+from daynight.storage import agents
 from daynight.storage.identity import describe, digest
-from daynight.support import archive, atomic, checks
+from daynight.support import archive, atomic, checks, expected
 from daynight.support.archive import pack, unpack
 from daynight.training.preflight import tried
 from daynight.training.settings import Training
@@ -28,6 +29,13 @@ MARGIN = 10
 #: An address in the memory of a process, as text.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,}")
 
+
+#: The form of the values for JSON. Those of the agent, the records and the state are checked by what reads them.
+_CONTENT = expected.fields({
+    "agent": expected.mapping(expected.anything), "settings": expected.mapping(expected.listed(expected.text(), 2)),
+    "marks": expected.listed(expected.text()), "records": expected.listed(expected.anything),
+    "n_noted": expected.whole(), "state": expected.anything,
+})  # fmt: skip
 
 State = tuple[dict[str, Any], dict[str, Tensor], Any]
 
@@ -92,7 +100,9 @@ class Checkpoint:
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} To begin anew, delete it or name another folder.") from error
         network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
-        return about, network, unpack(about["state"], tensors)
+        with agents.fitting(self.path, "state of a run"):
+            _CONTENT("", about)
+            return about, network, unpack(about["state"], tensors)
 
     def check_settings(self, said: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> None:
         """Raise SettingError unless a run has the settings that it was begun with.

@@ -15,7 +15,7 @@ import attrs
 
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.storage.identity import digest
-from daynight.support import atomic
+from daynight.support import atomic, expected
 
 #: The name of the file that `Store.pack` writes.
 PACKED = "runs.jsonl"
@@ -237,8 +237,9 @@ class _Text:
                 raise ValueError("it does not say what was run")
             if not self.key == entry.get("key") == digest(run):
                 raise ValueError(f"it is the entry of another run, {digest(run)}")
+            _check_result(entry, run.get("method"))
             return entry
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             where, it = ("", "it") if self.number is None else (f", line {self.number},", "that line")
             reason = str(error) if self.number is None else str(error).replace(": line 1 column", ", column")
             message = f"{self.path}{where} is not the entry of a run: {reason}. "
@@ -344,6 +345,39 @@ def _delete(read: Iterable[_File]) -> None:
             except OSError as error:
                 why = f"{error.strerror}. Delete it yourself: its runs are in other files of the store, too."
                 raise OutputError(f"cannot delete {file.path}: {why}") from error
+
+
+def _table(where: str, value: Any) -> None:
+    """Raise ValueError unless `value` is a square table of numbers, in which null is "not tested"."""
+    row = expected.listed(expected.optional(expected.number()), len(value) if isinstance(value, list) else None)
+    expected.listed(row)(where, value)
+
+
+_WHOLE, _NUMBER = expected.whole(), expected.optional(expected.number())
+#: What the library's own methods return under these names. What others return is not known.
+_RESULTS: dict[str, expected.Form] = {
+    "accuracy": expected.either(expected.number(), _table),
+    "owned": expected.either(_WHOLE, expected.listed(_WHOLE)),
+    "private": expected.listed(_WHOLE),
+    "prunes": expected.listed(expected.listed(expected.number(0, 1 + 1e-4), 2)),
+    **dict.fromkeys(("n_steps", "n_weights", "night_steps"), _WHOLE),
+    **dict.fromkeys(("mean_accuracy", "backward_transfer", "forgetting"), _NUMBER),
+}
+
+
+def _check_result(entry: Mapping[str, Any], method: Any) -> None:
+    """Raise ValueError if a value of an entry cannot be what a run has left there.
+
+    Args:
+        entry: The entry.
+        method: The description of the run's method.
+    """
+    expected.number(0)("seconds", entry.get("seconds", 0.0))
+    expected.mapping(expected.text())("machine", entry.get("machine", {}))
+    name = method.get("function") if isinstance(method, dict) else None
+    if isinstance(name, str) and name.startswith("daynight.study."):
+        for what, value in entry["result"].items():
+            _RESULTS.get(what, expected.anything)(what, value)
 
 
 def _finite(digits: str) -> float:

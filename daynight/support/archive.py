@@ -20,10 +20,10 @@ from daynight.support import atomic, digests
 
 #: Version of the format. It is increased when older versions of daynight can no longer read new files.
 FORMAT = 1
-#: Largest size of the header of a safetensors file, in bytes: the limit of the format's own reader.
-MOST_HEADER = 100_000_000
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+#: The end of a tensor in a file, in bytes after the header, and the longest header that safetensors allows.
+_END, _LONGEST = re.compile(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]'), 10**8
 
 
 def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -66,20 +66,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
     """
     import safetensors.torch
 
-    try:
-        with atomic.file_named(path).open("rb") as stream:
-            # The header first: other files, which may be large, are not read.
-            size = stream.read(8)
-            found = _DIGEST.search(size + stream.read(min(int.from_bytes(size, "little"), MOST_HEADER)))
-            if found is not None:
-                stream.seek(0)
-                content = stream.read()
-    except FileNotFoundError as error:
-        raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
-    except OSError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except MemoryError as error:
-        raise DamagedFileError(f"{path} cannot be read: it is larger than the memory that is left.") from error
+    content = _content(path)
+    found = _DIGEST.search(content, 0, min(len(content), 8 + int.from_bytes(content[:8], "little")))
     if found is None:
         raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
     begin, end = found.span(1)
@@ -96,13 +84,41 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
         known = text["kind"], text["format"], text["about"]
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not a daynight file: {error}.") from error
-    if not isinstance(known[1], int) or known[1] > FORMAT:
+    if isinstance(known[1], bool) or not isinstance(known[1], int) or not 1 <= known[1] <= FORMAT:
         raise DamagedFileError(
             f"{path} has the format {known[1]!r}, and this version of daynight reads up to {FORMAT}. Upgrade daynight."
         )
     if known[0] != kind or not isinstance(known[2], dict):
         raise DamagedFileError(f"{path} holds {known[0]!r}, and not {kind!r}.")
     return known[2], tensors
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file. A file that is longer than its tensors is refused before it is read.
+
+    Raises:
+        DataNotFoundError, DamagedFileError: See `read`.
+        SettingError: If `path` is not text or a path.
+    """
+    try:
+        with atomic.file_named(path).open("rb") as stream:
+            length, n_bytes = stream.read(8), os.fstat(stream.fileno()).st_size
+            n_header = int.from_bytes(length, "little")
+            if not 2 <= n_header <= min(n_bytes - 8, _LONGEST):
+                raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
+            header = stream.read(n_header)
+            end = max((int(found) for found in _END.findall(header)), default=0)
+            if n_bytes > 8 + n_header + end:
+                raise DamagedFileError(
+                    f"{path} is damaged: it has {n_bytes:,} bytes, and its content {8 + n_header + end:,}. Take an "
+                    "older copy."
+                )
+            return length + header + stream.read()
+    except FileNotFoundError as error:
+        raise DataNotFoundError(f"there is no file {path}. Check the path.", page="files") from error
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
+        raise DamagedFileError(f"{path} cannot be read: {reason}.") from error
 
 
 Json = Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -33,20 +34,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = file_named(path)
     try:
-        if target.is_symlink():
+        if target.is_symlink():  # the link stays, and its file is replaced
             target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The ending stays last, since some writers (NumPy, Matplotlib) read or add it.
-        handle, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}.", dir=target.parent)
-    except OSError as error:
+        mode = target.stat().st_mode & 0o777 if target.exists() else None
+        temporary = _created(target, mode)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
         raise _refused(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        _take_over_mode(temporary, target)
-        with temporary.open("rb") as written, _lacking():
-            os.fsync(written.fileno())
+        _finish(temporary, mode)
         temporary.replace(target)
     except OSError as error:
         raise _refused(target, error, temporary) from error
@@ -107,27 +104,34 @@ def _lacking() -> Iterator[None]:
             raise
 
 
-def _take_over_mode(temporary: Path, target: Path) -> None:
-    """Give a new file the permissions of the old file; without an old file, the permissions that `open` gives."""
-    if target.exists():
-        mode = target.stat().st_mode & 0o777
-    else:
-        umask = os.umask(0)
-        os.umask(umask)
-        mode = 0o666 & ~umask
-    with _lacking():
-        temporary.chmod(mode)
+def _created(target: Path, mode: int | None) -> Path:
+    """Make an empty file beside `target`, with the permissions `mode` or, if that is None, those that `open` gives."""
+    # The ending stays last, since some writers (NumPy, Matplotlib) read or add it.
+    temporary = target.with_name(f".{target.stem}.{os.urandom(4).hex()}{target.suffix}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    os.close(os.open(temporary, flags, 0o666 if mode is None else mode | stat.S_IRUSR | stat.S_IWUSR))
+    return temporary
 
 
-def _refused(path: Path, error: OSError, temporary: Path | None = None) -> OutputError:
-    reason = error.strerror or str(error)
+def _finish(path: Path, mode: int | None) -> None:
+    """Give a written file its permissions, and write it from memory to disk, where the file system can do that."""
+    if mode is not None:
+        with _lacking():
+            path.chmod(mode)
+    with path.open("rb") as written, _lacking():
+        os.fsync(written.fileno())
+
+
+def _refused(path: Path, error: OSError | RuntimeError, temporary: Path | None = None) -> OutputError:
+    reason = getattr(error, "strerror", None) or str(error)
     if isinstance(error, FileExistsError):
         reason = "it is a file, not a folder"
     elif isinstance(error, IsADirectoryError):
         return OutputError(f"cannot write to {path}: it is a folder. Name a file.")
     if temporary is not None:
         reason = reason.replace(str(temporary), str(path)).replace(temporary.name, path.name)
-    advice = "Make room, or name another folder." if error.errno in _FULL else "Name a folder that you may write to."
+    is_full = getattr(error, "errno", None) in _FULL
+    advice = "Make room, or name another folder." if is_full else "Name a folder that you may write to."
     return OutputError(f"cannot write to {path}: {reason}. {advice}")
 
 

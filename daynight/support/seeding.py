@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from daynight.support import checks
+from daynight.support import checks, expected, interrupts, threads
 
 Name = str | int
 
@@ -59,22 +60,61 @@ def forked(seed: int, *names: Name, device: torch.device | str = "cpu") -> Itera
 
 @contextlib.contextmanager
 def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Restore PyTorch's global generators after a block, whatever the block draws from them."""
+    """Restore PyTorch's global generators after a block, whatever the block draws from them.
+
+    Other threads that use the global generators by daynight wait until the block is over, or gives way.
+    """
     device = torch.device(device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _held(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 @contextlib.contextmanager
 def unchanged(device: torch.device | str = "cpu") -> Iterator[None]:
     """Restore the global generators of PyTorch, NumPy and Python after a block, whatever the block draws from them."""
-    python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with shielded(device):
+        python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(of_numpy)  # noqa: NPY002
+
+
+#: Which thread may use the global generators. All threads share them, so that a draw in one changes those of others.
+TURNS = threads.Turns()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=TURNS.after_fork)
+#: The state of the global generators before the outermost block of the thread whose turn it is.
+_outside: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def _held(device: torch.device) -> Iterator[None]:
+    """Keep the global generators to this thread during a block."""
+    TURNS.take()
+    try:
+        if TURNS.depth == 1:
+            _outside.update(state(device))
+        yield
+    finally:
+        TURNS.give()
+
+
+def give_way(device: torch.device | str = "cpu") -> None:
+    """Let other threads that wait for the global generators use them now. Call this within `forked`.
+
+    Afterwards the generators are as before, so that training in several threads, which give way between their optimizer
+    steps, draws the same numbers as in one.
+    """
+    if not TURNS.n_waiting:
+        return
+    own = state(device)
+    restore(_outside, device)
+    with interrupts.deferred():  # an interrupt while it waits would end the block without its turn
+        TURNS.pass_on()
+    _outside.update(state(device))
+    restore(own, device)
 
 
 def state(device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -84,6 +124,20 @@ def state(device: torch.device | str = "cpu") -> dict[str, Any]:
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     found["numpy"] = (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
     return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def check(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
+    """Raise ValueError unless `restore` can put the global generators into a state."""
+    _, keys, place, *_ = state["numpy"]
+    expected.tensor((624,), torch.int64)("the state of NumPy's generator", keys)
+    expected.whole(0, 624)("the place in the state of NumPy's generator", place)
+    if not 0 <= int(keys.min()) <= int(keys.max()) < 2**32:
+        raise ValueError("the state of NumPy's generator has numbers of more than 32 bits")
+    with forked(0, "check", device=device):
+        try:
+            restore(state, device)
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+            raise ValueError(f"the state of a random generator is not valid: {error}") from error
 
 
 def restore(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:

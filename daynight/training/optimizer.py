@@ -15,6 +15,7 @@ from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork, Trainable
 from daynight.networks.tracing import Part
 from daynight.support import interrupts
+from daynight.training import resumed
 from daynight.training.engines.arena import Arena, Slot
 from daynight.training.engines.engine import Engine, Loss
 from daynight.training.engines.stages import Units
@@ -207,6 +208,8 @@ class Optimization:
             self._scheduler.load_state_dict(state["scheduler"])
         self._decays, self._is_scaled = self._found_decays(), state["is_scaled"]
         self._step.begin(is_steady=not self._loose)
+        if self._step.is_plain:
+            resumed.check_states(self._optimizer)
 
     def scale_rate(self, factor: float | None) -> None:
         """Set the learning rates to `factor` times their first values; with None, stop scaling them.

@@ -25,6 +25,7 @@ from daynight.networks.tracing import Part
 from daynight.nights.budgets import Ledger
 from daynight.nights.cycle import Measured
 from daynight.support import checks, interrupts, seeding
+from daynight.training import resumed
 from daynight.training.engines import equivalence
 from daynight.training.engines.arena import ALIGNMENT
 from daynight.training.optimizer import Optimization
@@ -245,6 +246,7 @@ class Trainer:
                     batch_loss = optimization.step(inputs, targets)
                     ledger.note_step()
                     stretch.note(batch_loss, len(inputs))
+                    seeding.give_way(self._device)
                     if after_step is not None:
                         after_step()
                     if self.step % PROGRESS_STEPS == 0 or time.monotonic() > told + PROGRESS_SECONDS:
@@ -353,6 +355,9 @@ class Trainer:
         if running is not None:
             self._make_optimization(running["n_steps"], running["optimization"]["narrows"])
             assert self._optimization is not None
+            resumed.check_optimization(running["optimization"], self._optimization.state())
+            if running["random"] is not None:
+                seeding.check(running["random"], self._device)
             self._optimization.restore(running["optimization"])
             self._stretch = Stretch.restore(running["stretch"], self._device)
             self._began, self._random = time.perf_counter() - running["seconds"], running["random"]

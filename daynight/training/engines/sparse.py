@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from daynight.support import threads
 from daynight.training.engines.arena import Slot
 from daynight.training.engines.stages import Stage, Units, bias_of, trained
 
@@ -74,8 +73,7 @@ class SparseLinear(Stage):
         self._rows_by_column = self._rows[self._by_column]
         self._column_starts = _starts(self._columns[self._by_column], self._shape[1])
         ends = torch.cat([self._row_starts, torch.tensor([len(places)], device=places.device)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about CSR tensors being in beta
+        with threads.quiet(category=UserWarning):  # about CSR tensors being in beta
             self._pattern = torch.sparse_csr_tensor(
                 ends, self._columns, torch.zeros_like(self._weight.values), self._shape
             )

@@ -1,0 +1,281 @@
+"""`About`: the description of an agent in a file, and the checks that it and the tensors of the file fit together.
+
+A right digest does not mean that values fit. They are checked before a network is made, which may take memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from daynight import models
+from daynight.data.signatures import Form
+from daynight.errors import DaynightError
+from daynight.history import Record
+from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
+from daynight.pruning.capacity import Capacity
+from daynight.storage.seals import Seal
+from daynight.support import checks, expected
+from daynight.support.expected import Form as Expected
+from daynight.training.settings import Training
+
+#: Integers of files are below this, so that they can be computed with in any way.
+_MOST = 10**18
+#: The largest number of outputs, and of numbers in a head, that a file may state without tensors of that size.
+_MOST_OUTPUTS, _MOST_IN_HEAD = 10**3, 2**26
+_ANY, _NAMED = expected.anything, expected.mapping(expected.anything)
+_NAME, _DIGEST, _SIZE = expected.text(r"(?s:.+)"), expected.text("[0-9a-f]{64}"), expected.whole(1, 2**31)
+#: The functions of a `Training`. A file has only their names.
+FUNCTIONS = ("optimizer", "scheduler", "loss", "metric", "transform", "augment")
+_MLP = {"name": expected.one_of("MLP"), "widths": expected.listed(_SIZE), "n_outputs": _SIZE}
+_CONVNET = {
+    "name": expected.one_of("ConvNet"),
+    "n_outputs": _SIZE,
+    "fc8192_layer": expected.flag,
+    "dropout": expected.number(0, 1),
+    "side": expected.whole(4, 2**20),
+}
+_TASK = {
+    "shape": expected.listed(expected.whole(0, 2**31)),
+    "is_floating_point": expected.flag,
+    "n_outputs": _SIZE,
+    "name": expected.text(),
+}
+#: The settings that each file has, and all of them: a file may lack those that are newer than it.
+_OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")
+_SETTINGS = [field.name for field in attrs.fields(Training) if field.name not in FUNCTIONS]
+#: The form of an agent's description in JSON. `Capacity`, `Training` and `Record` themselves check what they hold.
+DESCRIPTION: Expected = expected.fields(
+    {
+        "model": expected.optional(expected.either(expected.fields(_MLP), expected.fields(_CONVNET))),
+        "head": _NAME,
+        "frozen": expected.listed(_NAME),
+        "private": expected.listed(_NAME),
+        "biases": expected.one_of("freeze-after-first", "per-task"),
+        "restart": expected.one_of("zero", "redraw", "keep"),
+        "consolidation": _NAME,
+        "capacity": _NAMED,
+        "seed": expected.whole(),
+        "criterion": _NAME,
+        "training": expected.fields(
+            dict.fromkeys(_OLDEST, _ANY) | {"batch_size": expected.whole(1, 2**31)}, dict.fromkeys(_SETTINGS, _ANY)
+        ),
+        "functions": expected.mapping(_NAME, expected.one_of(*FUNCTIONS)),
+        "n_steps": expected.whole(0, _MOST),
+        "days": expected.listed(_NAMED),
+        "tasks": expected.listed(expected.fields(_TASK)),
+        "seals": expected.listed(expected.mapping(_DIGEST)),
+        "kept": expected.listed(_DIGEST),
+    },
+    {"code": expected.optional(expected.listed(_NAME, 3)), "mask": expected.listed(_NAME)},
+)
+
+
+@attrs.frozen(kw_only=True)
+class About:
+    """The description of an agent in a file.
+
+    Attributes:
+        model: Name and arguments of the network, if it is one of the library's models; None for a user's network.
+        head: Name of the head.
+        frozen: Names of parameters that are trained with the first task and then frozen.
+        private: Names of parameters of which each task has its own copy.
+        biases: See `daynight.Agent`.
+        restart: See `daynight.Agent`.
+        consolidation: Name of the way to consolidate.
+        capacity: The capacity.
+        seed: Names the agent's random streams.
+        criterion: Name of the pruning criterion.
+        training: The settings of the training that are not functions.
+        functions: Names of the training's functions that are not the default ones, by setting.
+        n_steps: Number of optimizer steps that the agent has taken.
+        days: The record of each finished day.
+        tasks: The `Form` of each task.
+        seals: The seal of each task; empty if tasks are not sealed.
+        kept: Digests of the tasks whose training data the agent keeps.
+        code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
+            computed. None for a model of the library, or if the code cannot be described.
+        mask: Names of parameters that are masked because the user has named them.
+    """
+
+    model: dict[str, Any] | None
+    head: str
+    frozen: tuple[str, ...]
+    private: tuple[str, ...]
+    biases: Biases
+    restart: Restart
+    consolidation: str
+    capacity: Capacity
+    seed: int
+    criterion: str
+    training: dict[str, Any]
+    functions: dict[str, str]
+    n_steps: int
+    days: tuple[Record, ...]
+    tasks: tuple[Form, ...]
+    seals: tuple[Seal, ...]
+    kept: tuple[str, ...]
+    code: tuple[str, ...] | None = None
+    mask: tuple[str, ...] = ()
+
+
+def check_tensors(tensors: Mapping[str, Tensor], n_days: int, is_day: bool) -> None:
+    """Raise ValueError unless a network's tensors fit each other and the number of days.
+
+    Args:
+        tensors: The tensors of the network, by name (see `MaskedNetwork.state`).
+        n_days: Number of finished days.
+        is_day: Whether the network was saved during a day.
+    """
+    last = n_days - 1 + is_day
+    of_days: dict[str, set[str]] = {"heads": set(), "private": set()}
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "owners":
+            check_owners(name, value, last)
+        elif kind == "pruned":
+            _check_like(name, value, tensors.get(f"owners.{rest}"), has_type=False)
+        elif kind in of_days:
+            of_days[kind].add(rest.partition(".")[0])
+            if kind == "private":
+                _check_like(name, value, tensors.get(f"module.{rest.partition('.')[2]}"))
+        elif name.startswith("today.before."):
+            _check_like(name, value, tensors.get(f"module.{rest.partition('.')[2]}"))
+        elif name.startswith("today.") and not is_day:
+            raise ValueError(f"{name} is of a day, and no day had begun")
+    days = {str(day) for day in range(n_days)}
+    for kind, found in of_days.items():
+        if not found <= days:
+            raise ValueError(f"there are tensors {kind}... of other days than the {n_days} finished ones")
+
+
+def check_owners(name: str, value: Any, last: int) -> None:
+    """Raise ValueError unless `value` is an owner map of tasks up to `last`."""
+    expected.tensor(None, torch.int16, torch.int32)(name, value)
+    if value.numel() and not FREE <= int(value.min()) <= int(value.max()) <= last:
+        raise ValueError(f"{name} has owners other than {FREE} (free) to {last}")
+
+
+def _check_like(name: str, value: Tensor, known: Tensor | None, has_type: bool = True) -> None:
+    if known is not None and (value.shape != known.shape or (has_type and value.dtype != known.dtype)):
+        raise ValueError(f"{name} is {tuple(value.shape)} of {value.dtype}, and the network's is {tuple(known.shape)}")
+
+
+def check_model(about: About, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless tensors are those of the library's model that a description names.
+
+    The model is made without memory for its numbers.
+    """
+    if about.model is None:
+        return
+    for form in about.tasks[:1]:
+        if about.model["name"] == "MLP":
+            is_read = math.prod(form.shape) == about.model["widths"][0]
+        else:
+            is_read = form.shape == (3, about.model["side"], about.model["side"])
+        if not (is_read and form.is_floating_point):
+            raise ValueError(f"the model {about.model['name']} does not read inputs of the shape {form.shape}")
+    if len(about.model.get("widths", ())) > len(tensors) + 1:
+        raise ValueError("the model has more layers than tensors")
+    with torch.device("meta"):
+        module = models.made_of(about.model)
+    if not about.tasks and sum(p.numel() for p in module.get_submodule("head").parameters()) > _MOST_IN_HEAD:
+        raise ValueError("the model has more outputs than can be believed without a task")
+    for name, parameter in (*module.named_parameters(), *module.named_buffers()):
+        is_of_head = name.startswith(f"{about.head}.")
+        if not is_of_head and (found := tensors.get(f"module.{name}")) is not None and found.shape != parameter.shape:
+            raise ValueError(
+                f"module.{name} is {tuple(found.shape)}, and {tuple(parameter.shape)} in the model that it describes"
+            )
+        if not is_of_head and found is None:
+            raise ValueError(f"module.{name} is missing")
+
+
+def check_heads(about: About, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if a task has many more outputs than its head has numbers: making the head would take memory."""
+    for day, form in enumerate(about.tasks):
+        prefix = f"heads.{day}." if day < len(about.days) else "today.head."
+        n_numbers = sum(value.numel() for name, value in tensors.items() if name.startswith(prefix))
+        if form.n_outputs > max(n_numbers, _MOST_OUTPUTS):
+            raise ValueError(f"task {day} has {form.n_outputs:,} outputs, and its head {n_numbers:,} numbers")
+
+
+def check_tasks(about: About, is_day: bool = False) -> None:
+    """Raise ValueError unless tasks and records of days fit each other."""
+    if any((form.shape, form.is_floating_point) != (about.tasks[0].shape, about.tasks[0].is_floating_point)
+           for form in about.tasks):  # fmt: skip
+        raise ValueError("the tasks have inputs of different shapes")
+    if len(about.tasks) != len(about.days) + is_day:
+        raise ValueError(f"it has {len(about.days)} days, and other numbers of tasks")
+    step = 0
+    for day, record in enumerate(about.days):
+        if (record.kind, record.day, record.phase) != ("day", day, "dawn"):
+            raise ValueError(f"the record of day {day} is of another day, or none of a day")
+        if record.step < step:
+            raise ValueError(f"the record of day {day} has fewer steps than the one before")
+        step = record.step
+    if about.n_steps < step:
+        raise ValueError("n_steps is less than at the end of the last day")
+
+
+def check_network(
+    network: MaskedNetwork, about: About, tensors: Mapping[str, Tensor], is_day: bool, is_exact: bool = True
+) -> None:
+    """Raise ValueError unless a network's tensors have the numbers that belong there. The network does not change.
+
+    Args:
+        network: A network of the right kind, with tensors of the same names and shapes.
+        about: The description of the agent.
+        tensors: The tensors that the network is to take over.
+        is_day: Whether they were saved during a day.
+        is_exact: Whether tasks own as many weights as the capacity says, as in the library's ways to consolidate.
+    """
+    n_days = len(about.days)
+    owners = {name: tensors[f"owners.{name}"] for name in network.owners if f"owners.{name}" in tensors}
+    for name, owner in owners.items():
+        weight = tensors.get(f"module.{network.anatomy.masked[name]}")
+        if (
+            weight is not None
+            and weight.shape == owner.shape
+            and (n_days or is_day)
+            and bool(weight[owner == FREE].any())
+        ):
+            raise ValueError(f"{network.anatomy.masked[name]} has free weights that are not zero")
+    parameters = dict(network.module.named_parameters())
+    for name, value in tensors.items():
+        kind, _, rest = name.partition(".")
+        is_parameter = (rest in parameters) if kind == "module" else kind == "pruned"
+        if is_parameter and not is_day and not checks.all_finite(value):
+            raise ValueError(f"{name} has numbers that are not finite")
+    sizes, n_before = tuple(network.sizes.values()), 0
+    for day, record in enumerate(about.days):
+        n_owned = sum(int(torch.count_nonzero(owner == day)) for owner in owners.values())
+        n_before += n_owned
+        said = _owned_after(about.capacity, sizes, day + 1) if is_exact else n_before
+        counts = n_owned, sum(sizes) - n_before, sum(sizes)
+        if said != n_before or (record.owned, record.free, record.capacity) != counts:
+            raise ValueError(f"task {day} owns {n_owned:,} weights, and the capacity or its record has another number")
+
+
+def _owned_after(capacity: Capacity, sizes: Sequence[int], n_nights: int) -> int:
+    try:
+        return sum(capacity.owned_after(sizes, n_nights))
+    except DaynightError as error:
+        raise ValueError(str(error)) from error
+
+
+def check_seals(network: MaskedNetwork, about: About) -> None:
+    """Raise ValueError unless the seal of each task names the tensors that the task uses.
+
+    Args:
+        network: The network, with the tensors of the file.
+        about: The description of the agent.
+    """
+    for task, sealed in enumerate(about.seals):
+        if sealed.keys() != network.seen_by(task).keys():
+            raise ValueError(f"the seal of task {task} is not of all tensors that the task uses")
