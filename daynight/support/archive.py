@@ -23,7 +23,7 @@ FORMAT = 1
 _ZEROS = "0" * 64
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 #: The end of a tensor in a file, in bytes after the header, and the longest header that safetensors allows.
-_END, _LONGEST = re.compile(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]'), 10**8
+_END, MOST_HEADER = re.compile(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]'), 10**8
 
 
 def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -104,7 +104,7 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         with atomic.file_named(path).open("rb") as stream:
             length, n_bytes = stream.read(8), os.fstat(stream.fileno()).st_size
             n_header = int.from_bytes(length, "little")
-            if not 2 <= n_header <= min(n_bytes - 8, _LONGEST):
+            if not 2 <= n_header <= min(n_bytes - 8, MOST_HEADER):
                 raise DamagedFileError(f"{path} is not a daynight file, or its beginning is damaged.")
             header = stream.read(n_header)
             end = max((int(found) for found in _END.findall(header)), default=0)

@@ -83,7 +83,8 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     })  # fmt: skip
     script = fields({"asked": night, "heard": listed(_pair(night, _LENGTH))})
     batches = fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})
-    return fields({"night": night, "ledger": _STATE, "batches": batches}, {"script": script, "rem": rem})
+    given = {"night": night, "ledger": _STATE, "batches": batches}
+    return fields(given, {"script": script, "rem": rem, "pruned_at": whole()})
 
 
 def _pair(first: Form, second: Form) -> Form:
