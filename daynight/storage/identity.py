@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import copy
 import datetime
 import enum
 import functools
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from daynight import metrics
 from daynight.data.splits import LazyInputs
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
@@ -51,6 +53,9 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, str | bool | int | float | None):
         return _described(value)
+    if not isinstance(value, type) and metrics.accumulates(value):
+        value = copy.deepcopy(value)  # without what it has collected, which is no setting
+        value.reset()
     above = _above.get()
     if id(value) in above:
         return {"again": above.index(id(value))}  # a part of itself
