@@ -209,9 +209,10 @@ class Optimization:
             if id(item.parameter) in states:
                 self._optimizer.state[item.parameter].update(states[id(item.parameter)])
             if item.mask is not None:
-                states_of = [held.state[item.parameter] for held in self._held if item.parameter in held.state]
-                for value in [value for state in states_of for value in state.values()]:
-                    if isinstance(value, Tensor) and value.shape == item.mask.shape:
+                found = [held.state[item.parameter] for held in self._held if item.parameter in held.state]
+                for value in [value for state in found for value in state.values()]:
+                    # Masks and codes, which have no sign, are no numbers that could move a weight.
+                    if isinstance(value, Tensor) and value.shape == item.mask.shape and value.dtype.is_signed:
                         value.mul_(item.mask)
         self._step.begin(is_steady=not self._loose)
 
