@@ -7,8 +7,6 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
-
 from daynight.agent import Agent
 from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse
@@ -24,7 +22,6 @@ from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check
 from daynight.storage.identity import describe_structure
 from daynight.support import checks, interrupts
 from daynight.training.consolidation import is_known
-from daynight.training.settings import Training
 
 
 class Clock:
@@ -336,10 +333,7 @@ class Clock:
         same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed", *(["mask"] if about.mask else [])]
         # One of a user's own is compared by its code and attributes.
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
-        training = {
-            f"training.{field.name}": getattr(agent.training, field.name) for field in attrs.fields(Training)
-            if field.name not in agent.training.later()
-        }  # fmt: skip
+        training = {f"training.{name}": value for name, value in agent.training.settings().items()}
         return described(
             network=describe_structure(agent.network.module, about.head, agent.snapshot),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,

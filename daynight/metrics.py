@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+#: First parameters of functions that take targets before outputs, as those of scikit-learn do.
+_TARGETS = ("y_true", "labels_true", "true", "target", "targets", "label", "labels")
 
 
 class WithinGroups:
@@ -53,6 +58,70 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
         targets: int64 (n,), class labels from 0.
     """
     return float((outputs.argmax(dim=1) == targets).sum()) / len(targets)
+
+
+def label_accuracy(outputs: Tensor, targets: Tensor, threshold: float = 0.0) -> float:
+    """Return the fraction of labels that are right, 0 to 1, if an example may have several labels, or none.
+
+    Args:
+        outputs: Floating point (n, labels); an output above `threshold` says that the label is there.
+        targets: Floating point (n, labels): 1 for a label that is there, and 0 for others.
+        threshold: 0 for outputs before a sigmoid, and 0.5 for probabilities.
+    """
+    return float(((outputs > threshold) == (targets > 0.5)).double().mean())
+
+
+class OfLabels:
+    """A metric of predicted classes instead of outputs, such as most metrics for classification of scikit-learn.
+
+    The predicted class of an example is that of its largest output.
+
+    Args:
+        function: Function of (true classes, predicted classes), both int64 arrays (n,) of NumPy, to a number.
+        settings: Further arguments of the function, such as ``average="macro"``.
+    """
+
+    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+        self.function, self.settings = function, settings
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> float:
+        """Return the metric of outputs, floating point (n, classes), and class labels, int64 (n,)."""
+        predicted = outputs.argmax(dim=1).cpu().numpy()
+        return float(self.function(targets.cpu().numpy(), predicted, **self.settings))
+
+
+def accumulates(function: Any) -> bool:
+    """Return whether a metric is an object that collects batches, as those of torchmetrics do, until it is reset."""
+    return all(callable(getattr(function, name, None)) for name in ("reset", "update", "compute"))
+
+
+def adapted(function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Any]:
+    """Return a loss or a metric as a function of (outputs, targets) that collects nothing from call to call.
+
+    Args:
+        function: The loss or metric. If its first parameter is named as targets are, such as ``y_true``, and its second
+            is not, it is called with (targets, outputs).
+    """
+    if accumulates(function):
+        return functools.partial(_anew, function)
+    called: Any = function.forward if isinstance(function, nn.Module) else function
+    try:
+        names = [*inspect.signature(called).parameters, "", ""]
+    except (TypeError, ValueError):  # a function that is written in C
+        return function
+    return functools.partial(_turned, function) if names[0] in _TARGETS and names[1] not in _TARGETS else function
+
+
+def _turned(function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> Any:
+    return function(targets, outputs)
+
+
+def _anew(metric: Any, outputs: Tensor, targets: Tensor) -> Any:
+    metric.reset()
+    try:
+        return metric(outputs, targets)
+    finally:
+        metric.reset()
 
 
 def mean_squared_error(outputs: Tensor, targets: Tensor) -> float:

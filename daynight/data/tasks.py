@@ -106,7 +106,9 @@ class Task:
             floating-point targets are regression.
         test: Test data, in the same forms. They are reported, and never used to choose anything.
         validation: Validation data, in the same forms, or None. They may be used to choose; see `hold_out`.
-        n_outputs: Number of classes or of regression outputs. None infers the number from the targets.
+        n_outputs: Number of classes or of regression outputs. None infers the number from the targets. For regression,
+            it may be a multiple of the number of target values, or a fraction, if a loss and a metric of your own
+            want that.
         name: Name of the task in tables.
         groups: For a union of tasks (see `daynight.union`), the number of outputs of each task; otherwise empty.
 
@@ -203,10 +205,12 @@ class Task:
         if split.targets.is_floating_point() == self.classifies:
             raise DataError(f"{title}: {which} and train targets are of different kinds.")
         if not self.classifies:
-            if split.targets.shape[1] != self.n_outputs:
+            n_values, n = split.targets.shape[1], self.train.targets.shape[1]
+            # A loss may want several outputs for each value, such as quantiles, or a value and its weight.
+            if n_values != n or (self.n_outputs % n and n % self.n_outputs):
                 raise DataError(
-                    f"{title}: {which} targets have {split.targets.shape[1]} values an "
-                    f"example, and the task has {self.n_outputs} outputs."
+                    f"{title}: {which} targets have {n_values} values an example, and the task has {self.n_outputs} "
+                    "outputs. One number must be a multiple of the other, and all splits must have the same."
                 )
             return
         low, high = int(split.targets.min()), int(split.targets.max())

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal
 
 import attrs
@@ -33,6 +33,13 @@ POOLS = (
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
 )  # fmt: skip
 RELUS = (functional.relu, torch.relu)
+
+_module: Any = torch.nn.modules.module
+#: Hooks of all modules, which may be registered at any time. PyTorch has no public way to see them.
+_GLOBAL_HOOKS = (
+    _module._global_forward_pre_hooks, _module._global_forward_hooks,
+    _module._global_backward_pre_hooks, _module._global_backward_hooks,
+)  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -162,7 +169,8 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
     if any("_tensor_constant" in str(node.target) for node in nodes if node.op == "get_attr"):
         return None
     called = {str(node.target) for node in nodes if node.op == "call_module"}
-    if any(_has_hooks(part) for name, part in module.named_modules() if not _within_any(name, called)):
+    outside = [part for name, part in module.named_modules() if not _within_any(name, called)]
+    if any(_GLOBAL_HOOKS) or any(map(_has_hooks, outside)):
         return None
     kinds = _kinds(module, layers, entry, nodes)
     parts, start = [], 0
@@ -241,9 +249,13 @@ def _within_any(name: str, called: set[str]) -> bool:
     return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
 
 
+def hooked(modules: Iterable[nn.Module]) -> frozenset[int]:
+    """Return the `id` of each module that has hooks, and 0 if there are hooks of all modules."""
+    return frozenset(id(part) for part in modules if _has_hooks(part)) | ({0} if any(_GLOBAL_HOOKS) else set())
+
+
 def _has_hooks(part: nn.Module) -> bool:
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(part, name) for name in names)
+    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
 
 
 def _dims_of(part: Part) -> int | None:

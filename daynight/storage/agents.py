@@ -87,10 +87,7 @@ def about(network: MaskedNetwork, training: Training, criterion: Criterion, **re
         rest: The other attributes of `About`.
     """
     usual, parameters = Training(), dict(network.module.named_parameters())
-    plain = {
-        field.name: getattr(training, field.name) for field in attrs.fields(Training)
-        if field.name not in FUNCTIONS and field.name not in training.later()
-    }  # fmt: skip
+    plain = {name: value for name, value in training.settings().items() if name not in FUNCTIONS}
     plain["autocast"] = None if training.autocast is None else str(training.autocast).removeprefix("torch.")
     return About(
         model=models.settings_of(network.module), head=network.anatomy.head, frozen=network.anatomy.frozen,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor
 
 from daynight.data.tasks import Task, glimpse
@@ -17,10 +18,11 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget
 from daynight.storage import agents
 from daynight.storage.identity import describe, digest
-from daynight.support import archive, atomic, checks, expected
+from daynight.support import archive, atomic, checks, expected, seeding
 from daynight.support.archive import pack, unpack
-from daynight.training.preflight import tried
+from daynight.training.preflight import Tried
 from daynight.training.settings import Training
+from daynight.training.together import load
 
 #: Time between two checkpoints, in units of the time that writing one takes, so that it stays below 2 % of the time.
 APART = 100
@@ -36,7 +38,15 @@ _CONTENT = expected.fields({
     "marks": expected.listed(expected.text()), "records": expected.listed(expected.anything),
     "n_noted": expected.whole(), "state": expected.anything,
 })  # fmt: skip
-
+#: Attributes of optimizers that are stored in another way, or are PyTorch's notes for its warnings and checks.
+_NOT_STATE = {
+    "state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured",
+    "_need_device_dtype_check_for_fused",
+}  # fmt: skip
+_ADVICE = (
+    "Let state_dict() and load_state_dict() have all that its steps depend on; and if it is made of several "
+    "optimizers, return a list of them instead."
+)
 State = tuple[dict[str, Any], dict[str, Tensor], Any]
 
 
@@ -112,10 +122,9 @@ class Checkpoint:
             now: What `described` returns for this run.
         """
         others = []
-        for name in {**said["settings"], **now}:
-            # A setting that has its default may be left out.
-            digested, text = now.get(name, ("", "none"))
-            was, shown = said["settings"].get(name, ("", "none"))
+        usual = ("", "the default")  # a setting that files leave out while it has its default
+        for name in {**now, **said["settings"]}:
+            (digested, text), (was, shown) = now.get(name, usual), said["settings"].get(name, usual)
             if was != digested:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
@@ -146,24 +155,66 @@ class Checkpoint:
 
 
 def check_packs(training: Training, network: MaskedNetwork) -> None:
-    """Raise SettingError unless optimizer and scheduler can be stored; new ones are made to try this.
+    """Raise SettingError unless optimizer and scheduler can be stored, and resumed; new ones are made to try this.
 
     The ``state_dict`` of each must contain its whole state.
     """
-    parameters = [parameter for parameter in network.module.parameters() if parameter.requires_grad]
-    optimizer, scheduler, changed = tried(training, parameters)
-    if changed:
-        raise SettingError(
-            f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(changed)}, which "
-            "state_dict() does not contain. Keep what changes in its state or its parameter groups.", page="files",
-        )  # fmt: skip
-    for name, part in (("optimizer", optimizer), ("scheduler", scheduler)):
+    named = {name: parameter for name, parameter in network.module.named_parameters() if parameter.requires_grad}
+    with seeding.forked(0, "store"):
+        first = Tried.of(training, named)
+        before = _attributes(first.optimizer)
+        first.step()
+        changed = {name: text for name, text in _attributes(first.optimizer).items() if text != before.get(name)}
+        states = []
+        for name, part in (("optimizer", first.optimizer), ("scheduler", first.scheduler)):
+            try:
+                packed, tensors = pack(None if part is None else part.state_dict())
+                states.append(unpack(packed, {key: tensor.clone() for key, tensor in tensors.items()}))
+            except (SettingError, ValueError) as error:
+                raise SettingError(
+                    f"Training: with this {name} no checkpoint can be made: {error}", page="files"
+                ) from error
+        second = Tried.of(training, dict(zip(named, first.parameters, strict=True)))
         try:
-            pack(None if part is None else part.state_dict())
-        except SettingError as error:
+            load(second.optimizer, states[0])
+            if second.scheduler is not None:
+                second.scheduler.load_state_dict(states[1])
+            is_same = _step_alike(first, second)
+        except Exception as error:
             raise SettingError(
-                f"Training: with this {name} no checkpoint can be made: {error}", page="files"
-            ) from error
+                "Training: with this optimizer no checkpoint can be made: a new one does not take over its "
+                f"state_dict(): {error!r}. {_ADVICE}", page="optimizers",
+            )  from error  # fmt: skip
+        last, after = _attributes(first.optimizer), _attributes(second.optimizer)
+        if lost := [name for name in changed if last.get(name) != after.get(name)]:
+            raise SettingError(
+                f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(lost)}, which "
+                "state_dict() does not contain. Keep what changes in its state or its parameter groups.", page="files",
+            )  # fmt: skip
+    if not is_same:
+        raise SettingError(
+            "Training: with this optimizer no checkpoint can be made: a new one that has taken over its state_dict() "
+            f"takes other steps. {_ADVICE}", page="optimizers",
+        )  # fmt: skip
+
+
+def _step_alike(first: Tried, second: Tried) -> bool:
+    """Return whether two optimizers take equal steps, and other equal steps when their rates are halved."""
+    for factor in (1.0, 0.5):
+        for one in (first, second):
+            for group in one.optimizer.param_groups:
+                if factor != 1.0 and group.get("lr") is not None:
+                    group["lr"] = group["lr"] * factor
+            with seeding.forked(0, "step", str(factor)):
+                one.step()
+        if not all(map(torch.equal, first.parameters, second.parameters)):
+            return False
+    return True
+
+
+def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    """Return an optimizer's attributes as text, without its state, its groups, and the attributes that PyTorch adds."""
+    return {name: _ADDRESS.sub("", repr(value)) for name, value in vars(optimizer).items() if name not in _NOT_STATE}
 
 
 def check_ledgers(**budgets: Budget) -> None:

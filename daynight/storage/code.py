@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dis
 import functools
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
+import torch
 
 from daynight.storage.names import name_in_files
 
@@ -28,6 +30,12 @@ _SILENT = {
     "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__classcell__",
     "__classdictcell__", "__conditional_annotations__", "__slotnames__",
 }  # fmt: skip
+#: Members that say where an attribute is, such as the fields of named tuples, which are described beside them.
+_DESCRIPTORS = (
+    types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType,
+    type(vars(collections.namedtuple("_", "field"))["field"]),
+)  # fmt: skip
+_NONE = object()
 Tell = Callable[[Any], Any]
 
 
@@ -75,11 +83,29 @@ def describe_class(kind: type, tell: Tell) -> Any:
     """Describe a class in JSON: its name and, for a user's own class, its bases and attributes."""
     if is_known(kind):
         return name_of(kind)
-    body = {name: _member(item, tell) for name, item in sorted(vars(kind).items()) if name not in _SILENT}
+    members = vars(kind) | {"step": _own_step(kind)} if issubclass(kind, torch.optim.Optimizer) else vars(kind)
+    body = {
+        name: _member(item, tell) for name, item in sorted(members.items()) if name not in _SILENT and item is not _NONE
+    }
     if "__attrs_attrs__" in vars(kind):
         body["fields"] = [[a.name, tell(None if a.default is attrs.NOTHING else a.default), tell(a.converter)]
                           for a in attrs.fields(kind)]  # fmt: skip
     return {"name": name_of(kind), "bases": [tell(base) for base in kind.__bases__], "body": body}
+
+
+def _own_step(kind: type) -> Any:
+    """Return the step that an optimizer's class defines; `_NONE` if it has that of a base.
+
+    PyTorch wraps the step of a class as it makes the class's first instance, that of a base included.
+    """
+    found = [_unwrapped(vars(base)["step"]) for base in kind.__mro__ if "step" in vars(base)]
+    return _NONE if "step" not in vars(kind) or found[0] is found[1] else found[0]
+
+
+def _unwrapped(step: Any) -> Any:
+    while hasattr(step, "hooked") and hasattr(step, "__wrapped__"):
+        step = step.__wrapped__
+    return step
 
 
 def name_of_builtin(function: Any) -> str:
@@ -99,7 +125,7 @@ def _member(item: Any, tell: Tell) -> Any:
         return {"property": [tell(function) for function in (item.fget, item.fset, item.fdel)]}
     if isinstance(item, functools.cached_property):
         return {"cached property": tell(item.func)}
-    if isinstance(item, types.MemberDescriptorType | types.GetSetDescriptorType | types.WrapperDescriptorType):
+    if isinstance(item, _DESCRIPTORS):
         return None
     return tell(item)
 

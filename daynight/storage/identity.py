@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import contextvars
+import copy
 import datetime
+import decimal
 import enum
 import functools
 import json
 import math
 import numbers
+import operator
+import re
 import types
 import weakref
 from collections.abc import Iterator, Mapping
@@ -20,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from daynight import metrics
 from daynight.data.splits import LazyInputs
 from daynight.data.tasks import TaskStream
 from daynight.errors import SettingError
@@ -51,6 +57,9 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, str | bool | int | float | None):
         return _described(value)
+    if not isinstance(value, type) and metrics.accumulates(value):
+        value = copy.deepcopy(value)  # without what it has collected, which is no setting
+        value.reset()
     above = _above.get()
     if id(value) in above:
         return {"again": above.index(id(value))}  # a part of itself
@@ -111,12 +120,40 @@ def _of_name(
     | datetime.tzinfo
     | torch.dtype
     | torch.device
+    | torch.layout
+    | torch.memory_format
     | enum.Enum
     | types.BuiltinFunctionType,
 ) -> Any:
     if isinstance(value, types.BuiltinFunctionType):
         return {"function": name_of_builtin(value)}
     return {type(value).__name__: str(value)}
+
+
+@_described.register
+def _of_parts(
+    value: complex
+    | decimal.Decimal
+    | slice
+    | collections.deque  # type: ignore[type-arg]
+    | operator.itemgetter  # type: ignore[type-arg]
+    | operator.attrgetter  # type: ignore[type-arg]
+    | operator.methodcaller,
+) -> Any:
+    # Python tells how to make them again.
+    return {
+        "made of": [describe(list(part) if isinstance(part, Iterator) else part) for part in value.__reduce_ex__(4)]
+    }
+
+
+@_described.register
+def _of_bytes(value: bytes) -> Any:
+    return {"bytes": value.hex()}
+
+
+@_described.register
+def _of_pattern(value: re.Pattern) -> Any:  # type: ignore[type-arg]
+    return {"pattern": describe(value.pattern), "flags": value.flags}
 
 
 @_described.register

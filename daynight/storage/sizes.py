@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daynight.networks.masked import MaskedNetwork
+from daynight.training.preflight import tried
 from daynight.training.settings import Training
+from daynight.training.together import held_by
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +50,8 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
     for name, tensor in network.state().items():
         held.setdefault("masked" if name in masked else name.partition(".")[0], []).append(tensor)
     of_head = {id(parameter) for parameter in network.heads.live.parameters()}
-    trained = [p for p in network.module.parameters() if p.requires_grad or id(p) in of_head]
+    named = network.module.named_parameters()
+    trained = {name: p for name, p in named if p.requires_grad or id(p) in of_head}
     return (
         _size("maskable weights", held["masked"]),
         _size("what they were when they were pruned", held.get("pruned", ())),
@@ -67,11 +69,8 @@ def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None)
     return Size(part=part, n_numbers=n, n_bytes=n_bytes, n_least_bits=n_least_bits or (8 * n_bytes // n if n else 0))
 
 
-def _states(training: Training, trained: list[nn.Parameter]) -> list[Tensor]:
+def _states(training: Training, trained: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the tensors that an optimizer holds, besides the parameters, after its first step."""
-    copies = [nn.Parameter(torch.zeros_like(parameter)) for parameter in trained]
-    optimizer = training.make_optimizer(copies)
-    for parameter in copies:
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    return [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    states = [state for held in held_by(tried(training, trained).optimizer) for state in held.state.values()]
+    values = [value for state in states if isinstance(state, Mapping) for value in state.values()]
+    return [value for value in values if isinstance(value, Tensor)]

@@ -6,13 +6,18 @@ metadata have a digest of the whole file, computed with zeros in the place of th
 
 from __future__ import annotations
 
+import collections
+import enum
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from daynight.errors import DamagedFileError, DataNotFoundError, SettingError
@@ -128,8 +133,8 @@ def pack(value: Any) -> tuple[Json, dict[str, Tensor]]:
     """Return a nested value as JSON and tensors.
 
     Args:
-        value: None, a bool, number, text or tensor, or a dict, list or tuple of such values; a dict's keys may be
-            numbers, too.
+        value: None, a bool, number, text, tensor, member of an enumeration, or dtype, device or size of PyTorch; or a
+            dict, list, tuple or deque of such values; a dict's keys may be numbers, too.
 
     Returns:
         The value in JSON, with names in place of tensors, and the tensors by these names.
@@ -156,32 +161,74 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(packed, dict) or len(packed) != 1:
         raise ValueError("a packed value has an unknown form")
     ((kind, held),) = packed.items()
-    if kind == "float":
-        return float(held)
     if kind == "tensor":
         return tensors[held]
     if kind == "dict":
         return {unpack(key, tensors): unpack(value, tensors) for key, value in held}
     if kind in ("list", "tuple"):
         return (list if kind == "list" else tuple)(unpack(item, tensors) for item in held)
+    if kind == "deque":
+        return collections.deque((unpack(item, tensors) for item in held[0]), held[1])
+    if kind in _MAKERS:
+        return _MAKERS[kind](held)
     raise ValueError(f"a packed value has the unknown kind {kind!r}")
 
 
+def _member(names: Sequence[str]) -> enum.Enum:
+    """Return a member of an enumeration, whose module must have been imported: nothing is imported, no code runs."""
+    module, kind, name = names
+    found: Any = sys.modules.get(module)
+    for part in kind.split("."):
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    if isinstance(found, enum.EnumMeta) and name in found.__members__:
+        member: enum.Enum = found.__members__[name]
+        return member
+    raise ValueError(f"the enumeration {kind} of {module}, or its member {name}, is unknown")
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if isinstance(found, torch.dtype):
+        return found
+    raise ValueError(f"the type {name} of tensors is unknown")
+
+
+#: By kind of a packed value, the function that makes the value.
+_MAKERS: dict[str, Callable[[Any], Any]] = {
+    "float": float, "enum": _member, "dtype": _dtype, "device": torch.device, "size": torch.Size,
+}  # fmt: skip
+
+
+def _plain(value: Any) -> Json:
+    """Return a value of a kind in `_MAKERS` as JSON; None if it is of another kind."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(float(value))}
+    if isinstance(value, enum.Enum):
+        return {"enum": [type(value).__module__, type(value).__qualname__, value.name]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    return {"size": list(value)} if isinstance(value, torch.Size) else None
+
+
 def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
+    if (plain := _plain(value)) is not None:
+        return plain
     if isinstance(value, Tensor):
         name = where if where not in tensors else f"{where}#{len(tensors)}"
         tensors[name] = value.detach()
         return {"tensor": name}
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, Mapping):
         items = [[_packed(key, {}, where), _packed(item, tensors, f"{where}.{key}")] for key, item in value.items()]
         return {"dict": items}
-    if isinstance(value, list | tuple):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_packed(item, tensors, f"{where}.{index}") for index, item in enumerate(value)]}
+    if isinstance(value, list | tuple | collections.deque):
+        items = [_packed(item, tensors, f"{where}.{index}") for index, item in enumerate(value)]
+        if isinstance(value, collections.deque):
+            return {"deque": [items, value.maxlen]}
+        return {"list" if isinstance(value, list) else "tuple": items}
     raise SettingError(
         f"{where} has the type {type(value).__name__}, which cannot be stored in a file without running code. Use "
         "Python's own numbers, as float(...) makes them, or text, lists, dicts and tensors."

@@ -140,11 +140,16 @@ _filters = threading.RLock()
 
 
 @contextlib.contextmanager
-def quiet(message: str = "", category: type[Warning] = Warning) -> Iterator[None]:
-    """Ignore warnings of a category whose text begins with the regular expression `message`, during a short block.
+def quiet(message: str = "", category: type[Warning] = Warning, *, is_error: bool = False) -> Iterator[None]:
+    """Ignore warnings during a short block, or raise them as errors.
 
     Filters of warnings belong to the whole process. So one thread at a time changes them and puts them back.
+
+    Args:
+        message: A regular expression with which the texts of these warnings begin.
+        category: Their category.
+        is_error: Whether they are raised.
     """
     with _filters, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message, category)
+        warnings.filterwarnings("error" if is_error else "ignore", message, category)
         yield

@@ -20,6 +20,7 @@ from daynight.training.engines.arena import Arena, Slot
 from daynight.training.engines.engine import Engine, Loss
 from daynight.training.engines.stages import Units
 from daynight.training.settings import Training
+from daynight.training.together import has_modes, held_by, load, set_mode
 
 #: Optimizers that move each number independently of the others, and do not move numbers whose gradient, decay and state
 #: are zero. So the numbers can be laid out in any way, and left out where their gradient is zero.
@@ -54,13 +55,24 @@ class Stepper:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Iterable[Tensor]) -> None:
-        self._optimizer = optimizer
+        self._optimizer, self._parameters = optimizer, list(parameters)
         # A subclass, a hook, a replaced step, or a state before the first step may do more.
-        watched = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
-        for parameter in parameters:
-            watched += [parameter._backward_hooks, parameter._post_accumulate_grad_hooks]
-        has_more = any(watched) or "step" in vars(optimizer) or bool(optimizer.state)
-        self.is_plain = type(optimizer) in ELEMENTWISE and not has_more
+        has_more = "step" in vars(optimizer) or bool(optimizer.state)
+        self.is_plain = type(optimizer) in ELEMENTWISE and not (has_more or self.is_watched)
+        self.begin(is_steady=False)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there are hooks now on the optimizer, or on the gradient of a parameter."""
+        optimizer, parameters = self._optimizer, self._parameters
+        return (
+            bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks or any(_GLOBAL_HOOKS))
+            or any(parameter._backward_hooks or parameter._post_accumulate_grad_hooks for parameter in parameters)
+        )  # fmt: skip
+
+    def complicate(self) -> None:
+        """Take all further steps as the optimizer's class does, since there is more to do than it says."""
+        self.is_plain = False
         self.begin(is_steady=False)
 
     def begin(self, is_steady: bool) -> None:
@@ -136,6 +148,7 @@ class Optimization:
         parts: The network as a chain; None leaves the network whole.
         live: Which of the network's flattened inputs are not zero in all training data; None if unknown.
         narrows: Whether inputs that are not read may be left out of the batches, too.
+        hooked: What `tracing.hooked` returned when the chain was made.
 
     Raises:
         SettingError: If `training` makes an optimizer that is not valid.
@@ -150,13 +163,20 @@ class Optimization:
         parts: Sequence[Part] | None = None,
         live: Units = None,
         narrows: bool = False,
+        hooked: frozenset[int] = frozenset(),
     ) -> None:
         self._network, self._training, self._loss = network, training, loss
-        self._optimizer = training.make_optimizer([item.parameter for item in network.trainables()])
-        self._step = Stepper(self._optimizer, [item.parameter for item in network.trainables()])
-        is_plain = self._step.is_plain
-        self._parts = parts if parts is not None and is_plain else tracing.uncut(network, training.autocast)
-        self._live = live if is_plain and parts is not None else None
+        named = {name: p for name, p in network.module.named_parameters() if p.requires_grad}
+        self._optimizer = training.make_optimizer(list(named.values()), list(named))
+        self._held, self._has_modes = held_by(self._optimizer), has_modes(self._optimizer)
+        self._is_stepping = False  # whether an optimizer with modes is in training mode
+        #: The values of the parameters in training mode, while an optimizer with modes is in evaluation mode.
+        self._stepped: list[Tensor] | None = None
+        self._step = Stepper(self._optimizer, named.values())
+        self._modules, self._hooked = list(network.module.modules()), hooked
+        self._is_cut = parts is not None and self._step.is_plain and not self._has_modes and not self._has_new_hooks()
+        self._parts = parts if parts is not None and self._is_cut else tracing.uncut(network, training.autocast)
+        self._live, self._was_cut = live if self._is_cut else None, self._is_cut
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._narrows = self._carries = False
         self._loose: list[Trainable] = []  # parameters that are trained in place
@@ -166,7 +186,9 @@ class Optimization:
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
         self._step.begin(is_steady=not self._loose)
         self._decays = self._found_decays()
-        self._rates = [group.get("lr") for group in self._optimizer.param_groups]
+        rates = [group.get("lr") for group in self._optimizer.param_groups]
+        # Schedulers write into rates that are tensors.
+        self._rates = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
         self._is_scaled = False
 
     @property
@@ -177,6 +199,7 @@ class Optimization:
     def forget_pruned(self, narrows: bool = False) -> None:
         """Continue after a prune: read the masks again, and clear the optimizer's state of frozen numbers."""
         states = self._spread_states()
+        self._stepped = None  # the network has other values now
         self._engine = self._engage(narrows, carries=True)
         for group, arena in zip(self._optimizer.param_groups, self._arenas, strict=True):
             group["params"] = [p for p in group["params"] if arena is None or p is not arena.vector]
@@ -184,26 +207,44 @@ class Optimization:
                 group["params"].insert(0, arena.vector)
                 self._optimizer.state[arena.vector] = _gathered(arena, states)
         for item in self._loose:
-            for key, value in states.get(id(item.parameter), {}).items():
-                masked = item.mask is not None and isinstance(value, Tensor) and value.shape == item.mask.shape
-                self._optimizer.state[item.parameter][key] = value.mul_(item.mask) if masked else value
+            if id(item.parameter) in states:
+                self._optimizer.state[item.parameter].update(states[id(item.parameter)])
+            if item.mask is not None:
+                found = [held.state[item.parameter] for held in self._held if item.parameter in held.state]
+                for value in [value for state in found for value in state.values()]:
+                    # Masks and codes, which have no sign, are no numbers that could move a weight.
+                    if isinstance(value, Tensor) and value.shape == item.mask.shape and value.dtype.is_signed:
+                        value.mul_(item.mask)
         self._step.begin(is_steady=not self._loose)
+
+    def heed_hooks(self) -> None:
+        """Continue with the network itself, by autograd, if there are hooks that a chain of engines would not call."""
+        if self._is_cut and (self._step.is_watched or self._has_new_hooks()):
+            self.flush()
+            self._uncut()
+            self.forget_pruned(self._narrows)
 
     def state(self) -> State:
         """Return the optimizer's state, without the network; `restore` takes it. Call `flush` first."""
-        return {
+        state = {
             "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
         }  # fmt: skip
+        # Most checkpoints need none of these.
+        more = {"stepped": self._stepped} if self._has_modes else {}
+        return state | more | ({"was_watched": True} if self._was_cut and not self._is_cut else {})
 
     def restore(self, state: State) -> None:
         """Take over what `state` returned. The network must be restored already, and the settings be the same."""
-        groups = state["optimizer"]["param_groups"]
-        for group, saved in zip(self._optimizer.param_groups, groups, strict=True):
-            group.update({name: value for name, value in saved.items() if name != "params"})
+        if state.get("was_watched") and self._is_cut:
+            self._uncut()
+        if self._is_cut:
+            for group, saved in zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True):
+                group.update({name: value for name, value in saved.items() if name != "params"})
         self._engine = self._engage(state["narrows"], state["carries"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load(self._optimizer, state["optimizer"])
+        self._stepped = state.get("stepped")
         if self._scheduler is not None:
             self._scheduler.load_state_dict(state["scheduler"])
         self._decays, self._is_scaled = self._found_decays(), state["is_scaled"]
@@ -234,13 +275,10 @@ class Optimization:
             inputs: (batch, features), or as the network reads them if `features` is None.
             targets: The targets of the batch.
         """
-        if self._training.augment is not None:
-            inputs = self._training.augment(inputs)
-        if self._training.transform is not None:
-            inputs = self._training.transform(inputs)
+        self._begin_step()
         for item in self._loose:
             item.parameter.grad = None
-        loss = self._engine.gradients(inputs, targets, self._loss)
+        loss = self._gradients(inputs, targets)
         for item in self._loose:
             if item.mask is not None and item.parameter.grad is not None:
                 item.parameter.grad.mul_(item.mask)
@@ -260,10 +298,61 @@ class Optimization:
 
     @interrupts.deferred()
     def flush(self) -> None:
-        """Write the trained numbers to the network. After a prune, call `forget_pruned` before this."""
+        """Write the trained numbers to the network. After a prune, call `forget_pruned` before this.
+
+        An optimizer with modes is in evaluation mode afterwards, until the next step.
+        """
         for arena in self._arenas:
             if arena is not None:
                 arena.flush()
+        if self._is_stepping:
+            # The way back may round: so that no look at the network changes the training, its numbers are kept.
+            self._stepped = [item.parameter.detach().clone() for item in self._loose]
+            self._is_stepping = False
+            set_mode(self._optimizer, "eval")
+            self._hold()
+
+    @interrupts.deferred()
+    def _begin_step(self) -> None:
+        """Put an optimizer with modes into training mode, with the numbers of the last step if they are known."""
+        if not self._has_modes or self._is_stepping:
+            return
+        set_mode(self._optimizer, "train")
+        self._hold()
+        for item, value in zip(self._loose, self._stepped or (), strict=False):
+            item.parameter.detach().copy_(value)
+        self._stepped, self._is_stepping = None, True
+
+    def _gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the gradients of the mean loss of a step's examples, a batch at a time, and return that loss."""
+        if self._training.accumulate == 1:
+            return self._engine.gradients(self._changed(inputs), targets, self._loss)
+        arenas = [arena.vector.grad for arena in self._arenas if arena is not None and arena.vector.grad is not None]
+        sums, loss = [torch.zeros_like(gradient) for gradient in arenas], torch.zeros(())
+        size = self._training.batch_size
+        for some, theirs in zip(inputs.split(size), targets.split(size), strict=True):
+            share = len(some) / len(inputs)
+            loss = loss + share * self._engine.gradients(self._changed(some), theirs, self._loss, share)
+            for total, gradient in zip(sums, arenas, strict=True):
+                total += gradient
+        for total, gradient in zip(sums, arenas, strict=True):
+            gradient.copy_(total)
+        return loss
+
+    def _changed(self, inputs: Tensor) -> Tensor:
+        if self._training.augment is not None:
+            inputs = self._training.augment(inputs)
+        return inputs if self._training.transform is None else self._training.transform(inputs)
+
+    def _has_new_hooks(self) -> bool:
+        """Return whether a module has hooks that the chain was made without."""
+        return not tracing.hooked(self._modules) <= self._hooked
+
+    def _uncut(self) -> None:
+        """Let the engine that is made next compute the network as one part."""
+        self._is_cut, self._live = False, None
+        self._parts = tracing.uncut(self._network, self._training.autocast)
+        self._step.complicate()
 
     def _schedule(self, scheduler: Any) -> None:
         try:
@@ -279,7 +368,7 @@ class Optimization:
             self.forget_pruned(self._narrows)
 
     def _found_decays(self) -> list[bool]:
-        return [group.get("weight_decay", 0) != 0 for group in self._optimizer.param_groups]
+        return [bool(group.get("weight_decay", 0) != 0) for group in self._optimizer.param_groups]
 
     def _engage(self, narrows: bool, carries: bool = False) -> Engine:
         """Make the engine for the current masks, and give the optimizer its parameters."""
@@ -320,8 +409,15 @@ class Optimization:
                 torch.where(item.mask, weight, anchor, out=weight)
 
     def _spread_states(self) -> dict[int, State]:
-        """Remove the optimizer's state, and return the state by the `id` of the network's own parameters."""
-        states: dict[int, State] = {id(p): state for p, state in self._optimizer.state.items()}
+        """Remove the optimizer's state, and return the state by the `id` of the network's own parameters.
+
+        What it keeps under other keys than parameters stays. Nothing is removed if optimizers hold others: they have no
+        arenas.
+        """
+        if len(self._held) > 1:
+            return {}
+        kept = {key: state for key, state in self._optimizer.state.items() if not isinstance(key, Tensor)}
+        states: dict[int, State] = {id(p): s for p, s in self._optimizer.state.items() if isinstance(p, Tensor)}
         for arena in self._arenas:
             if arena is None:
                 continue
@@ -333,6 +429,7 @@ class Optimization:
                     for slot in arena.slots:
                         states.setdefault(id(slot.parameter), {})[key] = value
         self._optimizer.state.clear()
+        self._optimizer.state.update(kept)
         return states
 
 

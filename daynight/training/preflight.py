@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -16,8 +18,9 @@ from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import padded
 from daynight.networks.trials import check_caches, check_writes
-from daynight.support import checks, interrupts, seeding
+from daynight.support import checks, interrupts, seeding, threads
 from daynight.training.settings import Training, number
+from daynight.training.together import set_mode
 
 #: Errors that PyTorch raises for inputs that a module cannot read.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
@@ -75,14 +78,19 @@ def probe(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> Tensor:
     return outputs
 
 
-def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Callable[[Tensor], Tensor]) -> None:
-    """Raise NetworkError unless gradients can be computed in training mode.
+def try_step(
+    network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Compute gradients in training mode.
 
     Args:
         network: The network.
         inputs: (batch, ...), as the network reads them; two or more.
         n_outputs: Number of outputs of the head.
         loss: Function of the outputs to a scalar.
+
+    Returns:
+        Copies of the parameters that are trained, with their gradients, by name.
 
     Raises:
         NetworkError: If PyTorch fails to compute them.
@@ -98,6 +106,7 @@ def try_step(network: MaskedNetwork, inputs: Tensor, n_outputs: int, loss: Calla
                 f"no gradients can be computed of the network in training mode: {error}. If that is not one of its "
                 "own errors, look for operations in place on values that a gradient needs later."
             ) from error
+    return {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
 
 def trains_on(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> bool:
@@ -190,12 +199,13 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
             check_caches(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
     network.is_tried = True
-    _check_loss(training, task, outputs, targets)
+    _check_loss(training, task, outputs, targets, network.module.parameters())
+    _check_score(training, task)
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.new_zeros(len(task.test), task.n_outputs)
-    number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
-    tried(training, [p for p in network.module.parameters() if p.requires_grad])
-    try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets))
+    with threads.quiet():  # metrics that are not defined for outputs that are all equal warn
+        number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
+    tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
 
 
 def _check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
@@ -241,12 +251,20 @@ def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Te
     return changed
 
 
-def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor) -> None:
+def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor, parameters: Iterable[Tensor]) -> None:
     loss = training.loss_of(task)
     leaf = outputs.detach().requires_grad_()
-    with torch.enable_grad():
+    is_odd = not task.classifies and outputs.shape != targets.shape
+    # PyTorch's losses compare all outputs with all targets then, and warn.
+    strict = threads.quiet(category=UserWarning, is_error=True) if is_odd else contextlib.nullcontext()
+    with torch.enable_grad(), strict:
         number("loss", loss, leaf, targets)
         value = loss(leaf, targets)
+    if is_odd and (training.loss is None or training.metric is None):
+        raise SettingError(
+            f"{titled(task.name)} has {task.n_outputs} outputs, and targets of {targets.shape[1]} values an example. "
+            "That needs a loss and a metric of its own: give both, Training(loss=..., metric=...).", page="optimizers",
+        )  # fmt: skip
     if isinstance(value, Tensor) and not value.dim() and value.requires_grad:
         value.backward()
     if leaf.grad is None:
@@ -254,42 +272,114 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
             f"Training: loss must return a scalar tensor that depends on the outputs, and returned {value!r}. Nothing "
             "can be learnt without a gradient."
         )
+    known = {id(leaf), *map(id, parameters)}
+    if foreign := [tensor for tensor in _leaves(value) if id(tensor) not in known]:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
+        raise SettingError(
+            f"Training: the loss has parameters of its own, of shape {shapes}, and no optimizer would train them. Move "
+            "them into the network and name them with Agent(private=...); or, if they are to stay as they are, call "
+            "requires_grad_(False) on them.", page="optimizers",
+        )  # fmt: skip
 
 
-def tried(training: Training, parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, Any, list[str]]:
+def _leaves(value: Tensor) -> list[Tensor]:
+    """Return the tensors by which autograd would compute gradients of a value."""
+    found, seen, left = list[Tensor](), set[Any](), [value.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            found += [node.variable] if hasattr(node, "variable") else []
+            left += [following for following, _ in node.next_functions]
+    return found
+
+
+def _check_score(training: Training, task: Task) -> None:
+    """Warn if the score of a task with several labels an example would be that of a regression."""
+    targets, loss = task.train.targets, training.loss
+    is_usual = loss is None or (getattr(loss, "__module__", None) or "torch.").startswith("torch.")
+    if is_usual or task.classifies or training.metric is not None or not bool(((targets == 0) | (targets == 1)).all()):
+        return
+    warnings.warn(
+        f"{titled(task.name)}: all targets are 0.0 or 1.0, the loss is your own, and the score is the coefficient of "
+        "determination. If examples have several labels, give Training(metric=daynight.metrics.label_accuracy); if "
+        "not, metric=daynight.metrics.r_squared.", stacklevel=2,
+    )  # fmt: skip
+
+
+@attrs.frozen(eq=False)
+class Tried:
+    """An optimizer, and perhaps a scheduler, on copies of parameters, to try what they can do.
+
+    Attributes:
+        optimizer: The optimizer.
+        scheduler: Its scheduler, or None.
+        parameters: The parameters, with gradients.
+    """
+
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    parameters: Sequence[nn.Parameter]
+
+    @classmethod
+    def of(cls, training: Training, named: Mapping[str, Tensor]) -> Tried:
+        """Make an optimizer and a scheduler of copies of parameters.
+
+        Args:
+            training: The settings.
+            named: The parameters by name. Those of the copies that have no gradient here get random ones if no
+                parameter has one.
+
+        Raises:
+            SettingError: If one of the two cannot be made.
+        """
+        # On copies, since an optimizer may also move numbers without a gradient.
+        copies = [nn.Parameter(parameter.detach().clone()) for parameter in named.values()]
+        gradients = [parameter.grad for parameter in named.values()]
+        if all(gradient is None for gradient in gradients):
+            # Not zeros, by whose norm an optimizer may divide.
+            draw = seeding.generator(0, "try")
+            gradients = [torch.randn(copy.shape, generator=draw).mul_(0.01).to(copy) for copy in copies]
+        for copy, gradient in zip(copies, gradients, strict=True):
+            copy.grad = None if gradient is None else gradient.detach().clone()
+        optimizer = training.make_optimizer(copies, list(named))
+        return cls(optimizer, training.make_scheduler(optimizer, 100), copies)
+
+    def step(self) -> None:
+        """Take a step of the optimizer, and one of the scheduler. The gradients stay.
+
+        Raises:
+            SettingError: If one of the two fails.
+        """
+        gradients = [None if copy.grad is None else copy.grad.clone() for copy in self.parameters]
+        try:
+            set_mode(self.optimizer, "train")
+            self.optimizer.step()
+            set_mode(self.optimizer, "eval")
+        except Exception as error:
+            raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
+        for copy, gradient in zip(self.parameters, gradients, strict=True):
+            copy.grad = gradient
+        try:
+            if self.scheduler is not None:
+                self.scheduler.step()
+        except Exception as error:
+            raise SettingError(
+                f"Training: scheduler must make one that steps without arguments, and {type(self.scheduler).__name__} "
+                f"failed: {error!r}"
+            ) from error
+
+
+def tried(training: Training, named: Mapping[str, Tensor]) -> Tried:
     """Make an optimizer, and a scheduler if the settings have one, and let them take a step.
 
-    Returns:
-        The optimizer; the scheduler or None; and the names of the optimizer's attributes, other than its state and
-        groups, that the step has changed.
+    Args:
+        training: The settings.
+        named: The parameters by name (see `Tried.of`).
 
     Raises:
         SettingError: If one of the two cannot be made, or fails in the step.
     """
-    # On copies, since an optimizer may also move numbers without a gradient.
-    copies = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
-    optimizer = training.make_optimizer(copies)
-    scheduler = training.make_scheduler(optimizer, 100)
-    before = _attributes(optimizer)
-    try:
-        for copy in copies:
-            copy.grad = torch.zeros_like(copy)
-        optimizer.step()
-    except Exception as error:
-        raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
-    try:
-        if scheduler is not None:
-            scheduler.step()
-    except Exception as error:
-        raise SettingError(
-            f"Training: scheduler must make one that steps without arguments, and {type(scheduler).__name__} "
-            f"failed: {error!r}"
-        ) from error
-    after = _attributes(optimizer)
-    return optimizer, scheduler, [name for name in after if after[name] != before.get(name)]
-
-
-def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, str]:
-    """Return an optimizer's attributes as text, without its state, its groups, and the attributes that PyTorch adds."""
-    known = {"state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured"}
-    return {name: repr(value) for name, value in vars(optimizer).items() if name not in known}
+    made = Tried.of(training, named)
+    made.step()
+    return made

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
 import attrs
@@ -15,14 +17,21 @@ from daynight.data.tasks import Task
 from daynight.errors import SettingError
 from daynight.nights.budgets import check_budget
 from daynight.support import checks
+from daynight.training.together import Together
 
-OptimizerFactory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+OptimizerFactory = Callable[[Any], torch.optim.Optimizer | Sequence[torch.optim.Optimizer]]
 SchedulerFactory = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 Transform = Callable[[Tensor], Tensor]
 EngineName = Literal["auto", "dense", "sparse", "module"]
 NormStatistics = Literal["running", "anew"]
 #: Settings that were added after the first files were written.
-LATER = ("norm_statistics",)
+LATER = ("norm_statistics", "accumulate")
+#: Losses of examples that may have several labels, and the output above which each says that a label is there.
+_OF_SEVERAL_LABELS = (
+    (nn.BCEWithLogitsLoss, 0.0), (functional.binary_cross_entropy_with_logits, 0.0),
+    (nn.MultiLabelSoftMarginLoss, 0.0), (functional.multilabel_soft_margin_loss, 0.0),
+    (nn.BCELoss, 0.5), (functional.binary_cross_entropy, 0.5),
+)  # fmt: skip
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -32,6 +41,17 @@ def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 def _batch_size(n: Any) -> int:
     return checks.integer("Training: batch_size", n, least=1)
+
+
+def _first_parameter(function: Any) -> str:
+    try:
+        return next(iter(inspect.signature(function).parameters), "")
+    except (TypeError, ValueError):  # a function that is written in C
+        return ""
+
+
+def _accumulate(n: Any) -> int:
+    return checks.integer("Training: accumulate", n, least=1)
 
 
 def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -73,14 +93,19 @@ class Training:
     """How a task is learnt, at wake and in REM.
 
     Args:
-        batch_size: Examples per optimizer step, 1 or more; the last batch of an epoch may be smaller.
-        optimizer: Function of parameters to an optimizer, called at each wake and at each REM.
+        batch_size: Examples per batch, 1 or more; the last batch of an epoch may be smaller.
+        optimizer: Function of parameters to an optimizer, or to a list of optimizers that share the parameters among
+            them, called at each wake and at each REM. If its first parameter is called ``named_parameters``, it gets
+            pairs of name and parameter.
         scheduler: Function of an optimizer and its number of steps to a learning-rate scheduler, which is stepped after
             each optimizer step. None keeps the rate constant.
         loss: Function of (outputs, targets) to a scalar, the mean over a batch. None is cross-entropy
             for class labels and mean squared error for regression.
-        metric: Function of (outputs, targets) of a whole split to a number. None is the accuracy for
-            class labels and the coefficient of determination for regression.
+        metric: Function of (outputs, targets) of a whole split to a number; or an object that accumulates, as those of
+            torchmetrics do, which is reset before and after each call. None is the accuracy for class labels, the share
+            of labels that are right if the loss is PyTorch's for several labels an example, and the coefficient of
+            determination for other regression. A loss or metric whose first parameter is called ``y_true`` or
+            ``targets``, as in scikit-learn, is called with (targets, outputs).
         transform: Applied to each batch of inputs, in training and prediction, such as a normalisation.
         augment: Applied to each batch of inputs in training, before `transform`. What it draws from
             the global generators of PyTorch, NumPy or Python is seeded.
@@ -90,6 +115,9 @@ class Training:
             before the step. None does not limit the norm.
         autocast: With `torch.bfloat16`, training steps compute in this type if possible (see `torch.autocast`), while
             weights keep their type; the engine is then ``"module"``. Predictions are in the weights' own type.
+        accumulate: Batches per optimizer step, 1 or more. Gradients are averaged over the examples of all of them, so
+            that a step is that of a batch so many times larger, in the memory of one batch. The last step of an epoch
+            may have fewer. Budgets and schedulers count optimizer steps.
         engine: What computes the optimizer steps. All engines give the same gradients, except for rounding. ``"auto"``
             chooses for each layer and phase by shapes and density; ``"dense"`` and ``"sparse"`` force that engine if
             possible; ``"module"`` runs the network itself by autograd, and leaves nothing out.
@@ -113,23 +141,27 @@ class Training:
     autocast: torch.dtype | None = attrs.field(default=None, validator=_check_autocast)
     engine: EngineName = attrs.field(default="auto", validator=_check_engine)
     norm_statistics: NormStatistics = attrs.field(default="running", validator=_check_statistics)
-
-    def later(self) -> frozenset[str]:
-        """Return the names of settings that older files do not have, and that have their default here.
-
-        Descriptions leave them out, so that what was stored before they existed is still recognised.
-        """
-        usual = {field.name: field.default for field in attrs.fields(Training)}
-        return frozenset(name for name in LATER if getattr(self, name) == usual[name])
+    accumulate: int = attrs.field(default=1, converter=_accumulate)
 
     @property
     def is_by_module(self) -> bool:
         """Whether the network itself computes the steps, by autograd."""
         return self.engine == "module" or self.autocast is not None
 
+    @property
+    def examples_per_step(self) -> int:
+        """Number of examples of an optimizer step; the last step of an epoch may have fewer."""
+        return self.batch_size * self.accumulate
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings by name, for files; without those that older files do not have, if they are default."""
+        usual = {field.name: field.default for field in attrs.fields(Training)}
+        found = attrs.asdict(self, recurse=False)
+        return {name: value for name, value in found.items() if name not in LATER or value != usual[name]}
+
     def steps_per_epoch(self, task: Task) -> int:
         """Count the optimizer steps of one epoch of `task`."""
-        return -(-len(task.train) // self.batch_size)
+        return -(-len(task.train) // self.examples_per_step)
 
     def check_budget(self, name: str, budget: Any) -> None:
         """Raise SettingError unless `budget` is a budget that goes with these settings.
@@ -146,13 +178,13 @@ class Training:
     def loss_of(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the loss for `task`; in a union of tasks, each example's loss uses the outputs of its own task."""
         usual = functional.cross_entropy if task.classifies else functional.mse_loss
-        loss = usual if self.loss is None else self.loss
+        loss = usual if self.loss is None else metrics.adapted(self.loss)
         return metrics.WithinGroups(loss, task.groups) if task.groups else loss
 
     def metric_of(self, task: Task) -> Callable[[Tensor, Tensor], float]:
         """Return the metric for `task`."""
-        usual = metrics.accuracy if task.classifies else metrics.r_squared
-        metric = usual if self.metric is None else self.metric
+        usual = metrics.accuracy if task.classifies else self._metric_of_several()
+        metric = usual if self.metric is None else metrics.adapted(self.metric)
         return metrics.WithinGroups(metric, task.groups) if task.groups else metric
 
     def judge(self, task: Task, outputs: Tensor, targets: Tensor) -> tuple[float, float]:
@@ -164,22 +196,50 @@ class Training:
         loss = number("loss", self.loss_of(task), outputs, targets)
         return loss, number("metric", self.metric_of(task), outputs, targets)
 
-    def make_optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _metric_of_several(self) -> Callable[[Tensor, Tensor], float]:
+        """Return the usual metric for floating-point targets, which depends on the loss."""
+        loss = self.loss
+        while isinstance(loss, functools.partial):
+            loss = loss.func
+        for kind, threshold in _OF_SEVERAL_LABELS:
+            if loss is kind or (isinstance(kind, type) and isinstance(loss, kind)):
+                return functools.partial(metrics.label_accuracy, threshold=threshold)
+        return metrics.r_squared
+
+    def make_optimizer(self, parameters: list[nn.Parameter], names: Sequence[str] = ()) -> torch.optim.Optimizer:
         """Make an optimizer.
+
+        Args:
+            parameters: The parameters.
+            names: Their names in the network, for a function that asks for them.
 
         Raises:
             SettingError: If `optimizer` fails, or does not make an optimizer of these parameters that steps without a
                 closure.
         """
+        given: Any = parameters
+        if _first_parameter(self.optimizer) == "named_parameters":
+            given = list(zip(names or map(str, range(len(parameters))), parameters, strict=True))
         try:
-            optimizer = self.optimizer(parameters)
+            made = self.optimizer(given)
         except Exception as error:
             raise SettingError(f"Training: optimizer failed to make one: {error!r}") from error
-        if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
-            raise SettingError(
-                "Training: optimizer must make a torch.optim.Optimizer that steps without a closure, not "
-                f"{type(optimizer).__name__}."
-            )
+        parts: list[Any] = list(made) if isinstance(made, list | tuple) and made else [made]
+        for part in parts:
+            if not isinstance(part, torch.optim.Optimizer) or isinstance(part, torch.optim.LBFGS):
+                raise SettingError(
+                    "Training: optimizer must make a torch.optim.Optimizer, or a list of them, that steps without a "
+                    f"closure, not {type(part).__name__}.", page="optimizers",
+                )  # fmt: skip
+        optimizer: torch.optim.Optimizer = parts[0]
+        if len(parts) > 1:
+            trained = [id(p) for part in parts for group in part.param_groups for p in group["params"]]
+            if len(trained) > len(set(trained)):
+                raise SettingError(
+                    "Training: optimizer makes several optimizers, and two of them train the same parameter. Give each "
+                    "parameter to one of them.", page="optimizers",
+                )  # fmt: skip
+            optimizer = Together(parts)
         known = {id(parameter) for parameter in parameters}
         given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         if not given <= known or not given & known:
@@ -196,6 +256,9 @@ class Training:
         """
         if self.scheduler is None:
             return None
+        for group in optimizer.param_groups:
+            # A scheduler writes into a rate that is a tensor, which may be the user's own and serve later optimizers.
+            group.update({name: value.clone() for name, value in group.items() if isinstance(value, Tensor)})
         try:
             scheduler = self.scheduler(optimizer, n_steps)
         except Exception as error:

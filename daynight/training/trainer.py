@@ -101,11 +101,13 @@ class Tracing:
         parts: The network as a chain of parts; None if the network itself computes the steps.
         live: Which flattened inputs are not zero in all training data (int64); None if unknown.
         is_whole: Whether the network is left in one part.
+        hooked: Which modules had hooks (see `tracing.hooked`).
     """
 
     parts: list[Part] | None
     live: Tensor | None
     is_whole: bool
+    hooked: frozenset[int] = frozenset()
 
 
 class Trainer:
@@ -162,7 +164,7 @@ class Trainer:
 
     def new_batches(self, phase: str) -> Batches:
         """Make the batches of `phase`, ``"wake"`` or ``"night"``."""
-        generator, size = seeding.generator(self._seed, phase, self._day, "order"), self._training.batch_size
+        generator, size = seeding.generator(self._seed, phase, self._day, "order"), self._training.examples_per_step
         if self._held is not None:
             return HeldBatches(*self._held, size, generator)
         fit = functools.partial(fitted, dtype=self._network.dtype, device=self._device)
@@ -229,7 +231,6 @@ class Trainer:
             told = time.monotonic()
             tell(attrs.evolve(place, step=self.step))
             optimization.scale_rate(None)
-            batches.give(optimization.features)
             try:
                 while True:
                     is_over = ledger.reached(stretch.end)
@@ -240,6 +241,8 @@ class Trainer:
                         stretch.forget()
                     if is_over:
                         break
+                    optimization.heed_hooks()
+                    batches.give(optimization.features)
                     inputs, targets = batches.next()
                     if rate is not None:
                         optimization.scale_rate(rate(stretch.share(ledger.spent)))
@@ -407,7 +410,7 @@ class Trainer:
         traced, loss = self._tracing, self._training.loss_of(self.task)
         self._n_steps = n_steps
         self._optimization = Optimization(
-            self._network, self._training, loss, n_steps, traced.parts, traced.live, narrows
+            self._network, self._training, loss, n_steps, traced.parts, traced.live, narrows, traced.hooked
         )  # fmt: skip
 
     @interrupts.deferred()
@@ -422,6 +425,7 @@ class Trainer:
         if training.is_by_module:
             return Tracing(None, None, bool(is_whole))
         batch, targets = self._some(training.batch_size)
+        hooked = tracing.hooked(self._network.module.modules())
         functions = [function for function in (training.augment, training.transform) if function is not None]
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
             for function in functions:
@@ -432,7 +436,7 @@ class Trainer:
             if is_whole:
                 parts = tracing.uncut(self._network)
         live = None if functions or self._held is None else _live(self._held[0].flatten(1))
-        return Tracing(parts, live, is_whole)
+        return Tracing(parts, live, is_whole, hooked)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the first n training examples, or all if there are fewer. Functions may write into these inputs."""

@@ -84,19 +84,20 @@ class Engine:
         for stage in self._stages:
             stage.bind()
 
-    def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss, share: float = 1.0) -> Tensor:
         """Compute the gradients by all trained parameters, and return the loss of a batch.
 
         Args:
             inputs: (batch, features), or as the network reads them if `features` is None.
             targets: The targets of the batch.
             loss: Function of (outputs, targets) to a scalar.
+            share: Factor of the gradients, not of the returned loss: the batch's share of the examples of a step.
         """
         with torch.no_grad():
             outputs = inputs
             for stage in self._stages:
                 outputs = stage.forward(outputs)
-            value, gradient = loss_and_gradient(loss, outputs, targets)
+            value, gradient = loss_and_gradient(loss, outputs, targets, share)
             for index in range(len(self._stages) - 1, self._first - 1, -1):
                 needs_inputs = index > self._first
                 passed = self._stages[index].backward(gradient, needs_inputs)
@@ -151,8 +152,8 @@ class Engine:
         return DenseLinear(layer, given, outputs, movable)
 
 
-def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a loss and its gradient by the outputs."""
+def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor, share: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return a loss, and `share` times its gradient by the outputs."""
     if isinstance(loss, WithinGroups) and loss.function is functional.cross_entropy:
         outputs, loss = loss.masked(outputs, targets), loss.function
     if loss is functional.cross_entropy and not targets.is_floating_point():
@@ -161,11 +162,12 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Ten
         logarithms = torch.log_softmax(outputs, 1)
         value = functional.nll_loss(logarithms, targets)
         gradient = logarithms.exp_().scatter_(1, targets[:, None], -1, reduce="add")
-        return value, gradient.mul_(1 / len(outputs))
+        return value, gradient.mul_(share / len(outputs))
     with torch.enable_grad():
         leaf = outputs.detach().requires_grad_()
         value = loss(leaf, targets)
-        value.backward()
+        # The loss may also depend on parameters of the network.
+        (value if share == 1.0 else value * share).backward()
     assert leaf.grad is not None
     return value.detach(), leaf.grad
 
