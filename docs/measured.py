@@ -243,6 +243,13 @@ def write_networks():
         write_page("networks", rows, (), ".4g")
 
 
+def write_works():
+    """Write the tables of what works with what."""
+    import works
+
+    works.write_all()
+
+
 def write_ideas():
     """Draw three nights side by side."""
     import matplotlib.pyplot as plt
@@ -278,5 +285,6 @@ def write_all():
     write_networks()
     write_kills()
     write_checkpoints()
+    write_works()
     reproduced.write_all()
     write_tournament()
