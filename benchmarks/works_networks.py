@@ -17,8 +17,8 @@ About twenty-five minutes on one core:
         tokenizers==0.23.3 regex==2026.11.19 aiohttp==3.14.5 xxhash==4.1.0
     HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 python benchmarks/works_networks.py --out docs/results/works_networks.csv
 
-These packages need a few small others, which pip names. A run that was cut off continues. ``--against OLD.csv`` lists the
-rows whose verdict has changed.
+These packages need a few small others, which pip names. A run that was cut off continues. ``--against OLD.csv`` lists
+the rows whose verdict has changed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ tv = torchvision.models
 #: Families that have a member which is small enough, with the side of the images.
 MEMBERS = {
     "mnasnet0_5": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "resnet18": 32, "shufflenet_v2_x0_5": 32,
-    "squeezenet1_1": 32, "alexnet": 64, "googlenet": 32, "inception_v3": 75,
+    "squeezenet1_1": 32, "googlenet": 32, "inception_v3": 75,
 }  # fmt: skip
 #: Members with few blocks of the other families.
 FEW_BLOCKS: dict[str, Callable[[], nn.Module]] = {
@@ -156,14 +156,16 @@ FAMILIES = (
 #: Fewer blocks, where a family has an argument for that.
 SMALL: dict[str, dict[str, Any]] = {
     "resnet10t": {"layers": (1, 1, 1, 1)}, "resnetv2_18": {"layers": (1, 1, 1, 1)},
-    "seresnet18": {"layers": (1, 1, 1, 1)}, "skresnet18": {"layers": (1, 1, 1, 1)}, "convnext_atto": {"depths": (1, 1, 2, 1)},
+    "seresnet18": {"layers": (1, 1, 1, 1)}, "skresnet18": {"layers": (1, 1, 1, 1)},
+    "convnext_atto": {"depths": (1, 1, 2, 1)},
     "convnextv2_atto": {"depths": (1, 1, 2, 1)}, "inception_next_atto": {"depths": (1, 1, 2, 1)},
     "mambaout_femto": {"depths": (1, 1, 2, 1)}, "starnet_s1": {"depths": (1, 1, 2, 1)},
     "edgenext_xx_small": {"depths": (1, 1, 2, 1)},
     "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "pit_ti_224": {"depth": (1, 1, 1)}, "cait_xxs24_224": {"depth": 2},
     "eva02_tiny_patch14_224": {"depth": 2, "img_size": 28}, "vit_tiny_patch16_224": {"depth": 2},
     "deit_tiny_patch16_224": {"depth": 2}, "xcit_nano_12_p16_224": {"depth": 2},
-    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 2, 1)}, "levit_128s": {"depth": (1, 1, 1), "img_size": 64},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 2, 1)},
+    "levit_128s": {"depth": (1, 1, 1), "img_size": 64},
 }  # fmt: skip
 
 
@@ -177,15 +179,26 @@ def swin(block: Any, **settings: Any) -> nn.Module:
 def vgg(layers: list[Any], **settings: Any) -> nn.Module:
     """Make a small VGG of torchvision, whose linear layers have 64 units instead of 4,096."""
     network = tv.VGG(tv.vgg.make_layers(layers, **settings), num_classes=2, init_weights=False)
-    width = 7 * 7 * [layer for layer in layers if layer != "M"][-1]
-    network.classifier = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 2))
+    network.classifier = classifier(7 * 7 * [layer for layer in layers if layer != "M"][-1])
     return network
+
+
+def alexnet() -> nn.Module:
+    """Make AlexNet of torchvision, whose linear layers have 64 units instead of 4,096."""
+    network = tv.AlexNet(num_classes=2)
+    network.classifier = classifier(6 * 6 * 256)
+    return network
+
+
+def classifier(width: int) -> nn.Module:
+    """Make the linear layers of AlexNet and VGG, with few units."""
+    return nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 2))
 
 
 def member(name: str) -> nn.Module:
     """Make a network of torchvision with random weights."""
-    settings = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    return tv.get_model(name, weights=None, num_classes=2, **settings)
+    settings = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False, "aux_logits": False}}
+    return tv.get_model(name, weights=None, num_classes=2, **settings.get(name, {}))
 
 
 def of_timm(name: str) -> nn.Module:
@@ -282,8 +295,7 @@ TEXTS: dict[str, dict[str, Any]] = {
     "Mistral": USUAL | {"num_key_value_heads": 1},
     "Qwen2": USUAL | {"num_key_value_heads": 1}, "GPTNeoX": USUAL,
 }  # fmt: skip
-ADVICE_OF_SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-TEXTS: dict[str, dict[str, Any]] = {"GPT2": {"mask": is_conv1d}}
+ADVICE_OF_TEXTS: dict[str, dict[str, Any]] = {"GPT2": {"mask": is_conv1d}}
 
 
 # ---------------------------------------------------------------------------------------- graphs
@@ -417,9 +429,15 @@ RECURRENT: dict[str, Callable[[], nn.Module]] = {
 def contestants() -> Iterator[tuple[str, Contestant]]:
     """Yield all rows with their names."""
     for name, size in MEMBERS.items():
-        wrap = FirstOutput if name in ("googlenet", "inception_v3") else None
-        make = functools.partial(member, name)
-        yield f"torchvision {name}", Contestant(kind="torchvision", make=make, inputs=(3, size, size), wrap=wrap)
+        yield (
+            f"torchvision {name}",
+            Contestant(
+                kind="torchvision", make=functools.partial(member, name), inputs=(3, size, size),
+                wrap=FirstOutput if name == "googlenet" else None,
+                advice={"head": "classifier.1"} if name == "squeezenet1_1" else {},
+            ),
+        )  # fmt: skip
+    yield "torchvision AlexNet", Contestant(kind="torchvision", make=alexnet, inputs=(3, 64, 64))
     for name, builder in FEW_BLOCKS.items():
         yield f"torchvision {name}", Contestant(kind="torchvision", make=builder)
     yield (

@@ -15,7 +15,8 @@ NETWORKS = {
 #: Columns of the summary: the word that a verdict begins with, as a reader is told.
 SUMMARY = {
     "works": "works", "works, with": "works, with a condition", "refused": "refused",
-    "over the limit": "over the limit", "script failed": "not tried", "raw error": "raw error", "wrong in silence": "wrong in silence",
+    "over the limit": "over the limit", "script failed": "not tried", "raw error": "raw error",
+    "wrong in silence": "wrong in silence",
 }  # fmt: skip
 
 
