@@ -142,7 +142,8 @@ def versions(packages: Iterable[str]) -> str:
 
     folder = Path(daynight.__file__).parent
     git = ["git", "-C", str(folder)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    last = ["log", "-1", "--format=%h", "--", "."]  # the last commit that has changed the library
+    commit = subprocess.run([*git, *last], capture_output=True, text=True, check=False)
     changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True, check=False)
     dirty = " and changes" if changed.stdout.strip() else ""
     others = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", *packages))

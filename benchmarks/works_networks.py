@@ -101,12 +101,9 @@ class Contestant:
 
 
 # ---------------------------------------------------------------------------------------- torchvision and timm
-tv = torchvision.models
+tv, tm = torchvision.models, timm.models
 #: Families that have a member which is small enough, with the side of the images.
-MEMBERS = {
-    "mnasnet0_5": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "resnet18": 32, "shufflenet_v2_x0_5": 32,
-    "squeezenet1_1": 32, "googlenet": 32, "inception_v3": 75,
-}  # fmt: skip
+MEMBERS = {"mnasnet0_5": 32, "resnet18": 32, "squeezenet1_1": 32, "googlenet": 32, "inception_v3": 75}
 #: Members with few blocks of the other families.
 FEW_BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "ConvNeXt": lambda: tv.ConvNeXt(
@@ -125,6 +122,14 @@ FEW_BLOCKS: dict[str, Callable[[], nn.Module]] = {
         input_size=(32, 32), stem_channels=16, partition_size=2, block_channels=[16, 32], block_layers=[1, 1],
         head_dim=16, stochastic_depth_prob=0.1, num_classes=2,
     ),
+    "MobileNetV2": lambda: tv.MobileNetV2(2, 0.5, [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]),
+    "MobileNetV3": lambda: tv.MobileNetV3(
+        [
+            tv.mobilenetv3.InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1.0),
+            tv.mobilenetv3.InvertedResidualConfig(16, 5, 72, 24, True, "HS", 2, 1, 1.0),
+        ],
+        64, num_classes=2,
+    ),
     "RegNet X": lambda: tv.RegNet(
         tv.regnet.BlockParams([1, 1], [32, 64], [16, 16], [1.0, 1.0], [2, 2]), num_classes=2
     ),
@@ -135,6 +140,7 @@ FEW_BLOCKS: dict[str, Callable[[], nn.Module]] = {
         tv.resnet.Bottleneck, [1, 1, 1, 1], num_classes=2, groups=32, width_per_group=4
     ),
     "Wide ResNet": lambda: tv.ResNet(tv.resnet.Bottleneck, [1, 1, 1, 1], num_classes=2, width_per_group=128),
+    "ShuffleNetV2": lambda: tv.ShuffleNetV2([1, 2, 1], [24, 48, 96, 192, 256], num_classes=2),
     "SwinTransformer": lambda: swin(tv.swin_transformer.SwinTransformerBlock),
     "SwinTransformer V2": lambda: swin(
         tv.swin_transformer.SwinTransformerBlockV2, downsample_layer=tv.swin_transformer.PatchMergingV2
@@ -145,28 +151,42 @@ FEW_BLOCKS: dict[str, Callable[[], nn.Module]] = {
         image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=2
     ),
 }  # fmt: skip
-FAMILIES = (
-    "resnet10t", "resnetv2_18", "seresnet18", "skresnet18", "regnetx_002", "nf_regnet_b0", "tf_efficientnetv2_b0",
-    "mobilenetv4_conv_small_035", "ghostnet_050", "repvgg_a0", "dla46_c", "ese_vovnet19b_dw", "convnext_atto",
-    "convnextv2_atto", "inception_next_atto", "mambaout_femto", "starnet_s1", "edgenext_xx_small",
-    "vit_tiny_patch16_224", "deit_tiny_patch16_224", "cait_xxs24_224", "xcit_nano_12_p16_224", "eva02_tiny_patch14_224",
-    "swin_tiny_patch4_window7_224", "resmlp_12_224", "gmlp_ti16_224", "poolformer_s12", "coatnet_pico_rw_224",
-    "mobilevit_xxs", "pvt_v2_b0", "pit_ti_224", "nest_tiny", "lambda_resnet26t", "levit_128s",
-)  # fmt: skip
-#: Fewer blocks, where a family has an argument for that.
-SMALL: dict[str, dict[str, Any]] = {
-    "resnet10t": {"layers": (1, 1, 1, 1)}, "resnetv2_18": {"layers": (1, 1, 1, 1)},
-    "seresnet18": {"layers": (1, 1, 1, 1)}, "skresnet18": {"layers": (1, 1, 1, 1)},
-    "convnext_atto": {"depths": (1, 1, 2, 1)},
-    "convnextv2_atto": {"depths": (1, 1, 2, 1)}, "inception_next_atto": {"depths": (1, 1, 2, 1)},
-    "mambaout_femto": {"depths": (1, 1, 2, 1)}, "starnet_s1": {"depths": (1, 1, 2, 1)},
-    "edgenext_xx_small": {"depths": (1, 1, 2, 1)},
-    "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "pit_ti_224": {"depth": (1, 1, 1)}, "cait_xxs24_224": {"depth": 2},
-    "eva02_tiny_patch14_224": {"depth": 2, "img_size": 28}, "vit_tiny_patch16_224": {"depth": 2},
-    "deit_tiny_patch16_224": {"depth": 2}, "xcit_nano_12_p16_224": {"depth": 2},
-    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 2, 1)},
+CHANNELS = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
+FEW = {"depths": (1, 1, 1, 1), "dims": (16, 32, 64, 128)}
+NARROW = {"depth": 2, "embed_dim": 64, "num_heads": 2}
+#: Names of timm, one of each family, with arguments that make it small.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "resnet10t": CHANNELS, "resnetv2_18": CHANNELS, "seresnet18": CHANNELS, "skresnet18": CHANNELS, "test_byobnet": {},
+    "test_nfnet": {}, "test_efficientnet": {}, "lcnet_035": {}, "dla46_c": {}, "ese_vovnet19b_dw": {},
+    "test_convnext": {}, "convnextv2_atto": FEW, "inception_next_atto": FEW, "test_mambaout": {},
+    "starnet_s1": {"depths": (1, 1, 2, 1)}, "edgenext_xx_small": FEW | {"depths": (1, 1, 2, 1)}, "test_vit": {},
+    "deit_tiny_patch16_224": NARROW, "beit_base_patch16_224": NARROW, "cait_xxs24_224": NARROW,
+    "xcit_nano_12_p16_224": NARROW, "eva02_tiny_patch14_224": NARROW | {"img_size": 28},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1), "embed_dim": 32, "num_heads": (1, 2)},
+    "pvt_v2_b0": {"depths": (1, 1, 1, 1)}, "pit_ti_224": {"depth": (1, 1, 1)},
     "levit_128s": {"depth": (1, 1, 1), "img_size": 64},
 }  # fmt: skip
+#: Families of timm whose functions do not take such arguments.
+BY_CLASS: dict[str, Callable[[], nn.Module]] = {
+    "GhostNet": lambda: tm.ghostnet.GhostNet([[[3, 16, 16, 0, 1]], [[3, 48, 24, 0.25, 2]]], num_classes=2, width=0.5),
+    "MlpMixer": lambda: mixer(tm.mlp_mixer.MixerBlock), "ResMLP": lambda: mixer(tm.mlp_mixer.ResBlock, mlp_ratio=4),
+    "gMLP": lambda: mixer(tm.mlp_mixer.SpatialGatingBlock, mlp_ratio=4),
+    "PoolFormer": lambda: tm.metaformer.MetaFormer(
+        depths=(1, 1), dims=(16, 32), token_mixers=tm.metaformer.Pooling, num_classes=2
+    ),
+    "Nest": lambda: tm.nest.Nest(
+        img_size=32, patch_size=4, num_levels=2, embed_dims=(16, 32), num_heads=(1, 2), depths=(1, 1), num_classes=2
+    ),
+    "FocalNet": lambda: tm.focalnet.FocalNet(depths=(1, 1), embed_dim=16, num_classes=2),
+}  # fmt: skip
+
+
+def mixer(block: Any, **settings: Any) -> nn.Module:
+    """Make a small network of timm that mixes tokens by linear layers."""
+    network: nn.Module = tm.mlp_mixer.MlpMixer(
+        img_size=32, patch_size=8, num_blocks=2, embed_dim=32, block_layer=block, num_classes=2, **settings
+    )
+    return network
 
 
 def swin(block: Any, **settings: Any) -> nn.Module:
@@ -203,7 +223,7 @@ def member(name: str) -> nn.Module:
 
 def of_timm(name: str) -> nn.Module:
     """Make a network of timm with random weights, for images of 32 x 32 if that is an argument."""
-    settings = SMALL.get(name, {})
+    settings = FAMILIES[name]
     try:
         return timm.create_model(name, num_classes=2, pretrained=False, **({"img_size": 32} | settings))
     except TypeError:
@@ -447,12 +467,21 @@ def contestants() -> Iterator[tuple[str, Contestant]]:
                 weights=None, weights_backbone=None, num_classes=1
             ),
             targets=(32 * 32,),
-            wrap=PixelsInARow, advice={"head": "network.classifier.low_classifier"},
+            wrap=PixelsInARow, advice={"head": "network.classifier.low_classifier",
+            "make_head": lambda n: nn.Conv2d(40, n // 32**2, 1)},
         ),
     )  # fmt: skip
-    for name in FAMILIES:
-        size = SMALL.get(name, {}).get("img_size", 32)
-        yield f"timm {name}", Contestant(kind="timm", make=functools.partial(of_timm, name), inputs=(3, size, size))
+    for name, settings in FAMILIES.items():
+        size = settings.get("img_size", 32)
+        yield (
+            f"timm {name}",
+            Contestant(
+                kind="timm", make=functools.partial(of_timm, name), inputs=(3, size, size),
+                advice={"head": "head.fc"} if name == "resnetv2_18" else {},
+            ),
+        )  # fmt: skip
+    for name, builder in BY_CLASS.items():
+        yield f"timm {name}", Contestant(kind="timm", make=builder)
     for name, settings in TEXTS.items():
         make = functools.partial(of_transformers, name, **settings)
         advice = ADVICE_OF_TEXTS.get(name, {})
@@ -706,7 +735,7 @@ def exported(agent: dn.Agent, path: Path) -> str:
         raise TookTooLong
 
     signal.signal(signal.SIGALRM, stop)
-    signal.alarm(EXPORT_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, EXPORT_SECONDS, 0.5)  # again and again, since code of others may catch it
     try:
         agent.export(0, path)
     except TookTooLong:
@@ -716,7 +745,7 @@ def exported(agent: dn.Agent, path: Path) -> str:
     except Exception as error:
         return f"raw error: {rows.one_line(error)}"
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return "yes"
 
 

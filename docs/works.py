@@ -53,12 +53,12 @@ def beginning(verdict):
 def optimizer_tables(name, found):
     """Write which optimizers work as they are, in a line for each package, and a table of the others, by reason."""
     fine, others = collections.defaultdict(list), collections.defaultdict(list)
-    for row in found:
+    for row in sorted(found, key=lambda row: rows.rank(row["verdict"])):
         package, _, short = row["name"].rpartition(".") if row["kind"] != "loss" else ("", "", row["name"][6:])
         if row["verdict"] == "works":
             fine[package].append(short)
         else:
-            others[package, told(row)].append(short)
+            others[package, told(row["verdict"].replace(short, "it"))].append(short)
     lines = []
     for package, names in fine.items():
         where = f" of ``{package}``" if package else ""
@@ -69,7 +69,7 @@ def optimizer_tables(name, found):
             *((names_of(package, names), verdict) for (package, verdict), names in others.items()),
         ]
         lines += csv_table(f"{name}_others", table, "30 70")
-    (GENERATED / f"{name}.rst").write_text("\n".join(lines) + "\n")
+    write_lines(name, lines)
 
 
 def names_of(package, names):
@@ -77,14 +77,10 @@ def names_of(package, names):
     return (f"``{package}``: " if package else "") + ", ".join(f"``{name}``" for name in names)
 
 
-def told(row):
-    """Give the verdict of a row with the whole of the error that it has in another column."""
-    verdict = row["verdict"]
-    for column in ("accepted", "resumed"):
-        text = row.get(column, "").partition(": ")[2]
-        if len(text) > 20 and text[:60] in verdict:
-            verdict = verdict.partition(text[:60])[0] + text
-    return literal(verdict)
+def told(verdict):
+    """Give a verdict for a reader; an error that was cut off ends with a whole word and three dots."""
+    is_cut = len(verdict) > rows.N_LETTERS and verdict[-1].isalnum()
+    return literal(verdict.rpartition(" ")[0] + " ..." if is_cut else verdict)
 
 
 def literal(text):
@@ -100,12 +96,11 @@ def network_tables(name, found):
         are_kept = "yes" if all(row[key] == "yes" for key in ("frozen", "subnetwork", "file")) else "no"
         exports = ", ".join(f".{form}" for form in ("pt2", "onnx") if row[form] == "yes") or "none"
         table.append([
-            literal(row["name"].partition(" ")[2]), literal(taken(row)),
+            literal(row["name"].partition(" ")[2]), told(taken(row)),
             f"{float(row['masked share']):.0%}" if row["masked share"] else "", are_kept if is_done else "",
             exports if is_done else "", f"{float(row['step over plain']):.1f}" if row["step over plain"] else "",
         ])  # fmt: skip
-    lines = csv_table(name, table, "22 38 8 8 12 12")
-    (GENERATED / f"{name}.rst").write_text("\n".join(lines) + "\n")
+    write_lines(name, csv_table(name, table, "22 38 8 8 12 12") if found else [])
 
 
 def taken(row):
@@ -116,7 +111,12 @@ def taken(row):
 
 def write_table(name, table):
     """Write a table, and the page to include that shows it."""
-    (GENERATED / f"{name}.rst").write_text("\n".join(csv_table(name, table)) + "\n")
+    write_lines(name, csv_table(name, table))
+
+
+def write_lines(name, lines):
+    """Write a page to include; if there is nothing to show, it says so."""
+    (GENERATED / f"{name}.rst").write_text("\n".join(lines or ["Not measured yet."]) + "\n")
 
 
 def csv_table(name, table, widths=None):
