@@ -45,6 +45,7 @@ def arguments(description: str | None, seconds: float) -> argparse.ArgumentParse
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="CSV", help="the table; a run that was cut off continues it")
+    add("--new", action="store_true", help="begin the table anew; --against may name the same file")
     add("--only", default="", metavar="TEXT", help="only rows whose names contain this")
     add("--seconds", type=float, default=seconds, metavar="S", help=f"limit of a row in seconds ({seconds:g})")
     add("--gib", type=float, default=10.0, metavar="G", help="limit of a row's address space in GiB (10)")
@@ -66,6 +67,9 @@ def fill(
     """
     names = ["name", *columns, "seconds"]
     about = versions(packages)
+    before = read(settings.against)[1] if settings.against else []
+    if settings.new:
+        settings.out.unlink(missing_ok=True)
     if not settings.out.exists():
         settings.out.write_text(f"# {about}\n" + ",".join(names) + "\n")
     known_about, known = read(settings.out)
@@ -80,7 +84,7 @@ def fill(
             csv.DictWriter(stream, names, lineterminator="\n", extrasaction="ignore").writerow(row)
         print(f"{name}: {row['verdict']} ({row['seconds']} s)", flush=True)
     if settings.against:
-        sys.exit(1 if compare(settings.against, settings.out) else 0)
+        sys.exit(1 if compare(before, read(settings.out)[1]) else 0)
 
 
 def tried(trial: Trial, seconds: float, gib: float) -> Row:
@@ -120,11 +124,9 @@ def rank(verdict: str) -> int:
     return max(place for place, text in enumerate(VERDICTS) if verdict.startswith(text))
 
 
-def compare(before: Path, after: Path) -> int:
+def compare(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> int:
     """Print the rows whose verdict has changed; return how many are worse."""
-    (_, old_rows), (_, new_rows) = read(before), read(after)
-    old = {row["name"]: row["verdict"] for row in old_rows}
-    new = {row["name"]: row["verdict"] for row in new_rows}
+    old, new = ({row["name"]: row["verdict"] for row in found} for found in (before, after))
     n_worse = 0
     for name, then in old.items():
         now = new.get(name, "script failed: no such row")

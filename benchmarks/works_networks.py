@@ -17,8 +17,10 @@ About twenty-five minutes on one core:
         tokenizers==0.23.3 regex==2026.11.19 aiohttp==3.14.5 xxhash==4.1.0
     HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 python benchmarks/works_networks.py --out docs/results/works_networks.csv
 
-These packages need a few small others, which pip names. A run that was cut off continues. ``--against OLD.csv`` lists
-the rows whose verdict has changed.
+These packages need a few small others, which pip names. A run that was cut off continues.
+
+To see what a change of the library does, run it with ``--new --against docs/results/works_networks.csv``. That lists the
+rows whose verdict has changed, and the exit status is 1 if a row is worse.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ import torchvision
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import rnn
+from torch.nn.utils import parametrize, rnn
 
 import daynight as dn
 from daynight.errors import DaynightError, ExportError
@@ -267,6 +269,16 @@ class Logits(nn.Module):
         """Return logits (n, 2)."""
         logits: Tensor = self.network(inputs).logits
         return logits
+
+
+class Unparametrized(Logits):
+    """As `Logits`, for a network with weight norm, which is removed first, as the error advises."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        for part in network.modules():
+            if parametrize.is_parametrized(part, "weight"):
+                parametrize.remove_parametrizations(part, "weight")
 
 
 class Pooled(nn.Module):
@@ -496,7 +508,7 @@ def contestants() -> Iterator[tuple[str, Contestant]]:
         make = functools.partial(of_transformers, name, "ForImageClassification", **PICTURES)
         yield f"transformers {name}", Contestant(kind="transformers", make=make, wrap=Logits)
     make = functools.partial(of_transformers, "Wav2Vec2", **SOUNDS)
-    yield "transformers Wav2Vec2", Contestant(kind="transformers", make=make, inputs=(640,), wrap=Logits)
+    yield "transformers Wav2Vec2", Contestant(kind="transformers", make=make, inputs=(640,), wrap=Unparametrized)
     for name, layer in SPARSE_LAYERS.items():
         yield f"torch_geometric {name}", Contestant(
             kind="torch_geometric", make=functools.partial(OnGraph, layer), inputs=(N_NODES, N_NUMBERS),

@@ -16,8 +16,10 @@ The plain loop chooses the learning rate among the default, 0.001, 0.01, 0.1 and
     pip install --no-deps pytorch_optimizer==4.1.0 schedulefree==1.4.1 prodigyopt==1.1.2 dadaptation==3.2 einops==0.8.2
     OMP_NUM_THREADS=1 python benchmarks/works_optimizers.py --out docs/results/works_optimizers.csv
 
-`pytorch_optimizer` reads `transformers` if it is there. A run that was cut off continues. ``--against OLD.csv`` lists
-the rows whose verdict has changed.
+`pytorch_optimizer` reads `transformers` if it is there. A run that was cut off continues.
+
+To see what a change of the library does, run it with ``--new --against docs/results/works_optimizers.csv``. That lists the
+rows whose verdict has changed, and the exit status is 1 if a row is worse.
 """
 
 from __future__ import annotations
