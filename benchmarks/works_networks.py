@@ -19,7 +19,7 @@ About twenty-five minutes on one core:
 
 These packages need a few small others, which pip names. A run that was cut off continues.
 
-To see what a change of the library does, run it with ``--new --against docs/results/works_networks.csv``. That lists the
+To see what a change of the library does, add ``--new --against docs/results/works_networks.csv``. That lists the
 rows whose verdict has changed, and the exit status is 1 if a row is worse.
 """
 

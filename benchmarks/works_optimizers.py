@@ -18,7 +18,7 @@ The plain loop chooses the learning rate among the default, 0.001, 0.01, 0.1 and
 
 `pytorch_optimizer` reads `transformers` if it is there. A run that was cut off continues.
 
-To see what a change of the library does, run it with ``--new --against docs/results/works_optimizers.csv``. That lists the
+To see what a change of the library does, add ``--new --against docs/results/works_optimizers.csv``. That lists the
 rows whose verdict has changed, and the exit status is 1 if a row is worse.
 """
 
