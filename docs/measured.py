@@ -264,6 +264,13 @@ def write_batch_norm():
     write_page("batch_norm", rows, ("free at the end", "REM"))
 
 
+def write_works():
+    """Write the tables of what works with what."""
+    import works
+
+    works.write_all()
+
+
 def write_ideas():
     """Draw three nights side by side."""
     import matplotlib.pyplot as plt
@@ -300,5 +307,6 @@ def write_all():
     write_batch_norm()
     write_kills()
     write_checkpoints()
+    write_works()
     reproduced.write_all()
     write_tournament()
