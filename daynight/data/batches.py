@@ -62,7 +62,7 @@ class Batches(abc.ABC):
         left = state["left"]
         expected.tensor((len(left),), torch.int64)("the order of the examples", left)
         is_whole = (self._n - len(left)) % self._batch_size == 0
-        if not is_whole or (len(left) and not 0 <= int(left.min()) <= int(left.max()) < self._n):
+        if len(left) and not (is_whole and 0 <= int(left.min()) <= int(left.max()) < self._n):
             raise ValueError(f"the order of the examples is not one of {self._n:,}")
         if len(torch.unique(left)) != len(left):
             raise ValueError("the order of the examples has one of them twice")

@@ -6,7 +6,6 @@ import collections
 import contextvars
 import copy
 import datetime
-import decimal
 import enum
 import functools
 import json
@@ -133,7 +132,6 @@ def _of_name(
 @_described.register
 def _of_parts(
     value: complex
-    | decimal.Decimal
     | slice
     | collections.deque  # type: ignore[type-arg]
     | operator.itemgetter  # type: ignore[type-arg]
