@@ -155,7 +155,9 @@ def _of_pattern(value: re.Pattern) -> Any:  # type: ignore[type-arg]
 
 
 @_described.register
-def _of_method_of_a_type(value: types.MethodDescriptorType | types.WrapperDescriptorType) -> Any:
+def _of_method_of_a_type(
+    value: types.MethodDescriptorType | types.WrapperDescriptorType | types.ClassMethodDescriptorType,
+) -> Any:
     return {"function": f"{value.__objclass__.__module__}.{value.__qualname__}"}
 
 

@@ -297,3 +297,25 @@ def test_a_request_that_comes_with_an_error_does_not_stay(tmp_path):
     run.hooks.clear()
     run.step()
     assert run.agent.day == 1
+
+
+class Counting(torch.optim.SGD):
+    """Adds a value to its parameter groups as it steps, on which its rate depends."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["count"] = group.get("count", 0) + 1
+            group["lr"] = 0.1 / group["count"] ** 0.5
+        super().step()
+
+
+@pytest.mark.parametrize("n", [4, 14])
+def test_what_an_optimizer_adds_to_its_groups_is_resumed(n, tmp_path, at_every_step):
+    settings = {"training": {"optimizer": Counting}}
+    whole = clock(**settings)
+    whole.run()
+    with pytest.raises(Killed):
+        clock(tmp_path, Killer(n), **settings).run()
+    again = resumed(tmp_path, **settings)
+    again.run()
+    assert outcome(again) == outcome(whole)
