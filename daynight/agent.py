@@ -211,6 +211,7 @@ class Agent:
 
     def _check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
         check_task(task)
+        checks.gradients("check")
         day = self.day if day is None else day
         if day == self.day:
             self.check_today(task)
@@ -253,6 +254,7 @@ class Agent:
             DataError, NetworkError, CapacityError: See `check`.
         """
         checks.function("on_event", on_event)
+        checks.gradients("wake")
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
         with self._keeper.long("wake"):
@@ -312,6 +314,7 @@ class Agent:
             TrainingError: If the loss is not finite.
         """
         checks.function("on_event", on_event)
+        checks.gradients("sleep")
         self.training.check_budget("the night's budget", budget)
         with self._keeper.long("sleep"):
             self._day_at_dusk("sleep").sleep(policy, budget, on_event)
@@ -700,6 +703,10 @@ class Agent:
         """Raise StateError unless a task has begun; write the numbers trained so far to the network."""
         last = len(self._tasks) - 1
         if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
+            names = self.task_names
+            if isinstance(task, str) and task in names:
+                number = names.index(task)
+                raise StateError(f"tasks are told by their number: {task!r} is task {number}. Give {number}.")
             known = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"
             raise StateError(f"task {task!r} has not been learnt: {known} so far.")
         if self._today is not None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from daynight.agent import Agent
 from daynight.data.splits import Pair
-from daynight.data.tasks import Days, Task, TaskStream, glimpse
+from daynight.data.tasks import Days, Task, TaskStream, glimpse, warn_if_known
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of, record_of
 from daynight.loggers import ProgressBar, n_steps_after
@@ -159,6 +159,7 @@ class Clock:
         for day in range(self.first_day, min(end, self._days.end)):
             self.agent.check(self._days[day], day, like=None if self.first_day else self.stream[0])
             if day >= self.agent.day:
+                warn_if_known(self._days[day].name, self.agent.task_names[: self.first_day])
                 self._plan(day)
 
     def step(self) -> None:

@@ -17,6 +17,7 @@ from daynight import (
     Record,
     SleepPolicy,
     Steps,
+    Task,
     Training,
     UniformCycles,
     models,
@@ -117,6 +118,51 @@ def test_predict_refuses_what_it_cannot_know():
             agent.predict(torch.rand(1, 6), task)
     with pytest.raises(DataError, match=r"inputs must have the shape \(n, 6\), not \(1, 7\)"):
         agent.predict(torch.rand(1, 7), 0)
+
+
+def named(name, seed=0):
+    task = toy_stream(1, seed=seed)[0]
+    return Task(train=task.train, test=task.test, name=name)
+
+
+def test_a_name_in_place_of_a_number_is_told_the_number():
+    agent = make_agent()
+    agent.wake(named("mon"), Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    with pytest.raises(StateError, match=r"tasks are told by their number: 'mon' is task 0\. Give 0\."):
+        agent.predict(torch.rand(1, 6), "mon")
+    with pytest.raises(StateError, match="task 'tue' has not been learnt: task 0 has so far"):
+        agent.predict(torch.rand(1, 6), "tue")
+
+
+def test_a_night_with_a_name_that_is_learnt_is_warned_of():
+    agent = make_agent()
+    agent.wake(named("mon"), Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+
+    def tonight(name):
+        budgets = {"wake": Epochs(1), "night": Epochs(1)}
+        return Clock(agent.fork(), [named(name)], first_day=1, policy=OneShot(), **budgets)
+
+    tonight("tue").check()
+    with pytest.warns(UserWarning, match="two tasks have the name 'mon'"):
+        tonight("mon").check()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_without_gradients_is_refused_before_it_begins(mode):
+    agent, task = make_agent(), toy_stream(1)[0]
+    for call in (agent.check, lambda task: agent.wake(task, Epochs(1))):
+        with mode(), pytest.raises(StateError, match=rf"torch.{mode.__name__} is on around this call, and training"):
+            call(task)
+    agent.wake(task, Epochs(1))
+    with mode(), pytest.raises(StateError, match=rf"sleep: torch.{mode.__name__} is on around this call"):
+        agent.sleep(OneShot(), Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    with mode():
+        agent.predict(task.test.inputs, 0)
+        agent.evaluate(task, 0)
+        agent.verify()
 
 
 def test_day_with_another_shape_is_refused_before_training():

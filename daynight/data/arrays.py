@@ -169,6 +169,8 @@ def _of_list(values: list[Any] | tuple[Any, ...]) -> Tensor:
                 "these examples out"
             )
     try:
+        if values and all(isinstance(item, np.ndarray) for item in values):
+            return _of_array(np.stack(values))  # PyTorch reads a list of arrays number by number
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
         if wrong := _wrong_type(set(map(type, values))):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import numbers
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, overload
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,6 +69,21 @@ def _look_again(title: str, targets: Tensor) -> None:
         )  # fmt: skip
 
 
+def warn_if_known(name: str, names: Collection[str]) -> None:
+    """Warn if a task's name, other than the number that a stream gives, is among the names of earlier tasks."""
+    if name and not name.isdecimal() and name in names:
+        warnings.warn(
+            f"two tasks have the name {name!r}. If one day's data have come twice, leave them out; if the data are "
+            "new, give them a name of their own.", stacklevel=4,
+        )  # fmt: skip
+
+
+def _as_text(name: Any) -> str:
+    if isinstance(name, bool) or not isinstance(name, str | numbers.Integral | datetime.date | np.datetime64):
+        raise DataError(f"a task's name must be text, such as '2026-03-01', not {name!r}.")
+    return str(name)
+
+
 def _look_at_scales(title: str, splits: dict[str, Split]) -> None:
     """Warn of splits of which some are pixels, scaled to 0-1, and others numbers of another range, as they are."""
     plain = {which: split for which, split in splits.items() if split.view is None}
@@ -109,7 +126,7 @@ class Task:
         n_outputs: Number of classes or of regression outputs. None infers the number from the targets. For regression,
             it may be a multiple of the number of target values, or a fraction, if a loss and a metric of your own
             want that.
-        name: Name of the task in tables.
+        name: Name of the task in tables: text. A number or a date becomes text.
         groups: For a union of tasks (see `daynight.union`), the number of outputs of each task; otherwise empty.
 
     Raises:
@@ -128,6 +145,7 @@ class Task:
         self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = "",
         groups: Sequence[int] = (),
     ) -> None:  # fmt: skip
+        name = _as_text(name)
         given: dict[str, Any] = {"train": train, "validation": validation, "test": test}
         splits = {}
         for which, data in given.items():
@@ -253,6 +271,8 @@ class TaskStream(Sequence[Task]):
         if not self._tasks:
             raise DataError("a stream needs at least one task.")
         _look_at_scales("the stream", {f"{titled(task.name)}: train": task.train for task in self._tasks})
+        for index, task in enumerate(self._tasks):
+            warn_if_known(task.name, [earlier.name for earlier in self._tasks[:index]])
         self.source = source
 
     @overload

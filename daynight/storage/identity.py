@@ -75,6 +75,8 @@ _above: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("above"
 
 @functools.singledispatch
 def _described(value: Any) -> Any:
+    if callable(getattr(value, "fileno", None)) and not isinstance(value, type):
+        raise SettingError(f"daynight cannot describe {value!r}, which changes as it is read. Give a path instead.")
     return {"class": describe(type(value)), **_state(value)}
 
 

@@ -109,6 +109,9 @@ def grid(method: Method, stream: Stream, *, seeds: Iterable[int], **settings: An
     if empty:
         raise SettingError(f"grid: {empty[0]} is an empty list, which leaves no runs. Give at least one value.")
     _check_settings(method, settings)
+    for name, value in settings.items():  # before the data are read, which may take long
+        for one in value if isinstance(value, list) else [value]:
+            _described(name, one)
     loaded = given(stream)
     data, views = digest_of_data(loaded), describe_views(loaded)
     runs = []

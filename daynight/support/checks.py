@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daynight.errors import SettingError
+from daynight.errors import SettingError, StateError
 
 
 def round_half_up(value: float) -> int:
@@ -151,6 +151,15 @@ def usable_device(device: Any) -> torch.device:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingError(f"device={device!r} cannot be used here: {reason.rstrip('.!')}. Use 'cpu'.") from error
     return found.device
+
+
+def gradients(call: str) -> None:
+    """Raise StateError, which names `call`, if the caller has switched gradients off."""
+    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
+        raise StateError(
+            f"{call}: torch.{mode} is on around this call, and training needs gradients. Make the call outside of it."
+        )
 
 
 def all_finite(tensor: Tensor) -> bool:

@@ -188,8 +188,9 @@ def preflight(
 
 
 def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
+    given, augmented = inputs, inputs
     if training.augment is not None:
-        _changed("augment", training.augment, inputs)
+        augmented = _changed("augment", training.augment, inputs)
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
     if not network.is_tried:
@@ -199,6 +200,8 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
             check_caches(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
     network.is_tried = True
+    if (augmented.shape, augmented.dtype) != (given.shape, given.dtype):
+        _try_augmented(network, training, task, given, augmented)
     _check_loss(training, task, outputs, targets, network.module.parameters())
     _check_score(training, task)
     # Some metrics need more than a few examples, of all classes.
@@ -206,6 +209,19 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     with threads.quiet():  # metrics that are not defined for outputs that are all equal warn
         number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
     tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
+
+
+def _try_augmented(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, augmented: Tensor) -> None:
+    """Raise SettingError if a network cannot read inputs of the shape or type that `augment` makes of them."""
+    changed = augmented if training.transform is None else _changed("transform", training.transform, augmented)
+    try:
+        probe(network, changed, task.n_outputs)
+    except NetworkError as error:
+        raise SettingError(
+            f"Training: augment makes inputs of shape {tuple(augmented.shape[1:])}, {augmented.dtype}, of "
+            f"{tuple(inputs.shape[1:])}, {inputs.dtype}, and the network cannot read them. Return them as they were "
+            f"given. It says: {error}"
+        ) from error
 
 
 def _check_batches(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:

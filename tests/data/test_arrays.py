@@ -290,3 +290,11 @@ def test_lazy_examples_that_are_not_finite_are_refused_wherever_they_are_read():
 def test_unreadable_says_why():
     with pytest.raises(Unreadable, match="sparse"):
         tensor_of(scipy.sparse.csr_matrix(np.eye(3)))
+
+
+def test_lists_of_arrays_are_read_at_once():
+    rows = [np.arange(3, dtype=">f4"), np.arange(3, 6, dtype=">f4")]
+    torch.testing.assert_close(tensor_of(rows), torch.arange(6.0).reshape(2, 3))
+    assert tensor_of([np.ma.array([1, 2]), np.ma.array([3, 4])]).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(Unreadable, match="All examples need one shape"):
+        tensor_of([np.zeros(2), np.zeros(3)])

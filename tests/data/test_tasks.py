@@ -1,3 +1,4 @@
+import datetime
 import math
 import random
 
@@ -355,3 +356,35 @@ def test_two_examples_are_a_dataset_as_three_are():
     assert Task(train=outputs, test=outputs, n_outputs=2).train.targets.shape == (2, 2)
     numbers = [[0.5, 1.5], [0, 1]]
     assert Task(train=numbers, test=numbers).train.targets.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (datetime.date(2026, 3, 1), "2026-03-01"),
+        (np.datetime64("2026-03-01"), "2026-03-01"),
+        (datetime.datetime(2026, 3, 1, 4, 30), "2026-03-01 04:30:00"),
+        (pandas.Timestamp("2026-03-01"), "2026-03-01 00:00:00"),
+        (7, "7"),
+        (np.int64(7), "7"),
+    ],
+)
+def test_numbers_and_dates_become_names(name, text, tmp_path):
+    task = Task(train=pair(), test=pair(), name=name)
+    assert (task.name, type(task.name)) == (text, str)
+
+
+@pytest.mark.parametrize("name", [("shop", 1), None, b"a", True, 1.5, ["a"], datetime.timedelta(1)])
+def test_names_that_are_no_text_are_refused(name):
+    with pytest.raises(DataError, match=r"a task's name must be text, such as '2026-03-01', not "):
+        Task(train=pair(), test=pair(), name=name)
+
+
+def test_days_of_the_same_name_are_warned_of():
+    march, april = (Task(train=pair(), test=pair(), name=name) for name in ("March", "April"))
+    with pytest.warns(UserWarning, match="two tasks have the name 'March'. If one day's data have come twice"):
+        TaskStream([march, april, march])
+    TaskStream([march, april])
+    TaskStream([pair() for _ in range(2)] for _ in range(3))
+    unnamed = Task(train=pair(), test=pair())
+    TaskStream([unnamed, unnamed])

@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import math
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -347,3 +348,14 @@ def test_each_example_of_lazy_data_counts():
         TaskStream([Task(train=LazyDataset(Rows(k)), test=LazyDataset(Rows(0)))]) for k in (7, 7, 8)
     )  # fmt: skip
     assert digest_of_data(first) == digest_of_data(same) != digest_of_data(other)
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_what_is_open_is_refused(tmp_path, mode):
+    path = tmp_path / "words.txt"
+    path.write_text("a b")
+    with path.open(mode) as stream, pytest.raises(SettingError, match=r"changes as it is read\. Give a path instead"):
+        describe({"words": [stream]})
+    with socket.socket() as connection, pytest.raises(SettingError, match="changes as it is read"):
+        describe(connection)
+    assert describe(open) == {"function": "io.open"}

@@ -310,3 +310,11 @@ def test_a_run_that_was_stopped_resumes_from_its_last_day(tmp_path, monkeypatch)
     assert unfinished(tmp_path) == []
     Study(tmp_path / "whole").run(runs)
     assert results_in(tmp_path / "store") == results_in(tmp_path / "whole")
+
+
+def test_a_setting_that_cannot_be_described_is_refused_before_the_data_are_read(tmp_path):
+    def reads():
+        raise AssertionError
+
+    with SCRIPT.open() as file, pytest.raises(SettingError, match=r"grid: log: .* changes as it is read"):
+        grid(counted, reads, seeds=[0], a=1, log=[None, file])

@@ -163,3 +163,37 @@ def test_networks_that_begin_with_values_that_are_not_finite_are_refused(spoil):
         Agent(network, capacity=Capacity(free_at_end=0.5, days=3))
     with pytest.raises(NetworkError, match="has no values"):
         Agent(toy_network().to("meta"), capacity=Capacity(free_at_end=0.5, days=3))
+
+
+class Pooling(nn.Module):
+    """Reads inputs of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(1, 8), nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs[..., None]).relu().mean(1))
+
+
+@pytest.mark.parametrize(
+    ("augment", "made"),
+    [
+        (lambda inputs: inputs[:, :3], r"\(3,\), torch.float32"),
+        (lambda inputs: inputs.double(), r"\(6,\), torch.float64"),
+        (lambda inputs: torch.cat([inputs, inputs], 1), r"\(12,\), torch.float32"),
+    ],
+)
+@pytest.mark.parametrize("transform", [None, torch.tanh])
+def test_augmented_inputs_that_the_network_cannot_read_are_refused(augment, made, transform):
+    training = Training(batch_size=10, augment=augment, transform=transform)
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=training)
+    with pytest.raises(SettingError, match=rf"augment makes inputs of shape {made}, of \(6,\), torch.float32, and the"):
+        agent.check(toy_stream(1)[0])
+
+
+def test_augmented_inputs_of_another_shape_are_taken_if_the_network_reads_them():
+    training = Training(batch_size=10, augment=lambda inputs: inputs[:, :4])
+    agent = Agent(Pooling, capacity=Capacity(free_at_end=0.5, days=3), training=training)
+    Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(1), night=Epochs(1)).run()
+    agent.verify()
