@@ -412,4 +412,6 @@ def test_named_tuples_are_described_by_fields_and_values():
     assert describe(Rates()) != describe(Rates(lr=0.1))
     assert describe(Rates()) != describe(Rates(dtype=torch.float64))
     assert describe(Training(optimizer=of_settings)) == describe(Training(optimizer=of_settings))
-    assert describe(functools.partial(torch.optim.Adam, **Rates(0.1)._asdict())) != describe(torch.optim.Adam)
+    assert describe(functools.partial(torch.optim.Adam, Rates(0.1))) != describe(
+        functools.partial(torch.optim.Adam, Rates())
+    )

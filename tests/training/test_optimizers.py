@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from daynight import Agent, Capacity, Clock, Cycle, Epochs, OneShot, SleepPolicy, Steps, Training, UniformCycles, rates
 from daynight.errors import SettingError
-from daynight.history import Record
+from daynight.history import Progress, Record
 from daynight.networks.masked import MaskedNetwork
 from daynight.storage.checkpoints import check_packs
 from daynight.testing import toy_network, toy_stream
@@ -368,6 +368,41 @@ def test_dusk_prune_and_dawn_are_at_the_weights_of_evaluation_mode(is_part):
     dawn = float(run.history.scores("dawn")[0, 0])
     assert dawn == pytest.approx(minus_loss(before, targets), rel=1e-5)
     run.agent.verify()
+
+
+@pytest.mark.usefixtures("at_every_step")
+def test_predictions_within_a_phase_are_at_the_weights_of_evaluation_mode():
+    made, found = [], []
+
+    def make(parameters):
+        made.append(ScheduleFree(parameters))
+        return made[-1]
+
+    def look(event):
+        if isinstance(event, Progress) and (event.day, event.phase) == (0, "wake") and event.step:
+            predicted = run.agent.predict(inputs, 0)
+            state = {id(p): s for p, s in made[-1].state.items()}
+            modes.append(made[-1].param_groups[0]["is_training"])
+            # Back to y and z by hand: x = (y - (1 - beta) z) / beta.
+            named = dict(run.agent.network.module.named_parameters())
+            xs = {name: p.detach().clone() for name, p in named.items()}
+            made[-1].train()
+            by_hand = {name: (p.detach() - 0.1 * state[id(p)]["z"]) / 0.9 for name, p in named.items()}
+            made[-1].eval()
+            for name, p in named.items():
+                p.data.copy_(xs[name])
+                torch.testing.assert_close(by_hand[name], xs[name])
+            found.append(torch.equal(run.agent.predict(inputs, 0), predicted))
+
+    modes = []
+    run = clock(hook=look, training={"optimizer": make})
+    inputs = run.stream[0].test.load()[0]
+    run.run()
+    assert found == [True] * 4
+    assert not any(modes)
+    unwatched = clock(training={"optimizer": ScheduleFree})
+    unwatched.run()
+    assert outcome(run)[1] == outcome(unwatched)[1]
 
 
 @pytest.mark.parametrize("carries", [False, True])
