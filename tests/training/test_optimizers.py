@@ -683,6 +683,81 @@ def test_types_in_parameter_groups_are_resumed(tmp_path):
     assert outcome(again) == outcome(whole)
 
 
+class Adaptive(torch.optim.Optimizer):
+    """Finds its rate, as learning-rate-free ones do: its steps add settings to its groups, and change their kinds."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 1, "d": 1e-3, "weight_decay": 0.1, "last": None})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["n"] = group.get("n", 0) + 1
+            moved = [p for p in group["params"] if p.grad is not None]
+            group["d"] = torch.as_tensor(group["d"]) * 1.05
+            group["last"] = [float(p.grad.abs().sum()) for p in moved]
+            group["weight_decay"] *= 0.9
+            for p in moved:
+                p.mul_(1 - 1e-3 * group["weight_decay"]).sub_(group["d"] * p.grad.sign() * group["lr"])
+
+
+def decaying(parameters):
+    """Return Adam whose decay a hook changes, under a name of its own, too."""
+    optimizer = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.1)
+
+    def change(optimizer, *_):
+        for group in optimizer.param_groups:
+            group["n"] = group.get("n", 0) + 1
+            group["weight_decay"] *= 0.9
+
+    optimizer.register_step_post_hook(change)
+    return optimizer
+
+
+def in_order(optimizer, n_steps):
+    schedulers = torch.optim.lr_scheduler
+    first = schedulers.LinearLR(optimizer, 0.5, 1.0, 2)
+    return schedulers.SequentialLR(optimizer, [first, schedulers.CosineAnnealingLR(optimizer, n_steps)], [2])
+
+
+def chained(optimizer, n_steps):
+    schedulers = torch.optim.lr_scheduler
+    first = schedulers.ConstantLR(optimizer, 0.5, 2)
+    return schedulers.ChainedScheduler([first, schedulers.MultiStepLR(optimizer, [2, 5])], optimizer)
+
+
+class Remembering(torch.optim.lr_scheduler.LRScheduler):
+    """Adds an attribute in its first step."""
+
+    def get_lr(self):
+        if self.last_epoch:
+            self.seen = [*getattr(self, "seen", []), self.last_epoch]
+        return [rate / (1 + len(getattr(self, "seen", []))) for rate in self.base_lrs]
+
+
+def remembering(optimizer, n_steps):
+    return Remembering(optimizer)
+
+
+@pytest.mark.usefixtures("at_every_step")
+@pytest.mark.parametrize("n", [5, 16], ids=["wake", "night"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": Adaptive}, {"optimizer": Adaptive, "carry_optimizer": True}, {"optimizer": decaying},
+        *({"scheduler": scheduler} for scheduler in (in_order, chained, remembering)),
+        {"optimizer": Adaptive, "scheduler": in_order},
+    ],
+    ids=lambda settings: "-".join(str(getattr(value, "__name__", value)) for value in settings.values()),
+)  # fmt: skip
+def test_settings_that_steps_have_changed_are_resumed(settings, n, tmp_path):
+    whole = clock(training=settings)
+    whole.run()
+    again = resumed(killed(tmp_path, n, training=settings), training=settings)
+    again.run()
+    assert outcome(again) == outcome(whole)
+
+
 class SignSGD(torch.optim.Optimizer):
     def __init__(self, parameters, lr=0.01):
         super().__init__(parameters, {"lr": lr})
