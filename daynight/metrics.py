@@ -119,7 +119,8 @@ def _turned(function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets:
 def _anew(metric: Any, outputs: Tensor, targets: Tensor) -> Any:
     metric.reset()
     try:
-        return metric(outputs, targets)
+        metric.update(outputs, targets)
+        return metric.compute()
     finally:
         metric.reset()
 

@@ -158,7 +158,8 @@ def like(known: Any) -> Form:
     """Return the form of values that are of the same kind as a known one, part by part.
 
     A number is like any other finite number, and a text like any other text. Where the known value or the other one is
-    None, or the known one is a tensor or a list, nothing is known of the other's size.
+    None, or the known one is a tensor or a list, nothing is known of the other's size. Items of a list of another
+    length are like the first of the known one.
     """
 
     def check(where: str, value: Any) -> None:
@@ -178,7 +179,10 @@ def like(known: Any) -> Form:
             for index, (one, other) in enumerate(zip(known, value, strict=True)):
                 like(one)(f"{where}[{index}]", other)
         elif isinstance(known, list):
-            listed(like(known[0]) if known else anything)(where, value)
+            listed(anything)(where, value)
+            ones = known if len(known) == len(value) else known[:1] * len(value)
+            for index, (one, other) in enumerate(zip(ones, value, strict=False)):
+                like(one)(f"{where}[{index}]", other)
         elif isinstance(known, Tensor):
             tensor(None, known.dtype)(where, value)
 

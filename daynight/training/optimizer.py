@@ -224,6 +224,12 @@ class Optimization:
             self._uncut()
             self.forget_pruned(self._narrows)
 
+    def known(self) -> set[str]:
+        """Return which of ``"optimizer"`` and ``"scheduler"`` do only what classes of PyTorch do."""
+        is_own = self._step.is_watched or "step" in vars(self._optimizer)
+        parts = {"optimizer": None if is_own else self._optimizer, "scheduler": self._scheduler}
+        return {name for name, part in parts.items() if type(part).__module__.startswith("torch.optim.")}
+
     def state(self) -> State:
         """Return the optimizer's state, without the network; `restore` takes it. Call `flush` first."""
         state = {

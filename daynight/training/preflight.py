@@ -289,7 +289,12 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
             "can be learnt without a gradient."
         )
     known = {id(leaf), *map(id, parameters)}
-    if foreign := [tensor for tensor in _leaves(value) if id(tensor) not in known]:
+    foreign = [tensor for tensor in _leaves(value) if id(tensor) not in known]
+    if foreign:  # without those that each call makes anew
+        with torch.enable_grad():
+            again = set(map(id, _leaves(loss(leaf, targets))))
+        foreign = [tensor for tensor in foreign if id(tensor) in again]
+    if foreign:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in foreign)
         raise SettingError(
             f"Training: the loss has parameters of its own, of shape {shapes}, and no optimizer would train them. Move "

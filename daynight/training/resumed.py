@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -105,31 +105,33 @@ def _losses(where: str, value: Any) -> None:
         raise ValueError(f"{where} ends before it begins")
 
 
-def check_optimization(state: Any, new: Mapping[str, Any]) -> None:
+def check_optimization(state: Any, new: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise ValueError unless the state of an optimizer and a scheduler is of the kind that new ones have.
 
     Args:
         state: The state, as `Optimization.state` returned it.
         new: The state of the new ones, which have the same settings.
+        known: Which of ``"optimizer"`` and ``"scheduler"`` do only what PyTorch's own do. Steps of others may add
+            settings to those of a new one, and change their kinds.
     """
     for name in ("narrows", "carries", "is_scaled"):
         flag(name, state[name])
     for name in ("optimizer", "scheduler"):
         if (state[name] is None) != (new[name] is None):
             raise ValueError(f"the {name} is missing, or there was none")
-    groups, known = state["optimizer"].get("param_groups"), new["optimizer"].get("param_groups")
-    if groups is not None and known is not None:
-        listed(anything, len(known))("param_groups", groups)
-        for group, own in zip(groups, known, strict=True):
+    groups, own_groups = state["optimizer"].get("param_groups"), new["optimizer"].get("param_groups")
+    if "optimizer" in known and groups is not None and own_groups is not None:
+        listed(anything, len(own_groups))("param_groups", groups)
+        for group, own in zip(groups, own_groups, strict=True):
             rest = {name: value for name, value in own.items() if name != "params"}
             # Steps may add values to a group.
             expected.like(rest)("param_groups", {name: group[name] for name in rest})
             settings = _SETTINGS if new["scheduler"] is None else ()
             if changed := [name for name in settings if name in rest and group[name] != rest[name]]:
                 raise ValueError(f"the optimizer has another {changed[0]}: {group[changed[0]]!r}")
-    if new["scheduler"] is not None:
-        known = new["scheduler"]
-        expected.like(known)("scheduler", {name: state["scheduler"][name] for name in known})
+    if new["scheduler"] is not None and "scheduler" in known:
+        own = new["scheduler"]
+        expected.like(own)("scheduler", {name: state["scheduler"][name] for name in own})
 
 
 def check_states(optimizer: torch.optim.Optimizer) -> None:

@@ -59,6 +59,11 @@ def _check_callable(instance: Any, attribute: attrs.Attribute[Any], value: Any) 
         raise SettingError(f"Training: {attribute.name} must be a function, not {value!r}.")
 
 
+def _check_metric(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not metrics.accumulates(value):
+        _check_callable(instance, attribute, value)
+
+
 def _check_factory(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not callable(value):
         raise SettingError(f"Training: {attribute.name} must be a function of parameters, not {value!r}.")
@@ -101,11 +106,11 @@ class Training:
             each optimizer step. None keeps the rate constant.
         loss: Function of (outputs, targets) to a scalar, the mean over a batch. None is cross-entropy
             for class labels and mean squared error for regression.
-        metric: Function of (outputs, targets) of a whole split to a number; or an object that accumulates, as those of
-            torchmetrics do, which is reset before and after each call. None is the accuracy for class labels, the share
-            of labels that are right if the loss is PyTorch's for several labels an example, and the coefficient of
-            determination for other regression. A loss or metric whose first parameter is called ``y_true`` or
-            ``targets``, as in scikit-learn, is called with (targets, outputs).
+        metric: Function of (outputs, targets) of a whole split to a number; or an object with ``reset``, ``update`` and
+            ``compute``, as those of torchmetrics, which is reset before and after each use. None is the accuracy for
+            class labels, the share of labels that are right if the loss is PyTorch's for several labels an example, and
+            the coefficient of determination for other regression. A loss or metric whose first parameter is called
+            ``y_true`` or ``targets``, as in scikit-learn, is called with (targets, outputs).
         transform: Applied to each batch of inputs, in training and prediction, such as a normalisation.
         augment: Applied to each batch of inputs in training, before `transform`. What it draws from
             the global generators of PyTorch, NumPy or Python is seeded.
@@ -133,7 +138,7 @@ class Training:
     optimizer: OptimizerFactory = attrs.field(default=adam, validator=_check_factory)
     scheduler: SchedulerFactory | None = attrs.field(default=None, validator=_check_callable)
     loss: Callable[[Tensor, Tensor], Tensor] | None = attrs.field(default=None, validator=_check_callable)
-    metric: Callable[[Tensor, Tensor], float] | None = attrs.field(default=None, validator=_check_callable)
+    metric: Callable[[Tensor, Tensor], float] | None = attrs.field(default=None, validator=_check_metric)
     transform: Transform | None = attrs.field(default=None, validator=_check_callable)
     augment: Transform | None = attrs.field(default=None, validator=_check_callable)
     carry_optimizer: bool = attrs.field(default=False, validator=_check_flag)

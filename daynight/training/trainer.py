@@ -358,7 +358,8 @@ class Trainer:
         if running is not None:
             self._make_optimization(running["n_steps"], running["optimization"]["narrows"])
             assert self._optimization is not None
-            resumed.check_optimization(running["optimization"], self._optimization.state())
+            known = self._optimization.known()
+            resumed.check_optimization(running["optimization"], self._optimization.state(), known)
             if running["random"] is not None:
                 seeding.check(running["random"], self._device)
             self._optimization.restore(running["optimization"])

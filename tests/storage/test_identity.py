@@ -1,5 +1,6 @@
 """A run's name changes with what it depends on, and with nothing else."""
 
+import collections
 import functools
 import importlib.util
 import math
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -359,3 +361,69 @@ def test_what_is_open_is_refused(tmp_path, mode):
     with socket.socket() as connection, pytest.raises(SettingError, match="changes as it is read"):
         describe(connection)
     assert describe(open) == {"function": "io.open"}
+
+
+def own_optimizer(name="Own", base=torch.optim.Optimizer, factor=1.0):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.mul_(factor)
+
+    def begin(self, parameters):
+        base.__init__(self, parameters, {"lr": 1.0})
+
+    return type(name, (base,), {"__module__": __name__, "__qualname__": name, "__init__": begin, "step": step})
+
+
+def test_an_optimizer_of_ones_own_is_described_alike_before_and_after_its_first_instance():
+    """PyTorch writes to the class as the first instance is made."""
+    kind = own_optimizer()
+    inherits = type("Inherits", (kind,), {"__module__": __name__, "extra": 3})
+    sgd = type("OwnSGD", (torch.optim.SGD,), {"__module__": __name__})
+    kinds = [kind, inherits, sgd, functools.partial(inherits)]
+    before = [describe(one) for one in kinds]
+    assert [describe(one) for one in kinds] == before
+    parameters = [nn.Parameter(torch.zeros(2))]
+    for one in (inherits, kind):
+        one(parameters).step()
+        assert [describe(one) for one in kinds] == before
+    sgd(parameters, lr=0.1)
+    assert [describe(one) for one in kinds] == before
+    assert describe(own_optimizer(factor=0.5)) != before[0]
+    own_optimizer(factor=0.5)(parameters)
+    assert describe(own_optimizer(factor=0.5)) != before[0]
+
+
+def test_a_step_that_the_user_has_wrapped_counts():
+    kind, wrapped = own_optimizer(), own_optimizer()
+    inner = wrapped.step
+
+    @functools.wraps(inner)
+    def step(self, closure=None):
+        return inner(self)
+
+    wrapped.step = step
+    assert describe(kind) != describe(wrapped)
+
+
+class Rates(NamedTuple):
+    lr: float = 0.01
+    dtype: torch.dtype = torch.float32
+
+
+def of_settings(parameters):
+    return torch.optim.AdamW(parameters, lr=Rates().lr)
+
+
+def test_named_tuples_are_described_by_fields_and_values():
+    Pair = collections.namedtuple("Pair", "a b", defaults=(1,))
+    same = collections.namedtuple("Pair", "a b", defaults=(1,))
+    other = collections.namedtuple("Pair", "a c", defaults=(1,))
+    assert describe(Pair) == describe(same)
+    assert describe(Pair) != describe(other)
+    assert describe(Rates()) != describe(Rates(lr=0.1))
+    assert describe(Rates()) != describe(Rates(dtype=torch.float64))
+    assert describe(Training(optimizer=of_settings)) == describe(Training(optimizer=of_settings))
+    assert describe(functools.partial(torch.optim.Adam, Rates(0.1))) != describe(
+        functools.partial(torch.optim.Adam, Rates())
+    )

@@ -1,9 +1,12 @@
 """Nested values as JSON and tensors."""
 
+import collections
+import enum
 import hashlib
 import json
 import math
 import tracemalloc
+from typing import NamedTuple
 
 import pytest
 import safetensors.torch
@@ -101,3 +104,66 @@ def test_a_description_that_is_nested_too_deeply_is_damaged(tmp_path):
     path.write_bytes(content.replace(b"0" * 64, hashlib.sha256(content).hexdigest().encode(), 1))
     with pytest.raises(DamagedFileError, match="is not a daynight file"):
         archive.read(path, "agent")
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Pair(NamedTuple):
+    first: int
+    second: torch.dtype
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.float32, torch.bfloat16, torch.device("cpu"), torch.device("cuda:1"), torch.Size([2, 3]), torch.Size([]),
+        Colour.BLUE, Level.LOW, collections.deque([1, torch.int8], maxlen=3), collections.deque(),
+        {"a": (torch.float64, [Colour.RED])}, {torch.float16: 1, Level.LOW: 2},
+    ],
+)  # fmt: skip
+def test_values_of_pytorch_and_of_enumerations_come_back(value):
+    packed, tensors = pack(value)
+    back = unpack(json.loads(json.dumps(packed, allow_nan=False)), tensors)
+    assert back == value
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+    if isinstance(value, collections.deque):
+        assert back.maxlen == value.maxlen
+
+
+def test_named_tuples_come_back_as_tuples():
+    """They compare as equal; no class of the user's own is made from a file."""
+    packed, tensors = pack({"pair": Pair(1, torch.float32)})
+    back = unpack(json.loads(json.dumps(packed)), tensors)
+    assert back == {"pair": Pair(1, torch.float32)}
+    assert type(back["pair"]) is tuple
+
+
+def test_tensors_in_queues_come_back():
+    queue = collections.deque([torch.ones(2), torch.zeros(3)], maxlen=2)
+    packed, tensors = pack({"queue": queue})
+    back = unpack(json.loads(json.dumps(packed)), tensors)["queue"]
+    assert all(torch.equal(one, two) for one, two in zip(back, queue, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("packed", "message"),
+    [
+        ({"dtype": "nothing"}, "the type nothing of tensors is unknown"),
+        ({"dtype": "nn"}, "the type nn of tensors is unknown"),
+        ({"enum": ["os", "nothing", "x"]}, "the enumeration nothing of os, or its member x, is unknown"),
+        ({"enum": ["no_such_module", "A", "x"]}, "the enumeration A of no_such_module"),
+        ({"enum": [__name__, "Colour", "GREEN"]}, "or its member GREEN, is unknown"),
+        ({"enum": [__name__, "Pair", "first"]}, "or its member first, is unknown"),
+    ],
+)  # fmt: skip
+def test_names_that_are_unknown_are_refused_and_nothing_is_imported(packed, message):
+    with pytest.raises(ValueError, match=message):
+        unpack(packed, {})

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 
 from daynight import Agent, Capacity, Clock, Epochs, Task, Training, UniformCycles
 from daynight.errors import NetworkError
@@ -255,3 +256,92 @@ def test_networks_without_gradients_in_training_are_refused():
     network = nn.Sequential(nn.Linear(10, 12), nn.Sigmoid(), nn.Dropout(0.2, inplace=True), nn.Linear(12, 2))
     with pytest.raises(NetworkError, match="no gradients can be computed"):
         lived("auto", lambda: network)
+
+
+def louder(module, inputs, outputs):
+    """Change the outputs of linear layers in training."""
+    return outputs * 1.1 if module.training and isinstance(module, nn.Linear) else None
+
+
+def shifted(module, inputs):
+    return (inputs[0] + 0.1,) if module.training else None
+
+
+def weaker(module, by_inputs, by_outputs):
+    return tuple(None if gradient is None else gradient * 0.9 for gradient in by_inputs)
+
+
+def on_layer(network):
+    return network.module.a.register_forward_hook(louder)
+
+
+def on_whole(network):
+    return network.module.register_forward_pre_hook(shifted)
+
+
+def on_gradients(network):
+    return network.module.b.register_full_backward_hook(weaker)
+
+
+def on_all(network):
+    return register_module_forward_hook(louder)
+
+
+def on_all_gradients(network):
+    return register_module_full_backward_hook(
+        lambda module, by_inputs, by_outputs: (
+            weaker(module, by_inputs, by_outputs) if isinstance(module, nn.Linear) else None
+        )
+    )
+
+
+def on_parameter(network):
+    return network.module.a.weight.register_post_accumulate_grad_hook(clamp)
+
+
+def on_gradient(network):
+    return network.module.b.weight.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+
+
+HOOKS = [on_layer, on_whole, on_gradients, on_all, on_all_gradients, on_parameter, on_gradient]
+
+
+def lived_with(register, when, engine, carries):
+    """Live two days, in the second of which a hook is there."""
+    inputs, labels = data()
+    task, handles = Task(train=(inputs, labels), test=(inputs, labels)), []
+    agent = Agent(
+        lambda: Base().double(), capacity=Capacity(free_at_end=0.4, days=2),
+        training=Training(batch_size=16, engine=engine, optimizer=SGD, carry_optimizer=carries),
+    )  # fmt: skip
+
+    def note(event):
+        is_now = getattr(event, "kind", None) == "epoch" and (event.day, event.phase) == (1, when)
+        if is_now and register and not handles:
+            handles.append(register(agent.network))
+
+    clock = Clock(agent, [task, task], policy=UniformCycles(2), wake=Epochs(3), night=Epochs(3), on_event=note)
+    try:
+        clock.run(until=1)
+        if when == "between days" and register:
+            handles.append(register(agent.network))
+        clock.run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert bool(handles) == bool(register)
+    return agent
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")
+@pytest.mark.parametrize("register", HOOKS, ids=lambda register: register.__name__)
+@pytest.mark.parametrize("when", ["between days", "wake", "rem"])
+@pytest.mark.parametrize("carries", [False, True], ids=["anew", "carried"])
+def test_hooks_are_heard_from_the_moment_they_come(register, when, carries):
+    found, expected = (lived_with(register, when, engine, carries) for engine in ("auto", "module"))
+    assert_alike(found, expected)
+    without = lived_with(None, when, "module", carries).network.weights
+    moved = [
+        (weight.detach() - without[name].detach()).abs().max() for name, weight in expected.network.weights.items()
+    ]
+    assert max(moved) > 1e-4  # the hook has an effect

@@ -197,3 +197,120 @@ def test_augmented_inputs_of_another_shape_are_taken_if_the_network_reads_them()
     agent = Agent(Pooling, capacity=Capacity(free_at_end=0.5, days=3), training=training)
     Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(1), night=Epochs(1)).run()
     agent.verify()
+
+
+class Centres(nn.Module):
+    """Pulls outputs to a centre of their class, which is a parameter of the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.centres = nn.Parameter(torch.eye(2))
+
+    def forward(self, outputs, targets):
+        return functional.cross_entropy(outputs, targets) + (outputs - self.centres[targets]).square().mean()
+
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Centres()
+        self.logarithm = nn.Parameter(torch.zeros(()))
+
+    def forward(self, outputs, targets):
+        return functional.cross_entropy(outputs, targets) * self.logarithm.exp() + self.inner(outputs, targets)
+
+
+TEMPERATURE = nn.Parameter(torch.ones(1))
+
+
+def scaled(outputs, targets):
+    return functional.cross_entropy(outputs * TEMPERATURE, targets)
+
+
+@pytest.mark.parametrize(("loss", "shapes"), [(Centres(), r"\(2, 2\)"), (Weighted(), r".*\(\).*"), (scaled, r"\(1,\)")])
+def test_losses_with_parameters_of_their_own_are_refused(loss, shapes):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(loss=loss))
+    message = (
+        rf"the loss has parameters of its own, of shape {shapes}, .*Agent\(private=\.\.\.\).*requires_grad_\(False\)"
+    )
+    with pytest.raises(SettingError, match=message):
+        agent.check(toy_stream(1)[0])
+
+
+@pytest.mark.parametrize("make", [Centres, Weighted])
+def test_parameters_of_a_loss_that_stay_as_they_are_are_accepted(make):
+    loss = make().requires_grad_(False)
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    weights = []
+    for one in (loss, make().requires_grad_(False)):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(loss=one))
+        agent.wake(toy_stream(1)[0], Epochs(2))
+        weights.append(agent.network.weights["body.1"].detach().clone())
+    assert torch.equal(*weights)
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+
+
+def test_losses_that_make_tensors_with_gradients_at_each_call_are_accepted():
+    def smoothed(outputs, targets):
+        noise = torch.zeros_like(outputs).requires_grad_()
+        (slope,) = torch.autograd.grad(functional.cross_entropy(outputs + noise, targets), noise, create_graph=True)
+        return functional.cross_entropy(outputs + noise, targets) + slope.square().sum()
+
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(loss=smoothed))
+    agent.wake(toy_stream(1)[0], Epochs(2))
+
+
+QUANTILES = torch.tensor([0.1, 0.5, 0.9])
+
+
+def pinball(outputs, targets):
+    difference = targets - outputs
+    return torch.maximum(QUANTILES * difference, (QUANTILES - 1) * difference).mean()
+
+
+def of_mean_and_variance(outputs, targets):
+    means, logarithms = outputs.chunk(2, dim=1)
+    return (0.5 * (logarithms + (targets - means).square() / logarithms.exp())).mean()
+
+
+def of_the_sum(outputs, targets):
+    return (outputs[:, 0] - targets.sum(1)).square().mean()
+
+
+def regression(n_values, n_outputs):
+    inputs = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    targets = inputs[:, :n_values] * 2
+    return Task(train=(inputs[:40], targets[:40]), test=(inputs[40:], targets[40:]), n_outputs=n_outputs)
+
+
+@pytest.mark.parametrize(
+    ("loss", "n_values", "n_outputs"), [(pinball, 1, 3), (of_mean_and_variance, 2, 4), (of_the_sum, 3, 1)]
+)
+def test_a_loss_of_its_own_may_want_another_number_of_outputs_than_of_target_values(loss, n_values, n_outputs):
+    task = regression(n_values, n_outputs)
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), seed=1, training=Training(
+        batch_size=10, loss=loss, metric=lambda o, t: -float(loss(o, t)),
+        optimizer=functools.partial(torch.optim.Adam, lr=0.01)))  # fmt: skip
+    clock = Clock(agent, [task], policy=OneShot(), wake=Epochs(20), night=Epochs(20))
+    inputs, targets = task.test.load()
+    history = clock.run()
+    outputs = agent.predict(inputs, 0)
+    assert outputs.shape == (20, n_outputs)
+    assert history.accuracy[0, 0] == pytest.approx(-float(loss(outputs, targets)), rel=1e-6)
+    inputs, targets = task.train.load()
+    assert loss(agent.predict(inputs, 0), targets) < loss(torch.zeros(40, n_outputs), targets)
+
+
+@pytest.mark.parametrize("settings", [{}, {"metric": pinball}, {"loss": pinball}])
+def test_another_number_of_outputs_without_loss_and_metric_is_refused(settings):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(**settings))
+    message = "has 3 outputs, and targets of 1 values an example|the loss must give one number"
+    with pytest.raises(SettingError, match=message):
+        agent.check(regression(1, 3))
+
+
+def test_numbers_of_outputs_that_are_no_multiple_are_refused():
+    with pytest.raises(
+        DataError, match=r"targets have 2 values an example, and the task has 3 outputs\. One number must"
+    ):
+        regression(2, 3)

@@ -4,11 +4,14 @@ import functools
 
 import pytest
 import torch
+from resumable import clock, killed, outcome, resumed
 from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, Steps, Task, TaskStream, Training, UniformCycles
 from daynight.errors import SettingError
 from daynight.models import MLP
+from daynight.storage import agents
+from daynight.storage.identity import describe
 from daynight.testing import toy_network, toy_stream
 
 SGD = functools.partial(torch.optim.SGD, lr=1.0)
@@ -108,6 +111,8 @@ def test_an_own_loss_and_metric_serve_a_regression():
     [
         ({"clip_norm": 0}, "clip_norm must be above 0, not 0"),
         ({"clip_norm": float("nan")}, "clip_norm must be a finite number"),
+        ({"accumulate": 0}, "accumulate must be .*1"),
+        ({"accumulate": 1.5}, "accumulate must be a whole number"),
         ({"autocast": torch.float16}, r"autocast must be torch.bfloat16 or None, not torch.float16\. Gradients"),
         ({"autocast": "bfloat16"}, "autocast must be torch.bfloat16 or None, not 'bfloat16'"),
     ],
@@ -115,3 +120,107 @@ def test_an_own_loss_and_metric_serve_a_regression():
 def test_settings_outside_their_range_are_refused(settings, message):
     with pytest.raises(SettingError, match=message):
         Training(**settings)
+
+
+def lived(training, make=double, n_train=40):
+    stream = toy_stream(2, n_train=n_train)
+    agent = Agent(make, capacity=Capacity(free_at_end=0.5, days=2), training=training, seed=4)
+    Clock(agent, stream, policy=UniformCycles(2), wake=Epochs(3), night=Epochs(3)).run()
+    return agent
+
+
+@pytest.mark.parametrize("engine", ["auto", "dense", "sparse", "module"])
+@pytest.mark.parametrize(("batch_size", "n"), [(5, 2), (4, 3), (3, 7), (7, 6)])
+@pytest.mark.parametrize("carries", [False, True], ids=["anew", "carried"])
+def test_steps_of_several_batches_are_those_of_one_large_batch(engine, batch_size, n, carries):
+    settings = {"optimizer": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.01),
+                "engine": engine, "carry_optimizer": carries, "clip_norm": 0.5}  # fmt: skip
+    parted = lived(Training(batch_size=batch_size, accumulate=n, **settings))  # 40 examples: the last step has fewer
+    whole = lived(Training(batch_size=batch_size * n, **settings))
+    assert parted.n_steps == whole.n_steps == 4 * 3 * -(-40 // (batch_size * n))
+    for name, weight in whole.network.weights.items():
+        torch.testing.assert_close(parted.network.weights[name], weight, rtol=0, atol=1e-9)
+        assert torch.equal(parted.network.owners[name], whole.network.owners[name])
+    inputs = toy_stream(2)[0].test.load()[0].double()
+    torch.testing.assert_close(parted.predict(inputs, 0), whole.predict(inputs, 0), rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss(label_smoothing=0.1), "private"])
+def test_accumulated_losses_and_gradients_are_means_over_examples(loss):
+    """Of losses of one's own, of parameters that are trained in place, and of the loss that is recorded."""
+
+    def normed():
+        return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2)).double()
+
+    found = []
+    for size, n in ((4, 4), (16, 1)):
+        training = Training(batch_size=size, accumulate=n, loss=None if loss == "private" else loss, optimizer=SGD)
+        agent, records = Agent(normed, capacity=Capacity(free_at_end=0.5, days=1), training=training, seed=1), []
+        agent.wake(toy_stream(1)[0], Epochs(2), records.append)
+        losses = [record.loss for record in records if getattr(record, "kind", None) == "epoch"]
+        found.append((losses, agent.network.module.state_dict()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    for name, value in found[1][1].items():
+        torch.testing.assert_close(found[0][1][name], value, rtol=0, atol=1e-9)
+
+
+def test_an_epoch_of_accumulated_batches_has_fewer_steps():
+    task = toy_stream(1)[0]
+    assert [Training(batch_size=6, accumulate=n).steps_per_epoch(task) for n in (1, 2, 3, 6, 7, 100)] == [
+        7,
+        4,
+        3,
+        2,
+        1,
+        1,
+    ]
+    agent = Agent(
+        toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=6, accumulate=3)
+    )
+    agent.wake(task, Epochs(2))
+    assert agent.n_steps == 6
+
+
+@pytest.mark.usefixtures("at_every_step")
+@pytest.mark.parametrize("n", [5, 16], ids=["wake", "night"])
+def test_a_run_that_accumulates_is_resumed_to_the_bit(n, tmp_path):
+    training = {"accumulate": 2, "optimizer": functools.partial(torch.optim.Adam, lr=0.01)}
+    whole = clock(training=training)
+    whole.run()
+    again = resumed(killed(tmp_path, n, training=training), training=training)
+    again.run()
+    assert outcome(again) == outcome(whole)
+
+
+def test_a_run_is_not_resumed_with_another_number_of_batches(tmp_path):
+    clock(tmp_path, training={"accumulate": 2}).run(until=1)
+    with pytest.raises(SettingError, match=r"another training\.accumulate \(2 then, the default now\)"):
+        clock(tmp_path).run()
+    with pytest.raises(SettingError, match=r"another training\.accumulate \(2 then, 3 now\)"):
+        clock(tmp_path, training={"accumulate": 3}).run()
+
+
+def test_a_setting_that_came_later_is_left_out_of_files_while_it_has_its_default(tmp_path):
+    assert describe(Training(accumulate=1)) == describe(Training())
+    assert describe(Training(accumulate=2)) == {**describe(Training()), "accumulate": 2}
+    assert "accumulate" not in Training().settings()
+    for n in (1, 2):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(accumulate=n))
+        agent.wake(toy_stream(1)[0], Steps(2))
+        agent.finish_night()
+        agent.save(tmp_path / "agent.dn")
+        assert ("accumulate" in agents.to_json(agent.about())["training"]) == (n == 2)
+        assert Agent.load(tmp_path / "agent.dn", toy_network).training.accumulate == n
+
+
+def test_augmentations_and_dropout_are_drawn_for_each_batch():
+    sizes = []
+
+    def note(inputs):
+        sizes.append(len(inputs))
+        return inputs
+
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(
+        batch_size=6, accumulate=3, augment=note))  # fmt: skip
+    agent.wake(toy_stream(1)[0], Epochs(1))
+    assert sizes[-7:] == [6, 6, 6, 6, 6, 6, 4]
