@@ -137,6 +137,13 @@ class Agent:
         self._today: Day | None = None
         self._keeper = threads.Keeper()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        if any(parameter.is_shared() for parameter in self.network.module.parameters()):
+            # A process that sends tensors shares their memory with the one that gets them.
+            self.network, self._today = copy.deepcopy((self.network, self._today))
+
     def __repr__(self) -> str:
         return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
 
@@ -211,7 +218,7 @@ class Agent:
 
     def _check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
         check_task(task)
-        checks.gradients("check")
+        checks.gradients("check", self.network.module.parameters())
         day = self.day if day is None else day
         if day == self.day:
             self.check_today(task)
@@ -254,7 +261,7 @@ class Agent:
             DataError, NetworkError, CapacityError: See `check`.
         """
         checks.function("on_event", on_event)
-        checks.gradients("wake")
+        checks.gradients("wake", self.network.module.parameters())
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
         with self._keeper.long("wake"):
@@ -314,7 +321,7 @@ class Agent:
             TrainingError: If the loss is not finite.
         """
         checks.function("on_event", on_event)
-        checks.gradients("sleep")
+        checks.gradients("sleep", self.network.module.parameters())
         self.training.check_budget("the night's budget", budget)
         with self._keeper.long("sleep"):
             self._day_at_dusk("sleep").sleep(policy, budget, on_event)
@@ -415,7 +422,13 @@ class Agent:
         with self._keeper.short("predict"):
             self._check_learnt(task)
             inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
-            return predict(self.network, inputs, int(task), self.training.transform)
+            try:
+                return predict(self.network, inputs, int(task), self.training.transform)
+            except IndexError as error:
+                raise DataError(
+                    f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
+                    "embedding, and must be within its range."
+                ) from error
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
         """Measure loss and score of task `index` on one of its splits.
@@ -534,8 +547,10 @@ class Agent:
         with self._keeper.short("save"):
             if self._today is not None:
                 raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            kept, code = tuple(map(agents.digest_of_task, self._kept)), agents.code_of(self.network, self.snapshot)
-            about = attrs.evolve(self.about(), kept=kept, code=code)
+            about = attrs.evolve(
+                self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
+                code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
+            )  # fmt: skip
             values, tensors = agents.to_json(about), self.network.state()
             if self.consolidation.freezes:
                 self.verify()
@@ -564,8 +579,8 @@ class Agent:
     ) -> Agent:
         """Read an agent that `save` wrote. The file contains no code: give your own functions and classes again.
 
-        If the code of your own network has changed since then, there is a warning, because finished tasks may get other
-        predictions.
+        If the code of your own network or transform has changed since then, there is a warning, because finished tasks
+        may get other predictions.
 
         Args:
             path: The file.
@@ -585,7 +600,7 @@ class Agent:
         about, tensors = agents.read(path)
         way = agents.consolidation_of(about, consolidation)
         agents.check(path, about, tensors, way, has_network=network is not None)
-        given = agents.network_of(about, network)
+        given = agents.network_of(about, network, tensors)
         training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
         try:
             agent = cls(
@@ -600,6 +615,7 @@ class Agent:
         with agents.fitting(path):
             agent.restore(about, tensors, agents.kept_of(about, kept))
         agents.check_code(about, agent.network, agent.snapshot)
+        agents.check_transform(about, training)
         return agent
 
     def about(self) -> contents.About:

@@ -101,7 +101,7 @@ class CSVLogger:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not Path(path).name:
             raise SettingError(f"CSVLogger: path must be the path of a file, such as 'run.csv', not {path!r}.")
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # the program may change its folder
         self._history, self._is_begun = History(), False
         self._n, self._size = -1, -1  # records and bytes that the file should have
 

@@ -1,14 +1,18 @@
 import functools
 import gc
+import io
+import multiprocessing
 import weakref
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from daynight import Agent, Capacity, Epochs, NoSleep, OneShot, Progress, Steps, Task, Training, UniformCycles
 from daynight.data.batches import Batches, HeldBatches
-from daynight.errors import CapacityError
+from daynight.errors import CapacityError, DataError
 from daynight.nights.budgets import Ledger, StepLedger
 from daynight.testing import toy_network, toy_stream
 from daynight.training.day import Day
@@ -218,3 +222,96 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
         assert [item() for _, item in known.values()] == [None] * len(known)
     finally:
         gc.enable()
+
+
+def woken(agent):
+    """Train an agent's copy in another process, and return its day."""
+    agent.wake(toy_stream(2)[agent.day], Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    return agent.day
+
+
+@pytest.mark.parametrize("way", ["fork", "spawn"])
+def test_an_agent_that_is_sent_to_another_process_stays_as_it_was(way, tmp_path):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.4, days=3), training=Training(batch_size=10))
+    woken(agent)
+    alone, free = agent.fork(), agent.n_free
+    with multiprocessing.get_context(way).Pool(1) as pool:
+        assert pool.map(woken, [agent]) == [2]
+    assert agent.n_free == free
+    agent.verify()
+    woken(agent)
+    woken(alone)
+    for name, tensor in alone.network.state().items():
+        assert torch.equal(tensor, agent.network.state()[name])
+
+
+def test_a_pickled_agent_shares_no_memory_with_the_one_that_it_was_made_of():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.4, days=3), training=Training(batch_size=10))
+    agent.wake(toy_stream(1)[0], Epochs(1))  # a day that has begun, too
+    buffer = io.BytesIO()
+    ForkingPickler(buffer).dump(agent)
+    twin = ForkingPickler.loads(buffer.getvalue())
+    assert not any(parameter.is_shared() for parameter in twin.network.module.parameters())
+    for each in (twin, agent):
+        each.sleep(OneShot(), Epochs(1))
+    assert agent.days[-1].owned == twin.days[-1].owned
+    assert agent.network.state().keys() == twin.network.state().keys()
+
+
+def test_predictions_are_the_same_bits_within_autocast():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.4, days=3), training=Training(batch_size=10))
+    woken(agent)
+    inputs = toy_stream(1)[0].test.inputs
+    expected = agent.predict(inputs, 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(agent.predict(inputs, 0), expected)
+        agent.verify()
+
+
+def test_inputs_of_another_kind_than_the_learnt_ones_are_refused():
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.4, days=3), training=Training(batch_size=10))
+    woken(agent)
+    with pytest.raises(DataError, match=r"the inputs are sparse .* Make them dense"):
+        agent.predict(torch.rand(2, 6).to_sparse(), 0)
+    with pytest.raises(DataError, match="the inputs are complex, and those that were learnt are not"):
+        agent.predict(torch.rand(2, 6).to(torch.complex64), 0)
+
+
+class Words(nn.Module):
+    """Reads indices of words."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.body, self.head = nn.Embedding(10, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(self.body(self.words(inputs).mean(1)).relu())
+
+
+def sentences(**changes):
+    parts = {"train": torch.arange(40).reshape(20, 2) % 10, "test": torch.arange(8).reshape(4, 2) % 10}
+    labels = {name: torch.arange(len(inputs)) % 2 for name, inputs in parts.items()}
+    for name, (row, word) in changes.items():
+        parts[name][row, 1] = word
+    return Task(**{name: (inputs, labels[name]) for name, inputs in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test": (2, 10)}, "test inputs are whole numbers from 0 to 10, of which the network cannot read all"),
+        ({"train": (19, 11)}, "train inputs are whole numbers from 0 to 11"),
+        ({"test": (3, -1)}, "test inputs are whole numbers from -1 to"),
+    ],
+)
+def test_indices_out_of_range_are_found_before_training(changes, message):
+    agent = Agent(Words, capacity=Capacity(keep_per_night=0.2), training=Training(batch_size=10), private=["words"])
+    with pytest.raises(DataError, match=message):
+        agent.check(sentences(**changes))
+    agent.wake(sentences(), Epochs(1))
+    agent.sleep(OneShot(), Epochs(1))
+    with pytest.raises(DataError, match=r"the network cannot read these inputs: index out of range"):
+        agent.predict(torch.tensor([[1, 10]]), 0)
+    with pytest.raises(DataError, match=r"the inputs are torch.float32, and those that were learnt are not"):
+        agent.predict(torch.tensor([[1.0, 2.0]]), 0)

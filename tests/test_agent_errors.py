@@ -159,6 +159,10 @@ def test_training_without_gradients_is_refused_before_it_begins(mode):
     with mode(), pytest.raises(StateError, match=rf"sleep: torch.{mode.__name__} is on around this call"):
         agent.sleep(OneShot(), Epochs(1))
     agent.sleep(OneShot(), Epochs(1))
+    with torch.inference_mode():
+        made = make_agent()
+    with pytest.raises(StateError, match=r"was made or loaded within torch\.inference_mode, and cannot be trained"):
+        made.wake(task, Epochs(1))
     with mode():
         agent.predict(task.test.inputs, 0)
         agent.evaluate(task, 0)

@@ -77,6 +77,12 @@ class Form:
                 the form.
         """
         read = as_inputs(inputs)
+        if read.layout != torch.strided:
+            raise DataError(f"the inputs are sparse ({read.layout}). Make them dense with to_dense().")
+        if self.is_floating_point and read.is_complex():
+            raise DataError("the inputs are complex, and those that were learnt are not. Give real numbers.")
+        if not self.is_floating_point and read.is_floating_point():
+            raise DataError(f"the inputs are {read.dtype}, and those that were learnt are not floating point.")
         if self.is_floating_point and not read.is_floating_point():
             read = read.to(dtype)
         read = fitted(read, dtype, device)

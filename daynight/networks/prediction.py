@@ -34,7 +34,9 @@ def predict(
         (n, outputs of the task).
     """
     parts = []
-    with interrupts.deferred(), network.viewing(task) as compute:
+    # A caller's autocast would change the bits.
+    plain = torch.autocast(inputs.device.type, enabled=False)
+    with interrupts.deferred(), plain, network.viewing(task) as compute:
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
             whole = padded(chunk, CHUNK)

@@ -24,7 +24,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.pruning.capacity import Capacity
 from daynight.storage import contents
 from daynight.storage.contents import FUNCTIONS, About
-from daynight.storage.identity import Snapshot, describe_structure, digest
+from daynight.storage.identity import Snapshot, describe, describe_structure, digest
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests
 from daynight.training.consolidation import Consolidation, is_known
@@ -35,8 +35,8 @@ Network = nn.Module | Callable[[], nn.Module]
 
 
 def to_json(about: About) -> dict[str, Any]:
-    """Return the JSON of an `About`, which `from_json` reads. A file without named masks is as it has always been."""
-    return attrs.asdict(about, filter=lambda field, value: field.name != "mask" or bool(value))
+    """Return the JSON of an `About`, which `from_json` reads, without what is empty and older files do not have."""
+    return attrs.asdict(about, filter=lambda field, value: field.name not in ("mask", "transform") or bool(value))
 
 
 def code_of(network: MaskedNetwork, snapshot: Snapshot | None = None, keeps: bool = False) -> tuple[str, ...] | None:
@@ -75,6 +75,28 @@ def check_code(about: About, network: MaskedNetwork, snapshot: Snapshot) -> None
             "Compare predictions with earlier ones, or load it with the code that it was saved with.",
             stacklevel=3,
         )
+
+
+def code_of_transform(training: Training) -> tuple[str, ...] | None:
+    """Return the value of `About.transform`."""
+    if training.transform is None:
+        return None
+    try:
+        found = digest(describe(training.transform))
+    except SettingError:  # the code cannot be described
+        return None
+    return found, platform.python_version(), torch.__version__
+
+
+def check_transform(about: About, training: Training) -> None:
+    """Warn if the code of a transform is not that of the file, if both can be compared."""
+    code = code_of_transform(training)
+    if about.transform and code and about.transform[1:] == code[1:] and about.transform != code:
+        warnings.warn(
+            "the agent was saved with a transform of the same name and other code, or with other values in it: its "
+            "predictions for learnt tasks may differ, which verify does not notice. Give the transform that it was "
+            "saved with.", stacklevel=3,
+        )  # fmt: skip
 
 
 def about(network: MaskedNetwork, training: Training, criterion: Criterion, **rest: Any) -> About:
@@ -192,8 +214,8 @@ def consolidation_of(about: About, given: Consolidation | None) -> Consolidation
     return way
 
 
-def network_of(about: About, network: Network | None) -> Network:
-    """Return the network that takes over the saved tensors.
+def network_of(about: About, network: Network | None, tensors: Mapping[str, Tensor]) -> Network:
+    """Return the network that takes over the saved tensors; a model of the library gets their type.
 
     Raises:
         SettingError: If `network` is needed and missing.
@@ -205,7 +227,8 @@ def network_of(about: About, network: Network | None) -> Network:
     # With a head of one output where a task's head takes its place: nothing in the file shows how large it was.
     module = models.made_of({**about.model, "n_outputs": 1} if about.tasks else about.model)
     cast(Any, module).settings = {name: value for name, value in about.model.items() if name != "name"}
-    return module
+    found = [value.dtype for name, value in tensors.items() if name.startswith("module.") and value.is_floating_point()]
+    return module.to(found[0]) if found else module
 
 
 def training_of(about: About, training: Training | None) -> Training:

@@ -64,7 +64,7 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
         self._every = every
-        self.path = atomic.check_folder(folder) / "clock.dn"
+        self.path = atomic.check_folder(folder).absolute() / "clock.dn"  # the program may change its folder
         self._lock = atomic.of_folder(self.path.parent)
         for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote

@@ -72,7 +72,11 @@ DESCRIPTION: Expected = expected.fields(
         "seals": expected.listed(expected.mapping(_DIGEST)),
         "kept": expected.listed(_DIGEST),
     },
-    {"code": expected.optional(expected.listed(_NAME, 3)), "mask": expected.listed(_NAME)},
+    {
+        "code": expected.optional(expected.listed(_NAME, 3)),
+        "mask": expected.listed(_NAME),
+        "transform": expected.listed(_NAME, 3),
+    },
 )
 
 
@@ -101,6 +105,7 @@ class About:
         code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
             computed. None for a model of the library, or if the code cannot be described.
         mask: Names of parameters that are masked because the user has named them.
+        transform: Digest of the code of a user's transform, and the versions, as in `code`.
     """
 
     model: dict[str, Any] | None
@@ -122,6 +127,7 @@ class About:
     kept: tuple[str, ...]
     code: tuple[str, ...] | None = None
     mask: tuple[str, ...] = ()
+    transform: tuple[str, ...] | None = None
 
 
 def check_tensors(tensors: Mapping[str, Tensor], n_days: int, is_day: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -153,8 +153,13 @@ def usable_device(device: Any) -> torch.device:
     return found.device
 
 
-def gradients(call: str) -> None:
-    """Raise StateError, which names `call`, if the caller has switched gradients off."""
+def gradients(call: str, parameters: Iterable[Tensor]) -> None:
+    """Raise StateError, which names `call`, if gradients of parameters cannot be computed around this call."""
+    if any(parameter.is_inference() for parameter in parameters):
+        raise StateError(
+            f"{call}: the network was made or loaded within torch.inference_mode, and cannot be trained. Make or load "
+            "the agent outside of it."
+        )
     if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
         mode = "inference_mode" if torch.is_inference_mode_enabled() else "no_grad"
         raise StateError(

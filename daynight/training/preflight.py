@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from daynight.data.splits import load
+from daynight.data.splits import LazyInputs, Split, load
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, NetworkError, SettingError
 from daynight.networks.masked import MaskedNetwork
@@ -205,10 +205,23 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     _check_loss(training, task, outputs, targets, network.module.parameters())
     _check_score(training, task)
     # Some metrics need more than a few examples, of all classes.
-    blank = outputs.new_zeros(len(task.test), task.n_outputs)
+    blank = outputs.detach()[torch.arange(len(task.test), device=outputs.device) % len(outputs)]
     with threads.quiet():  # metrics that are not defined for outputs that are all equal warn
         number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
     tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
+
+
+def _extremes(split: Split) -> Tensor:
+    """Return the indices (int64) of the examples with the least and the largest number, if they are whole numbers.
+
+    Of lazy inputs, and of floating-point ones, it is the first example.
+    """
+    held = split.inputs
+    whole = torch.int8, torch.int16, torch.int32, torch.int64
+    if isinstance(held, LazyInputs) or held.dtype not in whole or not held[:1].numel():
+        return torch.zeros(1, dtype=torch.int64)
+    rows = held.flatten(1) if held.dim() > 1 else held[:, None]
+    return torch.stack([rows.amin(1).argmin(), rows.amax(1).argmax()])
 
 
 def _try_augmented(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, augmented: Tensor) -> None:
@@ -235,21 +248,21 @@ def _check_batches(network: MaskedNetwork, training: Training, task: Task, input
 
 
 def _try_splits(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, day: int) -> None:
-    """Raise DataError if a network cannot read a split whose inputs have another type than the training inputs."""
+    """Raise DataError if a network cannot read a split: its inputs are of another type, or indices out of range."""
     for which, split in task.splits().items():
-        others, _ = load(split.subset(torch.arange(1)), network.dtype, inputs.device)
-        if others.dtype == inputs.dtype:
-            continue
+        others, _ = load(split.subset(_extremes(split)), network.dtype, inputs.device)
         kind = others.dtype
+        if kind == inputs.dtype and others.is_floating_point():
+            continue
         if training.transform is not None:
             others = _changed("transform", training.transform, others)
         try:
             probe(network, others, task.n_outputs)
         except NetworkError as error:
-            raise DataError(
-                f"day {day}, {titled(task.name)}: {which} inputs are {kind}, and train inputs {inputs.dtype}. One "
-                f"network reads one kind: convert them. It says: {error}"
-            ) from error
+            rule = f"are {kind}, and train inputs {inputs.dtype}. One network reads one kind: convert them."
+            if kind == inputs.dtype:
+                rule = f"are whole numbers from {others.min()} to {others.max()}, of which the network cannot read all."
+            raise DataError(f"day {day}, {titled(task.name)}: {which} inputs {rule} It says: {error}") from error
 
 
 def _changed(name: str, function: Callable[[Tensor], Any], inputs: Tensor) -> Tensor:

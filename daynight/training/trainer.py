@@ -138,6 +138,7 @@ class Trainer:
         self._tracing: Tracing | None = None
         # The training examples as the network reads them, unless they are read lazily.
         is_lazy = isinstance(task.train.inputs, LazyInputs)
+        self._sample: Tensor | None = None  # inputs for `check_finite`
         self._held = None if is_lazy else load(task.train, network.dtype, device)
 
     @property
@@ -266,7 +267,10 @@ class Trainer:
     def check_finite(self) -> None:
         """Raise TrainingError unless the numbers that the day trains, and some outputs of the task, are finite."""
         tensors: list[Tensor] = [item.parameter for item in self._network.trainables()]
-        tensors.append(predict(self._network, self._some(CHUNK)[0], None, self._training.transform))
+        if self._sample is None:  # read once: reading may take long, and at the end of a night there is no time
+            with seeding.forked(self._seed, "sample", self._day, device=self._device):
+                self._sample = self._some(CHUNK)[0]
+        tensors.append(predict(self._network, self._sample, None, self._training.transform))
         if not all(map(checks.all_finite, tensors)):
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "

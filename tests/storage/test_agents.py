@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pickle
 import random
 
@@ -21,7 +22,8 @@ from daynight.errors import (
     SettingError,
     StateError,
 )
-from daynight.models import ConvNet
+from daynight.loggers import CSVLogger
+from daynight.models import MLP, ConvNet
 from daynight.support import archive
 from daynight.support import archive as containers
 from daynight.testing import toy_network, toy_stream
@@ -341,3 +343,62 @@ def test_free_weights_may_move_and_rehearsal_is_not_sealed():
     live(rehearsing, toy_stream(3), until=1)
     with pytest.raises(StateError, match="verify: tasks are sealed with consolidation='freeze'"):
         rehearsing.verify()
+
+
+def of_scale(factor):
+    def scaled(inputs):
+        return inputs * factor
+
+    return scaled
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (of_scale(2), of_scale(3)),
+        (lambda inputs: inputs * 2, lambda inputs: inputs * 3),
+        (functools.partial(torch.mul, other=2), functools.partial(torch.mul, other=3)),
+    ],
+)
+def test_a_transform_of_the_same_name_and_other_code_is_warned_of(one, other, tmp_path):
+    agent = make(training=Training(batch_size=10, transform=one))
+    live(agent, toy_stream(1))
+    agent.save(tmp_path / "agent.dn")
+    with pytest.warns(UserWarning, match="a transform of the same name and other code, or with other values in it"):
+        Agent.load(tmp_path / "agent.dn", toy_network, training=Training(batch_size=10, transform=other))
+    again = Agent.load(tmp_path / "agent.dn", toy_network, training=Training(batch_size=10, transform=one))
+    inputs = toy_stream(1)[0].test.inputs
+    assert torch.equal(again.predict(inputs, 0), agent.predict(inputs, 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_type_needs_no_network_to_be_loaded(dtype, tmp_path):
+    agent = make(network=lambda: MLP(6, 8, 8).to(dtype))
+    live(agent, toy_stream(1))
+    agent.save(tmp_path / "agent.dn")
+    again = Agent.load(tmp_path / "agent.dn")
+    assert again.network.dtype == dtype
+    inputs = toy_stream(1)[0].test.inputs
+    assert torch.equal(again.predict(inputs, 0), agent.predict(inputs, 0))
+    again.verify()
+
+
+def test_a_checkpoint_stays_in_its_folder_if_the_program_goes_to_another(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    log = CSVLogger("run.csv")
+
+    def goes(event):
+        log(event)
+        os.chdir(second)
+
+    agent = make()
+    clock = Clock(
+        agent, toy_stream(2), policy=UniformCycles(2), wake=Epochs(2), night=Epochs(2), on_event=goes,
+        checkpoint="run", every=0,
+    )  # fmt: skip
+    clock.run()
+    assert sorted(path.name for path in first.iterdir()) == ["run", "run.csv"]
+    assert not list(second.iterdir())

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, LazyDataset, Progress, Steps, Task, Training, UniformCycles
 from daynight.errors import DataError, TrainingError
-from daynight.testing import toy_stream
+from daynight.testing import toy_network, toy_stream
 
 N_CYCLES, N_STEPS = 4, 24
 
@@ -190,3 +191,28 @@ def test_a_request_to_terminate_that_somebody_else_hears_is_theirs():
         assert agent.day == 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class Counts(torch.utils.data.Dataset):
+    """Counts how often each example is read."""
+
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets, self.read = inputs, targets.tolist(), Counter()
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        self.read[index] += 1
+        return self.inputs[index], self.targets[index]
+
+
+def test_examples_that_show_whether_outputs_are_finite_are_read_once_a_day():
+    task = toy_stream(1)[0]
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=3), training=Training(batch_size=10))
+    data = Counts(task.train.inputs, task.train.targets)
+    lazy = Task(train=LazyDataset(data), test=task.test, n_outputs=2)
+    agent.wake(lazy, Epochs(1))
+    data.read.clear()
+    agent.sleep(UniformCycles(3), Steps(3))  # three cycles of one step, and a batch in each
+    assert data.read.total() <= 30
