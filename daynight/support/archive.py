@@ -162,7 +162,8 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
         raise ValueError("a packed value has an unknown form")
     ((kind, held),) = packed.items()
     if kind == "tensor":
-        return tensors[held]
+        name, order = (held, ()) if isinstance(held, str) else held
+        return tensors[name].permute(_inverse(order)) if order else tensors[name]
     if kind == "dict":
         return {unpack(key, tensors): unpack(value, tensors) for key, value in held}
     if kind in ("list", "tuple"):
@@ -172,6 +173,22 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor]) -> Any:
     if kind in _MAKERS:
         return _MAKERS[kind](held)
     raise ValueError(f"a packed value has the unknown kind {kind!r}")
+
+
+def _order(tensor: Tensor) -> list[int]:
+    """Return the dimensions of a tensor in the order in which they lie in memory; as they are if some overlap.
+
+    Files have tensors row by row. Products of a matrix that lies otherwise may have other bits.
+    """
+    plain = list(range(tensor.dim()))
+    if tensor.layout != torch.strided or tensor.is_contiguous():
+        return plain
+    order = sorted(plain, key=lambda place: -tensor.stride()[place])
+    return order if tensor.permute(order).is_contiguous() else plain
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return [order.index(place) for place in range(len(order))]
 
 
 def _member(names: Sequence[str]) -> enum.Enum:
@@ -217,8 +234,9 @@ def _packed(value: Any, tensors: dict[str, Tensor], where: str) -> Json:
         return plain
     if isinstance(value, Tensor):
         name = where if where not in tensors else f"{where}#{len(tensors)}"
-        tensors[name] = value.detach()
-        return {"tensor": name}
+        order = _order(value)
+        tensors[name] = value.detach().permute(order)
+        return {"tensor": name if order == sorted(order) else [name, order]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from daynight.errors import SettingError
+from daynight.errors import SettingError, TrainingError
 from daynight.networks import tracing
 from daynight.networks.masked import MaskedNetwork, Trainable
 from daynight.networks.tracing import Part
@@ -296,6 +296,11 @@ class Optimization:
             nn.utils.clip_grad_norm_(moved, self._training.clip_norm)
         try:
             self._step()
+        except (RuntimeError, ArithmeticError) as error:
+            raise TrainingError(
+                f"the optimizer failed in a step: {error!r}. Call abandon_day, and lower the learning rate, or take "
+                "another optimizer."
+            ) from error
         finally:
             self._hold()
         if self._scheduler is not None and not self._is_scaled:

@@ -167,3 +167,31 @@ def test_tensors_in_queues_come_back():
 def test_names_that_are_unknown_are_refused_and_nothing_is_imported(packed, message):
     with pytest.raises(ValueError, match=message):
         unpack(packed, {})
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.rand(3, 4).t(),
+        torch.rand(2, 3, 4).permute(2, 0, 1),
+        torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.rand(4)[::2],
+        torch.rand(3, 1).expand(3, 4),
+        torch.tensor(1.0),
+        torch.rand(0, 4).t(),
+    ],
+)
+def test_tensors_lie_in_memory_as_before_they_were_packed(tensor, tmp_path):
+    packed, tensors = pack({"m": [tensor]})
+    archive.write(tmp_path / "m.dn", "test", {"m": packed}, tensors)
+    values, tensors = archive.read(tmp_path / "m.dn", "test")
+    again = unpack(values["m"], tensors)["m"][0]
+    assert torch.equal(again, tensor)
+    is_dense = tensor.dim() > 1 and 0 not in (*tensor.stride(), tensor.numel())
+    assert not is_dense or again.stride() == tensor.stride()
+
+
+@pytest.mark.parametrize("held", [["m", [0, 0]], ["m", [0]], ["m", [0, 7]], ["m"], "n", ["m", 3], ["n", [1, 0]]])
+def test_orders_of_dimensions_that_are_none_are_refused(held):
+    with pytest.raises((ValueError, TypeError, KeyError, RuntimeError)):
+        unpack({"tensor": held}, {"m": torch.rand(3, 4)})

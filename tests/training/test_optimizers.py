@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from daynight import Agent, Capacity, Clock, Cycle, Epochs, OneShot, SleepPolicy, Steps, Training, UniformCycles, rates
-from daynight.errors import SettingError
+from daynight.errors import SettingError, TrainingError
 from daynight.history import Progress, Record
 from daynight.networks.masked import MaskedNetwork
 from daynight.storage.checkpoints import check_packs
@@ -796,3 +796,28 @@ def test_a_night_of_one_prune_serves_optimizers_of_some_parameters():
     moved = [name for name in names if not torch.equal(after[name], before[name])]
     assert set(moved) >= {names[0]}
     assert names[1] not in moved
+
+
+class Failing(torch.optim.SGD):
+    """Fails at its fourth step."""
+
+    def __init__(self, parameters, error):
+        super().__init__(parameters, lr=0.1)
+        self.error, self.n = error, 0
+
+    def step(self, closure=None):
+        self.n += 1
+        if self.n == 4:
+            raise self.error
+        super().step()
+
+
+@pytest.mark.parametrize("error", [torch.linalg.LinAlgError("no inverse"), ZeroDivisionError(), RuntimeError("shape")])
+def test_an_optimizer_that_fails_in_training_is_named(error):
+    training = Training(batch_size=16, optimizer=functools.partial(Failing, error=error))
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.6, days=2), training=training)
+    with pytest.raises(
+        TrainingError, match=r"day 0, wake: the optimizer failed in a step: .*Call abandon_day"
+    ) as found:
+        agent.wake(toy_stream(2)[0], Epochs(3))
+    assert found.value.__cause__.__cause__ is error
