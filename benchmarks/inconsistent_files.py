@@ -101,7 +101,7 @@ def change_value(values: Any, generator: random.Random) -> str:
     if kind == 1 and isinstance(holder, dict):
         holder[f"{last}x"] = holder.pop(last)
         return f"renamed {at}"
-    changed = generator.choice(STRANGE)(copy.deepcopy(part))
+    changed = generator.choice(STRANGE)(part)
     holder[last] = changed
     return f"{at}: {str(part)[:40]} is now {str(changed)[:40]}"
 

@@ -172,7 +172,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 BY_CLASS: dict[str, Callable[[], nn.Module]] = {
     "GhostNet": lambda: tm.ghostnet.GhostNet([[[3, 16, 16, 0, 1]], [[3, 48, 24, 0.25, 2]]], num_classes=2, width=0.5),
     "MlpMixer": lambda: mixer(tm.mlp_mixer.MixerBlock), "ResMLP": lambda: mixer(tm.mlp_mixer.ResBlock, mlp_ratio=4),
-    "gMLP": lambda: mixer(tm.mlp_mixer.SpatialGatingBlock, mlp_ratio=4),
+    "gMLP": lambda: mixer(tm.mlp_mixer.SpatialGatingBlock, mlp_layer=tm.mlp_mixer.GatedMlp, mlp_ratio=4),
     "PoolFormer": lambda: tm.metaformer.MetaFormer(
         depths=(1, 1), dims=(16, 32), token_mixers=tm.metaformer.Pooling, num_classes=2
     ),

@@ -106,10 +106,19 @@ def _onnx(path: Path, module: Transformed, inputs: Tensor) -> Tensor:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingPackageError("ONNX needs two packages. Install them with: pip install 'daynight[onnx]'") from error
-    with threads.quiet():  # about the exporter itself
-        program: Any = torch.onnx.export(
-            _exported(module, inputs), (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
-        )
+    exported = _exported(module, inputs)
+    try:
+        with threads.quiet():  # about the exporter itself
+            program: Any = torch.onnx.export(
+                exported, (), dynamo=True, verbose=False, input_names=["inputs"], output_names=["outputs"]
+            )
+    except Exception as error:  # its errors have no common base class
+        cause = error.__cause__ or error
+        reason = next(iter(str(cause).splitlines()), "")
+        raise ExportError(
+            f"torch.onnx has no form for a part of the network: {type(cause).__name__}: {reason} Write .pt2, .pt or "
+            ".safetensors."
+        ) from error
     program.save(str(path), external_data=False)
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -26,8 +26,9 @@ from daynight.training.settings import Training
 
 #: Integers of files are below this, so that they can be computed with in any way.
 _MOST = 10**18
-#: The largest number of outputs, and of numbers in a head, that a file may state without tensors of that size.
-_MOST_OUTPUTS, _MOST_IN_HEAD = 10**3, 2**26
+#: The largest number of outputs, of outputs of a head that has some for each place of an image, and of numbers in a head
+#: that a file may state without tensors of that size.
+_MOST_OUTPUTS, _MOST_OF_PLACES, _MOST_IN_HEAD = 10**3, 2**24, 2**26
 _ANY, _NAMED = expected.anything, expected.mapping(expected.anything)
 _NAME, _DIGEST, _SIZE = expected.text(r"(?s:.+)"), expected.text("[0-9a-f]{64}"), expected.whole(1, 2**31)
 #: The functions of a `Training`. A file has only their names.
@@ -206,8 +207,11 @@ def check_heads(about: About, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError if a task has many more outputs than its head has numbers: making the head would take memory."""
     for day, form in enumerate(about.tasks):
         prefix = f"heads.{day}." if day < len(about.days) else "today.head."
-        n_numbers = sum(value.numel() for name, value in tensors.items() if name.startswith(prefix))
-        if form.n_outputs > max(n_numbers, _MOST_OUTPUTS):
+        found = [value for name, value in tensors.items() if name.startswith(prefix)]
+        n_numbers = sum(value.numel() for value in found)
+        # Others than linear heads, such as convolutions, have outputs for each place of an image.
+        is_linear = not found or any(value.dim() == 2 for value in found)
+        if form.n_outputs > max(n_numbers, _MOST_OUTPUTS if is_linear else _MOST_OF_PLACES):
             raise ValueError(f"task {day} has {form.n_outputs:,} outputs, and its head {n_numbers:,} numbers")
 
 
@@ -252,11 +256,15 @@ def check_network(
             and bool(weight[owner == FREE].any())
         ):
             raise ValueError(f"{network.anatomy.masked[name]} has free weights that are not zero")
-    parameters = dict(network.module.named_parameters())
+    parameters = {name for name, _ in network.module.named_parameters()}
+    known = {
+        "module": parameters, "pruned": network.owners, "private": parameters,
+        "heads": {name for name, _ in network.heads.live.named_parameters()},
+    }  # fmt: skip
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
-        is_parameter = (rest in parameters) if kind == "module" else kind == "pruned"
-        if is_parameter and not is_day and not checks.all_finite(value):
+        named = rest.partition(".")[2] if kind in ("heads", "private") else rest
+        if named in known.get(kind, ()) and not is_day and not checks.all_finite(value):
             raise ValueError(f"{name} has numbers that are not finite")
     sizes, n_before = tuple(network.sizes.values()), 0
     for day, record in enumerate(about.days):

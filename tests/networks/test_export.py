@@ -215,3 +215,22 @@ def test_tasks_that_are_not_finished_have_no_subnetwork():
         agent.subnetwork(0)
     agent.sleep(OneShot(), Steps(1))
     assert isinstance(agent.subnetwork(0), nn.Module)
+
+
+class Sorted(nn.Module):
+    """Computes with an operation that ONNX does not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(torch.special.bessel_j0(self.body(inputs)))
+
+
+def test_operations_that_onnx_does_not_have_are_named(tmp_path):
+    agent = lived(Sorted, toy_stream(1))
+    agent.export(0, tmp_path / "task.pt2")
+    with pytest.raises(ExportError, match=r"torch.onnx has no form for a part of the network: .*bessel_j0"):
+        agent.export(0, tmp_path / "task.onnx")
+    assert not (tmp_path / "task.onnx").exists()

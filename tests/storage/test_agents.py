@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import pickle
 import random
@@ -11,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from daynight import Agent, Capacity, Clock, Epochs, Training, UniformCycles, criteria, metrics
+from daynight import Agent, Capacity, Clock, Epochs, Task, Training, UniformCycles, criteria, metrics
 from daynight.errors import (
     DamagedFileError,
     DataError,
@@ -402,3 +403,41 @@ def test_a_checkpoint_stays_in_its_folder_if_the_program_goes_to_another(tmp_pat
     clock.run()
     assert sorted(path.name for path in first.iterdir()) == ["run", "run.csv"]
     assert not list(second.iterdir())
+
+
+class Pixels(nn.Module):
+    """Gives a number for each pixel of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 1)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs).relu()).flatten(1)
+
+
+def test_a_head_with_fewer_numbers_than_outputs_is_loaded(tmp_path):
+    images = torch.rand(12, 1, 40, 40)
+    task = Task(train=(images, images), test=(images, images))
+    settings = {"head": "head", "make_head": lambda n: nn.Conv2d(2, n // 1600, 1)}
+    agent = make(network=Pixels, **settings)
+    live(agent, [task])
+    agent.save(tmp_path / "agent.dn")
+    again = Agent.load(tmp_path / "agent.dn", Pixels, make_head=settings["make_head"])
+    assert torch.equal(again.predict(images, 0), agent.predict(images, 0))
+    assert again.predict(images, 0).shape == (12, 1600)
+
+
+@pytest.mark.parametrize("consolidation", ["fine-tune", "rehearse"])
+@pytest.mark.parametrize("name", ["heads.0.bias", "heads.1.weight", "module.body.1.weight"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused_without_seals(consolidation, name, value, tmp_path):
+    agent, path, stream = make(consolidation=consolidation), tmp_path / "agent.dn", toy_stream(2)
+    live(agent, stream)
+    agent.save(path)
+    about, tensors = archive.read(path, "agent")
+    assert name in tensors
+    tensors[name].view(-1)[0] = value
+    archive.write(path, "agent", about, tensors)
+    with pytest.raises(DamagedFileError, match="not finite"):
+        Agent.load(path, kept=list(stream) if consolidation == "rehearse" else ())
