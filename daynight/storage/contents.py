@@ -26,7 +26,7 @@ from daynight.training.settings import Training
 
 #: Integers of files are below this, so that they can be computed with in any way.
 _MOST = 10**18
-#: The largest number of outputs, of outputs of a head that has some for each place of an image, and of numbers in a head
+#: The largest numbers of outputs, of outputs of a head with some for each place of an image, and of numbers in a head,
 #: that a file may state without tensors of that size.
 _MOST_OUTPUTS, _MOST_OF_PLACES, _MOST_IN_HEAD = 10**3, 2**24, 2**26
 _ANY, _NAMED = expected.anything, expected.mapping(expected.anything)
