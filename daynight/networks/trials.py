@@ -139,7 +139,7 @@ def _traced(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor) ->
     found = dict[str, list[Tensor]]()
 
     def hook(name: str) -> Callable[..., None]:
-        return lambda part, args, outputs: found.setdefault(name, []).extend(_floats(outputs))
+        return lambda part, args, outputs: found.setdefault(name, []).extend(_comparable(outputs))
 
     handles = [part.register_forward_hook(hook(name)) for name, part in module.named_modules()]
     try:
@@ -151,10 +151,30 @@ def _traced(module: nn.Module, parameters: dict[str, Tensor], inputs: Tensor) ->
     return found
 
 
-def _floats(outputs: Any) -> list[Tensor]:
-    """Return copies of the floating-point tensors among the outputs of a part."""
+def _comparable(outputs: Any) -> list[Tensor]:
+    """Return copies of the tensors among the outputs of a part, as plain tensors of floating-point numbers.
+
+    Those of other numbers, and those that cannot be read as plain tensors, are left out.
+    """
     items = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return [item.detach().clone() for item in items if isinstance(item, Tensor) and item.is_floating_point()]
+    found = list[Tensor]()
+    for item in items:
+        # There are many kinds of tensors, and what one cannot do must not be taken for a fault of the network.
+        with contextlib.suppress(Exception):
+            if isinstance(item, Tensor):
+                found += [plain.clone() for plain in _plain(item.detach()) if plain.is_floating_point()]
+    return found
+
+
+def _plain(tensor: Tensor) -> list[Tensor]:
+    """Return the numbers of a tensor that may be nested, sparse, quantized or complex, as plain tensors."""
+    if tensor.is_nested:
+        return [plain for part in tensor.unbind() for plain in _plain(part)]
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return [torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor]
 
 
 def _differ(found: list[Tensor], expected: list[Tensor]) -> bool:
