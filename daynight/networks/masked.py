@@ -15,7 +15,7 @@ from torch.func import functional_call
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.anatomy import Exclude, check_norms, check_redrawn, dissect, redrawn
 from daynight.networks.copies import copied, without_graph
-from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, tensors_of
+from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.support import checks, interrupts
 
 #: What an owner map holds for a weight that no task owns.
@@ -297,9 +297,7 @@ class MaskedNetwork:
     @interrupts.deferred()
     def put_back(self, mark: Mark) -> None:
         """Undo all changes since `mark` was made."""
-        now = tensors_of(self.module)
-        for name, tensor in mark["tensors"].items():
-            now[name].copy_(tensor)
+        put_values(self.module, mark["tensors"])
         self.owners, self._pruned = self.placed(mark["owners"]), self.placed(mark["pruned"])
 
     def learnt(self) -> dict[str, Tensor]:
@@ -341,9 +339,7 @@ class MaskedNetwork:
             for name, owners in self.owners.items():
                 self.weights[name].masked_fill_(owners == self.n_tasks, 0)
                 owners[owners == self.n_tasks] = FREE
-            now = self._changeable()
-            for name, value in before.items():
-                now[name].copy_(value)
+            put_values(self.module, before)
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors of the network, between days or during a day, by name; `restore` takes them."""
@@ -363,6 +359,8 @@ class MaskedNetwork:
     @interrupts.deferred()
     def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int], today: int | None = None) -> None:
         """Restore a saved state with at least as many finished tasks. Draws from PyTorch's global generator.
+
+        Buffers, such as a memory that grows in training, take the shape and type that they have in the state.
 
         Args:
             state: What `state` returned.
@@ -385,6 +383,7 @@ class MaskedNetwork:
             pruned = {name: zero.clone() for name, zero in zeros.items() if f"today.pruned.{name}" in state}
             self._before = copies(self._changeable()), pruned
         self._pruned = {name: zero for name, zero in zeros.items() if f"pruned.{name}" in state}
+        self._take_sizes(state)
         own = self.state()
         check_alike(own, state)
         for name, tensor in own.items():
@@ -406,6 +405,19 @@ class MaskedNetwork:
             names |= set(self.anatomy.masked.values())
         live = tensors_of(self.module)
         return {name: live[name] for name in names}
+
+    def _take_sizes(self, state: Mapping[str, Tensor]) -> None:
+        """Replace buffers that have another shape or type in a saved state by those of the state."""
+        modules = {"module.": self.module} | {f"heads.{task}.": head for task, head in enumerate(self.heads.kept)}
+        stores = {f"private.{task}.": own for task, own in enumerate(self._private)}
+        if self._before is not None:
+            modules["today.head."], stores["today.before."] = self.heads.live, self._before[0]
+        for prefix, module in modules.items():
+            names = sizeable(module)
+            put_values(module, {name: state[prefix + name] for name in names if prefix + name in state})
+        for prefix, store in stores.items():
+            known = store.keys() & sizeable(self.module).keys()
+            store |= self.placed({name: state[prefix + name] for name in known if prefix + name in state})
 
     def _restart(self, name: str, free: Tensor) -> None:
         """Set the free weights of a layer, which are zero after pruning, as `restart` says."""
