@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks.anatomy import Exclude, check_norms, check_redrawn, dissect, redrawn
-from daynight.networks.copies import copied, without_graph
+from daynight.networks.anatomy import Exclude, check_norms, check_numbers, check_redrawn, dissect, redrawn
+from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.support import checks, interrupts
 
@@ -108,13 +108,24 @@ class MaskedNetwork:
             check_redrawn(module, anatomy)
         if freezes:
             check_norms(module, anatomy)
+        check_numbers(module)
         spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
         if spoilt:
             more = f" The same holds for {', '.join(spoilt[1:])}." if spoilt[1:] else ""
             raise NetworkError(
                 f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first.{more}"
             )
-        self.module = copied(module).to(device)
+        of_head = {id(parameter) for parameter in module.get_submodule(anatomy.head).parameters()}
+        heard = [
+            name for name, parameter in module.named_parameters()
+            if id(parameter) in of_head and has_gradient_hooks(parameter)
+        ]  # fmt: skip
+        if heard and make_head is None:
+            raise NetworkError(
+                f"{heard[0]} has hooks of its gradient, which would be lost, since each task has a new head. Give "
+                "make_head=, a function of the number of outputs that returns a head with these hooks."
+            )
+        self.module = copied_with_hooks(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads
         parameters = dict(self.module.named_parameters())
         #: Whether it has been tried that the module neither writes to its weights nor keeps values of other weights.
@@ -142,6 +153,8 @@ class MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))
         memo.update(without_graph([self.module, *self.heads.kept]))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for module in (self.module, *self.heads.kept):
+            carry_hooks(module, memo)
         return twin
 
     @property
