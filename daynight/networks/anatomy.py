@@ -141,6 +141,29 @@ def check_norms(module: nn.Module, anatomy: Anatomy) -> None:
         )
 
 
+def check_numbers(module: nn.Module) -> None:
+    """Raise NetworkError if a parameter is complex, sparse, or of a type with 8 bits, which cannot be trained here."""
+    found = [
+        (name, parameter) for name, parameter in module.named_parameters() if parameter.is_complex()
+        or parameter.layout != torch.strided or (parameter.is_floating_point() and parameter.dtype.itemsize == 1)
+    ]  # fmt: skip
+    if not found:
+        return
+    name, parameter = found[0]
+    more = f" The same holds for {', '.join(name for name, _ in found[1:])}." if found[1:] else ""
+    if parameter.is_complex():
+        what = "complex"
+        how = (
+            "Let the parameter hold real and imaginary parts in one more dimension of size 2, and call "
+            "torch.view_as_complex in forward; or make numbers that are not trained a buffer."
+        )
+    elif parameter.layout != torch.strided:
+        what, how = "sparse", "Give the network a dense parameter, to_dense(): daynight keeps track of its zeros."
+    else:
+        what, how = f"of the type {parameter.dtype}", "Give the network in a type of 16 or more bits."
+    raise NetworkError(f"{name} is {what}, and parameters must be plain floating-point numbers. {how}{more}")
+
+
 def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
     """Raise SettingError if new initial values of a masked weight cannot be drawn by its module."""
     parts = {name: module.get_submodule(name.rpartition(".")[0]) for name in anatomy.chosen}

@@ -26,6 +26,14 @@ def copied(module: _Module) -> _Module:
     return copy.deepcopy(module, without_graph([module]))
 
 
+def copied_with_hooks(module: _Module) -> _Module:
+    """Return what `copied` returns, with the hooks of the gradients of parameters."""
+    memo = without_graph([module])
+    twin = copy.deepcopy(module, memo)
+    carry_hooks(module, memo)
+    return twin
+
+
 def without_graph(modules: Iterable[nn.Module]) -> dict[int, Any]:
     """Return the memo for `copy.deepcopy` with which tensors that modules keep are copied without their graph."""
     found: dict[int, Any] = {}
@@ -34,6 +42,34 @@ def without_graph(modules: Iterable[nn.Module]) -> dict[int, Any]:
             found |= {id(item): item.detach().clone() for item in _kept(part) if isinstance(item, Tensor)
                       and not item.is_leaf}  # fmt: skip
     return found
+
+
+def carry_hooks(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Register the hooks of the gradients of a module's parameters with the copies of these parameters.
+
+    PyTorch copies the hooks of a module, and not those of a tensor.
+
+    Args:
+        module: The module that was copied.
+        memo: The memo of `copy.deepcopy`, after the copy. A method of a part becomes that of its copy.
+    """
+    for parameter in module.parameters():
+        twin = memo[id(parameter)]
+        hooks = [(twin.register_hook, hook) for hook in (parameter._backward_hooks or {}).values()]
+        hooks += [
+            (twin.register_post_accumulate_grad_hook, hook)
+            for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values()
+        ]
+        needs_grad = twin.requires_grad
+        for register, hook in hooks:
+            twin.requires_grad_()  # those of a frozen parameter wait
+            register(copy.deepcopy(hook, memo))
+            twin.requires_grad_(needs_grad)
+
+
+def has_gradient_hooks(parameter: Tensor) -> bool:
+    """Return whether there are hooks of the gradient of a parameter."""
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
 def kept_tensors(part: nn.Module) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daynight.errors import DaynightError, NetworkError
-from daynight.networks.anatomy import Anatomy, tensors
+from daynight.networks.anatomy import NORMS, Anatomy, tensors
 from daynight.networks.copies import copied
 
 MakeHead = Callable[[int], nn.Module]
@@ -223,6 +223,28 @@ def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Return a module's parameters and buffers, detached, by their names after a prefix."""
     found = dict(module.named_parameters()) | dict(module.named_buffers())
     return {prefix + name: tensor.detach() for name, tensor in found.items()}
+
+
+def sizeable(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Return the buffers of a module to which a pass may give another shape, by their names after a prefix.
+
+    Those of norm layers keep theirs.
+    """
+    return {
+        f"{prefix}{where}{'.' if where else ''}{name}": buffer for where, part in module.named_modules()
+        if not isinstance(part, NORMS) for name, buffer in part.named_buffers(recurse=False)
+    }  # fmt: skip
+
+
+def put_values(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Write values into a module's parameters and buffers, by name. A buffer takes the shape and type of its value."""
+    now, buffers = tensors_of(module), sizeable(module)
+    for name, value in values.items():
+        if name in buffers and (value.shape, value.dtype) != (buffers[name].shape, buffers[name].dtype):
+            where, _, short = name.rpartition(".")
+            setattr(module.get_submodule(where), short, value.to(buffers[name].device, copy=True))
+        else:
+            now[name].copy_(value)
 
 
 def _numel(module: nn.Module) -> int:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks.anatomy import Exclude, check_norms, check_redrawn, dissect, redrawn
-from daynight.networks.copies import copied, without_graph
-from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, tensors_of
+from daynight.networks.anatomy import Exclude, check_norms, check_numbers, check_redrawn, dissect, redrawn
+from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
+from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.support import checks, interrupts
 
 #: What an owner map holds for a weight that no task owns.
@@ -108,13 +108,24 @@ class MaskedNetwork:
             check_redrawn(module, anatomy)
         if freezes:
             check_norms(module, anatomy)
+        check_numbers(module)
         spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
         if spoilt:
             more = f" The same holds for {', '.join(spoilt[1:])}." if spoilt[1:] else ""
             raise NetworkError(
                 f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first.{more}"
             )
-        self.module = copied(module).to(device)
+        of_head = {id(parameter) for parameter in module.get_submodule(anatomy.head).parameters()}
+        heard = [
+            name for name, parameter in module.named_parameters()
+            if id(parameter) in of_head and has_gradient_hooks(parameter)
+        ]  # fmt: skip
+        if heard and make_head is None:
+            raise NetworkError(
+                f"{heard[0]} has hooks of its gradient, which would be lost, since each task has a new head. Give "
+                "make_head=, a function of the number of outputs that returns a head with these hooks."
+            )
+        self.module = copied_with_hooks(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads
         parameters = dict(self.module.named_parameters())
         #: Whether it has been tried that the module neither writes to its weights nor keeps values of other weights.
@@ -142,6 +153,8 @@ class MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))
         memo.update(without_graph([self.module, *self.heads.kept]))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for module in (self.module, *self.heads.kept):
+            carry_hooks(module, memo)
         return twin
 
     @property
@@ -297,9 +310,7 @@ class MaskedNetwork:
     @interrupts.deferred()
     def put_back(self, mark: Mark) -> None:
         """Undo all changes since `mark` was made."""
-        now = tensors_of(self.module)
-        for name, tensor in mark["tensors"].items():
-            now[name].copy_(tensor)
+        put_values(self.module, mark["tensors"])
         self.owners, self._pruned = self.placed(mark["owners"]), self.placed(mark["pruned"])
 
     def learnt(self) -> dict[str, Tensor]:
@@ -341,9 +352,7 @@ class MaskedNetwork:
             for name, owners in self.owners.items():
                 self.weights[name].masked_fill_(owners == self.n_tasks, 0)
                 owners[owners == self.n_tasks] = FREE
-            now = self._changeable()
-            for name, value in before.items():
-                now[name].copy_(value)
+            put_values(self.module, before)
 
     def state(self) -> dict[str, Tensor]:
         """Return all tensors of the network, between days or during a day, by name; `restore` takes them."""
@@ -363,6 +372,8 @@ class MaskedNetwork:
     @interrupts.deferred()
     def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int], today: int | None = None) -> None:
         """Restore a saved state with at least as many finished tasks. Draws from PyTorch's global generator.
+
+        Buffers, such as a memory that grows in training, take the shape and type that they have in the state.
 
         Args:
             state: What `state` returned.
@@ -385,6 +396,7 @@ class MaskedNetwork:
             pruned = {name: zero.clone() for name, zero in zeros.items() if f"today.pruned.{name}" in state}
             self._before = copies(self._changeable()), pruned
         self._pruned = {name: zero for name, zero in zeros.items() if f"pruned.{name}" in state}
+        self._take_sizes(state)
         own = self.state()
         check_alike(own, state)
         for name, tensor in own.items():
@@ -406,6 +418,19 @@ class MaskedNetwork:
             names |= set(self.anatomy.masked.values())
         live = tensors_of(self.module)
         return {name: live[name] for name in names}
+
+    def _take_sizes(self, state: Mapping[str, Tensor]) -> None:
+        """Replace buffers that have another shape or type in a saved state by those of the state."""
+        modules = {"module.": self.module} | {f"heads.{task}.": head for task, head in enumerate(self.heads.kept)}
+        stores = {f"private.{task}.": own for task, own in enumerate(self._private)}
+        if self._before is not None:
+            modules["today.head."], stores["today.before."] = self.heads.live, self._before[0]
+        for prefix, module in modules.items():
+            names = sizeable(module)
+            put_values(module, {name: state[prefix + name] for name in names if prefix + name in state})
+        for prefix, store in stores.items():
+            known = store.keys() & sizeable(self.module).keys()
+            store |= self.placed({name: state[prefix + name] for name in known if prefix + name in state})
 
     def _restart(self, name: str, free: Tensor) -> None:
         """Set the free weights of a layer, which are zero after pruning, as `restart` says."""

@@ -190,7 +190,7 @@ def check(
                 raise ValueError(f"it has {n_days} days, and {len(found)} {what}")
         if not has_network:
             contents.check_model(about, tensors)
-        contents.check_tensors(tensors, n_days, is_day)
+        contents.check_tensors(tensors, n_days, is_day, about.private if has_network else None)
         contents.check_heads(about, tensors)
 
 

@@ -6,7 +6,7 @@ A right digest does not mean that values fit. They are checked before a network 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -131,13 +131,17 @@ class About:
     transform: tuple[str, ...] | None = None
 
 
-def check_tensors(tensors: Mapping[str, Tensor], n_days: int, is_day: bool) -> None:
+def check_tensors(
+    tensors: Mapping[str, Tensor], n_days: int, is_day: bool, known: Collection[str] | None = None
+) -> None:
     """Raise ValueError unless a network's tensors fit each other and the number of days.
 
     Args:
         tensors: The tensors of the network, by name (see `MaskedNetwork.state`).
         n_days: Number of finished days.
         is_day: Whether the network was saved during a day.
+        known: Names of private tensors that have the same shape in all tasks; None is all. That of a buffer may change,
+            as of a memory that grows.
     """
     last = n_days - 1 + is_day
     of_days: dict[str, set[str]] = {"heads": set(), "private": set()}
@@ -149,10 +153,13 @@ def check_tensors(tensors: Mapping[str, Tensor], n_days: int, is_day: bool) -> N
             _check_like(name, value, tensors.get(f"owners.{rest}"), has_type=False)
         elif kind in of_days:
             of_days[kind].add(rest.partition(".")[0])
-            if kind == "private":
-                _check_like(name, value, tensors.get(f"module.{rest.partition('.')[2]}"))
+            own = rest.partition(".")[2]
+            if kind == "private" and (known is None or own in known):
+                _check_like(name, value, tensors.get(f"module.{own}"))
         elif name.startswith("today.before."):
-            _check_like(name, value, tensors.get(f"module.{rest.partition('.')[2]}"))
+            own = rest.partition(".")[2]
+            if known is None or own in known:
+                _check_like(name, value, tensors.get(f"module.{own}"))
         elif name.startswith("today.") and not is_day:
             raise ValueError(f"{name} is of a day, and no day had begun")
     days = {str(day) for day in range(n_days)}

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daynight.networks.heads import sizeable
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.cycle import TOLERANCE, Night
 from daynight.support import checks, expected
@@ -57,7 +58,10 @@ def check_day(state: Any, network: MaskedNetwork, dusk: Night, n_steps: int) -> 
 
 def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     """Return the form of a night's state."""
-    mark = network.mark()
+    mark, sizes = network.mark(), sizeable(network.module)
+    tensors = {
+        name: tensor(None if name in sizes else known.shape, known.dtype) for name, known in mark["tensors"].items()
+    }
     frozen = {
         "day": one_of(dusk.day), "steps_per_epoch": one_of(dusk.steps_per_epoch),
         "dawn_density": number(dusk.dawn_density * (1 - TOLERANCE), dusk.dawn_density * (1 + TOLERANCE)),
@@ -79,7 +83,7 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     rem = fields({
         "is_last": flag, "takes_all": flag, "is_given": flag, "cut": number(0, 1), "end": _LENGTH, "before": night,
         "keep": expected.either(one_of("dawn"), number(0, 1)), "length": _LENGTH,
-        "mark": fields({"tensors": expected.tensors(mark["tensors"]), "owners": owners, "pruned": fields({}, pruned)}),
+        "mark": fields({"tensors": fields(tensors), "owners": owners, "pruned": fields({}, pruned)}),
     })  # fmt: skip
     script = fields({"asked": night, "heard": listed(_pair(night, _LENGTH))})
     batches = fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})

@@ -19,6 +19,7 @@ from daynight.data.tasks import Task
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.networks import norms, tracing
+from daynight.networks.copies import has_gradient_hooks
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import CHUNK, outputs_of, predict
 from daynight.networks.tracing import Part
@@ -436,6 +437,8 @@ class Trainer:
             for function in functions:
                 batch = function(batch)
             parts = tracing.cut(self._network, batch)
+            if is_whole is None and any(map(has_gradient_hooks, self._network.module.parameters())):
+                is_whole = True  # hooks are called in steps only, and by autograd
             if is_whole is None:
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from daynight import Agent, Capacity, OneShot, Steps
+from daynight import Agent, Capacity, OneShot, Steps, Task, Training
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.anatomy import dissect
 from daynight.networks.masked import MaskedNetwork
@@ -160,3 +160,69 @@ def test_convolution_head_whose_groups_do_not_divide_the_outputs_is_refused():
     assert probe(network, torch.rand(3, 1, 1, 1), 4).shape == (3, 4)
     with pytest.raises(NetworkError, match=r"a convolution head of 2 groups cannot have 3 outputs, .* Give make_head="):
         probe(network, torch.rand(3, 1, 1, 1), 3)
+
+
+class Waves(nn.Module):
+    """Multiplies by complex factors, which are a parameter or a buffer, as complex numbers or as pairs of real ones."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.body, self.head, self.kind = nn.Linear(6, 8), nn.Linear(8, 2), kind
+        factors = torch.ones(8, dtype=torch.complex64) * (1 + 1j)
+        if kind == "buffer":
+            self.register_buffer("factors", factors)
+        else:
+            self.factors = nn.Parameter(factors if kind == "complex" else torch.view_as_real(factors).clone())
+
+    def forward(self, inputs):
+        factors = torch.view_as_complex(self.factors) if self.kind == "pairs" else self.factors
+        return self.head((torch.relu(self.body(inputs)) * factors).abs())
+
+
+def given(network, **settings):
+    return Agent(network, capacity=Capacity(free_at_end=0.3, days=2), training=Training(batch_size=8), **settings)
+
+
+def test_complex_parameters_are_refused_by_name():
+    layer = nn.Sequential(nn.Linear(6, 8, dtype=torch.complex64), nn.Linear(8, 8), nn.Linear(8, 2))
+    message = (
+        "{} is complex, and parameters must be plain floating-point numbers. Let the parameter hold real and imaginary "
+        "parts in one more dimension of size 2, and call torch.view_as_complex in forward; or make numbers that are "
+        "not trained a buffer.{}"
+    )
+    for network, settings, expected in (
+        (Waves("complex"), {}, message.format("factors", "")),
+        (layer, {}, message.format("0.weight", " The same holds for 0.bias.")),
+        (layer, {"private": ["0"]}, message.format("0.weight", " The same holds for 0.bias.")),
+        (layer, {"exclude": ["0.bias"]}, message.format("0.weight", " The same holds for 0.bias.")),
+    ):
+        with pytest.raises(NetworkError) as error:
+            given(network, **settings)
+        assert str(error.value) == expected
+
+
+def test_parameters_of_other_kinds_are_refused_by_name():
+    sparse, small = (nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 2)) for _ in range(2))
+    sparse[0].weight = nn.Parameter(torch.eye(8, 6).to_sparse())
+    small[0].weight = nn.Parameter(torch.ones(8, 6).to(torch.float8_e4m3fn), requires_grad=False)
+    with pytest.raises(NetworkError, match=r"^0\.weight is sparse, .* a dense parameter"):
+        given(sparse)
+    with pytest.raises(NetworkError, match=r"^0\.weight is of the type torch\.float8_e4m3fn, .* 16 or more bits"):
+        given(small)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "buffer"])
+def test_complex_numbers_are_kept_in_the_ways_that_the_error_names(kind, tmp_path):
+    inputs = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
+    agent = given(lambda: Waves(kind), private=["factors"] if kind == "pairs" else ())
+    seen = []
+    for day in range(2):
+        labels = (inputs[:, day] > 0).long()
+        agent.wake(Task(train=(inputs, labels), test=(inputs, labels)), Steps(4))
+        agent.sleep(OneShot(), Steps(3))
+        seen.append(agent.predict(inputs, 0))
+    before = seen[0]
+    assert torch.equal(seen[1], before)
+    agent.save(tmp_path / "agent.dn")
+    other = Agent.load(tmp_path / "agent.dn", lambda: Waves(kind), training=agent.training)
+    assert torch.equal(other.predict(inputs, 0), before)

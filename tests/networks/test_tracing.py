@@ -37,7 +37,7 @@ class Functions(nn.Module):
 
 class Branching(Functions):
     def forward(self, inputs):
-        return self.head(self.first(inputs if inputs.sum() > 0 else -inputs))
+        return self.head(self.first(-inputs if self.training and inputs.sum() <= 0 else inputs))
 
 
 class WithConstant(Functions):

@@ -314,3 +314,95 @@ def test_a_trace_leaves_nothing_behind_in_the_network():
     agent.wake(task(0), Steps(6))
     kept = agent.network.module.held.get("body", [torch.zeros(1)])
     assert all(isinstance(item, torch.Tensor) for item in kept)
+
+
+class Encoded(nn.Module):
+    """A transformer that leaves out padding: in evaluation mode, its layers compute with nested tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, numbers):
+        return self.head(self.body(self.embed(numbers), src_key_padding_mask=numbers == 0)[:, 0])
+
+
+class Passing(nn.Module):
+    """Passes a tensor of some kind from one part to the next."""
+
+    def __init__(self, give, take):
+        super().__init__()
+        self.give, self.take = Function(nn.Linear(6, 8), give), take
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(self.take(self.give(inputs)))
+
+
+class Function(nn.Module):
+    def __init__(self, layer, function):
+        super().__init__()
+        self.layer, self.function = layer, function
+
+    def forward(self, inputs):
+        return self.function(self.layer(inputs))
+
+
+def quantized(values):
+    return values if values.requires_grad else torch.quantize_per_tensor(values, 0.01, 0, torch.qint32)
+
+
+KINDS = {
+    "ragged": (lambda x: torch.nested.nested_tensor([*x], layout=torch.jagged), lambda x: torch.stack(x.unbind())),
+    "sparse": (lambda x: x.relu().to_sparse(), lambda x: x.to_dense()),
+    "compressed": (lambda x: x.relu().to_sparse_csr(), lambda x: x.to_dense()),
+    "complex": (lambda x: torch.complex(x, x).conj(), lambda x: x.abs()),
+    "quantized": (quantized, lambda x: x.dequantize() if x.is_quantized else x),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse")
+def test_transformers_that_leave_out_padding_are_tried_and_kept(tmp_path):
+    numbers = NUMBERS.clone()
+    numbers[::2, 4:] = 0
+    labels = [(numbers[:, i] > 9).long() for i in range(2)]
+    agent = Agent(Encoded, capacity=Capacity(free_at_end=0.3, days=3), training=Training(batch_size=8))
+    tasks = [Task(train=(numbers[:32], own[:32]), test=(numbers[32:], own[32:]), n_outputs=2) for own in labels]
+    seen = unchanged(agent, tasks, numbers)
+    agent.save(tmp_path / "agent.dn")
+    other = Agent.load(tmp_path / "agent.dn", Encoded, training=agent.training)
+    assert torch.equal(other.predict(numbers, 0), seen[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse")
+def test_parts_may_pass_tensors_of_any_kind(kind):
+    give, take = KINDS[kind]
+    agent = Agent(
+        lambda: Passing(give, take), capacity=Capacity(free_at_end=0.3, days=2), training=Training(batch_size=8)
+    )
+    agent.check(task(0))
+    unchanged(agent, [task(0), task(1)], EXAMPLES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:Sparse")
+def test_values_that_are_kept_are_found_in_tensors_of_any_kind(kind):
+    give, take = KINDS[kind]
+
+    class Keeping(Function):
+        kept = None
+
+        def forward(self, inputs):
+            if self.training:
+                return super().forward(inputs)
+            self.kept = self.layer.weight.detach() if self.kept is None else self.kept
+            return self.function(inputs @ self.kept.T)
+
+    network = Passing(give, take)
+    network.give = Keeping(nn.Linear(6, 8), give)
+    agent = Agent(network, capacity=Capacity(free_at_end=0.3, days=2))
+    with pytest.raises(NetworkError, match=r"^give \(Keeping\) keeps a value"):
+        agent.check(task(0))
