@@ -159,6 +159,6 @@ def test_a_checkpoint_knows_whether_statistics_are_taken_anew(tmp_path):
         return Clock(agent, toy_stream(2), policy=OneShot(), wake=Epochs(1), night=Epochs(1), checkpoint=tmp_path / "a")
 
     clock(norm_statistics="anew").run(until=1)
-    with pytest.raises(SettingError, match=r"another training\.norm_statistics \('anew' then, none now\)"):
+    with pytest.raises(SettingError, match=r"another training\.norm_statistics \('anew' then, the default now\)"):
         clock().run()
     assert len(clock(norm_statistics="anew").run().accuracy) == 2
