@@ -12,6 +12,7 @@ from torch.nn import functional
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training, models
 from daynight.networks import tracing
 from daynight.networks.masked import FREE, MaskedNetwork
+from daynight.testing import toy_stream
 from daynight.training.engines.engine import Engine, loss_and_gradient
 
 ENGINES = ("dense", "sparse", "auto")
@@ -262,3 +263,26 @@ def test_visible_weights_of_a_night_are_all_that_a_sparse_layer_holds():
     layer = network.weights["body.3"]
     (slot,) = [slot for slot in engine.slots() if slot.parameter is layer]
     assert len(slot) == int((network.owners["body.3"] != FREE).sum())
+
+
+class Asking(nn.Module):
+    """Asks for the gradient of its inputs, as some networks for speech do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, 8), nn.Linear(8, 2)
+        self.needs = []
+
+    def forward(self, inputs):
+        if self.training:
+            self.needs.append(inputs.requires_grad)
+            inputs.requires_grad = True
+        return self.head(self.body(inputs).relu_())
+
+
+@pytest.mark.parametrize("engine", ["auto", "module"])
+def test_the_first_inputs_need_no_gradient_as_in_a_plain_loop(engine):
+    training = Training(batch_size=10, engine=engine)
+    agent = Agent(Asking, capacity=Capacity(free_at_end=0.5, days=2), training=training)
+    agent.wake(toy_stream(1)[0], Steps(3))
+    assert not any(agent.network.module.needs)

@@ -134,7 +134,7 @@ class Engine:
         if part.kind == "dropout":
             assert isinstance(module, nn.Dropout)
             return Dropout(module.p, given, width)
-        return Autograd(module)
+        return Autograd(module, needs_inputs=self._first < len(self._stages))
 
     def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units) -> Stage:
         if name not in self._movable:  # the head

@@ -39,10 +39,16 @@ class Stage(abc.ABC):
 
 
 class Autograd(Stage):
-    """Any module, by PyTorch's autograd. The gradient by each parameter goes to its ``grad``."""
+    """Any module, by PyTorch's autograd. The gradient by each parameter goes to its ``grad``.
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
+    Args:
+        module: The module.
+        needs_inputs: Whether the gradient by its inputs is ever needed. If not, they are given as a plain loop gives
+            them, since a module may do other things with inputs that need a gradient.
+    """
+
+    def __init__(self, module: nn.Module, needs_inputs: bool) -> None:
+        self._module, self._needs_inputs = module, needs_inputs
         self._copies = _writes_in_place(module)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -50,7 +56,7 @@ class Autograd(Stage):
         # Random numbers are drawn in the order of memory, which differs after a sparse layer.
         self._inputs = inputs.contiguous() if inputs.dim() == 2 else inputs
         if inputs.is_floating_point():
-            self._inputs = self._inputs.detach().requires_grad_()
+            self._inputs = self._inputs.detach().requires_grad_(self._needs_inputs)
         with torch.enable_grad():
             self._outputs: Tensor = self._module(self._inputs.clone() if self._copies else self._inputs)
         outputs: Tensor = self._outputs.detach()
