@@ -20,7 +20,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage import agents
 from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check_packs, described
 from daynight.storage.identity import describe_structure
-from daynight.support import checks, interrupts
+from daynight.support import atomic, checks, interrupts
 from daynight.training.consolidation import is_known
 
 
@@ -97,7 +97,9 @@ class Clock:
         checks.flag("progress", progress)
         self._progress, self._asked = progress, interrupts.Asked()
         checks.finite("every: seconds between checkpoints", every, least=0)
-        self._folder, self._every = checkpoint, every
+        # The program may go to another folder before the first checkpoint.
+        self._folder = None if checkpoint is None else atomic.folder_named(checkpoint).absolute()
+        self._every = every
         self._checkpoint: Checkpoint | None = None  # None until it is opened
         self._is_open = False  # whether the checkpoint was read and the hooks have begun
         self._settings: Mapping[str, Sequence[str]] = {}  # digests of the settings that a checkpoint compares

@@ -308,3 +308,31 @@ def test_a_day_without_room_has_no_night_and_no_step():
         with pytest.raises(CapacityError, match=r"day 0: layer .* would get no new weight"):
             act()
     assert (agent.phase, agent.n_steps) == ("between days", 0)
+
+
+class Empty(Steps):
+    """A budget whose open does not return a ledger."""
+
+    def open(self, steps_per_epoch):
+        return None
+
+
+def test_a_budget_without_a_ledger_is_refused_before_training():
+    for budgets in ({"wake": Steps(3), "night": Empty(3)}, {"wake": Empty(3), "night": Steps(3)}):
+        clock = Clock(make_agent(), toy_stream(2), policy=OneShot(), **budgets)
+        with pytest.raises(SettingError, match=r"Empty\.open must return a Ledger, not None"):
+            clock.run()
+        assert clock.agent.n_steps == 0
+
+
+@pytest.mark.parametrize("folder", [3, "", b"run", ["run"]])
+def test_a_checkpoint_that_is_no_folder_is_refused_as_it_is_given(folder):
+    with pytest.raises(SettingError, match="a folder must be named by text or a path, not "):
+        Clock(make_agent(), toy_stream(2), policy=OneShot(), wake=Steps(3), night=Steps(3), checkpoint=folder)
+
+
+@pytest.mark.parametrize("turn", [lambda value: value.to(torch.complex64), lambda value: value * 1j])
+def test_complex_losses_are_refused_before_training(turn):
+    training = Training(batch_size=10, loss=lambda outputs, targets: turn(outputs).sum())
+    with pytest.raises(SettingError, match=r"the loss must give one number .*it is complex; take its real part"):
+        make_agent(training=training).check(toy_stream(1)[0])

@@ -222,6 +222,18 @@ class Steps(Budget):
         return StepLedger(self.n, self.price)
 
 
+def opened(budget: Budget, steps_per_epoch: int) -> Ledger:
+    """Return a new ledger of a budget.
+
+    Raises:
+        SettingError: If the budget's `open` returns something else.
+    """
+    ledger: Any = budget.open(steps_per_epoch)
+    if not isinstance(ledger, Ledger):
+        raise SettingError(f"{type(budget).__name__}.open must return a Ledger, not {checks.shown(ledger)}.")
+    return ledger
+
+
 def check_budget(name: str, value: Any) -> None:
     """Raise SettingError unless `value` is a budget."""
     if not isinstance(value, Budget):

@@ -289,6 +289,8 @@ def kept_of(about: About, kept: Sequence[Task]) -> list[Task]:
     Raises:
         DataError: If `kept` are not the tasks that the agent has learnt.
     """
+    if not all(isinstance(task, Task) for task in kept):
+        raise DataError("kept= must be tasks, as the agent learnt them: daynight.Task(train=..., test=...) each.")
     marks = [digest_of_task(task) for task in kept]
     if marks != list(about.kept):
         raise DataError(

@@ -18,7 +18,7 @@ from daynight.data.batches import Batches
 from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
 from daynight.networks.masked import FREE, MaskedNetwork
-from daynight.nights.budgets import Budget, Ledger, Steps
+from daynight.nights.budgets import Budget, Ledger, Steps, opened
 from daynight.nights.cycle import Night
 from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity
@@ -32,7 +32,7 @@ def dusk_of(
 ) -> Night:
     """Return the snapshot, at dusk, of the night of `day`. It does not depend on the trained weights."""
     steps_per_epoch = training.steps_per_epoch(task)
-    ledger = budget.open(steps_per_epoch)
+    ledger = opened(budget, steps_per_epoch)
     return Night(
         day=day,
         budget=budget,
@@ -107,7 +107,7 @@ class Day:
         """
         if self._wake is None:
             self._batches = self.trainer.new_batches("wake")
-            self._wake = budget.open(self._training.steps_per_epoch(self.task))
+            self._wake = opened(budget, self._training.steps_per_epoch(self.task))
             self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
         ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
 
@@ -153,7 +153,7 @@ class Day:
         self._learnt = {share: self._network.placed(learnt) for share, learnt in state["learnt"].items()}
         ledgers = list[Ledger]()
         if state["wake"] is not None:
-            self._wake = wake.open(self._training.steps_per_epoch(self.task))
+            self._wake = opened(wake, self._training.steps_per_epoch(self.task))
             self._wake.restore(state["wake"])
             ledgers.append(self._wake)
         if state["batches"] is not None:
@@ -217,7 +217,7 @@ class Day:
     def _at_dusk(self, budget: Budget) -> Sleep:
         night = dusk_of(self.task, budget, self.index, self._network, self._capacity, self._training)
         return Sleep(
-            night, budget.open(night.steps_per_epoch), trainer=self.trainer, network=self._network,
+            night, opened(budget, night.steps_per_epoch), trainer=self.trainer, network=self._network,
             capacity=self._capacity, training=self._training, criterion=self._criterion, start=self._start,
             learnt=self._learnt,
         )  # fmt: skip

@@ -284,6 +284,8 @@ def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor
     """
     try:
         value = function(outputs, targets)
+        if isinstance(value, Tensor) and value.is_complex():
+            raise ValueError("it is complex; take its real part, or its abs()")
         return float(value.detach() if isinstance(value, Tensor) else value)
     except Exception as error:
         raise SettingError(

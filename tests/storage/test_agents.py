@@ -441,3 +441,11 @@ def test_numbers_that_are_not_finite_are_refused_without_seals(consolidation, na
     archive.write(path, "agent", about, tensors)
     with pytest.raises(DamagedFileError, match="not finite"):
         Agent.load(path, kept=list(stream) if consolidation == "rehearse" else ())
+
+
+def test_kept_pairs_are_no_tasks(tmp_path):
+    agent, stream = make(consolidation="rehearse"), toy_stream(2)
+    live(agent, stream)
+    agent.save(tmp_path / "agent.dn")
+    with pytest.raises(DataError, match="kept= must be tasks, as the agent learnt them"):
+        Agent.load(tmp_path / "agent.dn", kept=[(task.train, task.test) for task in stream])
