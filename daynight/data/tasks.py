@@ -272,7 +272,8 @@ class TaskStream(Sequence[Task]):
             raise DataError("a stream needs at least one task.")
         _look_at_scales("the stream", {f"{titled(task.name)}: train": task.train for task in self._tasks})
         for index, task in enumerate(self._tasks):
-            warn_if_known(task.name, [earlier.name for earlier in self._tasks[:index]])
+            twins = [earlier for earlier in self._tasks[:index] if task.name and earlier.name == task.name]
+            warn_if_known(task.name, [twin.name for twin in twins if glimpse(twin) == glimpse(task)])
         self.source = source
 
     @overload

@@ -385,6 +385,7 @@ def test_days_of_the_same_name_are_warned_of():
     with pytest.warns(UserWarning, match="two tasks have the name 'March'. If one day's data have come twice"):
         TaskStream([march, april, march])
     TaskStream([march, april])
+    TaskStream([march, april, Task(train=pair(n=10), test=pair(), name="March")])  # other data
     TaskStream([pair() for _ in range(2)] for _ in range(3))
     unnamed = Task(train=pair(), test=pair())
     TaskStream([unnamed, unnamed])
