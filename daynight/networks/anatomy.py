@@ -16,6 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
+from daynight.support import checks
 
 #: Modules whose parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
@@ -90,10 +91,9 @@ def dissect(
     seen, chosen = set[int](), list[str]()
     _refuse_untouchable(outside)
     if shared := [short for name, part in outside for short, tensor in tensors(name, part) if id(tensor) in of_head]:
-        more = f" The same holds for {', '.join(shared[1:])}." if shared[1:] else ""
         raise NetworkError(
             f"{shared[0]} is shared with the head {head!r}, which is private to each task. Name another module with "
-            f"head=.{more}"
+            f"head=.{checks.also(shared[1:])}"
         )
     for name, part in outside:
         picked = {short for short, _ in tensors(name, part) if is_chosen(name, part) or is_chosen(short, part)}
@@ -150,7 +150,7 @@ def check_numbers(module: nn.Module) -> None:
     if not found:
         return
     name, parameter = found[0]
-    more = f" The same holds for {', '.join(name for name, _ in found[1:])}." if found[1:] else ""
+    more = checks.also([name for name, _ in found[1:]])
     if parameter.is_complex():
         what = "complex"
         how = (
@@ -320,8 +320,7 @@ def _refuse_untouchable(parts: Iterable[tuple[str, nn.Module]]) -> None:
         if reason := _why_untouchable(part):
             found.setdefault(reason, []).append(f"{name or 'the network'} ({type(part).__name__})")
     for reason, (first, *others) in found.items():
-        more = f" The same holds for {', '.join(others)}." if others else ""
-        raise NetworkError(f"{first} {reason}{more}")
+        raise NetworkError(f"{first} {reason}{checks.also(others)}")
 
 
 def _why_untouchable(part: nn.Module) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from daynight.errors import DaynightError, NetworkError
 from daynight.networks.anatomy import NORMS, Anatomy, tensors
 from daynight.networks.copies import copied
+from daynight.support import checks
 
 MakeHead = Callable[[int], nn.Module]
 
@@ -262,7 +263,7 @@ def check_alike(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         ("the saved network and not in this one", sorted(saved.keys() - own.keys())),
     ):
         if names:
-            more = f" The same holds for {', '.join(names[1:])}." if names[1:] else ""
+            more = checks.also(names[1:])
             raise NetworkError(f"{names[0]} is in {which}. Give the network that was saved.{more}")
     for name, tensor in own.items():
         if (tensor.shape, tensor.dtype) != (saved[name].shape, saved[name].dtype):

@@ -111,9 +111,9 @@ class MaskedNetwork:
         check_numbers(module)
         spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
         if spoilt:
-            more = f" The same holds for {', '.join(spoilt[1:])}." if spoilt[1:] else ""
             raise NetworkError(
-                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first.{more}"
+                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first."
+                + checks.also(spoilt[1:])
             )
         of_head = {id(parameter) for parameter in module.get_submodule(anatomy.head).parameters()}
         heard = [

@@ -50,11 +50,15 @@ def code_of(network: MaskedNetwork, snapshot: Snapshot | None = None, keeps: boo
     module = network.module
     if models.settings_of(module) is not None:
         return None
+    return _code_of(lambda: describe_structure(module, network.anatomy.head, snapshot, keeps))
+
+
+def _code_of(describes: Callable[[], Any]) -> tuple[str, ...] | None:
+    """Return a digest of what a function describes, with the versions of Python and PyTorch; None if it cannot."""
     try:
-        found = digest(describe_structure(module, network.anatomy.head, snapshot, keeps))
-    except SettingError:  # the code cannot be described
+        return digest(describes()), platform.python_version(), torch.__version__
+    except SettingError:
         return None
-    return found, platform.python_version(), torch.__version__
 
 
 def check_code(about: About, network: MaskedNetwork, snapshot: Snapshot) -> None:
@@ -79,13 +83,7 @@ def check_code(about: About, network: MaskedNetwork, snapshot: Snapshot) -> None
 
 def code_of_transform(training: Training) -> tuple[str, ...] | None:
     """Return the value of `About.transform`."""
-    if training.transform is None:
-        return None
-    try:
-        found = digest(describe(training.transform))
-    except SettingError:  # the code cannot be described
-        return None
-    return found, platform.python_version(), torch.__version__
+    return None if training.transform is None else _code_of(lambda: describe(training.transform))
 
 
 def check_transform(about: About, training: Training) -> None:
@@ -146,9 +144,14 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
         except SettingError as error:
             raise ValueError(str(error)) from error
         values["days"] = tuple(map(record_of, values["days"]))
-        values["tasks"] = tuple(Form(**{**form, "shape": tuple(form["shape"])}) for form in values["tasks"])
+        values["tasks"] = tuple(_form(form) for form in values["tasks"])
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return About(**fields)
+
+
+def _form(values: Mapping[str, Any]) -> Form:
+    # Names were once what a user gave, also numbers.
+    return Form(**{**values, "shape": tuple(values["shape"]), "name": str(values["name"])})
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ _TASK = {
     "shape": expected.listed(expected.whole(0, 2**31)),
     "is_floating_point": expected.flag,
     "n_outputs": _SIZE,
-    "name": expected.text(),
+    "name": expected.either(expected.text(), expected.whole()),
 }
 #: The settings that each file has, and all of them: a file may lack those that are newer than it.
 _OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")

@@ -111,6 +111,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 and "\n" not in text else f"a {type(value).__name__}"
 
 
+def also(names: Collection[str]) -> str:
+    """Return the end of an error about a name, which says of which others it holds, too; empty if there are none."""
+    return f" The same holds for {', '.join(names)}." if names else ""
+
+
 def brief(value: Any) -> str:
     """Return the text that shows a user's own object in an error: its `repr`, cut off if that is long."""
     try:

@@ -449,3 +449,14 @@ def test_kept_pairs_are_no_tasks(tmp_path):
     agent.save(tmp_path / "agent.dn")
     with pytest.raises(DataError, match="kept= must be tasks, as the agent learnt them"):
         Agent.load(tmp_path / "agent.dn", kept=[(task.train, task.test) for task in stream])
+
+
+def test_a_file_with_a_number_as_a_name_is_read(tmp_path):
+    """Names were once kept as they were given."""
+    agent, path = make(), tmp_path / "agent.dn"
+    live(agent, toy_stream(1))
+    agent.save(path)
+    about, tensors = archive.read(path, "agent")
+    about["tasks"][0]["name"] = 7
+    archive.write(path, "agent", about, tensors)
+    assert Agent.load(path).task_names == ("7",)
