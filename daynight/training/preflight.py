@@ -15,9 +15,9 @@ from torch.func import functional_call
 from daynight.data.splits import LazyInputs, Split, load
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, NetworkError, SettingError
+from daynight.networks import trials
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import padded
-from daynight.networks.trials import check_attributes, check_caches, check_head, check_rows, check_writes
 from daynight.support import checks, interrupts, seeding, threads
 from daynight.training.settings import Training, number
 from daynight.training.together import set_mode
@@ -194,16 +194,10 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
     if not network.is_tried:
-        with interrupts.deferred():
-            if network.freezes:
-                check_writes(network, inputs[:3], task.n_outputs)
-            check_caches(network, inputs[:3], task.n_outputs)
+        trials.check_memory(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
     if not network.is_tried:
-        with interrupts.deferred():
-            check_head(network, inputs[:3], task.n_outputs)
-            check_attributes(network, inputs[:3], task.n_outputs)
-            check_rows(network, given, task.n_outputs, training.transform)
+        trials.check_outputs(network, inputs[:3], given, task.n_outputs, training.transform)
     network.is_tried = True
     if (augmented.shape, augmented.dtype) != (given.shape, given.dtype):
         _try_augmented(network, training, task, given, augmented)

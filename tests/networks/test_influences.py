@@ -10,6 +10,7 @@ from torch.nn import functional
 from daynight import Agent, Capacity, OneShot, Steps, Task, Training
 from daynight.errors import NetworkError, SettingError
 from daynight.models import MLP, ConvNet
+from daynight.networks.tracing import CONVOLUTIONS, POOLS, UNITWISE
 
 EXAMPLES = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 SCALE = [1.0]
@@ -414,3 +415,64 @@ def test_heads_without_an_effect_at_first_are_accepted():
         return found
 
     unchanged(made(network))
+
+
+def chain(*parts):
+    return nn.Sequential(nn.Linear(6, 8), *parts, nn.Linear(8, 2))
+
+
+def given_a_hook(register):
+    network = chain(nn.ReLU())
+    getattr(network[1], register)(lambda part, given, *outputs: functional.softmax((*given, *outputs)[-1], dim=0))
+    return network
+
+
+def given_a_forward():
+    network = chain(nn.ReLU())
+    network[1].forward = lambda values: values - values.mean(0)
+    return network
+
+
+class Transposed(nn.Module):
+    def forward(self, values):
+        return values.T.reshape(-1, 8)
+
+
+class Sorts(nn.ReLU):
+    def forward(self, values):
+        return values.sort(0).values
+
+
+CHAINS = {
+    "hook": lambda: given_a_hook("register_forward_hook"),
+    "hook of inputs": lambda: given_a_hook("register_forward_pre_hook"),
+    "forward": given_a_forward,
+    "subclass": lambda: chain(Sorts()),
+    "softmax": lambda: chain(nn.Softmax(dim=0)),
+    "transposed": lambda: chain(nn.Flatten(0), nn.Unflatten(0, (8, -1)), Transposed()),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_known_modules_are_tried_if_one_is_not_as_it_was(name):
+    with pytest.raises(NetworkError, match="depend on the other examples"):
+        made(CHAINS[name]).check(task(0))
+
+
+def known():
+    """Return a chain with each kind of module for which no trial is needed, and the shape of its inputs."""
+    yield from ((chain(kind()), (6,)) for kind in (*UNITWISE, nn.ReLU))
+    yield chain(nn.Dropout(0.5), nn.Flatten()), (6,)
+    for kind in (*CONVOLUTIONS, *POOLS):
+        n = int(kind.__name__[-2])
+        part = kind(3, 2, 3) if kind in CONVOLUTIONS else kind(2)
+        size = CONVOLUTIONS[n - 1](3, 3, 1)(torch.zeros(1, 3, *[4] * n))
+        width = part(size).numel()
+        yield nn.Sequential(CONVOLUTIONS[n - 1](3, 3, 1), part, nn.Flatten(), nn.Linear(width, 2)), (3, *[4] * n)
+
+
+@pytest.mark.parametrize(("network", "shape"), [pytest.param(*each, id=type(each[0][1]).__name__) for each in known()])
+def test_modules_for_which_no_trial_is_needed_pass_all_trials(network, shape, monkeypatch):
+    monkeypatch.setattr("daynight.networks.trials.is_plain", lambda network, n_outputs: False)
+    inputs = torch.randn(48, *shape, generator=torch.Generator().manual_seed(1))
+    made(network).check(task(0, inputs))
