@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -254,8 +254,17 @@ def hooked(modules: Iterable[nn.Module]) -> frozenset[int]:
     return frozenset(id(part) for part in modules if _has_hooks(part)) | ({0} if any(_GLOBAL_HOOKS) else set())
 
 
+def hooks_of(modules: Iterable[nn.Module]) -> list[Mapping[int, Any]]:
+    """Return where the hooks of modules, and those of all modules, are stored; hooks that come later, too."""
+    return [*_GLOBAL_HOOKS, *itertools.chain.from_iterable(map(_stores, modules))]
+
+
+def _stores(part: nn.Module) -> tuple[Mapping[int, Any], ...]:
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+
+
 def _has_hooks(part: nn.Module) -> bool:
-    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+    return any(_stores(part))
 
 
 def _dims_of(part: Part) -> int | None:

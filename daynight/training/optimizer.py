@@ -174,6 +174,7 @@ class Optimization:
         self._stepped: list[Tensor] | None = None
         self._step = Stepper(self._optimizer, named.values())
         self._modules, self._hooked = list(network.module.modules()), hooked
+        self._hooks = tracing.hooks_of(self._modules)
         self._is_cut = parts is not None and self._step.is_plain and not self._has_modes and not self._has_new_hooks()
         self._parts = parts if parts is not None and self._is_cut else tracing.uncut(network, training.autocast)
         self._live, self._was_cut = live if self._is_cut else None, self._is_cut
@@ -281,7 +282,8 @@ class Optimization:
             inputs: (batch, features), or as the network reads them if `features` is None.
             targets: The targets of the batch.
         """
-        self._begin_step()
+        if self._has_modes and not self._is_stepping:
+            self._begin_step()
         for item in self._loose:
             item.parameter.grad = None
         loss = self._gradients(inputs, targets)
@@ -326,8 +328,6 @@ class Optimization:
     @interrupts.deferred()
     def _begin_step(self) -> None:
         """Put an optimizer with modes into training mode, with the numbers of the last step if they are known."""
-        if not self._has_modes or self._is_stepping:
-            return
         set_mode(self._optimizer, "train")
         self._hold()
         for item, value in zip(self._loose, self._stepped or (), strict=False):
@@ -357,7 +357,7 @@ class Optimization:
 
     def _has_new_hooks(self) -> bool:
         """Return whether a module has hooks that the chain was made without."""
-        return not tracing.hooked(self._modules) <= self._hooked
+        return any(self._hooks) and not tracing.hooked(self._modules) <= self._hooked
 
     def _uncut(self) -> None:
         """Let the engine that is made next compute the network as one part."""
