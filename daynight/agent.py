@@ -19,27 +19,29 @@ from torch import Tensor, nn
 
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
+from daynight.data.roll import Roll, Views
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import DataError, NetworkError, SealError, StateError
+from daynight.errors import DataError, NetworkError, SealError, SettingError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude
 from daynight.networks.export import export
 from daynight.networks.masked import FREE, Biases, Restart
 from daynight.networks.prediction import outputs_of, predict
+from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night, share_of_wake
 from daynight.nights.policy import SleepPolicy
-from daynight.pruning.capacity import Capacity
+from daynight.pruning.capacity import Capacity, Room
 from daynight.storage import agents, contents, seals
 from daynight.storage.identity import Snapshot
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
-from daynight.training.day import Day, dusk_of
+from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.preflight import preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -130,9 +132,10 @@ class Agent:
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
-        self._days = list[Record]()
-        self._tasks = list[Form]()  # including that of the current day
-        self._seals = list[seals.Seal]()
+        # By index of the task, of those that have not retired; the forms include that of the current day.
+        self._days = dict[int, Record]()
+        self._tasks = Roll()
+        self._seals = dict[int, seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
         self._keeper = threads.Keeper()
@@ -159,13 +162,18 @@ class Agent:
 
     @property
     def days(self) -> tuple[Record, ...]:
-        """The record of each finished day."""
-        return tuple(self._days)
+        """The record of each finished day whose task has not retired."""
+        return tuple(self._days.values())
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """The indices of the finished tasks that have not retired."""
+        return self.network.living
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The name that each finished task had on its day; empty for a task without a name."""
-        return tuple(form.name for form in self._tasks[: self.day])
+        """The name that each finished task had on its day; empty for one without a name, or that has retired."""
+        return tuple(self._tasks.forms[task].name if task in self._tasks.forms else "" for task in range(self.day))
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
@@ -189,7 +197,7 @@ class Agent:
 
     @property
     def owned(self) -> tuple[int, ...]:
-        """Number of weights that each finished task owns."""
+        """Number of weights that each finished task owns. Those of a retired task are seen by a living one."""
         return tuple(sum(self.network.count(task).values()) for task in range(self.day))
 
     @property
@@ -197,13 +205,16 @@ class Agent:
         """Number of weights that no task owns."""
         return sum(self.network.count(FREE).values())
 
-    def check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
+    def check(
+        self, task: Task, day: int | None = None, like: Task | None = None, before: Sequence[Task] = ()
+    ) -> None:  # fmt: skip
         """Raise an error unless `task` can be learnt on `day`. Nothing is trained.
 
         Args:
             task: The task.
             day: Index of the day, from 0; None is the current or next one.
             like: The task of day 0; used only if day 0 has not begun.
+            before: The tasks of the days from the current or next one to the day before `day`.
 
         Raises:
             StateError: If `day` has begun with another task.
@@ -214,23 +225,66 @@ class Agent:
             CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
         with self._drawing("check"):
-            self._check(task, day, like)
+            self._check(task, day, like, before)
 
-    def _check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
+    def _check(
+        self, task: Task, day: int | None = None, like: Task | None = None, before: Sequence[Task] = (),
+        views: Views | None = None,
+    ) -> None:  # fmt: skip
         check_task(task)
         checks.gradients("check", self.network.module.parameters())
         day = self.day if day is None else day
         if day == self.day:
             self.check_today(task)
-        form, first = Form.of(task), self._tasks[0] if self._tasks else None if like is None else Form.of(like)
+        form, first = Form.of(task), next(iter(self._tasks.forms.values()), None if like is None else Form.of(like))
         if first is not None:
             first.check_shape(task, form, day)
         if day < self.day:
-            self._tasks[day].check_name(task, day)
-            self._tasks[day].check_outputs(task, day)
+            if day in self._tasks.forms:
+                self._tasks.forms[day].check_name(task, day)
+                self._tasks.forms[day].check_outputs(task, day)
             return
-        self.consolidation.check_room(self.network, self.capacity, task, day)
+        self._room(task, day, before, views)
         preflight(self.network, self.training, task, day, self.seed, self.device)
+
+    def _room(self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None) -> Room:
+        """Return how many weights a task has on a day; raise CapacityError if these are too few.
+
+        Args:
+            task: The task.
+            day: Index of the day, the current one or later.
+            before: The tasks of the days from the current or next one to the day before `day`.
+            views: What the task sees, and which it succeeds; None is what the task says.
+        """
+        views = views or Views.of(task.succeeds)
+        if self._today is not None and day == self.day:
+            return room_of(self.network, self.capacity)
+        if not views.are_usual and not self.consolidation.freezes:
+            raise SettingError(
+                f"{titled(task.name)}: only with consolidation='freeze' may a task succeed another, or see some of the "
+                "earlier tasks alone."
+            )
+        if day == self.day:
+            succeeds = self._tasks.predecessor(task, views)
+            if succeeds is None:
+                self.consolidation.check_room(self.network, self.capacity, task, day)
+                return room_of(self.network, self.capacity)
+            room = room_of(self.network, self.capacity, succeeds)
+        else:
+            is_successor = self._tasks.is_successor(task, before)
+            if self.capacity.keep_per_task is None or not self.consolidation.freezes:
+                self.consolidation.check_room(self.network, self.capacity, task, day)
+                return self.capacity.room(tuple(self.network.sizes.values()), day)
+            # Each day before takes a share from what is free, unless its task succeeds another.
+            is_begun = self._today is not None  # then the day holds what its predecessor leaves
+            n_new = sum(
+                (is_begun and not index) or not self._tasks.is_successor(each, before[:index])
+                for index, each in enumerate(before)
+            )
+            free = tuple(self.network.available().values())
+            room = self.capacity.room(tuple(self.network.sizes.values()), day, free, n_new - is_successor)
+        self.capacity.check(self.network.sizes, day, room)
+        return room
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -241,10 +295,17 @@ class Agent:
                 f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
             )
 
-    def wake(self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = ()) -> None:
-        """Train on the day's task: the task sees all weights, and only free weights move.
+    def wake(
+        self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = (),
+        sees: Literal["all", "none"] | Iterable[int | str] = "all", succeeds: int | str | None = None,
+    ) -> None:  # fmt: skip
+        """Train on the day's task: the task sees weights of earlier tasks, and only free weights move.
 
         After an interruption, call `wake` again with the same task to resume the day's wake.
+
+        A task that succeeds another begins with that task's weights, biases, norms and head, and sees what it sees. The
+        weights that no other living task sees are taken over: they learn on, and the night may prune them. The head may
+        have more outputs; the first ones are the old ones. At dawn, the earlier task retires.
 
         Args:
             task: The task of the day.
@@ -252,11 +313,15 @@ class Agent:
             on_event: Called with each record and progress event.
             remember: Shares of the wake, 0 to 1. The weights at each of these points are kept, for cycles that rewind
                 to them.
+            sees: Whose weights the task sees: ``"all"`` earlier tasks', ``"none"``, or the living tasks whose names or
+                indices are given. To see a task means to see its own weights and all that it sees.
+            succeeds: Name or index of the living task of which this one is a new version; None is what the task says.
 
         Raises:
-            StateError: If the day's wake is over, or the day has begun with another task; if this is called in a hook,
-                or while another thread trains the agent.
-            SettingError: If `budget` is not valid.
+            StateError: If the day's wake is over, or the day has begun with another task; if `sees` or `succeeds` names
+                a task that has retired or was not learnt; if this is called in a hook, or while another thread trains
+                the agent.
+            SettingError: If `budget` is not valid; if `sees` or `succeeds` is given and owned weights keep learning.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
         """
@@ -264,31 +329,36 @@ class Agent:
         checks.gradients("wake", self.network.module.parameters())
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
+        check_task(task)
+        views = Views.of(task.succeeds if succeeds is None else succeeds, sees)
         with self._keeper.long("wake"):
-            self._wake(task, budget, on_event, shares)
+            self._wake(task, budget, on_event, shares, views)
 
-    def _wake(self, task: Task, budget: Budget, on_event: Hook, shares: Sequence[float]) -> None:
+    def _wake(self, task: Task, budget: Budget, on_event: Hook, shares: Sequence[float], views: Views) -> None:
         if self.phase in ("dusk", "night"):
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
-            self._check(task)
-            form, trainer = Form.of(task), self._trainer_of(task)
+            self._check(task, views=views)
+            succeeds, seen = self._tasks.predecessor(task, views), self._seen(views)
+            form = Form.of(task, None if succeeds is None else self._tasks.forms[succeeds])
+            trainer = self._trainer_of(task)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
-                self.network.begin_day(task.n_outputs)
+                self.network.begin_day(task.n_outputs, seen, succeeds)
                 self._today = self._day_of(task, trainer)
-                self._tasks.append(form)
+                self._tasks.forms[self.day] = form
         else:
             self.check_today(task)
         self._today.wake(budget, on_event, shares)
 
-    def night(self, task: Task, budget: Budget, day: int | None = None) -> Night:
+    def night(self, task: Task, budget: Budget, day: int | None = None, before: Sequence[Task] = ()) -> Night:
         """Return the snapshot, at dusk, of the night after `task`; `SleepPolicy.plan` takes it.
 
         Args:
             task: The day's task.
             budget: What the night may spend.
             day: Index of the day, from 0; None is the current or next one.
+            before: The tasks of the days from the current or next one to the day before `day`.
 
         Raises:
             DataError, SettingError: If `task`, `budget` or `day` is not valid.
@@ -297,8 +367,12 @@ class Agent:
         check_task(task)
         self.training.check_budget("the night's budget", budget)
         day = checks.integer("day", self.day if day is None else day, least=0)
-        self.consolidation.check_room(self.network, self.capacity, task, day)
-        return dusk_of(task, budget, day, self.network, self.capacity, self.training)
+        if day < self.day:
+            self.consolidation.check_room(self.network, self.capacity, task, day)
+            room = self.capacity.room(tuple(self.network.sizes.values()), day)
+        else:
+            room = self._room(task, day, before)
+        return dusk_of(task, budget, day, room, self.training)
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
@@ -348,10 +422,11 @@ class Agent:
         """End the night, and return the record of the day."""
         today = self._day_at_dusk("finish_night")
         with interrupts.deferred():
-            record = today.finish_night(on_event)
-            self._days.append(record)
+            record, index = today.finish_night(on_event), self.day - 1
+            self._days[index] = record
             if self.consolidation.freezes:
-                self._seals.append(seals.seal(self.network.seen_by(self.day - 1)))
+                self._seals[index] = seals.seal(self.network.seen_by(index))
+            self._forget_retired()
             if self.consolidation.keeps_tasks:
                 self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
@@ -371,8 +446,40 @@ class Agent:
                 raise StateError("abandon_day: no day has begun.")
             self._n_steps = self._today.step
             self.network.abandon_day()
-            self._tasks.pop()
+            del self._tasks.forms[self.day]
             self._today = None
+
+    def retire(self, task: int | str) -> None:
+        """Forget a finished task: it predicts no longer, and its head, biases and norms are gone.
+
+        Weights that no other living task sees become free. All other tasks predict the same bits; indices and names of
+        others stay.
+
+        Args:
+            task: Index of the task, or its name.
+
+        Raises:
+            StateError: If the task has not been learnt or has retired, it is the only living one, or a day has begun.
+            SettingError: If owned weights keep learning, and all tasks see all of them.
+        """
+        with self._keeper.long("retire"), interrupts.deferred():
+            if not self.consolidation.freezes:
+                raise SettingError(
+                    "retire: with this consolidation all tasks share all weights, and none has weights of its own."
+                )
+            if self._today is not None:
+                raise StateError(f"retire: day {self.day} has begun. Call finish_night, or abandon_day, before.")
+            index = self._tasks.index_of(task, "retire")
+            if self.living == (index,):
+                raise StateError(f"retire: task {index} is the only living task. To forget all, make a new agent.")
+            self.network.retire(index)
+            self._forget_retired()
+
+    def _forget_retired(self) -> None:
+        """Drop what the agent keeps of tasks that have retired."""
+        for task in self._seals.keys() - set(self.living):
+            del self._days[task], self._tasks.forms[task], self._seals[task]
+        self._tasks.day = self.day
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
         """Return a second, independent agent in the same state. Both share the examples, which are not copied.
@@ -396,12 +503,12 @@ class Agent:
         twin._keeper = threads.Keeper()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
-        twin._days, twin._tasks = list(self._days), list(self._tasks)
-        twin._seals, twin._kept = list(self._seals), list(self._kept)
+        twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
+        twin._seals, twin._kept = dict(self._seals), list(self._kept)
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
-    def predict(self, inputs: Any, task: int) -> Tensor:
+    def predict(self, inputs: Any, task: int | str) -> Tensor:
         """Compute a task's outputs, without changing the agent.
 
         With ``consolidation="freeze"``, equal inputs give the same bits at every call from the task's dawn on.
@@ -409,21 +516,22 @@ class Agent:
         Args:
             inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 values are pixels, and are
                 scaled to 0 to 1.
-            task: Index of a finished task, or of the current one.
+            task: Index of a finished task, or of the current one; or a name, which asks the latest finished version of
+                the task with that name.
 
         Returns:
             Class scores before a softmax, or regression outputs, as floating point (n, outputs of the task), on the
             agent's device.
 
         Raises:
-            StateError: If the task has not begun.
+            StateError: If the task has not begun or has retired, or several tasks have the name.
             DataError: If the inputs have another shape, are not numbers, or hold values that are missing or not finite.
         """
         with self._keeper.short("predict"):
-            self._check_learnt(task)
-            inputs = self._tasks[0].read(inputs, self.network.dtype, self.device)
+            index = self._learnt(task)
+            inputs = self._tasks.forms[index].read(inputs, self.network.dtype, self.device)
             try:
-                return predict(self.network, inputs, int(task), self.training.transform)
+                return predict(self.network, inputs, index, self.training.transform)
             except IndexError as error:
                 raise DataError(
                     f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
@@ -454,11 +562,11 @@ class Agent:
         # For metrics that draw random numbers. Their stream is named by the index, which is checked first.
         named = int(index) if isinstance(index, numbers.Integral) else 0
         with self._drawing("evaluate"), seeding.forked(0, "evaluate", named, device=self.device):
-            if 0 <= index < len(self._tasks):
-                self._tasks[index].check_outputs(task, index)
-            self._check_learnt(index)
+            if index in self._tasks.forms:
+                self._tasks.forms[index].check_outputs(task, index)
+            index = self._learnt(index)
             examples = task.splits()[split]
-            outputs = outputs_of(self.network, examples, int(index), self.training.transform, self.device)
+            outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
             targets = fitted(examples.targets, self.network.dtype, self.device)
             return self.training.judge(task, outputs, targets)
 
@@ -470,11 +578,11 @@ class Agent:
             StateError: If the tasks are not sealed, because owned weights keep learning.
         """
         with self._keeper.short("verify"):
-            if len(self._seals) < self.day:
+            if len(self._seals) < len(self.living):
                 raise StateError(
                     "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
                 )
-            for task, sealed in enumerate(self._seals):
+            for task, sealed in self._seals.items():
                 seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
@@ -622,8 +730,9 @@ class Agent:
         """Return the description of the agent in files, without the slow fields `kept` and `code`."""
         return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
-            seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks), seals=tuple(self._seals),
-            kept=(),
+            seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
+            seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
+            sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -660,18 +769,20 @@ class Agent:
             ValueError: If values do not fit.
         """
         with self._keeper.long("restore"):
-            forms = list(about.tasks)
-            n_outputs = [form.n_outputs for form in forms[: len(about.days)]]
+            told = about.told()
+            today = told.pop(about.n_finished) if day else None
             with seeding.forked(self.seed, "load", device=self.device):
-                self.network.restore(tensors, n_outputs, forms[-1].n_outputs if day else None)
-            self._n_steps, self._days, self._tasks = about.n_steps, list(about.days), forms
-            self._seals, self._kept = list(about.seals), list(kept)
+                self.network.restore(tensors, about.n_finished, told, today)
+            self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
+            self._tasks.forms, self._tasks.day = about.forms, about.n_finished
+            self._seals = dict(zip(self._days, about.seals, strict=False))
+            self._kept = list(kept)
             if self.consolidation.freezes:
                 self.verify()
             self._check_state(about, tensors, is_day=day is not None)
             if day is not None:
                 task, wake, night, state = day
-                dusk = dusk_of(task, night, self.day, self.network, self.capacity, self.training)
+                dusk = dusk_of(task, night, self.day, room_of(self.network, self.capacity), self.training)
                 resumed.check_day(state, self.network, dusk, self._n_steps)
                 self._today = self._day_of(task, self._trainer_of(task))
                 self._today.restore(state, wake, night)
@@ -705,25 +816,26 @@ class Agent:
         return self._today
 
     def _finished(self, call: str, task: Any) -> int:
-        self._check_learnt(task)
-        if task >= self.day:
+        index = self._learnt(task)
+        if index >= self.day:
             raise StateError(f"{call}: task {task} is not finished. Call finish_night before.")
-        return int(task)
+        return index
 
     def _probe(self, task: int) -> Tensor:
         """Return 64 inputs (64, ...) of a task's shape, as the network reads them: random numbers from 0 to 1."""
         generator = seeding.generator(0, "probe", task)
-        return self._tasks[task].random_inputs(64, generator, self.network.dtype, self.device)
+        return self._tasks.forms[task].random_inputs(64, generator, self.network.dtype, self.device)
 
-    def _check_learnt(self, task: Any) -> None:
-        """Raise StateError unless a task has begun; write the numbers trained so far to the network."""
-        last = len(self._tasks) - 1
-        if isinstance(task, bool) or not isinstance(task, numbers.Integral) or not 0 <= int(task) <= last:
-            names = self.task_names
-            if isinstance(task, str) and task in names:
-                number = names.index(task)
-                raise StateError(f"tasks are told by their number: {task!r} is task {number}. Give {number}.")
-            known = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"
-            raise StateError(f"task {task!r} has not been learnt: {known} so far.")
+    def _learnt(self, task: Any) -> int:
+        """Return the index of a task that has begun; write the numbers trained so far to the network."""
+        index = self._tasks.index_of(task)
         if self._today is not None:
             self._today.trainer.flush()
+        return index
+
+    def _seen(self, views: Views) -> Owners | None:
+        """Return the owners whose weights the next day's task is to see; None is all earlier tasks."""
+        if views.sees is None:
+            return None
+        tasks = [self._tasks.index_of(task, "sees") for task in views.sees]
+        return frozenset(owner for task in tasks for owner in self.network.sight.of[task])

@@ -159,9 +159,11 @@ class Clock:
         end = self._days.end if until is None else checks.integer("until", until, least=0)
         self.resume()
         for day in range(self.first_day, min(end, self._days.end)):
-            self.agent.check(self._days[day], day, like=None if self.first_day else self.stream[0])
+            task, before = self._days[day], self._days.before(day)[self.agent.day - self.first_day :]
+            self.agent.check(task, day, None if self.first_day else self.stream[0], before)
             if day >= self.agent.day:
-                warn_if_known(self._days[day].name, self.agent.task_names[: self.first_day])
+                if task.succeeds is None:
+                    warn_if_known(task.name, self.agent.task_names[: self.first_day])
                 self._plan(day)
 
     def step(self) -> None:
@@ -289,7 +291,8 @@ class Clock:
 
     def _plan(self, day: int) -> tuple[Cycle, ...] | None:
         """Return the plan of the night of `day`; None if the night has no plan."""
-        return planned(self.policy, self.agent.night(self._days[day], self.night, day))
+        before = self._days.before(day)[self.agent.day - self.first_day :]
+        return planned(self.policy, self.agent.night(self._days[day], self.night, day, before))
 
     def _bar(self, end: int) -> ProgressBar:
         """Make a progress bar for the days from the clock's first day to the last day before `end`."""
@@ -303,8 +306,10 @@ class Clock:
     def _catch_up(self) -> None:
         """Add the records of finished days that are missing because a day or a hook was interrupted."""
         for day in range(self._n_noted, self.agent.day):
+            if day not in self.agent.living:
+                continue  # it has retired since
             if not self.history.select(kind="day", day=day):
-                self._note(self.agent.days[day])
+                self._note(next(record for record in self.agent.days if record.day == day))
             self._evaluate(day, "dawn")
         self._n_noted = self.agent.day
 
@@ -312,7 +317,7 @@ class Clock:
         """Evaluate every task so far that has no evaluation at this phase of the day yet."""
         known = {record.task for record in self.history.select(kind="evaluation", day=day, phase=phase)}
         for index in range(self.first_day, day + 1):
-            if index in known:
+            if index in known or (index < self.agent.day and index not in self.agent.living):
                 continue
             began = time.perf_counter()
             loss, score = self.agent.evaluate(self._days[index], index)
@@ -356,7 +361,8 @@ class Clock:
     def _state(self) -> State:
         """Return the state of the clock and its agent; `_restore` takes it."""
         about, tensors, today = self.agent.state()
-        self._marks += [glimpse(task) for task in self._days.before(len(about.tasks))[len(self._marks) :]]
+        n_begun = about.n_finished + (today is not None)
+        self._marks += [glimpse(task) for task in self._days.before(n_begun)[len(self._marks) :]]
         values = {
             "agent": agents.to_json(about), "settings": self._settings, "marks": self._marks,
             "records": self.history.to_rows(), "n_noted": self._n_noted,
@@ -380,17 +386,20 @@ class Clock:
         agents.check(path, about, tensors, way, has_network=True, is_day=today is not None)
         with agents.fitting(path, "history of a run"):
             records = list(map(record_of, values["records"]))
-            if values["n_noted"] > len(about.days) or any(record.day > len(about.tasks) for record in records):
+            last = about.n_finished + (today is not None)
+            if values["n_noted"] > about.n_finished or any(record.day > last for record in records):
                 raise ValueError("it has records of days to come")
         if self.agent.phase != "between days":
             raise SettingError("an agent that resumes from a checkpoint must be new, and this one has begun a day.")
-        if self.agent.days != about.days[: self.agent.day]:
+        living = {record.day for record in about.days}
+        mine = [record for record in self.agent.days if record.day in living]
+        if mine != [record for record in about.days if record.day < self.agent.day]:
             raise SettingError(
-                f"{checkpoint.path} is of an agent with {len(about.days)} days behind it, and this one has others. "
+                f"{checkpoint.path} is of an agent with {about.n_finished} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."
             )
-        kept = [*self.agent.kept_tasks[: self.first_day], *self._days.before(len(about.days))]
-        now = None if today is None else (self._days[len(about.days)], self.wake, self.night, today)
+        kept = [*self.agent.kept_tasks[: self.first_day], *self._days.before(about.n_finished)]
+        now = None if today is None else (self._days[about.n_finished], self.wake, self.night, today)
         with agents.fitting(path, "state of a run"):
             self.agent.restore(about, tensors, kept if way.keeps_tasks else (), now)
         self.history, self._n_noted = History(records), values["n_noted"]

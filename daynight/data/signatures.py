@@ -19,18 +19,41 @@ _LENGTH_OF_NAMES = 6
 
 @attrs.frozen
 class Form:
-    """The form of a task, which an agent remembers: shape and kind of the inputs, number of outputs, and name."""
+    """The form of a task, which an agent remembers.
+
+    Attributes:
+        shape: Shape of one input.
+        is_floating_point: Whether the inputs are floating point.
+        n_outputs: Number of outputs.
+        name: Name of the task.
+        line: Name of the first task in the line of tasks that succeed each other, if it is another; otherwise empty.
+    """
 
     shape: tuple[int, ...]
     is_floating_point: bool
     n_outputs: int
     name: str = ""
+    line: str = ""
 
     @classmethod
-    def of(cls, task: Task) -> Form:
-        """Return the form of a task."""
+    def of(cls, task: Task, before: Form | None = None) -> Form:
+        """Return the form of a task.
+
+        Args:
+            task: The task.
+            before: The form of the task that it succeeds; None if there is none.
+        """
         inputs, _ = task.train.subset(torch.tensor([0])).load()
-        return cls(tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name)
+        first = "" if before is None else before.line or before.name
+        return cls(
+            tuple(inputs.shape[1:]), inputs.is_floating_point(), task.n_outputs, task.name,
+            line="" if first == task.name else first,
+        )  # fmt: skip
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names by which the task can be asked for."""
+        return frozenset({self.name, self.line} - {""})
 
     def check_shape(self, task: Task, form: Form, day: int) -> None:
         """Raise DataError unless the inputs of another day's task have the shape and kind of this form.

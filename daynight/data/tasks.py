@@ -128,6 +128,9 @@ class Task:
             want that.
         name: Name of the task in tables: text. A number or a date becomes text.
         groups: For a union of tasks (see `daynight.union`), the number of outputs of each task; otherwise empty.
+        succeeds: The task of which this is a new version: the name of a living task, or its index. The day begins with
+            what that task has learnt, and that task retires at dawn. With the task's own name, the first day has no
+            predecessor. None is a task of its own.
 
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
@@ -140,12 +143,17 @@ class Task:
     n_outputs: int
     name: str
     groups: tuple[int, ...]
+    succeeds: str | int | None
 
     def __init__(
         self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = "",
-        groups: Sequence[int] = (),
+        groups: Sequence[int] = (), succeeds: str | int | None = None,
     ) -> None:  # fmt: skip
         name = _as_text(name)
+        if succeeds is not None and not isinstance(succeeds, str):
+            succeeds = checks.integer("Task: succeeds, the name or index of a task", succeeds, least=0)
+        elif succeeds == "":
+            raise DataError(f"{titled(name)}: succeeds is empty. Give the name or index of a task, or None.")
         given: dict[str, Any] = {"train": train, "validation": validation, "test": test}
         splits = {}
         for which, data in given.items():
@@ -160,7 +168,9 @@ class Task:
         n_outputs = (
             _count_outputs(splits) if n_outputs is None else checks.integer("Task: n_outputs", n_outputs, least=1)
         )
-        self.__attrs_init__(splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups))
+        self.__attrs_init__(
+            splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups), succeeds
+        )
         if groups and (not self.classifies or sum(groups) != n_outputs):
             raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
         for which, split in splits.items():
@@ -273,6 +283,7 @@ class TaskStream(Sequence[Task]):
         _look_at_scales("the stream", {f"{titled(task.name)}: train": task.train for task in self._tasks})
         for index, task in enumerate(self._tasks):
             twins = [earlier for earlier in self._tasks[:index] if task.name and earlier.name == task.name]
+            twins = [] if task.succeeds is not None else twins
             warn_if_known(task.name, [twin.name for twin in twins if glimpse(twin) == glimpse(task)])
         self.source = source
 

@@ -26,11 +26,11 @@ class Heads:
         make_head: Makes a head from a number of outputs; None makes heads of the same kind as the module's.
 
     Attributes:
-        kept: The head of each finished task.
+        kept: The head of each living finished task, by its index.
     """
 
     def __init__(self, module: nn.Module, anatomy: Anatomy, make_head: MakeHead | None) -> None:
-        self.kept: list[nn.Module] = []
+        self.kept: dict[int, nn.Module] = {}
         self._module, self._names, self._make_head = module, anatomy.heads, make_head
         self._template = self.live
         self._known = frozenset[str](tensors_of(module))
@@ -48,7 +48,7 @@ class Heads:
             NetworkError: If the head cannot be made.
         """
         make = self._make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
-        return new_head(make, n_outputs, {self._module, *self.kept}).to(self._like.device, self._like.dtype)
+        return new_head(make, n_outputs, {self._module, *self.kept.values()}).to(self._like.device, self._like.dtype)
 
     def for_day(self, n_outputs: int) -> nn.Module:
         """Return a new head for a day to train."""
@@ -56,7 +56,7 @@ class Heads:
 
     def of(self, task: int) -> nn.Module:
         """Return the head that computes the outputs of a finished task, or of the day's task."""
-        return self.kept[task] if task < len(self.kept) else self.live
+        return self.kept.get(task, self.live)
 
     def columns(self, task: int) -> slice:
         """Return the slice of the outputs of a task's head that belong to the task."""
@@ -70,9 +70,40 @@ class Heads:
         """Return a copy of a task's head, with only the outputs of the task."""
         return copied(self.of(task))
 
-    def keep(self) -> None:
-        """Store the head that is in the module now as the head of the day's task."""
-        self.kept.append(self.live.requires_grad_(False))
+    def keep(self, task: int) -> None:
+        """Store the head that is in the module now as the head of a task."""
+        self.kept[task] = self.live.requires_grad_(False)
+
+    def forget(self, task: int) -> None:
+        """Drop the head of a task that is not the only one."""
+        gone = self.kept.pop(task)
+        if gone is self.live and self.kept:
+            self.put(self.kept[max(self.kept)])
+
+    def grown(self, task: int, n_outputs: int) -> nn.Module:
+        """Return a copy of a finished task's head that can be trained, with more outputs if `n_outputs` is larger.
+
+        The first outputs are the old ones. Draws from PyTorch's global generator.
+
+        Raises:
+            NetworkError: If the head cannot be made, or differs in more than its outputs.
+        """
+        old, new = tensors_of(self.kept[task]), self.new(n_outputs)
+        with torch.no_grad():
+            for name, tensor in tensors_of(new).items():
+                known = old.get(name)
+                if (
+                    known is None
+                    or known.dim() != tensor.dim()
+                    or known.shape[1:] != tensor.shape[1:]
+                    or (len(known) > len(tensor) if tensor.dim() else False)
+                ):
+                    raise NetworkError(
+                        f"the head of task {task} cannot get {n_outputs} outputs: its {name} has another shape. Give "
+                        "the successor as many outputs, or a make_head= whose heads differ in their first dimension."
+                    )
+                (tensor[: len(known)] if tensor.dim() else tensor).copy_(known)
+        return new
 
     def put(self, head: nn.Module) -> None:
         """Put a head into the module, under all names that the module has for its head."""
@@ -127,7 +158,7 @@ class JoinedHeads(Heads):
         new = self.new(n_outputs)
         if not self.kept:
             return new
-        old = self.kept[-1]
+        old = self.kept[max(self.kept)]
         assert isinstance(old, nn.Linear)
         assert isinstance(new, nn.Linear)
         joined = nn.Linear(
@@ -163,7 +194,7 @@ class JoinedHeads(Heads):
 
     def _of_day(self, task: int) -> nn.Linear:
         """Return the head that the day of a task trained; it includes the heads of earlier tasks."""
-        head = self.kept[task] if task < len(self.kept) else self.live
+        head = self.kept.get(task, self.live)
         assert isinstance(head, nn.Linear)
         return head
 

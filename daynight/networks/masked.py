@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -16,6 +16,7 @@ from daynight.errors import NetworkError, SettingError
 from daynight.networks.anatomy import Exclude, check_norms, check_numbers, check_redrawn, dissect, redrawn
 from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
+from daynight.networks.sight import Owners, Sight, Told, owned_by
 from daynight.support import checks, interrupts
 
 #: What an owner map holds for a weight that no task owns.
@@ -40,8 +41,13 @@ class MaskedNetwork:
 
     Each masked layer has an owner map: for each weight the index of the task that owns it, or `FREE`. The task of the
     day first holds all weights that were free at wake. Each prune frees some of them; the task owns those that it still
-    holds at dawn. A free weight is exactly zero unless a wake is training it. So during a day the module itself
-    computes that day's task, and training needs no masks in the forward pass.
+    holds at dawn. A free weight is exactly zero unless a wake is training it, and a weight that the task of the day
+    does not see is zero until its dawn. So during a day the module itself computes that day's task, and training needs
+    no masks in the forward pass.
+
+    A task may succeed an earlier one: it begins with that task's numbers, also holds the weights that no other living
+    task sees, and the earlier task retires at its dawn. A task that has retired has no private tensors any more; its
+    weights are free unless a living task sees them.
 
     Only the network writes the owner maps and the tensors that are private to a task: the head, the parameters of norm
     layers, all buffers, and, unless `biases` says otherwise, the biases.
@@ -143,7 +149,15 @@ class MaskedNetwork:
         # Names of the tensors that are private to each task, besides its head, and of those frozen after the first day.
         self._own_names = anatomy.private + own_biases if freezes else ()
         self._frozen_names = anatomy.frozen + shared_biases if freezes else ()
-        self._private: list[dict[str, Tensor]] = []  # by finished task
+        #: Whose weights each living task sees.
+        self.sight = Sight()
+        self._n_tasks = 0
+        self._private: dict[int, dict[str, Tensor]] = {}  # by living finished task
+        # Of the day: whose weights its task sees besides its own, and which task it succeeds.
+        self._seen: Owners = range(0)
+        self._succeeds: int | None = None
+        # By layer, the weights and owners before the day, if the day changes some of finished tasks.
+        self._settled: dict[str, tuple[Tensor, Tensor]] | None = None
         self._pruned: dict[str, Tensor] = {}  # by layer, the values of weights when they were pruned, to restart with
         # Copies, made before the day, of all that it may change, and of `_pruned`, for `abandon_day`; None between
         # days.
@@ -151,9 +165,9 @@ class MaskedNetwork:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))
-        memo.update(without_graph([self.module, *self.heads.kept]))
+        memo.update(without_graph([self.module, *self.heads.kept.values()]))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        for module in (self.module, *self.heads.kept):
+        for module in (self.module, *self.heads.kept.values()):
             carry_hooks(module, memo)
         return twin
 
@@ -164,8 +178,13 @@ class MaskedNetwork:
 
     @property
     def n_tasks(self) -> int:
-        """Number of finished tasks."""
-        return len(self._private)
+        """Number of finished tasks, also of those that have retired."""
+        return self._n_tasks
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """The indices of the finished tasks that have not retired."""
+        return tuple(self._private)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -188,6 +207,40 @@ class MaskedNetwork:
             own = {name: live[name] for name in self.anatomy.private + self.anatomy.biases}
         return self.heads.n_own(task) + sum(tensor.numel() for tensor in own.values())
 
+    def available(self, succeeds: int | None = None) -> dict[str, int]:
+        """Return the number of weights of each layer that the task of the day may hold.
+
+        Args:
+            succeeds: Between days, index of the living task that the next one succeeds; None if there is none.
+        """
+        own = frozenset[int]() if succeeds is None else self.sight.own(succeeds)
+        found = dict[str, int]()
+        for name, owners in self.owners.items():
+            mine = (owners == FREE) | (owners == self.n_tasks)
+            found[name] = int(torch.count_nonzero(mine | owned_by(owners, own) if own else mine))
+        return found
+
+    def sees(self) -> dict[int, list[int]]:
+        """Return the owners that each task sees, by the task's index, for those that do not see all up to themselves.
+
+        The task of the day, if it succeeds none, is among these.
+        """
+        found = {task: sorted(owners) for task, owners in self.sight.of.items() if not isinstance(owners, range)}
+        if self._before is not None and self._succeeds is None and not isinstance(self._seen, range):
+            found[self.n_tasks] = sorted(self._seen)
+        return found
+
+    @property
+    def succeeds(self) -> int | None:
+        """Index of the task that the task of the day succeeds; None if there is none."""
+        return self._succeeds if self._before is not None else None
+
+    def shown(self) -> dict[str, Tensor]:
+        """Return per layer which weights the task of the day holds or sees: bool, of the weight's shape."""
+        if not self.freezes or isinstance(self._seen, range):
+            return {name: owners != FREE for name, owners in self.owners.items()}
+        return {name: owned_by(owners, {*self._seen, self.n_tasks}) for name, owners in self.owners.items()}
+
     def held(self) -> dict[str, Tensor]:
         """Return per layer which weights the task of the day holds: bool, of the weight's shape."""
         return {name: owners == self.n_tasks for name, owners in self.owners.items()}
@@ -208,19 +261,22 @@ class MaskedNetwork:
         return found
 
     def visible(self, name: str, task: int) -> Tensor:
-        """Return the weight of layer `name` as `task` sees it: later tasks' and free weights are zero.
+        """Return the weight of layer `name` as `task` sees it: free weights, and those it does not see, are zero.
 
         Without freezing, later tasks' weights are not zero. The returned weight is always contiguous in memory, so that
         the same kernel computes with it whatever the memory format of the module is.
         """
         owners, weight = self.owners[name], self.weights[name].detach()
-        is_seen = (owners >= 0) & (owners <= task) if self.freezes else owners != FREE
+        if task < self.n_tasks and self._settled is not None:
+            weight, owners = self._settled[name]
+        sees = self.sight.of.get(task, range(task + 1))  # the day's task sees all that is not zero
+        is_seen = owned_by(owners, sees) if self.freezes else owners != FREE
         return torch.where(is_seen, weight, 0).contiguous()
 
     def private_of(self, task: int) -> dict[str, Tensor]:
         """Return the tensors, besides the head, that are private to a task, by their names in the module."""
         if task < self.n_tasks:
-            return self._private[task]
+            return self._private.get(task, {})
         assert task == self.n_tasks, task
         live = tensors_of(self.module)
         return {name: live[name] for name in self._own_names}
@@ -258,24 +314,41 @@ class MaskedNetwork:
             yield compute
 
     @interrupts.deferred()
-    def begin_day(self, n_outputs: int) -> None:
+    def begin_day(self, n_outputs: int, sees: Owners | None = None, succeeds: int | None = None) -> None:
         """Give all free weights to a new task, set their values as `restart` says, and make the task's head.
 
         Draws from PyTorch's global generator; call it under `daynight.support.seeding.forked`.
+
+        Args:
+            n_outputs: Number of outputs of the task.
+            sees: The owners whose weights the task sees, besides its own; None is all earlier tasks.
+            succeeds: Index of the living task that this one succeeds. The task begins with its biases, norms, buffers
+                and head, sees what it sees, and also holds the weights that no other living task sees.
 
         Raises:
             NetworkError: If the head cannot be made.
         """
         assert self._before is None
-        is_first = self.n_tasks == 0
-        head = self.heads.for_day(n_outputs)
+        is_first, day = self.n_tasks == 0, self.n_tasks
+        head = self.heads.for_day(n_outputs) if succeeds is None else self.heads.grown(succeeds, n_outputs)
         before = copies(self._changeable()), dict(self._pruned)
+        seen = self.sight.today(day, sees, succeeds)
+        if not isinstance(seen, range):
+            self._settled = {name: (weight.detach().clone(), self.owners[name].clone())
+                             for name, weight in self.weights.items()}  # fmt: skip
+        taken = frozenset[int]() if succeeds is None else self.sight.own(succeeds)
         for name, owners in self.owners.items():
-            if self.n_tasks > torch.iinfo(owners.dtype).max:
+            if day > torch.iinfo(owners.dtype).max:
                 owners = self.owners[name] = owners.to(torch.int32)
             if not is_first:
                 self._restart(name, owners == FREE)
-            owners[owners == FREE] = self.n_tasks
+            owners[owned_by(owners, {FREE, *taken})] = day
+            if not isinstance(seen, range):
+                with torch.no_grad():
+                    self.weights[name].masked_fill_(~owned_by(owners, {*seen, day}), 0)
+        if succeeds is not None:
+            put_values(self.module, self._private[succeeds])
+        self._seen, self._succeeds = seen, succeeds
         self.heads.put(head)
         named = dict(self.module.named_parameters())
         if not is_first:
@@ -334,24 +407,72 @@ class MaskedNetwork:
 
     @interrupts.deferred()
     def end_day(self) -> None:
-        """Finish the task of the day: it now owns the weights that it holds, and its private tensors are copied."""
+        """Finish the task of the day: it now owns the weights that it holds, and its private tensors are copied.
+
+        A task that it succeeds retires.
+        """
         assert self._before is not None
-        private = copies(self.private_of(self.n_tasks))
-        self.heads.keep()
-        self._private.append(private)
+        day = self.n_tasks
+        private = copies(self.private_of(day))
+        for name, (weight, _) in (self._settled or {}).items():
+            is_others = (self.owners[name] != FREE) & (self.owners[name] != day)
+            with torch.no_grad():
+                self.weights[name].copy_(torch.where(is_others, weight, self.weights[name]))
+        self._settled = None
+        self._keep(private, self._seen)
         self._before = None
+        if self._succeeds is not None:
+            self.retire(self._succeeds)
+
+    def _keep(self, private: dict[str, Tensor], seen: Owners) -> None:
+        """Enter the day's task among the finished ones."""
+        day = self.n_tasks
+        self.heads.keep(day)
+        self._private[day] = private
+        self.sight.of[day] = range(day + 1) if isinstance(seen, range) else frozenset({*seen, day})
+        self._n_tasks += 1
+
+    @interrupts.deferred()
+    def retire(self, task: int) -> None:
+        """Forget a finished task: its private tensors, and the weights that no other living task sees.
+
+        These become free, and zero. Another living task must be left.
+        """
+        assert self._before is None
+        assert self.living not in ((), (task,)), task
+        del self._private[task], self.sight.of[task]
+        self.heads.forget(task)
+        if task > self.living[-1]:  # the module has the numbers of the last one
+            put_values(self.module, self._private[self.living[-1]])
+        needed = self.sight.needed
+        for name, owners in self.owners.items():
+            freed = (owners != FREE) & ~owned_by(owners, needed)
+            owners[freed] = FREE
+            with torch.no_grad():
+                self.weights[name].masked_fill_(freed, 0)
+            if name in self._pruned:
+                self._pruned[name] = self._pruned[name].masked_fill(freed, 0)
+
+    def skip_day(self) -> None:
+        """Count a day that has left nothing behind."""
+        assert self._before is None
+        self._n_tasks += 1
 
     @interrupts.deferred()
     def abandon_day(self) -> None:
         """Abandon the day: free the weights that its task holds, and restore all other tensors."""
         assert self._before is not None
         (before, self._pruned), self._before = self._before, None
+        settled, self._settled = self._settled or {}, None
         if self.heads.kept:
-            self.heads.put(self.heads.kept[-1])
+            self.heads.put(self.heads.kept[max(self.heads.kept)])
         with torch.no_grad():
             for name, owners in self.owners.items():
                 self.weights[name].masked_fill_(owners == self.n_tasks, 0)
                 owners[owners == self.n_tasks] = FREE
+            for name, (weight, owners) in settled.items():
+                self.weights[name].copy_(weight)
+                self.owners[name] = owners
             put_values(self.module, before)
 
     def state(self) -> dict[str, Tensor]:
@@ -359,7 +480,7 @@ class MaskedNetwork:
         found = {f"module.{name}": tensor for name, tensor in self.heads.beside().items()}
         found |= {f"owners.{name}": owners for name, owners in self.owners.items()}
         found |= {f"pruned.{name}": pruned for name, pruned in self._pruned.items()}
-        for task in range(self.n_tasks):
+        for task in self.living:
             found |= tensors_of(self.heads.kept[task], f"heads.{task}.")
             found |= {f"private.{task}.{name}": tensor for name, tensor in self._private[task].items()}
         if self._before is not None:
@@ -367,18 +488,23 @@ class MaskedNetwork:
             found |= tensors_of(self.heads.live, "today.head.")
             found |= {f"today.before.{name}": tensor for name, tensor in before.items()}
             found |= {f"today.pruned.{name}": tensor for name, tensor in pruned.items()}
+            for name, (weight, owners) in (self._settled or {}).items():
+                found |= {f"today.settled.{name}": weight, f"today.settled_owners.{name}": owners}
         return found
 
     @interrupts.deferred()
-    def restore(self, state: Mapping[str, Tensor], n_outputs: Sequence[int], today: int | None = None) -> None:
+    def restore(
+        self, state: Mapping[str, Tensor], n_tasks: int, living: Mapping[int, Told], today: Told | None = None
+    ) -> None:
         """Restore a saved state with at least as many finished tasks. Draws from PyTorch's global generator.
 
         Buffers, such as a memory that grows in training, take the shape and type that they have in the state.
 
         Args:
             state: What `state` returned.
-            n_outputs: Number of outputs of each finished task.
-            today: Number of outputs of the day's task if the state was saved during a day; None if between days.
+            n_tasks: Number of finished tasks.
+            living: Those of them that have not retired, by index.
+            today: The day's task if the state was saved during a day; None if between days.
 
         Raises:
             NetworkError: If a tensor is missing or left over, or has another shape or type.
@@ -387,12 +513,17 @@ class MaskedNetwork:
         zeros = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
         for name, owners in self.owners.items():
             self.owners[name] = owners.to(state.get(f"owners.{name}", owners).dtype)
-        for n in n_outputs[self.n_tasks :]:
-            self.heads.put(self.heads.for_day(n))
-            self.heads.keep()
-            self._private.append(copies(self.private_of(self.n_tasks)))
+        for task in set(self.living) - living.keys():
+            del self._private[task], self.sight.of[task]
+            self.heads.forget(task)
+        for task, told in living.items():
+            if task not in self._private:
+                self._n_tasks = task
+                self.heads.put(self.heads.for_day(told.n_outputs))
+                self._keep(copies(self.private_of(task)), range(task) if told.sees is None else told.sees)
+        self._n_tasks = n_tasks
         if today is not None:
-            self.begin_day(today)
+            self.begin_day(today.n_outputs, today.sees, today.succeeds)
             pruned = {name: zero.clone() for name, zero in zeros.items() if f"today.pruned.{name}" in state}
             self._before = copies(self._changeable()), pruned
         self._pruned = {name: zero for name, zero in zeros.items() if f"pruned.{name}" in state}
@@ -421,8 +552,8 @@ class MaskedNetwork:
 
     def _take_sizes(self, state: Mapping[str, Tensor]) -> None:
         """Replace buffers that have another shape or type in a saved state by those of the state."""
-        modules = {"module.": self.module} | {f"heads.{task}.": head for task, head in enumerate(self.heads.kept)}
-        stores = {f"private.{task}.": own for task, own in enumerate(self._private)}
+        modules = {"module.": self.module} | {f"heads.{task}.": head for task, head in self.heads.kept.items()}
+        stores = {f"private.{task}.": own for task, own in self._private.items()}
         if self._before is not None:
             modules["today.head."], stores["today.before."] = self.heads.live, self._before[0]
         for prefix, module in modules.items():

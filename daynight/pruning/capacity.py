@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -72,13 +72,21 @@ def _floor(n: Any) -> int:
     return checks.integer("Capacity: min_per_layer", n, least=0)
 
 
-def _fraction(value: Any) -> float:
-    fraction = checks.finite("Capacity: keep_per_night", value)
+def _fraction(name: str, value: Any) -> float:
+    fraction = checks.finite(f"Capacity: {name}", value)
     if not 0 < fraction <= 1:
         raise SettingError(
-            f"Capacity: keep_per_night is a fraction of all maskable weights, above 0 and up to 1, not {value!r}."
+            f"Capacity: {name} is a fraction of all maskable weights, above 0 and up to 1, not {value!r}."
         )
     return fraction
+
+
+def _per_night(value: Any) -> float:
+    return _fraction("keep_per_night", value)
+
+
+def _per_task(value: Any) -> float:
+    return _fraction("keep_per_task", value)
 
 
 def keeps_nothing(n_weights: int, day: int) -> CapacityError:
@@ -89,11 +97,39 @@ def keeps_nothing(n_weights: int, day: int) -> CapacityError:
     )
 
 
+@attrs.frozen
+class Room:
+    """How many weights the task of a day has: of each layer or, if all layers are ranked together, one number.
+
+    Attributes:
+        free: Number of weights that it holds at dusk.
+        new: Number of weights that it owns at dawn.
+    """
+
+    free: tuple[int, ...]
+    new: tuple[int, ...]
+
+    @property
+    def dawn_density(self) -> float:
+        """Fraction of the weights held at dusk that the task owns at dawn; 1 if it holds none."""
+        return sum(self.new) / sum(self.free) if sum(self.free) else 1.0
+
+    def kept(self, density: float) -> tuple[int, ...]:
+        """Return how many weights the night keeps at a density, a fraction of those held at dusk, up to 1.
+
+        A density up to the dawn density gives exactly the counts that the task owns at dawn.
+        """
+        if density <= self.dawn_density:
+            return self.new
+        return tuple(max(n, round_half_up(density * m)) for n, m in zip(self.new, self.free, strict=True))
+
+
 @attrs.frozen(kw_only=True)
 class Capacity:
     """How many of the maskable weights tasks may own after each night.
 
-    Every count comes from a cumulative total, ``round(size * share)``, so rounding errors never add up.
+    With `free_at_end` and `keep_per_night`, every count comes from a cumulative total, ``round(size * share)``, so
+    rounding errors never add up.
 
     Args:
         free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.
@@ -101,6 +137,9 @@ class Capacity:
         days: Number of days after which `free_at_end` is reached, 1 or more.
         keep_per_night: Fraction of all maskable weights that each task owns after its night, until no weight is free.
             Give it instead of `free_at_end` and `days` if the number of days is unknown.
+        keep_per_task: Fraction of all maskable weights that each living task owns, ``round(size * share)`` for each
+            task alike. Give it instead if tasks retire or are succeeded: what they leave serves later tasks, so the
+            number of days is not limited. A day for which less is free is refused.
         ranking: ``"layer"`` ranks weights within each layer, and the counts are exact in each layer;
             ``"global"`` ranks all weights together, and the counts are exact in total. ``"balanced"`` works like
             ``"global"``, after each layer's scores are rescaled so that small layers are not starved
@@ -109,19 +148,20 @@ class Capacity:
             that many free weights), 0 or more.
 
     Raises:
-        SettingError: If a value is outside its range, or the arguments are neither `free_at_end` and `days` nor
-            `keep_per_night`.
+        SettingError: If a value is outside its range, or the arguments are not one of `free_at_end` with `days`,
+            `keep_per_night` and `keep_per_task`.
     """
 
     free_at_end: float | None = attrs.field(default=None, converter=attrs.converters.optional(check_free_at_end))
     days: int | None = attrs.field(default=None, converter=attrs.converters.optional(_days))
-    keep_per_night: float | None = attrs.field(default=None, converter=attrs.converters.optional(_fraction))
+    keep_per_night: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_night))
     ranking: Literal["layer", "global", "balanced"] = attrs.field(default="layer")
     min_per_layer: int = attrs.field(default=0, converter=_floor)
+    keep_per_task: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_task))
 
     def __attrs_post_init__(self) -> None:
-        if (self.free_at_end is None) == (self.keep_per_night is None):
-            raise SettingError("Capacity takes either free_at_end with days, or keep_per_night.")
+        if sum(value is not None for value in (self.free_at_end, self.keep_per_night, self.keep_per_task)) != 1:
+            raise SettingError("Capacity takes either free_at_end with days, or keep_per_night, or keep_per_task.")
         if (self.free_at_end is None) != (self.days is None):
             raise SettingError(
                 "Capacity: free_at_end and days go together. If the number of days is unknown, use keep_per_night."
@@ -147,13 +187,39 @@ class Capacity:
             return tuple(self._owned(size, self.min_per_layer, n_nights) for size in sizes)
         return (self._owned(sum(sizes), self.min_per_layer * len(sizes), n_nights),)
 
+    def room(self, sizes: Sequence[int], day: int, free: Sequence[int] | None = None, n_shares: int = 0) -> Room:
+        """Return how many weights the task of a day holds at dusk and owns at dawn.
+
+        Args:
+            sizes: Number of maskable weights of each layer.
+            day: Index of the day, from 0.
+            free: Number of weights of each layer that the task holds at dusk. None is what is left if all earlier
+                tasks own what their nights gave them.
+            n_shares: With `keep_per_task`, the number of shares that the days until then take away from `free`.
+
+        Raises:
+            CapacityError: If `day` is beyond the last day.
+        """
+        if self.days is not None and day >= self.days:
+            raise CapacityError(f"day {day} is {self._beyond()}")
+        before, after = self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
+        groups = tuple(sizes) if self.ranking == "layer" else (sum(sizes),)
+        left = tuple(size - owned for size, owned in zip(groups, before, strict=True))
+        if free is not None:
+            left = tuple(free) if self.ranking == "layer" else (sum(free),)
+        due = tuple(new - old for old, new in zip(before, after, strict=True))
+        if self.keep_per_task is not None:
+            due = self.owned_after(sizes, 1)
+            left = tuple(max(0, n - n_shares * share) for n, share in zip(left, due, strict=True))
+        return Room(left, tuple(map(min, due, left)))
+
     def available(self, sizes: Sequence[int], day: int) -> int:
         """Return how many weights are free when `day` begins. The task of the day holds all of them at dusk.
 
         Raises:
             CapacityError: If `day` is beyond the last day.
         """
-        return sum(sizes) - sum(self._around(sizes, day)[0])
+        return sum(self.room(sizes, day).free)
 
     def dawn_density(self, sizes: Sequence[int], day: int) -> float:
         """Return the fraction of the weights available on `day` that its task owns at dawn; 1 if none is available.
@@ -161,8 +227,7 @@ class Capacity:
         Raises:
             CapacityError: If `day` is beyond the last day.
         """
-        available = self.available(sizes, day)
-        return sum(self._new(sizes, day)) / available if available else 1.0
+        return self.room(sizes, day).dawn_density
 
     def kept(self, sizes: Sequence[int], day: int, density: float) -> tuple[int, ...]:
         """Return how many weights the night of `day` keeps at a density.
@@ -179,52 +244,45 @@ class Capacity:
         Raises:
             CapacityError: If `day` is beyond the last day.
         """
-        new = self._new(sizes, day)
-        if density <= self.dawn_density(sizes, day):
-            return new
-        groups = sizes if self.ranking == "layer" else (sum(sizes),)
-        free = (size - owned for size, owned in zip(groups, self.owned_after(sizes, day), strict=True))
-        return tuple(max(n, round_half_up(density * m)) for n, m in zip(new, free, strict=True))
+        return self.room(sizes, day).kept(density)
 
-    def check(self, layers: dict[str, int], day: int) -> None:
+    def check(self, layers: Mapping[str, int], day: int, room: Room | None = None) -> None:
         """Raise CapacityError unless the task of `day` gets new weights, in each layer if ranking is ``"layer"``.
 
         Args:
             layers: Name and number of maskable weights of each layer.
             day: Index of the day, from 0.
+            room: How many weights the task has; None is what `room` says without `free`.
 
         Raises:
-            CapacityError: If `day` is beyond the last day, no weight is free, or a layer gets no new weight.
+            CapacityError: If `day` is beyond the last day, no weight is free, a layer gets no new weight, or less than
+                a task's share is free.
         """
         sizes = tuple(layers.values())
-        before, after = self._around(sizes, day)
-        if sum(before) >= sum(sizes):
+        room = self.room(sizes, day) if room is None else room
+        if not sum(room.free):
+            advice = "Keep less per night, or begin a new agent with a larger network."
+            if self.keep_per_task is not None:
+                advice = "Retire a task, let the new one succeed another, or begin a new agent with a larger network."
             raise CapacityError(
-                f"day {day}: all {sum(sizes):,} maskable weights are owned, so nothing is free to learn "
-                "with. Keep less per night, or begin a new agent with a larger network."
+                f"day {day}: all {sum(sizes):,} maskable weights are owned, so nothing is free to learn with. {advice}"
+            )
+        if self.keep_per_task is not None and room.new != (due := self.owned_after(sizes, 1)):
+            raise CapacityError(
+                f"day {day}: a task's share is {sum(due):,} weights, and of some layers less is free "
+                f"({sum(room.free):,} of all). Retire a task, or let the new one succeed another."
             )
         if self.ranking != "layer":
-            if after == before:
+            if not sum(room.new):
                 raise keeps_nothing(sum(sizes), day)
             return
-        starved = [
-            name for name, size, old, new in zip(layers, sizes, before, after, strict=True) if new == old and old < size
-        ]
+        starved = [name for name, left, new in zip(layers, room.free, room.new, strict=True) if not new and left]
         if starved:
             raise CapacityError(
                 f"day {day}: layer {starved[0]!r} ({layers[starved[0]]:,} weights) would get no new weight"
                 + (f", nor would {len(starved) - 1} more" if len(starved) > 1 else "")
                 + ". Set Capacity(min_per_layer=1) or higher, keep more per night, or exclude the layer."
             )
-
-    def _new(self, sizes: Sequence[int], day: int) -> tuple[int, ...]:
-        return tuple(new - old for old, new in zip(*self._around(sizes, day), strict=True))
-
-    def _around(self, sizes: Sequence[int], day: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return how many weights all tasks together own when `day` begins, and after its night."""
-        if self.days is not None and day >= self.days:
-            raise CapacityError(f"day {day} is {self._beyond()}")
-        return self.owned_after(sizes, day), self.owned_after(sizes, day + 1)
 
     def _beyond(self) -> str:
         return (
@@ -233,6 +291,8 @@ class Capacity:
         )
 
     def _owned(self, size: int, floor: int, n_nights: int) -> int:
+        if self.keep_per_task is not None:
+            return min(size, n_nights * max(round_half_up(size * self.keep_per_task), min(size, floor)))
         owned = 0
         # Without a floor the totals alone decide, so only the last total counts.
         for n in range(1 if floor else n_nights, n_nights + 1):

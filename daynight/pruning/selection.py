@@ -12,7 +12,7 @@ from torch import Tensor
 from daynight import criteria
 from daynight.criteria import Criterion, Layer
 from daynight.networks.masked import MaskedNetwork
-from daynight.pruning.capacity import Capacity
+from daynight.pruning.capacity import Capacity, Room
 from daynight.pruning.masks import keep_top_globally, keep_top_per_layer, layer_adaptive
 
 
@@ -22,7 +22,8 @@ class Selection:
 
     Attributes:
         network: The network, during a day.
-        capacity: How many weights the task may own at dawn.
+        capacity: How layers are ranked.
+        room: How many weights the task holds at dusk, and owns at dawn.
         criterion: Function that scores the weights.
         gradients: Function that returns by layer the gradient of the mean training loss; called only if the criterion
             reads a gradient.
@@ -33,6 +34,7 @@ class Selection:
 
     network: MaskedNetwork
     capacity: Capacity
+    room: Room
     criterion: Criterion
     gradients: Callable[[], Mapping[str, Tensor]]
     generator: Callable[..., torch.Generator]
@@ -53,9 +55,9 @@ class Selection:
         return scores
 
     def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return per layer the mask of the held weights to keep, as many as `Capacity.kept` says for density `keep`."""
+        """Return per layer the mask of the held weights to keep, as many as `Room.kept` says for density `keep`."""
         sizes = self.network.sizes
-        counts = self.capacity.kept(tuple(sizes.values()), self.network.n_tasks, keep)
+        counts = self.room.kept(keep)
         scores = self.scores
         if self.capacity.ranking == "layer":
             return keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))

@@ -32,11 +32,14 @@ from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
+#: Fields that older files do not have.
+_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task")
+_NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 
 def to_json(about: About) -> dict[str, Any]:
     """Return the JSON of an `About`, which `from_json` reads, without what is empty and older files do not have."""
-    return attrs.asdict(about, filter=lambda field, value: field.name not in ("mask", "transform") or bool(value))
+    return attrs.asdict(about, filter=lambda field, value: field.name not in _LATER or value not in _NOTHING)
 
 
 def code_of(network: MaskedNetwork, snapshot: Snapshot | None = None, keeps: bool = False) -> tuple[str, ...] | None:
@@ -185,15 +188,15 @@ def check(
         has_network: Whether the user has given the network.
         is_day: Whether a day had begun.
     """
-    n_days = len(about.days)
+    n_living = len(about.days)
     with fitting(path):
         contents.check_tasks(about, is_day)
         for what, wanted, found in (("seals", way.freezes, about.seals), ("kept tasks", way.keeps_tasks, about.kept)):
-            if len(found) != (n_days if wanted else 0) and (found or what == "seals"):  # checkpoints keep no tasks
-                raise ValueError(f"it has {n_days} days, and {len(found)} {what}")
+            if len(found) != (n_living if wanted else 0) and (found or what == "seals"):  # checkpoints keep no tasks
+                raise ValueError(f"it has {n_living} days, and {len(found)} {what}")
         if not has_network:
             contents.check_model(about, tensors)
-        contents.check_tensors(tensors, n_days, is_day, about.private if has_network else None)
+        contents.check_tensors(tensors, about, is_day, about.private if has_network else None)
         contents.check_heads(about, tensors)
 
 

@@ -128,8 +128,8 @@ class Checkpoint:
             if was != digested:
                 others.append(f"another {name}" + (f" ({shown} then, {text} now)" if shown != text else ""))
         if others:
-            n_days, n_begun = len(said["agent"]["days"]), len(said["agent"]["tasks"])
-            where = "in" if n_begun > n_days else "before"
+            n_living, n_begun = len(said["agent"]["days"]), len(said["agent"]["tasks"])
+            n_days, where = said["agent"].get("n_days", n_living), "in" if n_begun > n_living else "before"
             raise SettingError(
                 f"{self.path} is of a run with {', '.join(others)}. Give what it was begun with, to resume it; or "
                 f"another folder, to begin anew. It is {where} day {n_days}.", page="files",

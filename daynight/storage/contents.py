@@ -18,6 +18,7 @@ from daynight.data.signatures import Form
 from daynight.errors import DaynightError
 from daynight.history import Record
 from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
+from daynight.networks.sight import Told, owned_by
 from daynight.pruning.capacity import Capacity
 from daynight.storage.seals import Seal
 from daynight.support import checks, expected
@@ -47,6 +48,7 @@ _TASK = {
     "n_outputs": _SIZE,
     "name": expected.either(expected.text(), expected.whole()),
 }
+_LINE = {"line": _NAME}
 #: The settings that each file has, and all of them: a file may lack those that are newer than it.
 _OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")
 _SETTINGS = [field.name for field in attrs.fields(Training) if field.name not in FUNCTIONS]
@@ -69,7 +71,7 @@ DESCRIPTION: Expected = expected.fields(
         "functions": expected.mapping(_NAME, expected.one_of(*FUNCTIONS)),
         "n_steps": expected.whole(0, _MOST),
         "days": expected.listed(_NAMED),
-        "tasks": expected.listed(expected.fields(_TASK)),
+        "tasks": expected.listed(expected.fields(_TASK, _LINE)),
         "seals": expected.listed(expected.mapping(_DIGEST)),
         "kept": expected.listed(_DIGEST),
     },
@@ -77,6 +79,9 @@ DESCRIPTION: Expected = expected.fields(
         "code": expected.optional(expected.listed(_NAME, 3)),
         "mask": expected.listed(_NAME),
         "transform": expected.listed(_NAME, 3),
+        "n_days": expected.whole(0, _MOST),
+        "sees": expected.mapping(expected.listed(expected.whole(0, _MOST))),
+        "succeeds": expected.whole(0, _MOST),
     },
 )
 
@@ -99,14 +104,17 @@ class About:
         training: The settings of the training that are not functions.
         functions: Names of the training's functions that are not the default ones, by setting.
         n_steps: Number of optimizer steps that the agent has taken.
-        days: The record of each finished day.
-        tasks: The `Form` of each task.
-        seals: The seal of each task; empty if tasks are not sealed.
+        days: The record of each finished day whose task has not retired.
+        tasks: The `Form` of each of these tasks and, during a day, of the day's task.
+        seals: The seal of each of these tasks; empty if tasks are not sealed.
         kept: Digests of the tasks whose training data the agent keeps.
         code: Digest of the code of a user's network, and the versions of Python and PyTorch with which the digest was
             computed. None for a model of the library, or if the code cannot be described.
         mask: Names of parameters that are masked because the user has named them.
         transform: Digest of the code of a user's transform, and the versions, as in `code`.
+        n_days: Number of finished days; None is that of `days`.
+        sees: By index of a task, as text, the owners whose weights it sees, if these are not all tasks up to itself.
+        succeeds: During a day, index of the task that the day's task succeeds.
     """
 
     model: dict[str, Any] | None
@@ -129,21 +137,42 @@ class About:
     code: tuple[str, ...] | None = None
     mask: tuple[str, ...] = ()
     transform: tuple[str, ...] | None = None
+    n_days: int | None = None
+    sees: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
+    succeeds: int | None = None
+
+    @property
+    def n_finished(self) -> int:
+        """Number of finished days, also of those whose tasks have retired."""
+        return len(self.days) if self.n_days is None else self.n_days
+
+    @property
+    def forms(self) -> dict[int, Form]:
+        """The form of each task by its index."""
+        return dict(zip([*(record.day for record in self.days), self.n_finished], self.tasks, strict=False))
+
+    def told(self) -> dict[int, Told]:
+        """Return what a network must know of each task before its tensors are read, by the task's index."""
+        return {
+            task: Told(
+                form.n_outputs, self.sees.get(str(task)), self.succeeds if task == self.n_finished else None
+            ) for task, form in self.forms.items()
+        }  # fmt: skip
 
 
 def check_tensors(
-    tensors: Mapping[str, Tensor], n_days: int, is_day: bool, known: Collection[str] | None = None
+    tensors: Mapping[str, Tensor], about: About, is_day: bool, known: Collection[str] | None = None
 ) -> None:
-    """Raise ValueError unless a network's tensors fit each other and the number of days.
+    """Raise ValueError unless a network's tensors fit each other and the days.
 
     Args:
         tensors: The tensors of the network, by name (see `MaskedNetwork.state`).
-        n_days: Number of finished days.
+        about: The description of the agent.
         is_day: Whether the network was saved during a day.
         known: Names of private tensors that have the same shape in all tasks; None is all. That of a buffer may change,
             as of a memory that grows.
     """
-    last = n_days - 1 + is_day
+    last = about.n_finished - 1 + is_day
     of_days: dict[str, set[str]] = {"heads": set(), "private": set()}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
@@ -160,12 +189,16 @@ def check_tensors(
             own = rest.partition(".")[2]
             if known is None or own in known:
                 _check_like(name, value, tensors.get(f"module.{own}"))
+        elif name.startswith("today.settled"):
+            _check_like(name, value, tensors.get(f"owners.{rest.partition('.')[2]}"), has_type=False)
+            if name.startswith("today.settled_owners."):
+                check_owners(name, value, last - 1)
         elif name.startswith("today.") and not is_day:
             raise ValueError(f"{name} is of a day, and no day had begun")
-    days = {str(day) for day in range(n_days)}
+    days = {str(record.day) for record in about.days}
     for kind, found in of_days.items():
         if not found <= days:
-            raise ValueError(f"there are tensors {kind}... of other days than the {n_days} finished ones")
+            raise ValueError(f"there are tensors {kind}... of other tasks than the {len(days)} finished ones")
 
 
 def check_owners(name: str, value: Any, last: int) -> None:
@@ -212,8 +245,8 @@ def check_model(about: About, tensors: Mapping[str, Tensor]) -> None:
 
 def check_heads(about: About, tensors: Mapping[str, Tensor]) -> None:
     """Raise ValueError if a task has many more outputs than its head has numbers: making the head would take memory."""
-    for day, form in enumerate(about.tasks):
-        prefix = f"heads.{day}." if day < len(about.days) else "today.head."
+    for day, form in about.forms.items():
+        prefix = f"heads.{day}." if day < about.n_finished else "today.head."
         found = [value for name, value in tensors.items() if name.startswith(prefix)]
         n_numbers = sum(value.numel() for value in found)
         # Others than linear heads, such as convolutions, have outputs for each place of an image.
@@ -229,13 +262,23 @@ def check_tasks(about: About, is_day: bool = False) -> None:
         raise ValueError("the tasks have inputs of different shapes")
     if len(about.tasks) != len(about.days) + is_day:
         raise ValueError(f"it has {len(about.days)} days, and other numbers of tasks")
-    step = 0
-    for day, record in enumerate(about.days):
-        if (record.kind, record.day, record.phase) != ("day", day, "dawn"):
+    step, last = 0, -1
+    for record in about.days:
+        day = last + 1 if about.n_days is None else record.day
+        if (record.kind, record.day, record.phase) != ("day", day, "dawn") or not last < day < about.n_finished:
             raise ValueError(f"the record of day {day} is of another day, or none of a day")
+        last = day
         if record.step < step:
             raise ValueError(f"the record of day {day} has fewer steps than the one before")
         step = record.step
+    if about.n_days is not None and about.n_days <= len(about.days):
+        raise ValueError("n_days is not more than the number of living tasks")
+    for task, owners in about.sees.items():
+        if not task.isdecimal() or int(task) not in about.forms or any(owner > int(task) for owner in owners):
+            raise ValueError(f"sees has a task {task} that there is not, or that sees a later one")
+    living = {record.day for record in about.days}
+    if about.succeeds is not None and not (is_day and about.succeeds in living):
+        raise ValueError(f"the day's task succeeds task {about.succeeds}, and there is no such task")
     if about.n_steps < step:
         raise ValueError("n_steps is less than at the end of the last day")
 
@@ -252,7 +295,7 @@ def check_network(
         is_day: Whether they were saved during a day.
         is_exact: Whether tasks own as many weights as the capacity says, as in the library's ways to consolidate.
     """
-    n_days = len(about.days)
+    n_days = about.n_finished
     owners = {name: tensors[f"owners.{name}"] for name in network.owners if f"owners.{name}" in tensors}
     for name, owner in owners.items():
         weight = tensors.get(f"module.{network.anatomy.masked[name]}")
@@ -274,6 +317,9 @@ def check_network(
         if named in known.get(kind, ()) and not is_day and not checks.all_finite(value):
             raise ValueError(f"{name} has numbers that are not finite")
     sizes, n_before = tuple(network.sizes.values()), 0
+    if about.n_days is not None or about.succeeds is not None:
+        _check_owned(network, about, tensors, owners)
+        return
     for day, record in enumerate(about.days):
         n_owned = sum(int(torch.count_nonzero(owner == day)) for owner in owners.values())
         n_before += n_owned
@@ -281,6 +327,22 @@ def check_network(
         counts = n_owned, sum(sizes) - n_before, sum(sizes)
         if said != n_before or (record.owned, record.free, record.capacity) != counts:
             raise ValueError(f"task {day} owns {n_owned:,} weights, and the capacity or its record has another number")
+
+
+def _check_owned(
+    network: MaskedNetwork, about: About, tensors: Mapping[str, Tensor], owners: Mapping[str, Tensor]
+) -> None:
+    """Raise ValueError unless living tasks own what their records say, and no weight is of a task that nobody needs."""
+    owners = {name: tensors.get(f"today.settled_owners.{name}", owner) for name, owner in owners.items()}
+    size = sum(network.sizes.values())
+    for record in about.days:
+        n_owned = sum(int(torch.count_nonzero(owner == record.day)) for owner in owners.values())
+        if (record.owned, record.capacity) != (n_owned, size):
+            raise ValueError(f"task {record.day} owns {n_owned:,} weights, and its record has another number")
+    needed = network.sight.needed
+    for name, owner in owners.items():
+        if bool(((owner != FREE) & (owner < about.n_finished) & ~owned_by(owner, needed)).any()):
+            raise ValueError(f"{name} has weights of tasks that have retired, and that no task sees")
 
 
 def _owned_after(capacity: Capacity, sizes: Sequence[int], n_nights: int) -> int:
@@ -297,6 +359,6 @@ def check_seals(network: MaskedNetwork, about: About) -> None:
         network: The network, with the tensors of the file.
         about: The description of the agent.
     """
-    for task, sealed in enumerate(about.seals):
+    for task, sealed in zip(about.forms, about.seals, strict=False):
         if sealed.keys() != network.seen_by(task).keys():
             raise ValueError(f"the seal of task {task} is not of all tensors that the task uses")

@@ -38,8 +38,8 @@ class Size:
 def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
     """Return the sizes of the parts of an agent. A number that several layers share counts once.
 
-    A number of an owner map needs enough bits to distinguish the tasks and "free". The size of the optimizer is that of
-    its state during a first wake, while all weights are free.
+    A number of an owner map needs enough bits to distinguish the owners and "free". The size of the optimizer is that
+    of its state during a first wake, while all weights are free.
 
     Args:
         network: The agent's network, between days.
@@ -55,7 +55,7 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
     return (
         _size("maskable weights", held["masked"]),
         _size("what they were when they were pruned", held.get("pruned", ())),
-        _size("owner maps", held["owners"], n_least_bits=max(1, network.n_tasks.bit_length())),
+        _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
         _size("biases, norms and buffers as they are now", held.get("module", ())),
         _size("those of finished tasks", held.get("private", ())),
         _size("heads of finished tasks", held.get("heads", ())),

@@ -76,7 +76,9 @@ class Freeze(Consolidation):
 
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
         """Raise CapacityError unless the task gets new weights; if layers are ranked one by one, in each of them."""
-        capacity.check(network.sizes, day)
+        is_next = day == network.n_tasks
+        sizes, free = tuple(network.sizes.values()), tuple(network.available().values()) if is_next else None
+        capacity.check(network.sizes, day, capacity.room(sizes, day, free))
 
 
 class _Shared(Consolidation):

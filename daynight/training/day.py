@@ -21,15 +21,13 @@ from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.nights.budgets import Budget, Ledger, Steps, opened
 from daynight.nights.cycle import Night
 from daynight.nights.policy import SleepPolicy
-from daynight.pruning.capacity import Capacity
+from daynight.pruning.capacity import Capacity, Room
 from daynight.training.night import Sleep
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
 
 
-def dusk_of(
-    task: Task, budget: Budget, day: int, network: MaskedNetwork, capacity: Capacity, training: Training
-) -> Night:
+def dusk_of(task: Task, budget: Budget, day: int, room: Room, training: Training) -> Night:
     """Return the snapshot, at dusk, of the night of `day`. It does not depend on the trained weights."""
     steps_per_epoch = training.steps_per_epoch(task)
     ledger = opened(budget, steps_per_epoch)
@@ -39,8 +37,20 @@ def dusk_of(
         n_steps=ledger.n_steps,
         price=ledger.price,
         steps_per_epoch=steps_per_epoch,
-        dawn_density=capacity.dawn_density(tuple(network.sizes.values()), day),
+        dawn_density=room.dawn_density,
     )
+
+
+def room_of(network: MaskedNetwork, capacity: Capacity, succeeds: int | None = None) -> Room:
+    """Return how many weights the task of the current or next day holds at dusk, and owns at dawn.
+
+    Args:
+        network: The network.
+        capacity: The capacity.
+        succeeds: Between days, index of the living task that the next one succeeds; None if there is none.
+    """
+    free = network.available(succeeds)
+    return capacity.room(tuple(network.sizes.values()), network.n_tasks, tuple(free.values()))
 
 
 class Day:
@@ -215,10 +225,11 @@ class Day:
         )
 
     def _at_dusk(self, budget: Budget) -> Sleep:
-        night = dusk_of(self.task, budget, self.index, self._network, self._capacity, self._training)
+        room = room_of(self._network, self._capacity)
+        night = dusk_of(self.task, budget, self.index, room, self._training)
         return Sleep(
             night, opened(budget, night.steps_per_epoch), trainer=self.trainer, network=self._network,
-            capacity=self._capacity, training=self._training, criterion=self._criterion, start=self._start,
+            capacity=self._capacity, room=room, training=self._training, criterion=self._criterion, start=self._start,
             learnt=self._learnt,
         )  # fmt: skip
 

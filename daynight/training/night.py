@@ -18,7 +18,7 @@ from daynight.networks.masked import FREE, Mark, MaskedNetwork
 from daynight.nights.budgets import Ledger
 from daynight.nights.cycle import Cycle, Night
 from daynight.nights.policy import SleepPolicy, check_end, remembered
-from daynight.pruning.capacity import Capacity
+from daynight.pruning.capacity import Capacity, Room
 from daynight.pruning.selection import Selection
 from daynight.rates import Rate, factor_of
 from daynight.training.planner import Planner, Turn
@@ -73,7 +73,8 @@ class Sleep:
         ledger: The account of the night's budget.
         trainer: Trains the day's task.
         network: The network, on that day.
-        capacity: How many weights the task may own at dawn.
+        capacity: How layers are ranked.
+        room: How many weights the task holds at dusk, and owns at dawn.
         training: How the task is learnt.
         criterion: Scores weights for a prune.
         start: By layer, the weights at the beginning of the day, if the criterion uses them.
@@ -92,6 +93,7 @@ class Sleep:
         trainer: Trainer,
         network: MaskedNetwork,
         capacity: Capacity,
+        room: Room,
         training: Training,
         criterion: Criterion,
         start: Mapping[str, Tensor],
@@ -99,7 +101,7 @@ class Sleep:
     ) -> None:
         self.night, self.ledger, self._trainer, self._network = night, ledger, trainer, network
         self._capacity, self._training, self._criterion = capacity, training, criterion
-        self._start, self._learnt = start, learnt
+        self._start, self._learnt, self._room = start, learnt, room
         self._batches = trainer.new_batches("night")
         # Number of steps at the last prune, if no step has followed it: then running statistics are those of another
         # network. None if a step has.
@@ -289,7 +291,7 @@ class Sleep:
             self.night = attrs.evolve(night, density=night.dawn_density)
         cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(night.day).values())
-        available = self._capacity.available(tuple(self._network.sizes.values()), night.day)
+        available = sum(self._room.free)
         record = Record(
             kind="prune", day=night.day, phase="nrem", step=self._trainer.step, cycle=night.cycle,
             **self._trainer.validated(ledger), density=owned / available if available else 1.0, owned=owned,
@@ -306,8 +308,8 @@ class Sleep:
 
     def _selection(self, night: Night) -> Selection:
         return Selection(
-            network=self._network, capacity=self._capacity, criterion=self._criterion, start=self._start,
-            gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
+            network=self._network, capacity=self._capacity, room=self._room, criterion=self._criterion,
+            start=self._start, gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
         )  # fmt: skip
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from daynight.metrics import WithinGroups
 from daynight.networks import liveness
-from daynight.networks.masked import FREE, MaskedNetwork
+from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import CONVOLUTIONS, Part
 from daynight.training.engines import sparse
 from daynight.training.engines.arena import Slot
@@ -53,7 +53,7 @@ class Engine:
         narrows: bool,
     ) -> None:
         self._network, self._name, self._batch_size = network, name, batch_size
-        self._visible = {layer: owners != FREE for layer, owners in network.owners.items()}
+        self._visible = network.shown()
         self._movable = network.movable()
         n_places = [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
         # Each layer reads at least one input, since kernels cannot compute with empty matrices.

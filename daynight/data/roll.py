@@ -1,0 +1,147 @@
+"""`Roll`: the tasks that an agent knows, and how they are asked for by index or name."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from daynight.data.signatures import Form
+from daynight.data.tasks import Task, titled
+from daynight.errors import DataError, SettingError, StateError
+from daynight.support import checks
+
+
+@attrs.frozen
+class Views:
+    """What a user asks for: which tasks a task sees, and which one it succeeds, by their names or indices.
+
+    Attributes:
+        succeeds: The task that it succeeds; None if there is none.
+        sees: The tasks that it sees; None is all earlier tasks or, for a successor, those that its predecessor sees.
+    """
+
+    succeeds: int | str | None = None
+    sees: tuple[int | str, ...] | None = None
+
+    @classmethod
+    def of(cls, succeeds: Any, sees: Any = "all") -> Views:
+        """Return the views that a user asks for.
+
+        Raises:
+            SettingError: If a value is not valid, or both are given.
+        """
+        if succeeds is not None and not isinstance(succeeds, str):
+            succeeds = checks.integer("succeeds, the name or index of a task", succeeds, least=0)
+        if isinstance(sees, str):
+            checks.one_of("sees", sees, ("all", "none"))
+            sees = None if sees == "all" else ()
+        else:
+            checks.kind("sees: names or indices of tasks", sees, Iterable, "['demand', 3]")
+            sees = tuple(sees)
+        if succeeds is not None and sees is not None:
+            raise SettingError("a task that succeeds another sees what that task sees: leave sees= out.")
+        return cls(succeeds, sees)
+
+    @property
+    def are_usual(self) -> bool:
+        """Whether the task sees all earlier tasks and succeeds none."""
+        return self.succeeds is None and self.sees is None
+
+
+class Roll:
+    """The forms of the tasks that an agent knows: the finished ones that have not retired, and that of the day.
+
+    Attributes:
+        forms: The forms, by index of the task.
+        day: Number of finished days.
+    """
+
+    def __init__(self) -> None:
+        self.forms: dict[int, Form] = {}
+        self.day = 0
+
+    def named(self, name: str) -> list[int]:
+        """Return the indices of the tasks that can be asked for by a name."""
+        return [task for task, form in self.forms.items() if name and name in form.names]
+
+    def index_of(self, task: Any, call: str = "") -> int:
+        """Return the index of a task. A name stands for the latest finished version of the task with that name.
+
+        Args:
+            task: Index or name.
+            call: What asks, for the error.
+
+        Raises:
+            StateError: If there is no such task, or several tasks have the name.
+        """
+        where, last = f"{call}: " if call else "", max(self.forms, default=-1)
+        if isinstance(task, str):
+            known = self.named(task)
+            finished = [index for index in known if index < self.day] or known
+            if len(finished) > 1:
+                raise StateError(f"{where}tasks {', '.join(map(str, finished))} are named {task!r}. Give the index.")
+            if finished:
+                return finished[0]
+        elif not isinstance(task, bool) and isinstance(task, numbers.Integral):
+            if int(task) in self.forms:
+                return int(task)
+            if 0 <= int(task) < self.day:
+                living = [index for index in self.forms if index < self.day]
+                raise StateError(f"{where}task {task} has retired. The living tasks are {living}.")
+        names = sorted({name for form in self.forms.values() for name in form.names})
+        more = f" The names are {', '.join(map(repr, names))}." if isinstance(task, str) and names else ""
+        those = f"tasks 0 to {last} have" if last > 0 else "task 0 has" if last == 0 else "none has"
+        raise StateError(f"{where}task {task!r} has not been learnt: {those} so far.{more}")
+
+    def predecessor(self, task: Task, views: Views) -> int | None:
+        """Return the index of the living task that a task of the next day succeeds; None if there is none.
+
+        Raises:
+            StateError: If there is no such task.
+            DataError: If the task has fewer outputs.
+        """
+        if views.succeeds is None or (views.succeeds == task.name and not self.named(task.name)):
+            return None  # the first of its name
+        index = self.index_of(views.succeeds, "succeeds")
+        _check_outputs(task, f"task {index}", self.forms[index])
+        return index
+
+    def is_successor(self, task: Task, before: Sequence[Task]) -> bool:
+        """Return whether a task of a later day will succeed another.
+
+        Args:
+            task: The task.
+            before: The tasks of the days from the current or next one to the day before the task's day.
+
+        Raises:
+            StateError: If there will be no such task.
+            DataError: If the task has fewer outputs than the one that it succeeds.
+        """
+        if task.succeeds is None:
+            return False
+        if isinstance(task.succeeds, str):
+            found = next((each for each in reversed(before) if task.succeeds in (each.name, each.succeeds)), None)
+            known = self.named(task.succeeds)
+            other: Form | Task | None = self.forms[known[-1]] if found is None and known else found
+        else:
+            place = task.succeeds - self.day
+            other = before[place] if 0 <= place < len(before) else self.forms.get(task.succeeds)
+        if other is not None:
+            _check_outputs(task, f"task {task.succeeds!r}", other)
+        elif task.succeeds != task.name:
+            raise StateError(
+                f"{titled(task.name)} is to succeed {task.succeeds!r}, and there will be no such living task. Give the "
+                "name or index of a task that is learnt before; or its own name, for the first day of a job."
+            )
+        return other is not None
+
+
+def _check_outputs(task: Task, name: str, other: Form | Task) -> None:
+    if task.n_outputs < other.n_outputs:
+        raise DataError(
+            f"{titled(task.name)} has {task.n_outputs} outputs, and {name}, which it succeeds, has {other.n_outputs}. "
+            "A successor keeps all outputs: set n_outputs to that number or more."
+        )
