@@ -27,10 +27,10 @@ runs = study.grid(
     seeds=range(4),
     network=functools.partial(dn.models.MLP, 784, 64, 64),
     training=dn.Training(batch_size=32),
-    wake=dn.Epochs(3),
-    night=dn.Epochs(6),
+    wake=dn.Epochs(2),
+    night=dn.Epochs(4),
     free_at_end=[0.98, 0.995],
-    policy=[dn.OneShot(), dn.UniformCycles(6)],
+    policy=[dn.OneShot(), dn.UniformCycles(4)],
 )
 print(len(runs), "runs")
 
@@ -58,9 +58,9 @@ for row in results.table(["free_at_end", "policy"], ["mean_accuracy"]):
 # seed are much more certain than differences of means. The interval uses Student's t.
 
 for p in (0.98, 0.995):
-    six = results.select(free_at_end=p, policy=dn.UniformCycles(6))
+    four = results.select(free_at_end=p, policy=dn.UniformCycles(4))
     one = results.select(free_at_end=p, policy=dn.OneShot())
-    gain = six.compare(one, "mean_accuracy")
+    gain = four.compare(one, "mean_accuracy")
     print(f"{p}: {gain.mean:+.4f}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}")
 
 # %%
@@ -68,7 +68,7 @@ for p in (0.98, 0.995):
 # ----
 
 ax = None
-for policy, colour in ((dn.OneShot(), "#c8791b"), (dn.UniformCycles(6), "#3a78b5")):
+for policy, colour in ((dn.OneShot(), "#c8791b"), (dn.UniformCycles(4), "#3a78b5")):
     own = results.select(policy=policy)
     samples = {
         p: list(group.values("mean_accuracy").values())

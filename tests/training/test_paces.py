@@ -4,6 +4,7 @@ import math
 
 import attrs
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,12 +27,18 @@ from daynight import (
 from daynight.errors import PolicyError
 from daynight.nights.cycle import Measured
 from daynight.testing import FakeTimer, toy_network, toy_stream
+from daynight.training.optimizer import Optimization
 from daynight.training.planner import Planner
 from daynight.training.trainer import Trainer
 
 
 def make_agent():
     return Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+
+
+def still(optimization, inputs, targets):
+    """Take no step: how nights are paced does not depend on what is learnt."""
+    return torch.zeros(())
 
 
 def night_of(policy, budget):
@@ -46,7 +53,9 @@ def night_of(policy, budget):
 @given(n=st.integers(2, 80), prune=st.floats(0.01, 20.0))
 def test_planned_nights_in_time_retrain_for_as_long_as_they_prune(n, prune):
     for policy in (UniformCycles(n), recommended_policy(n)):
-        *_, day = night_of(policy, Seconds(100, timer=FakeTimer(0.1, prune)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Optimization, "step", still)
+            *_, day = night_of(policy, Seconds(100, timer=FakeTimer(0.1, prune)))
         # But for the first prune, before which nobody knows how long they take, and a step or so at each cycle's end.
         assert 0.1 * day.night_steps >= (100 - prune) / 2 - 0.1 * n - 0.1
 
@@ -76,6 +85,7 @@ def test_what_is_measured_and_prepared_after_a_prune_counts_as_the_prune_does(n,
         agent.wake(stream[0], Epochs(1))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Trainer, "measure", lambda _: timer.measure(measuring))
+            patch.setattr(Optimization, "step", still)
             agent.sleep(policy, Seconds(200, timer=timer))
         # But for the first cycles, from which it is known what they take.
         begun = 2 * (prune + measuring + 1.0) + 200 / n
