@@ -69,7 +69,7 @@ class Gate:
     Both versions are tested on the same held-out examples, and the gate looks at the confidence interval of the
     difference between their scores. The new version is refused
 
-    - if there are fewer than `least` examples: they show nothing;
+    - if fewer than `least` of them are of the new version's own day: so small a day shows nothing;
     - if the whole interval says that it is worse than the old one by more than `tolerance`;
     - with ``strict=True``, also if a part of the interval says so.
 
@@ -79,11 +79,15 @@ class Gate:
     (1 - confidence) / 2 of all nights, but good versions are often refused unless the interval is narrower than the
     tolerance. (This is a test of non-inferiority.)
 
+    Give held-out examples of past days, too. If the labels of a day are wrong, those of its own held-out examples are
+    also wrong, and on them both versions do equally badly.
+
     Args:
         tolerance: Decline that is accepted, in units of the score, 0 or more.
         confidence: Probability that the interval covers the true difference, above 0 and below 1.
-        least: Fewest held-out examples with which a version can be accepted, 2 or more. With 50, the interval of a
-            difference in accuracy is about 0.1 to each side if the versions disagree on one example in eight.
+        least: Fewest held-out examples of its own day with which a version can be accepted, 2 or more. With 50, the
+            interval of a difference in accuracy is about 0.1 to each side if the versions disagree on one example in
+            eight.
         better: ``"higher"`` if higher scores are better, ``"lower"`` for errors and losses.
         strict: Whether a version is accepted only if it is shown not to be worse by more than the tolerance.
 
@@ -97,7 +101,7 @@ class Gate:
     better: Literal["higher", "lower"] = attrs.field(default="higher", validator=_check_better)
     strict: bool = attrs.field(default=False, validator=_check_strict)
 
-    def compare(self, old: Tensor, new: Tensor) -> Verdict:
+    def compare(self, old: Tensor, new: Tensor, *, n_today: int | None = None) -> Verdict:
         """Compare two versions by a score that is a mean over examples, such as accuracy or a loss.
 
         The interval is that of Student's t for the mean of paired differences. If all scores are 0 or 1, it is the
@@ -108,6 +112,7 @@ class Gate:
         Args:
             old: Score of the old version on each example, (n,): numbers, or True where it is right.
             new: Score of the new version on the same examples, (n,).
+            n_today: How many of the examples are of the new version's own day; None is all.
 
         Raises:
             DataError: If the two do not have the same shape (n,), or values are not finite.
@@ -124,7 +129,7 @@ class Gate:
         difference = new - old
         interval = _of_rights if bool(((both == 0) | (both == 1)).all()) else _of_numbers
         mean = float(difference.mean()) if len(difference) else math.nan
-        return self._verdict(mean, interval(difference, self.confidence), len(difference))
+        return self._verdict(mean, interval(difference, self.confidence), len(difference), n_today)
 
     def judge(
         self,
@@ -133,6 +138,8 @@ class Gate:
         new: Tensor,
         targets: Tensor,
         generator: torch.Generator,
+        *,
+        n_today: int | None = None,
     ) -> Verdict:
         """Compare two versions by any metric of their outputs.
 
@@ -147,6 +154,7 @@ class Gate:
             new: Outputs of the new version on the same examples, (n, ...); a new version may have more outputs.
             targets: int64 (n,), or floating point (n, outputs).
             generator: CPU generator that draws the resamples.
+            n_today: How many of the examples are of the new version's own day; None is all.
 
         Raises:
             DataError: If numbers of examples differ, or the metric fails or is not finite.
@@ -157,9 +165,9 @@ class Gate:
                 f"Gate: there are {len(old)} and {len(new)} outputs for {n} targets. Give one of each per example."
             )
         if metric is metrics.accuracy:
-            return self.compare(*(outputs.argmax(1) == targets for outputs in (old, new)))
+            return self.compare(old.argmax(1) == targets, new.argmax(1) == targets, n_today=n_today)
         if n < 2:
-            return self._verdict(math.nan, (math.nan, math.nan), n)
+            return self._verdict(math.nan, (math.nan, math.nan), n, n_today)
         mean = _difference(metric, old, new, targets)
         draws = [_difference(metric, old[i], new[i], targets[i]) for i in _resamples(targets, generator)]
         if not all(map(math.isfinite, (mean, *draws))):
@@ -169,16 +177,18 @@ class Gate:
             )
         ends = torch.tensor([(1 - self.confidence) / 2, (1 + self.confidence) / 2], dtype=torch.float64)
         low, high = torch.tensor(draws, dtype=torch.float64).quantile(ends).tolist()
-        return self._verdict(mean, (low, high), n)
+        return self._verdict(mean, (low, high), n, n_today)
 
-    def _verdict(self, difference: float, interval: tuple[float, float], n: int) -> Verdict:
+    def _verdict(self, difference: float, interval: tuple[float, float], n: int, n_today: int | None) -> Verdict:
+        n_today = n if n_today is None else checks.integer("Gate: n_today", n_today, least=0, most=n)
         low, high = interval
         # The gain is the difference with the sign with which more is better.
         least_gain, most_gain = (low, high) if self.better == "higher" else (-high, -low)
         shown = f"{difference:+.4g} (interval {low:+.4g} to {high:+.4g}, {n:,} examples)"
         by_more = f"worse by more than {self.tolerance:g}"
-        if n < self.least:
-            accepted, reason = False, f"too few held-out examples: {n}, and the gate needs {self.least} or more"
+        if n_today < self.least:
+            reason = f"too few held-out examples of the day: {n_today}, and the gate needs {self.least} or more"
+            accepted = False
         elif most_gain < -self.tolerance:
             accepted, reason = False, f"the new version is {by_more}: {shown}"
         elif least_gain >= -self.tolerance:

@@ -1,5 +1,6 @@
 """The gate: which new versions it accepts, and which it refuses, and why."""
 
+import functools
 import math
 
 import attrs
@@ -50,7 +51,7 @@ def test_a_poisoned_day_and_one_of_twenty_examples_are_refused_and_honest_ones_a
     assert "worse by more than 0.01" in poisoned[0].reason
     small = [gate.compare(*rights(20, 0.9, new, seed=seed)) for new in (0.5, 0.99) for seed in range(100)]
     assert not any(verdict.accepted for verdict in small)
-    assert small[0].reason == "too few held-out examples: 20, and the gate needs 50 or more"
+    assert small[0].reason == "too few held-out examples of the day: 20, and the gate needs 50 or more"
     honest = [gate.compare(*rights(180, 0.9, 0.905, seed=seed)) for seed in range(100)]
     assert sum(verdict.accepted for verdict in honest) >= 95
 
@@ -86,6 +87,23 @@ def test_intervals_of_losses_are_those_of_scipy_and_the_lower_loss_is_better():
     assert Gate(tolerance=0.01, better="lower").compare(new, old).accepted
     same = Gate(tolerance=0, better="lower", strict=True).compare(old, old)
     assert (same.accepted, same.low, same.high) == (True, 0, 0)
+
+
+def test_examples_of_past_days_do_not_make_a_small_day_larger():
+    gate, (old, new) = Gate(tolerance=0.01), rights(520, 0.9, 0.95)
+    assert gate.compare(old, new).accepted
+    assert gate.compare(old, new, n_today=50).accepted
+    outputs, targets = [torch.stack([~right, right], 1).float() for right in (old, new)], torch.ones(520).long()
+    for verdict in (
+        gate.compare(old, new, n_today=20),
+        gate.judge(metrics.accuracy, *outputs, targets, generator(), n_today=20),
+        gate.judge(functools.partial(metrics.accuracy), *outputs, targets, generator(), n_today=20),
+    ):
+        assert not verdict.accepted
+        assert verdict.n == 520
+        assert verdict.reason == "too few held-out examples of the day: 20, and the gate needs 50 or more"
+    with pytest.raises(SettingError, match="Gate: n_today must be at most 520"):
+        gate.compare(old, new, n_today=521)
 
 
 def test_versions_that_are_right_on_the_same_examples_are_not_known_to_be_equal():
@@ -192,7 +210,7 @@ def test_what_cannot_be_compared_is_refused():
         ):
             assert not verdict.accepted
             assert math.isnan(verdict.low)
-            assert f"too few held-out examples: {n}" in verdict.reason
+            assert f"too few held-out examples of the day: {n}" in verdict.reason
 
 
 @pytest.mark.parametrize(
