@@ -6,14 +6,15 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
-from daynight.errors import DataError, DataNotFoundError, MissingPackageError, SettingError
+from daynight.errors import DataError, DataNotFoundError, SettingError
 from daynight.support import atomic, checks, expected
+from daynight.support.frames import frame_of
 
 if TYPE_CHECKING:
     import pandas
@@ -361,15 +362,6 @@ def _rows_of_csv(text: str) -> list[dict[str, Any]]:
     if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
         raise ValueError("one of its lines is incomplete")
     return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def frame_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
-    """Return rows as a pandas frame."""
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingPackageError("to_frame needs pandas. Install it with: pip install 'daynight[frames]'") from error
-    return pandas.DataFrame(rows, columns=None if columns is None else list(columns))
 
 
 def _rows_of_json(text: str) -> list[dict[str, Any]]:

@@ -7,14 +7,15 @@ later ones. ``tests/test_structure.py`` holds the code to it, and the page on th
 #: Each row: packages and top-level modules that do not import each other, and what they are for.
 LAYERS = (
     (("errors", "metrics"), "one root of errors; scores of outputs"),
-    (("support",), "argument checks, random streams, interrupts, digests, files written whole or not at all"),
+    (("support",), "argument checks, random streams, interrupts, digests, frames, files written whole or not at all"),
     (
         ("data", "history", "models", "rates", "criteria"),
-        "examples, tasks and streams; what happened; the networks of the paper; learning rates; scores of weights",
+        "examples, tasks, streams, replay and drift; what happened; the networks of the paper; learning rates; scores "
+        "of weights",
     ),
     (
         ("networks", "nights"),
-        "`MaskedNetwork`, the only writer of owner maps, and what is made of it; budgets, cycles and sleep policies",
+        "`MaskedNetwork`, the only writer of owner maps, and what is made of it; budgets, cycles, policies, the gate",
     ),
     (("pruning", "plots", "loggers"), "capacity, and scores to masks; figures; CSV, TensorBoard and the progress bar"),
     (

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 
 from daynight import plots, reports
 from daynight.errors import SettingError
-from daynight.history import frame_of
 from daynight.storage.identity import describe, digest
 from daynight.study import statistics
 from daynight.study.statistics import CONFIDENCE, Summary
 from daynight.support import atomic
+from daynight.support.frames import frame_of
 
 if TYPE_CHECKING:
     import pandas
