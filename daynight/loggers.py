@@ -291,6 +291,7 @@ class MLflowLogger:
     Args:
         experiment: Name of the experiment, which is made if there is none.
         tracking_uri: The store, such as ``"sqlite:///mlflow.db"`` or the address of a server; None is MLflow's default.
+            With a database, MLflow puts the artifacts of a new experiment into ``mlruns`` in the current folder.
         model: Name of the registered model, which is made if there is none; None stores no agents.
 
     Raises:
@@ -339,6 +340,7 @@ class MLflowLogger:
         """
         if self._model is not None and self._clock is None:
             raise SettingError("MLflowLogger: model needs the agent. Call logger.attach(clock) before the clock runs.")
+        self.close()
         self._history, self._nights = history, list(history.select(kind="day"))
         try:
             self._open()
@@ -369,7 +371,7 @@ class MLflowLogger:
             self._write(self._nights)
 
     def close(self) -> None:
-        """Write the nights that are still to be written."""
+        """Write the nights that are still to be written, such as one whose task was not tested at dawn."""
         self._write(self._nights)
 
     @property

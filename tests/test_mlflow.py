@@ -290,6 +290,15 @@ def test_an_agent_without_a_clock_is_written_at_the_end(client, store):
     assert len(runs(client)) == 1
 
 
+def test_a_logger_of_two_clocks_writes_what_the_first_has_left(client, store):
+    logger = MLflowLogger("toys", store)
+    run = clock()
+    run.agent.wake(run.stream[0], run.wake, logger)
+    run.agent.sleep(run.policy, run.night, logger)
+    logged(clock(days=1), logger).run()
+    assert len(runs(client)) == 2
+
+
 def test_what_is_no_name_is_refused(store):
     for experiment in (None, "", 3, "x" * 501):
         with pytest.raises(SettingError, match="experiment must be a name"):
