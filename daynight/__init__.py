@@ -2,7 +2,7 @@
 
 The public names are those listed here and the modules `daynight.study`, `daynight.testing`, `daynight.loggers`,
 `daynight.plots` and `daynight.data.adapters`. The package is laid out in layers, from the ground up: errors and
-metrics; support; data, history and the plug-ins; networks and nights; pruning, plots and loggers; training and reports;
+metrics; support; data, history and the plug-ins; networks and nights; pruning and plots; training, reports and loggers;
 storage; agent; clock; study and testing; cli. A module imports only from layers below its own.
 """
 

@@ -17,10 +17,11 @@ LAYERS = (
         ("networks", "nights"),
         "`MaskedNetwork`, the only writer of owner maps, and what is made of it; budgets, cycles, policies, the gate",
     ),
-    (("pruning", "plots", "loggers"), "capacity, and scores to masks; figures; CSV, TensorBoard and the progress bar"),
+    (("pruning", "plots"), "capacity, and scores to masks; figures"),
     (
-        ("training", "reports"),
-        "settings, checks before training, the loop, the night and its engines; a history as one HTML file",
+        ("training", "reports", "loggers"),
+        "settings, checks before training, the loop, the night and its engines; a history as one HTML file; CSV, "
+        "TensorBoard, MLflow and the progress bar",
     ),
     (("storage",), "agents and checkpoints in files, and the names that files know things by"),
     (("agent",), "`Agent`: wakes, sleeps, answers, is kept"),

@@ -3,6 +3,7 @@ import sys
 
 # Tests run in parallel, and so do the processes that they start: more threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # MLflow reports its use over the network from its import on
 
 import hypothesis
 import matplotlib
