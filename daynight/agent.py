@@ -25,7 +25,7 @@ from daynight.data.tasks import Task, glimpse, titled
 from daynight.errors import DataError, NetworkError, SealError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
-from daynight.networks.anatomy import Exclude
+from daynight.networks.anatomy import Exclude, Stored
 from daynight.networks.export import export
 from daynight.networks.masked import FREE, Biases, Restart
 from daynight.networks.prediction import outputs_of, predict
@@ -606,7 +606,7 @@ class Agent:
             agent = cls(
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
-                mask=about.mask, consolidation=way, device=device, training=training, criterion=criterion,
+                mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, cast, get_args
 
@@ -18,16 +19,30 @@ from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
 from daynight.support import checks
 
-#: Modules whose parameters are masked if "weight" is in their name, and are biases otherwise.
+#: Modules whose own parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
+)  # fmt: skip
+#: Names of the parameters that these modules define; those of all others are "weight" and "bias".
+_DEFINED = (
+    (nn.MultiheadAttention, r"in_proj_(weight|bias)|[qkv]_proj_weight|bias_[kv]"),
+    (nn.RNNBase, r"(weight|bias)_(ih|hh|hr)_l\d+(_reverse)?"), (nn.RNNCellBase, r"(weight|bias)_(ih|hh)"),
+    (nn.Module, r"weight|bias"),
 )  # fmt: skip
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 Kind = Literal["masked", "bias", "private", "frozen"]
 #: Names of modules (each includes the modules within it) or of single parameters, or a function of (name, module).
 Exclude = Iterable[str] | Callable[[str, nn.Module], bool]
+
+
+class Stored(tuple[str, ...]):
+    """The names of masked weights in a file, given as `mask`.
+
+    A file names what a subclass of a known layer has beyond that layer. Older files do not: for them, such parameters
+    count as those of the layer itself.
+    """
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +54,8 @@ class Anatomy:
         heads: All names under which that module is registered.
         masked: By name of each masked layer, the name of its weight.
         biases: Other parameters of masked layers: frozen after the first task, or private to each.
-        private: Parameters of norm layers, vectors of unknown modules, and all buffers: private to each task.
+        private: Parameters of norm layers, vectors of unknown modules and those that a subclass adds to a layer, and
+            all buffers: private to each task.
         frozen: Parameters of excluded layers: trained with the first task and then frozen.
         chosen: Masked weights that are masked because the user has named them.
     """
@@ -106,8 +122,10 @@ def dissect(
             elif is_own(name, part) or is_own(short, part) or _is_kept_per_task(part, tensor):
                 kind = "private"
             else:
-                kind = _kind_of(part, short, tensor, picked)
-                chosen += [short] if kind == "masked" and not isinstance(part, MASKABLE) else []
+                kind = _kind_of(part, short, tensor, picked, isinstance(mask, Stored))
+                # A vector is masked only by the rule of older files, which do not name it.
+                is_named = kind == "masked" and tensor.dim() > 1 and not _is_known(part, short)
+                chosen += [short] if is_named else []
             found[kind].append((name, short))
     _check_chosen(mask, module)
     if unknown := [(name, modules[where]) for where, name in found.pop(None)]:
@@ -191,7 +209,13 @@ def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
-def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str]) -> Kind | None:
+def _is_known(part: nn.Module, name: str) -> bool:
+    """Return whether a parameter is one that a known layer defines; a subclass may have others beside them."""
+    names = next(names for kind, names in _DEFINED if isinstance(part, kind))
+    return isinstance(part, MASKABLE) and re.fullmatch(names, name.rpartition(".")[2]) is not None
+
+
+def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str], is_stored: bool) -> Kind | None:
     """Return the kind of a parameter, or None if it could be anything.
 
     Args:
@@ -199,14 +223,16 @@ def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str]
         name: Name of the parameter.
         tensor: The parameter.
         picked: Names of the module's parameters that the user has named to be masked.
+        is_stored: Whether the names come from a file (see `Stored`).
     """
-    short = name.rpartition(".")[2]
-    if isinstance(part, MASKABLE):
-        return "masked" if "weight" in short else "bias"
-    if name in picked and tensor.dim() > 1:
+    short, is_layer = name.rpartition(".")[2], isinstance(part, MASKABLE)
+    if name in picked and tensor.dim() > 1 and not _is_known(part, name):
         return "masked"
+    if _is_known(part, name) or (is_layer and is_stored):
+        return "masked" if "weight" in short else "bias"
     if sum(size > 1 for size in tensor.shape) <= 1:
-        return "bias" if picked and "bias" in short else "private"
+        is_bias = "bias" in short and ("weight" not in short if is_layer else bool(picked))
+        return "bias" if is_bias else "private"
     return None
 
 
