@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, cast, get_args
@@ -17,7 +18,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
-from daynight.support import checks
+from daynight.support import checks, seeding
 
 #: Modules whose own parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
@@ -182,8 +183,14 @@ def check_numbers(module: nn.Module) -> None:
     raise NetworkError(f"{name} is {what}, and parameters must be plain floating-point numbers. {how}{more}")
 
 
-def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
-    """Raise SettingError if new initial values of a masked weight cannot be drawn by its module."""
+def check_redrawn(module: nn.Module, anatomy: Anatomy, is_tried: bool = True) -> None:
+    """Raise SettingError if new initial values of a masked weight cannot be drawn by its module.
+
+    Args:
+        module: The network.
+        anatomy: The kinds of its tensors.
+        is_tried: Whether layers that are not PyTorch's own draw values, on copies.
+    """
     parts = {name: module.get_submodule(name.rpartition(".")[0]) for name in anatomy.chosen}
     lacking = [name for name, part in parts.items() if not hasattr(part, "reset_parameters")]
     if lacking:
@@ -193,12 +200,44 @@ def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
             f"has none, for {', '.join(lacking)}. Add that method, or choose restart='zero' or 'keep'.",
             page="networks",
         )
+    with seeding.forked(0, "redraw"):
+        for name in anatomy.masked.values():
+            if is_tried and not type(module.get_submodule(name.rpartition(".")[0])).__module__.startswith("torch.nn."):
+                _try_redrawn(module, name)
 
 
-def redrawn(module: nn.Module, name: str) -> Tensor:
-    """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator."""
+def _try_redrawn(module: nn.Module, name: str) -> None:
+    """Raise SettingError unless new values of a parameter can be drawn; tried on a copy of its module."""
+    weight = module.get_parameter(name)
+    kind = type(module.get_submodule(name.rpartition(".")[0])).__name__
+    try:
+        drawn = redrawn(module, name, math.nan)
+        shape = tuple(drawn.shape)
+        reason = f"makes a tensor {shape}, and it is {tuple(weight.shape)}" if drawn.shape != weight.shape else ""
+        reason = reason or ("" if checks.all_finite(drawn) else "leaves values as they were, or makes some not finite")
+    except Exception as error:
+        reason = f"failed: {error!r}"
+    if reason:
+        raise SettingError(
+            f"restart='redraw' draws new values of {name} by the method reset_parameters() of {kind}, which {reason}. "
+            "Let it draw all values of this parameter, without arguments; or choose restart='zero' or 'keep'.",
+            page="networks",
+        )
+
+
+def redrawn(module: nn.Module, name: str, before: float | None = None) -> Tensor:
+    """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator.
+
+    Args:
+        module: The network; it is not changed.
+        name: Name of the parameter.
+        before: Value of the parameter's numbers when the method is called; None leaves them as they are.
+    """
     where, _, short = name.rpartition(".")
     part: Any = copied(module.get_submodule(where))
+    if before is not None:
+        with torch.no_grad():
+            part.get_parameter(short).fill_(before)
     (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
     drawn: Tensor = getattr(part, short)
     return drawn
