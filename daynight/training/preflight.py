@@ -355,13 +355,14 @@ class Tried:
     parameters: Sequence[nn.Parameter]
 
     @classmethod
-    def of(cls, training: Training, named: Mapping[str, Tensor]) -> Tried:
+    def of(cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100) -> Tried:
         """Make an optimizer and a scheduler of copies of parameters.
 
         Args:
             training: The settings.
             named: The parameters by name. Those of the copies that have no gradient here get random ones if no
                 parameter has one.
+            n_steps: Number of steps with which the scheduler is made.
 
         Raises:
             SettingError: If one of the two cannot be made.
@@ -376,7 +377,7 @@ class Tried:
         for copy, gradient in zip(copies, gradients, strict=True):
             copy.grad = None if gradient is None else gradient.detach().clone()
         optimizer = training.make_optimizer(copies, list(named))
-        return cls(optimizer, training.make_scheduler(optimizer, 100), copies)
+        return cls(optimizer, training.make_scheduler(optimizer, n_steps), copies)
 
     def step(self) -> None:
         """Take a step of the optimizer, and one of the scheduler. The gradients stay.
