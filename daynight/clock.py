@@ -22,6 +22,7 @@ from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check
 from daynight.storage.identity import describe_structure
 from daynight.support import atomic, checks, interrupts
 from daynight.training.consolidation import is_known
+from daynight.training.preflight import check_memory
 
 
 class Clock:
@@ -374,6 +375,8 @@ class Clock:
     def _restore(self, checkpoint: Checkpoint) -> bool:
         """Continue from a checkpoint; return whether there was one to continue from."""
         check_packs(self.agent.training, self.agent.network)
+        if not self.is_over:
+            check_memory(self.agent.training, self._days[self.agent.day], self.agent.network.dtype, self.agent.device)
         check_ledgers(wake=self.wake, night=self.night)
         found = checkpoint.read()
         if found is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import attrs
@@ -179,12 +181,64 @@ def preflight(
         SettingError: If a function of `training` fails, or does not return what it should.
         DataError: If a batch is too small to train on.
     """
+    # A loss or a metric may keep values from call to call.
+    training = attrs.evolve(training, loss=copy_of(training.loss), metric=copy_of(training.metric))
     index = torch.arange(N_EXAMPLES) % len(task.train)
     inputs, targets = load(task.train.subset(index), network.dtype, device)
     with seeding.forked(seed, "probe", device=device):
         _try_settings(network, training, task, inputs, targets)
         _check_batches(network, training, task, inputs, day)
         _try_splits(network, training, task, inputs, day)
+
+
+def copy_of(function: Any) -> Any:
+    """Return a copy of a loss or a metric that is an object, with the same parameters; others as they are."""
+    if isinstance(function, type | FunctionType | MethodType | BuiltinFunctionType):
+        return function  # what a method belongs to may be large
+    parameters = list(function.parameters()) if isinstance(function, nn.Module) else []
+    try:
+        return deepcopy(function, {id(parameter): parameter for parameter in parameters})
+    except Exception:  # whatever its class raises
+        return function
+
+
+def check_memory(training: Training, task: Task, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise SettingError if the loss gives other values after other calls, which no checkpoint would hold.
+
+    A loss that fails here is left to `preflight`.
+
+    Args:
+        training: The settings.
+        task: A task.
+        dtype: Type of the network's weights.
+        device: The network's device.
+    """
+    training = attrs.evolve(training, loss=copy_of(training.loss))
+    _, targets = load(task.train.subset(torch.arange(N_EXAMPLES) % len(task.train)), dtype, device)
+    drawn = seeding.generator(0, "try")
+    outputs = torch.randn(2, N_EXAMPLES, task.n_outputs, generator=drawn).sigmoid().to(device, dtype)
+    loss, values = training.loss_of(task), list[Tensor]()
+    try:
+        with torch.enable_grad(), threads.quiet():
+            for call in range(2 * N_EXAMPLES):
+                is_compared = call in (0, 2 * N_EXAMPLES - 1)
+                with seeding.forked(0, "try", device=device):
+                    value = loss(outputs[0 if is_compared else 1].clone().requires_grad_(), targets.clone())
+                values += [value.detach().clone()] if is_compared else []
+        # On a GPU, equal calls may round otherwise.
+        first, last = values
+        is_equal = torch.equal(first, last) or (
+            device.type != "cpu" and torch.allclose(first, last, rtol=1e-6, atol=0.0)
+        )
+        is_same = is_equal or not all(map(checks.all_finite, values))
+    except Exception:  # whatever it raises
+        return
+    if not is_same:
+        raise SettingError(
+            "Training: with this loss no checkpoint can be made: for equal outputs and targets it gives other values "
+            "after other calls, from what it keeps, and a resumed run would begin anew with that. Let it depend on "
+            "outputs and targets alone, or run without checkpoint=.", page="optimizers",
+        )  # fmt: skip
 
 
 def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
