@@ -22,7 +22,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import padded
 from daynight.support import checks, interrupts, seeding, threads
 from daynight.training.settings import Training, number
-from daynight.training.together import set_mode
+from daynight.training.together import held_by, set_mode
 
 #: Errors that PyTorch raises for inputs that a module cannot read.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
@@ -445,7 +445,10 @@ class Tried:
             self.optimizer.step()
             set_mode(self.optimizer, "eval")
         except Exception as error:
-            raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
+            raise SettingError(
+                f"Training: the optimizer cannot take a step: {error!r}{_remedy(self.optimizer, error)}",
+                page="optimizers",
+            ) from error
         for copy, gradient in zip(self.parameters, gradients, strict=True):
             copy.grad = gradient
         try:
@@ -456,6 +459,18 @@ class Tried:
                 f"Training: scheduler must make one that steps without arguments, and {type(self.scheduler).__name__} "
                 f"failed: {error!r}"
             ) from error
+
+
+def _remedy(optimizer: torch.optim.Optimizer, error: Exception) -> str:
+    """Return what to do about an optimizer that cannot take a step, with a full stop before it; empty if unknown."""
+    if any(group.get("differentiable") for one in held_by(optimizer) for group in one.param_groups):
+        return ". Leave differentiable=True out: steps are not differentiated."
+    if "closure" in str(error).lower():
+        return (
+            ". It computes the gradient more than once in a step, by a closure, which daynight does not give. Take an "
+            "optimizer that steps without one, such as the base optimizer of SAM."
+        )
+    return ""
 
 
 def tried(training: Training, named: Mapping[str, Tensor]) -> Tried:

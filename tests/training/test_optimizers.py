@@ -655,7 +655,7 @@ def hidden(optimizer, n_steps):
 
 @pytest.mark.parametrize("settings", [
     {"optimizer": LateList}, {"optimizer": LateClosure}, {"optimizer": LateClosure, "scheduler": hidden},
-    {"optimizer": slow, "scheduler": LateScheduler}, {"optimizer": plain, "scheduler": hidden},
+    {"optimizer": slow, "scheduler": LateScheduler}, {"optimizer": slow, "scheduler": hidden},
     {"optimizer": slow, "scheduler": Unread},
 ])  # fmt: skip
 def test_what_matters_only_after_a_few_steps_is_found_and_the_right_part_is_named(settings, tmp_path):
