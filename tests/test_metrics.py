@@ -1,3 +1,4 @@
+import contextlib
 import functools
 
 import pytest
@@ -91,7 +92,8 @@ def test_all_others_get_outputs_first(function):
 
 @pytest.mark.parametrize("names", [
     ("actual", "predicted"), ("y", "p"), ("y", "logits"), ("y", "y_hat"), ("y", "yhat"), ("ground_truth", "x"),
-    ("target", "x"), ("gt", "pred"), ("t", "o"), ("t", "y_pred"), ("labels", "scores"), ("target", "y"), ("expected", "actual_output"),
+    ("target", "x"), ("gt", "pred"), ("t", "o"), ("t", "y_pred"), ("labels", "scores"), ("target", "y"),
+    ("expected", "actual_output"),
 ])  # fmt: skip
 def test_more_names_of_targets(names):
     scope = {"relative_error": relative_error}
@@ -176,6 +178,37 @@ def test_errors_about_losses_and_metrics_say_what_to_do(settings, advice):
     with pytest.raises(SettingError, match=f"must give one number .* It failed: .*{advice}") as error:
         agent.check(toy_stream(1)[0])
     assert str(error.value).count("Whole-number") == advice.startswith("Whole")
+
+
+def share_of_ones(outputs, targets):
+    """Return the recall of class 1, which is not defined without examples of it."""
+    ones = targets == 1
+    return float((outputs.argmax(1)[ones] == 1).float().mean())
+
+
+def correlation(outputs, targets):
+    pairs = torch.stack([outputs[:, 0] - outputs[0, 0], targets.to(outputs)])
+    return float(torch.corrcoef(pairs)[0, 1])
+
+
+def zeros():
+    network = toy_network()
+    nn.init.zeros_(network.body[1].weight)
+    return network
+
+
+@pytest.mark.parametrize(("metric", "labels", "is_warned"), [
+    (lambda outputs, targets: float("nan"), [0, 1], True), (share_of_ones, [0, 0], True), (correlation, [0, 0], True),
+    (share_of_ones, [0, 1], False), (correlation, [0, 1], False),
+    (lambda outputs, targets: float(outputs.mul(-1).log().mean()), [0, 1], True),
+    (lambda outputs, targets: float(outputs.abs().log().mean()), [0, 1], False),
+])  # fmt: skip
+def test_metrics_that_give_no_number_are_warned_of(metric, labels, is_warned):
+    inputs, trained = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    task = Task(train=(inputs, trained), test=(inputs, torch.tensor(labels).repeat(10)), n_outputs=2, name="odd")
+    agent = Agent(zeros, capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=10, metric=metric))
+    with pytest.warns(UserWarning, match=r"odd.*: the metric gives NaN") if is_warned else contextlib.nullcontext():
+        agent.check(task)
 
 
 @pytest.mark.parametrize("loss", [nn.KLDivLoss(reduction="batchmean"), functional.poisson_nll_loss, torch.sub])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -252,15 +253,23 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     outputs = probe(network, inputs, task.n_outputs)
     if not network.is_tried:
         trials.check_outputs(network, inputs[:3], given, task.n_outputs, training.transform)
-    network.is_tried = True
+    is_first, network.is_tried = not network.is_tried, True
     if (augmented.shape, augmented.dtype) != (given.shape, given.dtype):
         _try_augmented(network, training, task, given, augmented)
     _check_loss(training, task, outputs, targets, network.module.parameters())
+    if training.accumulate > 1:
+        _check_mean(training, task, outputs, targets, warns=is_first)
     _check_score(training, task)
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.detach()[torch.arange(len(task.test), device=outputs.device) % len(outputs)]
     with threads.quiet():  # metrics that are not defined for outputs that are all equal warn
-        number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
+        is_defined = _is_defined(training, task, blank, task.test.targets.to(outputs.device))
+    if not is_defined:
+        warnings.warn(
+            f"{titled(task.name)}: the metric gives NaN for its test targets, with the outputs of the new network and "
+            "with random ones, so its scores would be NaN. A metric may need test examples of each class, or targets "
+            "that differ.", stacklevel=2,
+        )  # fmt: skip
     tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
 
 
@@ -367,6 +376,59 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
             "them into the network and name them with Agent(private=...); or, if they are to stay as they are, call "
             "requires_grad_(False) on them.", page="optimizers",
         )  # fmt: skip
+
+
+def _check_mean(training: Training, task: Task, outputs: Tensor, targets: Tensor, warns: bool) -> None:
+    """Raise SettingError if the loss is a sum over a batch; warn if it is no mean of the losses of its parts.
+
+    Args:
+        training: The settings.
+        task: The task.
+        outputs: Outputs of the network.
+        targets: Their targets.
+        warns: Whether to warn.
+    """
+    loss, n, outputs = training.loss_of(task), len(outputs), outputs.detach()
+    half = n // 2
+    with threads.quiet():
+        whole, again, first, second = (
+            number("loss", loss, outputs[part].clone(), targets[part].clone())
+            for part in (slice(None), slice(None), slice(half), slice(half, None))
+        )
+    tolerance = 1e3 * torch.finfo(outputs.dtype).eps * max(abs(whole), abs(first), abs(second))
+    if whole != again or not math.isfinite(tolerance):  # a loss that draws random numbers
+        return
+    if abs(whole - (half * first + (n - half) * second) / n) <= tolerance:
+        return
+    if abs(whole - (first + second)) <= tolerance:
+        raise SettingError(
+            f"Training: the loss is a sum over a batch, and accumulate={training.accumulate} averages over batches, so "
+            'that steps would be smaller than those of a larger batch. Return a mean, such as with reduction="mean".',
+            page="optimizers",
+        )
+    if warns:
+        warnings.warn(
+            f"Training: the loss of a batch is not the mean of the losses of its parts, so with accumulate="
+            f"{training.accumulate} steps differ from those of a larger batch. Losses that weigh classes, leave "
+            "targets out (ignore_index) or compare the examples of a batch are like that.", stacklevel=2,
+        )  # fmt: skip
+
+
+def _is_defined(training: Training, task: Task, outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether the metric is a number for some outputs: given ones, random ones, or random ones from 0 to 1.
+
+    Raises:
+        SettingError: If it fails for the given ones.
+    """
+    metric = training.metric_of(task)
+    if not math.isnan(number("metric", metric, outputs, targets)):
+        return True
+    drawn = torch.randn(outputs.shape, generator=seeding.generator(0, "try")).to(outputs)
+    for others in (drawn, drawn.sigmoid()):
+        with contextlib.suppress(SettingError):
+            if not math.isnan(number("metric", metric, others, targets)):
+                return True
+    return False
 
 
 def _leaves(value: Tensor) -> list[Tensor]:

@@ -305,14 +305,13 @@ def _remedy(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tenso
     with contextlib.suppress(Exception), threads.quiet():
         value = function(outputs.detach().clone(), targets)
         if getattr(value, "ndim", 0) and math.prod(value.shape) > 1:
-            return (
-                f". It returned {tuple(value.shape)} values: return their mean, or give a loss of PyTorch "
-                'reduction="mean".'
-            )
+            pytorch = ', or give a loss of PyTorch reduction="mean"' if name == "loss" else ""
+            return f". It returned {tuple(value.shape)} values: return their mean{pytorch}."
     if targets.is_floating_point():
         return ""
+    is_of_labels = name == "metric" and not metrics.accumulates(given)
     with contextlib.suppress(Exception), threads.quiet():
-        if name == "metric" and math.isfinite(metrics.OfLabels(given)(outputs.detach(), targets)):
+        if is_of_labels and math.isfinite(metrics.OfLabels(given)(outputs.detach(), targets)):
             part = getattr(given, "func", given)
             called = getattr(part, "__name__", type(part).__name__)
             return f". It compares classes: give daynight.metrics.OfLabels({called}), with its settings as keywords."
