@@ -26,20 +26,20 @@ from daynight.data.tasks import Task, glimpse, titled
 from daynight.errors import DataError, NetworkError, SealError, SettingError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
-from daynight.networks.anatomy import Exclude
+from daynight.networks.anatomy import Exclude, Stored
 from daynight.networks.export import export
 from daynight.networks.masked import FREE, Biases, Restart
 from daynight.networks.prediction import outputs_of, predict
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
-from daynight.nights.cycle import Night, share_of_wake
-from daynight.nights.policy import SleepPolicy
+from daynight.nights.cycle import Cycle, Night, share_of_wake
+from daynight.nights.policy import SleepPolicy, planned
 from daynight.pruning.capacity import Capacity, Room
 from daynight.storage import agents, contents, seals
 from daynight.storage.identity import Snapshot
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding, threads
-from daynight.training import resumed
+from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.preflight import preflight
@@ -138,6 +138,7 @@ class Agent:
         self._seals = dict[int, seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
+        self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
         self._keeper = threads.Keeper()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -295,6 +296,29 @@ class Agent:
                 f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
             )
 
+    def check_scheduler(self, task: Task, wake: Budget | None = None, night: Night | None = None,
+                        plan: Sequence[Cycle] | None = None) -> None:  # fmt: skip
+        """Raise SettingError unless the training's scheduler can take all steps of a wake and of a night.
+
+        Each is tried once, without training, unless all together take more than 100,000 steps or their number is
+        unknown.
+
+        Args:
+            task: The day's task.
+            wake: Budget of the wake; None leaves it out.
+            night: The snapshot of the night at dusk; None leaves it out.
+            plan: The cycles of the night; None if the policy reacts.
+        """
+        if self.training.scheduler is None:
+            return
+        phases = [] if wake is None else schedules.of_wake(wake, self.training.steps_per_epoch(task))
+        phases += [] if night is None else schedules.of_night(plan, night, self.training.carry_optimizer)
+        with self._drawing("check_scheduler"):
+            self._check_phases(phases)
+
+    def _check_phases(self, phases: Iterable[schedules.Phase]) -> None:
+        schedules.check(self.training, self.network, phases, self._scheduled)
+
     def wake(
         self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = (),
         sees: Literal["all", "none"] | Iterable[int | str] = "all", succeeds: int | str | None = None,
@@ -321,7 +345,8 @@ class Agent:
             StateError: If the day's wake is over, or the day has begun with another task; if `sees` or `succeeds` names
                 a task that has retired or was not learnt; if this is called in a hook, or while another thread trains
                 the agent.
-            SettingError: If `budget` is not valid; if `sees` or `succeeds` is given and owned weights keep learning.
+            SettingError: If `budget` is not valid, or the scheduler cannot take as many steps; if `sees` or `succeeds`
+                is given and owned weights keep learning.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
             DataError, NetworkError, CapacityError: See `check`.
         """
@@ -340,6 +365,7 @@ class Agent:
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
             self._check(task, views=views)
+            self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task)))
             succeeds, seen = self._tasks.predecessor(task, views), self._seen(views)
             form = Form.of(task, None if succeeds is None else self._tasks.forms[succeeds])
             trainer = self._trainer_of(task)
@@ -389,7 +415,7 @@ class Agent:
         Raises:
             StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
                 agent.
-            SettingError: If `policy` or `budget` is not valid.
+            SettingError: If `policy` or `budget` is not valid, or the scheduler cannot take the steps of a REM.
             PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
                 checked at each cycle.
             TrainingError: If the loss is not finite.
@@ -398,7 +424,12 @@ class Agent:
         checks.gradients("sleep", self.network.module.parameters())
         self.training.check_budget("the night's budget", budget)
         with self._keeper.long("sleep"):
-            self._day_at_dusk("sleep").sleep(policy, budget, on_event)
+            today = self._day_at_dusk("sleep")
+            if self.phase == "dusk" and self.training.scheduler is not None:
+                night = self.night(today.task, budget)
+                plan = planned(policy, night)
+                self._check_phases(schedules.of_night(plan, night, self.training.carry_optimizer))
+            today.sleep(policy, budget, on_event)
             record = self._finish_night(on_event)
         on_event(record)
 
@@ -714,7 +745,7 @@ class Agent:
             agent = cls(
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
-                mask=about.mask, consolidation=way, device=device, training=training, criterion=criterion,
+                mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(

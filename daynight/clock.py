@@ -22,6 +22,7 @@ from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check
 from daynight.storage.identity import describe_structure
 from daynight.support import atomic, checks, interrupts
 from daynight.training.consolidation import is_known
+from daynight.training.preflight import check_memory
 
 
 class Clock:
@@ -164,7 +165,7 @@ class Clock:
             if day >= self.agent.day:
                 if task.succeeds is None:
                     warn_if_known(task.name, self.agent.task_names[: self.first_day])
-                self._plan(day)
+                self._plan(day, is_tried=True)
 
     def step(self) -> None:
         """Run one day, or the rest of a day that has begun: wake, evaluate at dusk, sleep, evaluate at dawn.
@@ -201,7 +202,7 @@ class Clock:
         self._catch_up()
         day = self.agent.day
         if self.agent.phase in ("between days", "wake"):
-            plan = self._plan(day)  # the wake checks the task
+            plan = self._plan(day, is_tried=self.agent.phase == "between days")  # the wake checks the task
             if self.agent.phase == "between days":
                 self.history.forget_day(day)  # records of an earlier, abandoned try at the day
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
@@ -289,10 +290,17 @@ class Clock:
                 bar.close()
         return self.history
 
-    def _plan(self, day: int) -> tuple[Cycle, ...] | None:
-        """Return the plan of the night of `day`; None if the night has no plan."""
-        before = self._days.before(day)[self.agent.day - self.first_day :]
-        return planned(self.policy, self.agent.night(self._days[day], self.night, day, before))
+    def _plan(self, day: int, is_tried: bool = False) -> tuple[Cycle, ...] | None:
+        """Return the plan of the night of `day`; None if the night has no plan.
+
+        With `is_tried`, it is also tried whether the scheduler can take the steps of the day.
+        """
+        task, before = self._days[day], self._days.before(day)[self.agent.day - self.first_day :]
+        night = self.agent.night(task, self.night, day, before)
+        plan = planned(self.policy, night)
+        if is_tried:
+            self.agent.check_scheduler(task, self.wake, night, plan)
+        return plan
 
     def _bar(self, end: int) -> ProgressBar:
         """Make a progress bar for the days from the clock's first day to the last day before `end`."""
@@ -372,6 +380,8 @@ class Clock:
     def _restore(self, checkpoint: Checkpoint) -> bool:
         """Continue from a checkpoint; return whether there was one to continue from."""
         check_packs(self.agent.training, self.agent.network)
+        if not self.is_over:
+            check_memory(self.agent.training, self._days[self.agent.day], self.agent.network.dtype, self.agent.device)
         check_ledgers(wake=self.wake, night=self.night)
         found = checkpoint.read()
         if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,12 @@ import torch
 from torch import Tensor, nn
 
 #: First parameters of functions that take targets before outputs, as those of scikit-learn do.
-_TARGETS = ("y_true", "labels_true", "true", "target", "targets", "label", "labels")
+_TARGETS = (
+    "y_true", "labels_true", "true", "target", "targets", "label", "labels", "ground_truth", "truth", "gt", "actual",
+    "actuals", "expected", "desired",
+)  # fmt: skip
+#: First parameters that may be targets or outputs. Targets they are if the second one is called as outputs are.
+_EITHER, _OUTPUTS = ("y", "t"), re.compile("(y_?)?(pred|prob|out|logit|score|hat|forecast|estimat).*|p|o|yp")
 
 
 class WithinGroups:
@@ -100,16 +106,33 @@ def adapted(function: Callable[..., Any]) -> Callable[[Tensor, Tensor], Any]:
 
     Args:
         function: The loss or metric. If its first parameter is named as targets are, such as ``y_true``, and its second
-            is not, it is called with (targets, outputs).
+            is not, it is called with (targets, outputs); of an object that collects batches, the method ``update``.
     """
     if accumulates(function):
         return functools.partial(_anew, function)
+    return functools.partial(_turned, function) if _takes_targets_first(function) else function
+
+
+def given(function: Any) -> Any:
+    """Return the loss or metric of which `adapted`, or a `WithinGroups`, made a function."""
+    while True:
+        if isinstance(function, functools.partial) and function.func in (_anew, _turned):
+            function = function.args[0]
+        elif isinstance(function, WithinGroups):
+            function = function.function
+        else:
+            return function
+
+
+def _takes_targets_first(function: Any) -> bool:
     called: Any = function.forward if isinstance(function, nn.Module) else function
     try:
-        names = [*inspect.signature(called).parameters, "", ""]
+        first, second, *_ = [*inspect.signature(called).parameters, "", ""]
     except (TypeError, ValueError):  # a function that is written in C
-        return function
-    return functools.partial(_turned, function) if names[0] in _TARGETS and names[1] not in _TARGETS else function
+        return False
+    if first in _EITHER:
+        return _OUTPUTS.fullmatch(second) is not None
+    return first in _TARGETS and second not in _TARGETS
 
 
 def _turned(function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> Any:
@@ -119,7 +142,7 @@ def _turned(function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets:
 def _anew(metric: Any, outputs: Tensor, targets: Tensor) -> Any:
     metric.reset()
     try:
-        metric.update(outputs, targets)
+        metric.update(*((targets, outputs) if _takes_targets_first(metric.update) else (outputs, targets)))
         return metric.compute()
     finally:
         metric.reset()

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 
 import pytest
@@ -87,6 +88,127 @@ def test_functions_that_name_their_targets_first_get_them_first(function):
 )  # fmt: skip
 def test_all_others_get_outputs_first(function):
     assert float(adapted(function)(OUTPUTS, TARGETS)) == pytest.approx((0.5 + 0.25) / 2)
+
+
+@pytest.mark.parametrize("names", [
+    ("actual", "predicted"), ("y", "p"), ("y", "logits"), ("y", "y_hat"), ("y", "yhat"), ("ground_truth", "x"),
+    ("target", "x"), ("gt", "pred"), ("t", "o"), ("t", "y_pred"), ("labels", "scores"), ("target", "y"),
+    ("expected", "actual_output"),
+])  # fmt: skip
+def test_more_names_of_targets(names):
+    scope = {"relative_error": relative_error}
+    exec("def turned({0}, {1}): return relative_error({0}, {1})".format(*names), scope)
+    assert float(adapted(scope["turned"])(OUTPUTS, TARGETS)) == pytest.approx((0.5 + 0.25) / 2)
+
+
+@pytest.mark.parametrize("names", [
+    ("y", "t"), ("y", "y_true"), ("y", "d"), ("y", "target"), ("actual", "expected"), ("t", "y"), ("y", "yt"),
+    ("p", "y"), ("x", "y"), ("y", ""),
+])  # fmt: skip
+def test_names_that_do_not_tell_leave_outputs_first(names):
+    scope = {"relative_error": relative_error}
+    first, second = names[0], names[1] or "*rest"
+    exec(f"def kept({first}, {second}): return relative_error({second.replace('*rest', 'rest[0]')}, {first})", scope)
+    assert float(adapted(scope["kept"])(OUTPUTS, TARGETS)) == pytest.approx((0.5 + 0.25) / 2)
+
+
+class Gathers:
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self.found = []
+
+    def compute(self):
+        return sum(self.found) / len(self.found)
+
+
+class TargetsFirst(Gathers):
+    def update(self, y_true, y_pred):
+        self.found.append(float(relative_error(y_true, y_pred)))
+
+
+class TargetsSecond(Gathers):
+    def update(self, preds, target):
+        self.found.append(float(relative_error(target, preds)))
+
+
+class Weighed(TargetsFirst):
+    def update(self, actual, forecast, weight=1.0):
+        super().update(actual, forecast)
+
+
+class Wrapped(TargetsFirst):
+    def __init__(self):
+        super().__init__()
+        own = self.update
+        self.update = functools.wraps(own)(functools.partial(own))
+
+
+@pytest.mark.parametrize("kind", [TargetsFirst, TargetsSecond, Weighed, Wrapped])
+def test_objects_that_collect_get_what_their_update_names(kind):
+    assert adapted(kind())(OUTPUTS, TARGETS) == pytest.approx((0.5 + 0.25) / 2)
+
+
+def macro(y_true, y_pred, *, average="binary"):
+    """Compare classes as arrays, as scikit-learn's functions do, and fail for scores."""
+    if getattr(y_pred, "ndim", 1) != 1:
+        raise ValueError("Classification metrics can't handle a mix of binary and continuous-multioutput targets")
+    return float((y_true == y_pred).mean())
+
+
+def each(outputs, targets):
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+@pytest.mark.parametrize(("settings", "advice"), [
+    ({"metric": macro}, r"It compares classes: give daynight\.metrics\.OfLabels\(macro\)"),
+    ({"metric": functools.partial(macro, average="macro")}, r"daynight\.metrics\.OfLabels\(macro\)"),
+    ({"metric": OfLabels}, r"It is a class: make an instance of it and give that, such as metric=OfLabels\(\.\.\.\)"),
+    ({"metric": TargetsSecond}, r"It is a class: .* metric=TargetsSecond\("),
+    ({"loss": nn.CrossEntropyLoss}, r"It is a class: .* loss=CrossEntropyLoss\("),
+    ({"loss": nn.NLLLoss}, r"It is a class: .* loss=NLLLoss\("),
+    ({"loss": each}, r"It returned \(7,\) values: return their mean"),
+    ({"loss": nn.CrossEntropyLoss(reduction="none")}, r'It returned \(7,\) values: .*reduction="mean"'),
+    ({"metric": lambda outputs, targets: outputs}, r"It returned \(\d+, 2\) values: return their mean"),
+    ({"loss": nn.MSELoss()}, "Whole-number targets are labels; for regression"),
+])  # fmt: skip
+def test_errors_about_losses_and_metrics_say_what_to_do(settings, advice):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=10, **settings))
+    with pytest.raises(SettingError, match=f"must give one number .* It failed: .*{advice}") as error:
+        agent.check(toy_stream(1)[0])
+    assert str(error.value).count("Whole-number") == advice.startswith("Whole")
+
+
+def share_of_ones(outputs, targets):
+    """Return the recall of class 1, which is not defined without examples of it."""
+    ones = targets == 1
+    return float((outputs.argmax(1)[ones] == 1).float().mean())
+
+
+def correlation(outputs, targets):
+    pairs = torch.stack([outputs[:, 0] - outputs[0, 0], targets.to(outputs)])
+    return float(torch.corrcoef(pairs)[0, 1])
+
+
+def zeros():
+    network = toy_network()
+    nn.init.zeros_(network.body[1].weight)
+    return network
+
+
+@pytest.mark.parametrize(("metric", "labels", "is_warned"), [
+    (lambda outputs, targets: float("nan"), [0, 1], True), (share_of_ones, [0, 0], True), (correlation, [0, 0], True),
+    (share_of_ones, [0, 1], False), (correlation, [0, 1], False),
+    (lambda outputs, targets: float(outputs.mul(-1).log().mean()), [0, 1], True),
+    (lambda outputs, targets: float(outputs.abs().log().mean()), [0, 1], False),
+])  # fmt: skip
+def test_metrics_that_give_no_number_are_warned_of(metric, labels, is_warned):
+    inputs, trained = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    task = Task(train=(inputs, trained), test=(inputs, torch.tensor(labels).repeat(10)), n_outputs=2, name="odd")
+    agent = Agent(zeros, capacity=Capacity(free_at_end=0.5, days=1), training=Training(batch_size=10, metric=metric))
+    with pytest.warns(UserWarning, match=r"odd.*: the metric gives NaN") if is_warned else contextlib.nullcontext():
+        agent.check(task)
 
 
 @pytest.mark.parametrize("loss", [nn.KLDivLoss(reduction="batchmean"), functional.poisson_nll_loss, torch.sub])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, cast, get_args
 
@@ -16,18 +18,32 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from daynight.errors import NetworkError, SettingError
 from daynight.networks.copies import copied
-from daynight.support import checks
+from daynight.support import checks, seeding
 
-#: Modules whose parameters are masked if "weight" is in their name, and are biases otherwise.
+#: Modules whose own parameters are masked if "weight" is in their name, and are biases otherwise.
 MASKABLE = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
     nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase,
+)  # fmt: skip
+#: Names of the parameters that these modules define; those of all others are "weight" and "bias".
+_DEFINED = (
+    (nn.MultiheadAttention, r"in_proj_(weight|bias)|[qkv]_proj_weight|bias_[kv]"),
+    (nn.RNNBase, r"(weight|bias)_(ih|hh|hr)_l\d+(_reverse)?"), (nn.RNNCellBase, r"(weight|bias)_(ih|hh)"),
+    (nn.Module, r"weight|bias"),
 )  # fmt: skip
 NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 Kind = Literal["masked", "bias", "private", "frozen"]
 #: Names of modules (each includes the modules within it) or of single parameters, or a function of (name, module).
 Exclude = Iterable[str] | Callable[[str, nn.Module], bool]
+
+
+class Stored(tuple[str, ...]):
+    """The names of masked weights in a file, given as `mask`.
+
+    A file names what a subclass of a known layer has beyond that layer. Older files do not: for them, such parameters
+    count as those of the layer itself.
+    """
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +55,8 @@ class Anatomy:
         heads: All names under which that module is registered.
         masked: By name of each masked layer, the name of its weight.
         biases: Other parameters of masked layers: frozen after the first task, or private to each.
-        private: Parameters of norm layers, vectors of unknown modules, and all buffers: private to each task.
+        private: Parameters of norm layers, vectors of unknown modules and those that a subclass adds to a layer, and
+            all buffers: private to each task.
         frozen: Parameters of excluded layers: trained with the first task and then frozen.
         chosen: Masked weights that are masked because the user has named them.
     """
@@ -106,8 +123,10 @@ def dissect(
             elif is_own(name, part) or is_own(short, part) or _is_kept_per_task(part, tensor):
                 kind = "private"
             else:
-                kind = _kind_of(part, short, tensor, picked)
-                chosen += [short] if kind == "masked" and not isinstance(part, MASKABLE) else []
+                kind = _kind_of(part, short, tensor, picked, isinstance(mask, Stored))
+                # A vector is masked only by the rule of older files, which do not name it.
+                is_named = kind == "masked" and tensor.dim() > 1 and not _is_known(part, short)
+                chosen += [short] if is_named else []
             found[kind].append((name, short))
     _check_chosen(mask, module)
     if unknown := [(name, modules[where]) for where, name in found.pop(None)]:
@@ -164,8 +183,14 @@ def check_numbers(module: nn.Module) -> None:
     raise NetworkError(f"{name} is {what}, and parameters must be plain floating-point numbers. {how}{more}")
 
 
-def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
-    """Raise SettingError if new initial values of a masked weight cannot be drawn by its module."""
+def check_redrawn(module: nn.Module, anatomy: Anatomy, is_tried: bool = True) -> None:
+    """Raise SettingError if new initial values of a masked weight cannot be drawn by its module.
+
+    Args:
+        module: The network.
+        anatomy: The kinds of its tensors.
+        is_tried: Whether layers that are not PyTorch's own draw values, on copies.
+    """
     parts = {name: module.get_submodule(name.rpartition(".")[0]) for name in anatomy.chosen}
     lacking = [name for name, part in parts.items() if not hasattr(part, "reset_parameters")]
     if lacking:
@@ -175,12 +200,44 @@ def check_redrawn(module: nn.Module, anatomy: Anatomy) -> None:
             f"has none, for {', '.join(lacking)}. Add that method, or choose restart='zero' or 'keep'.",
             page="networks",
         )
+    with seeding.forked(0, "redraw"):
+        for name in anatomy.masked.values():
+            if is_tried and not type(module.get_submodule(name.rpartition(".")[0])).__module__.startswith("torch.nn."):
+                _try_redrawn(module, name)
 
 
-def redrawn(module: nn.Module, name: str) -> Tensor:
-    """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator."""
+def _try_redrawn(module: nn.Module, name: str) -> None:
+    """Raise SettingError unless new values of a parameter can be drawn; tried on a copy of its module."""
+    weight = module.get_parameter(name)
+    kind = type(module.get_submodule(name.rpartition(".")[0])).__name__
+    try:
+        drawn = redrawn(module, name, math.nan)
+        shape = tuple(drawn.shape)
+        reason = f"makes a tensor {shape}, and it is {tuple(weight.shape)}" if drawn.shape != weight.shape else ""
+        reason = reason or ("" if checks.all_finite(drawn) else "leaves values as they were, or makes some not finite")
+    except Exception as error:
+        reason = f"failed: {error!r}"
+    if reason:
+        raise SettingError(
+            f"restart='redraw' draws new values of {name} by the method reset_parameters() of {kind}, which {reason}. "
+            "Let it draw all values of this parameter, without arguments; or choose restart='zero' or 'keep'.",
+            page="networks",
+        )
+
+
+def redrawn(module: nn.Module, name: str, before: float | None = None) -> Tensor:
+    """Return new initial values for a parameter, drawn by its module's own method from PyTorch's global generator.
+
+    Args:
+        module: The network; it is not changed.
+        name: Name of the parameter.
+        before: Value of the parameter's numbers when the method is called; None leaves them as they are.
+    """
     where, _, short = name.rpartition(".")
     part: Any = copied(module.get_submodule(where))
+    if before is not None:
+        with torch.no_grad():
+            part.get_parameter(short).fill_(before)
     (part.reset_parameters if hasattr(part, "reset_parameters") else part._reset_parameters)()
     drawn: Tensor = getattr(part, short)
     return drawn
@@ -191,7 +248,13 @@ def _is_kept_per_task(part: nn.Module, tensor: Tensor) -> bool:
     return isinstance(part, NORMS) or not isinstance(tensor, nn.Parameter)
 
 
-def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str]) -> Kind | None:
+def _is_known(part: nn.Module, name: str) -> bool:
+    """Return whether a parameter is one that a known layer defines; a subclass may have others beside them."""
+    names = next(names for kind, names in _DEFINED if isinstance(part, kind))
+    return isinstance(part, MASKABLE) and re.fullmatch(names, name.rpartition(".")[2]) is not None
+
+
+def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str], is_stored: bool) -> Kind | None:
     """Return the kind of a parameter, or None if it could be anything.
 
     Args:
@@ -199,14 +262,16 @@ def _kind_of(part: nn.Module, name: str, tensor: Tensor, picked: Collection[str]
         name: Name of the parameter.
         tensor: The parameter.
         picked: Names of the module's parameters that the user has named to be masked.
+        is_stored: Whether the names come from a file (see `Stored`).
     """
-    short = name.rpartition(".")[2]
-    if isinstance(part, MASKABLE):
-        return "masked" if "weight" in short else "bias"
-    if name in picked and tensor.dim() > 1:
+    short, is_layer = name.rpartition(".")[2], isinstance(part, MASKABLE)
+    if name in picked and tensor.dim() > 1 and not _is_known(part, name):
         return "masked"
+    if _is_known(part, name) or (is_layer and is_stored):
+        return "masked" if "weight" in short else "bias"
     if sum(size > 1 for size in tensor.shape) <= 1:
-        return "bias" if picked and "bias" in short else "private"
+        is_bias = "bias" in short and ("weight" not in short if is_layer else bool(picked))
+        return "bias" if is_bias else "private"
     return None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks.anatomy import Exclude, check_norms, check_numbers, check_redrawn, dissect, redrawn
+from daynight.networks.anatomy import Exclude, Stored, check_norms, check_numbers, check_redrawn, dissect, redrawn
 from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.networks.sight import Owners, Sight, Told, owned_by
@@ -111,7 +111,8 @@ class MaskedNetwork:
         #: The kind of each tensor of the module.
         self.anatomy = anatomy = dissect(module, head, exclude, private, mask)
         if restart == "redraw":
-            check_redrawn(module, anatomy)
+            # An agent in a file predicts, whether or not it can begin another day.
+            check_redrawn(module, anatomy, is_tried=not isinstance(mask, Stored))
         if freezes:
             check_norms(module, anatomy)
         check_numbers(module)

@@ -47,6 +47,10 @@ _ADVICE = (
     "Let state_dict() and load_state_dict() have all that its steps depend on; and if it is made of several "
     "optimizers, return a list of them instead."
 )
+_NO_CHECKPOINT = "Training: with this optimizer no checkpoint can be made"
+#: Number of steps after which an optimizer is stored to try it, since some state matters only after a few. With more
+#: numbers than the second, it is one step, which may take long.
+_N_STEPS, _MOST_OF_MANY_STEPS = 10, 10**7
 State = tuple[dict[str, Any], dict[str, Tensor], Any]
 
 
@@ -160,42 +164,64 @@ def check_packs(training: Training, network: MaskedNetwork) -> None:
     The ``state_dict`` of each must contain its whole state.
     """
     named = {name: parameter for name, parameter in network.module.named_parameters() if parameter.requires_grad}
-    with seeding.forked(0, "store"):
-        first = Tried.of(training, named)
-        before = _attributes(first.optimizer)
+    try:
+        with seeding.forked(0, "store"):
+            _try_packs(training, named)
+    except SettingError as error:
+        if training.scheduler is None or _NO_CHECKPOINT not in str(error):
+            raise
+        check_packs(attrs.evolve(training, scheduler=None), network)
+        raise SettingError(
+            "Training: with this scheduler no checkpoint can be made: a new one that has taken over its state_dict() "
+            "sets other rates, or cannot take it over. Keep what changes in attributes of the scheduler that "
+            "state_dict() returns and load_state_dict() takes, and not in variables of a function.", page="optimizers",
+        ) from error  # fmt: skip
+
+
+def _try_packs(training: Training, named: Mapping[str, Tensor]) -> None:
+    """Raise SettingError unless optimizer and scheduler go on as they were, after some steps, from their stored states.
+
+    Args:
+        training: The settings.
+        named: The parameters by name.
+    """
+    first = Tried.of(training, named)
+    before = _attributes(first.optimizer)
+    is_large = sum(parameter.numel() for parameter in named.values()) > _MOST_OF_MANY_STEPS
+    for _ in range(1 if is_large else _N_STEPS):
         first.step()
-        changed = {name: text for name, text in _attributes(first.optimizer).items() if text != before.get(name)}
-        states = []
-        for name, part in (("optimizer", first.optimizer), ("scheduler", first.scheduler)):
-            try:
-                packed, tensors = pack(None if part is None else part.state_dict())
-                states.append(unpack(packed, {key: tensor.clone() for key, tensor in tensors.items()}))
-            except (SettingError, ValueError) as error:
-                raise SettingError(
-                    f"Training: with this {name} no checkpoint can be made: {error}", page="files"
-                ) from error
-        second = Tried.of(training, dict(zip(named, first.parameters, strict=True)))
+    changed = {name: text for name, text in _attributes(first.optimizer).items() if text != before.get(name)}
+    states = []
+    for name, part in (("optimizer", first.optimizer), ("scheduler", first.scheduler)):
         try:
-            load(second.optimizer, states[0])
-            if second.scheduler is not None:
-                second.scheduler.load_state_dict(states[1])
-            is_same = _step_alike(first, second)
-        except Exception as error:
+            packed, tensors = pack(None if part is None else part.state_dict())
+            states.append(unpack(packed, {key: tensor.clone() for key, tensor in tensors.items()}))
+        except (SettingError, ValueError) as error:
             raise SettingError(
-                "Training: with this optimizer no checkpoint can be made: a new one does not take over its "
-                f"state_dict(): {error!r}. {_ADVICE}", page="optimizers",
-            )  from error  # fmt: skip
-        last, after = _attributes(first.optimizer), _attributes(second.optimizer)
-        if lost := [name for name in changed if last.get(name) != after.get(name)]:
-            raise SettingError(
-                f"Training: with this optimizer no checkpoint can be made: a step changes its {', '.join(lost)}, which "
-                "state_dict() does not contain. Keep what changes in its state or its parameter groups.", page="files",
-            )  # fmt: skip
+                f"Training: with this {name} no checkpoint can be made: {error}", page="files"
+            ) from error
+    second = Tried.of(training, dict(zip(named, first.parameters, strict=True)))
+    try:
+        load(second.optimizer, states[0])
+        if second.scheduler is not None:
+            second.scheduler.load_state_dict(states[1])
+        is_same = _step_alike(first, second)
+    except Exception as error:
+        raise SettingError(
+            f"{_NO_CHECKPOINT}: a new one does not take over its state_dict(): {error!r}. {_ADVICE}",
+            page="optimizers",
+        ) from error
+    last, after = _attributes(first.optimizer), _attributes(second.optimizer)
+    if lost := [name for name in changed if last.get(name) != after.get(name)]:
+        raise SettingError(
+            f"{_NO_CHECKPOINT}: a step changes its {', '.join(lost)}, which state_dict() does not contain. Keep what "
+            "changes in its state or its parameter groups.", page="files",
+        )  # fmt: skip
     if not is_same:
         raise SettingError(
-            "Training: with this optimizer no checkpoint can be made: a new one that has taken over its state_dict() "
-            f"takes other steps. {_ADVICE}", page="optimizers",
-        )  # fmt: skip
+            f"{_NO_CHECKPOINT}: a new one that has taken over its state_dict() takes other steps. {_ADVICE}",
+            page="optimizers",
+        )
 
 
 def _step_alike(first: Tried, second: Tried) -> bool:
@@ -207,7 +233,11 @@ def _step_alike(first: Tried, second: Tried) -> bool:
                     group["lr"] = group["lr"] * factor
             with seeding.forked(0, "step", str(factor)):
                 one.step()
-        if not all(map(torch.equal, first.parameters, second.parameters)):
+        # Many steps along the same gradients may overflow.
+        if not all(
+            torch.equal(one.nan_to_num(), other.nan_to_num())
+            for one, other in zip(first.parameters, second.parameters, strict=True)
+        ):
             return False
     return True
 

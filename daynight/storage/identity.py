@@ -31,6 +31,9 @@ from daynight.errors import SettingError
 from daynight.storage.code import DIGITS, describe_class, describe_function, is_known, name_of_builtin
 from daynight.support import digests
 
+#: Attributes that a class fills as a cache, by the name of the class: what they hold depends on which object was made
+#: first, and not on how it was made. That of torch_geometric reads the source text of a class once a process.
+CACHES = {"torch_geometric.inspector.Inspector": ("_source_dict",)}
 #: Data sets larger than memory are read this many examples at a time.
 _CHUNK = 1024
 
@@ -298,11 +301,13 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Return the ``__dict__`` of an object, without the values that `functools.cached_property` has put there."""
+    """Return the ``__dict__`` of an object, without the values of `functools.cached_property` and known caches."""
+    kind = type(value)
+    caches = CACHES.get(f"{kind.__module__}.{kind.__qualname__}", ())
     return {
         name: item
         for name, item in getattr(value, "__dict__", {}).items()
-        if not isinstance(getattr(type(value), name, None), functools.cached_property)
+        if name not in caches and not isinstance(getattr(kind, name, None), functools.cached_property)
     }
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import attrs
@@ -20,7 +23,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import padded
 from daynight.support import checks, interrupts, seeding, threads
 from daynight.training.settings import Training, number
-from daynight.training.together import set_mode
+from daynight.training.together import held_by, set_mode
 
 #: Errors that PyTorch raises for inputs that a module cannot read.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
@@ -179,12 +182,64 @@ def preflight(
         SettingError: If a function of `training` fails, or does not return what it should.
         DataError: If a batch is too small to train on.
     """
+    # A loss or a metric may keep values from call to call.
+    training = attrs.evolve(training, loss=copy_of(training.loss), metric=copy_of(training.metric))
     index = torch.arange(N_EXAMPLES) % len(task.train)
     inputs, targets = load(task.train.subset(index), network.dtype, device)
     with seeding.forked(seed, "probe", device=device):
         _try_settings(network, training, task, inputs, targets)
         _check_batches(network, training, task, inputs, day)
         _try_splits(network, training, task, inputs, day)
+
+
+def copy_of(function: Any) -> Any:
+    """Return a copy of a loss or a metric that is an object, with the same parameters; others as they are."""
+    if isinstance(function, type | FunctionType | MethodType | BuiltinFunctionType):
+        return function  # what a method belongs to may be large
+    parameters = list(function.parameters()) if isinstance(function, nn.Module) else []
+    try:
+        return deepcopy(function, {id(parameter): parameter for parameter in parameters})
+    except Exception:  # whatever its class raises
+        return function
+
+
+def check_memory(training: Training, task: Task, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise SettingError if the loss gives other values after other calls, which no checkpoint would hold.
+
+    A loss that fails here is left to `preflight`.
+
+    Args:
+        training: The settings.
+        task: A task.
+        dtype: Type of the network's weights.
+        device: The network's device.
+    """
+    training = attrs.evolve(training, loss=copy_of(training.loss))
+    _, targets = load(task.train.subset(torch.arange(N_EXAMPLES) % len(task.train)), dtype, device)
+    drawn = seeding.generator(0, "try")
+    outputs = torch.randn(2, N_EXAMPLES, task.n_outputs, generator=drawn).sigmoid().to(device, dtype)
+    loss, values = training.loss_of(task), list[Tensor]()
+    try:
+        with torch.enable_grad(), threads.quiet():
+            for call in range(2 * N_EXAMPLES):
+                is_compared = call in (0, 2 * N_EXAMPLES - 1)
+                with seeding.forked(0, "try", device=device):
+                    value = loss(outputs[0 if is_compared else 1].clone().requires_grad_(), targets.clone())
+                values += [value.detach().clone()] if is_compared else []
+        # On a GPU, equal calls may round otherwise.
+        first, last = values
+        is_equal = torch.equal(first, last) or (
+            device.type != "cpu" and torch.allclose(first, last, rtol=1e-6, atol=0.0)
+        )
+        is_same = is_equal or not all(map(checks.all_finite, values))
+    except Exception:  # whatever it raises
+        return
+    if not is_same:
+        raise SettingError(
+            "Training: with this loss no checkpoint can be made: for equal outputs and targets it gives other values "
+            "after other calls, from what it keeps, and a resumed run would begin anew with that. Let it depend on "
+            "outputs and targets alone, or run without checkpoint=.", page="optimizers",
+        )  # fmt: skip
 
 
 def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
@@ -198,15 +253,23 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     outputs = probe(network, inputs, task.n_outputs)
     if not network.is_tried:
         trials.check_outputs(network, inputs[:3], given, task.n_outputs, training.transform)
-    network.is_tried = True
+    is_first, network.is_tried = not network.is_tried, True
     if (augmented.shape, augmented.dtype) != (given.shape, given.dtype):
         _try_augmented(network, training, task, given, augmented)
     _check_loss(training, task, outputs, targets, network.module.parameters())
+    if training.accumulate > 1:
+        _check_mean(training, task, outputs, targets, warns=is_first)
     _check_score(training, task)
     # Some metrics need more than a few examples, of all classes.
     blank = outputs.detach()[torch.arange(len(task.test), device=outputs.device) % len(outputs)]
     with threads.quiet():  # metrics that are not defined for outputs that are all equal warn
-        number("metric", training.metric_of(task), blank, task.test.targets.to(outputs.device))
+        is_defined = _is_defined(training, task, blank, task.test.targets.to(outputs.device))
+    if not is_defined:
+        warnings.warn(
+            f"{titled(task.name)}: the metric gives NaN for its test targets, with the outputs of the new network and "
+            "with random ones, so its scores would be NaN. A metric may need test examples of each class, or targets "
+            "that differ.", stacklevel=2,
+        )  # fmt: skip
     tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
 
 
@@ -315,6 +378,59 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
         )  # fmt: skip
 
 
+def _check_mean(training: Training, task: Task, outputs: Tensor, targets: Tensor, warns: bool) -> None:
+    """Raise SettingError if the loss is a sum over a batch; warn if it is no mean of the losses of its parts.
+
+    Args:
+        training: The settings.
+        task: The task.
+        outputs: Outputs of the network.
+        targets: Their targets.
+        warns: Whether to warn.
+    """
+    loss, n, outputs = training.loss_of(task), len(outputs), outputs.detach()
+    half = n // 2
+    with threads.quiet():
+        whole, again, first, second = (
+            number("loss", loss, outputs[part].clone(), targets[part].clone())
+            for part in (slice(None), slice(None), slice(half), slice(half, None))
+        )
+    tolerance = 1e3 * torch.finfo(outputs.dtype).eps * max(abs(whole), abs(first), abs(second))
+    if whole != again or not math.isfinite(tolerance):  # a loss that draws random numbers
+        return
+    if abs(whole - (half * first + (n - half) * second) / n) <= tolerance:
+        return
+    if abs(whole - (first + second)) <= tolerance:
+        raise SettingError(
+            f"Training: the loss is a sum over a batch, and accumulate={training.accumulate} averages over batches, so "
+            'that steps would be smaller than those of a larger batch. Return a mean, such as with reduction="mean".',
+            page="optimizers",
+        )
+    if warns:
+        warnings.warn(
+            f"Training: the loss of a batch is not the mean of the losses of its parts, so with accumulate="
+            f"{training.accumulate} steps differ from those of a larger batch. Losses that weigh classes, leave "
+            "targets out (ignore_index) or compare the examples of a batch are like that.", stacklevel=2,
+        )  # fmt: skip
+
+
+def _is_defined(training: Training, task: Task, outputs: Tensor, targets: Tensor) -> bool:
+    """Return whether the metric is a number for some outputs: given ones, random ones, or random ones from 0 to 1.
+
+    Raises:
+        SettingError: If it fails for the given ones.
+    """
+    metric = training.metric_of(task)
+    if not math.isnan(number("metric", metric, outputs, targets)):
+        return True
+    drawn = torch.randn(outputs.shape, generator=seeding.generator(0, "try")).to(outputs)
+    for others in (drawn, drawn.sigmoid()):
+        with contextlib.suppress(SettingError):
+            if not math.isnan(number("metric", metric, others, targets)):
+                return True
+    return False
+
+
 def _leaves(value: Tensor) -> list[Tensor]:
     """Return the tensors by which autograd would compute gradients of a value."""
     found, seen, left = list[Tensor](), set[Any](), [value.grad_fn]
@@ -355,13 +471,14 @@ class Tried:
     parameters: Sequence[nn.Parameter]
 
     @classmethod
-    def of(cls, training: Training, named: Mapping[str, Tensor]) -> Tried:
+    def of(cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100) -> Tried:
         """Make an optimizer and a scheduler of copies of parameters.
 
         Args:
             training: The settings.
             named: The parameters by name. Those of the copies that have no gradient here get random ones if no
                 parameter has one.
+            n_steps: Number of steps with which the scheduler is made.
 
         Raises:
             SettingError: If one of the two cannot be made.
@@ -376,7 +493,7 @@ class Tried:
         for copy, gradient in zip(copies, gradients, strict=True):
             copy.grad = None if gradient is None else gradient.detach().clone()
         optimizer = training.make_optimizer(copies, list(named))
-        return cls(optimizer, training.make_scheduler(optimizer, 100), copies)
+        return cls(optimizer, training.make_scheduler(optimizer, n_steps), copies)
 
     def step(self) -> None:
         """Take a step of the optimizer, and one of the scheduler. The gradients stay.
@@ -390,7 +507,10 @@ class Tried:
             self.optimizer.step()
             set_mode(self.optimizer, "eval")
         except Exception as error:
-            raise SettingError(f"Training: the optimizer cannot take a step: {error!r}") from error
+            raise SettingError(
+                f"Training: the optimizer cannot take a step: {error!r}{_remedy(self.optimizer, error)}",
+                page="optimizers",
+            ) from error
         for copy, gradient in zip(self.parameters, gradients, strict=True):
             copy.grad = gradient
         try:
@@ -401,6 +521,18 @@ class Tried:
                 f"Training: scheduler must make one that steps without arguments, and {type(self.scheduler).__name__} "
                 f"failed: {error!r}"
             ) from error
+
+
+def _remedy(optimizer: torch.optim.Optimizer, error: Exception) -> str:
+    """Return what to do about an optimizer that cannot take a step, with a full stop before it; empty if unknown."""
+    if any(group.get("differentiable") for one in held_by(optimizer) for group in one.param_groups):
+        return ". Leave differentiable=True out: steps are not differentiated."
+    if "closure" in str(error).lower():
+        return (
+            ". It computes the gradient more than once in a step, by a closure, which daynight does not give. Take an "
+            "optimizer that steps without one, such as the base optimizer of SAM."
+        )
+    return ""
 
 
 def tried(training: Training, named: Mapping[str, Tensor]) -> Tried:

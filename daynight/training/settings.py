@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, get_args
 
@@ -16,7 +18,7 @@ from daynight import metrics
 from daynight.data.tasks import Task
 from daynight.errors import SettingError
 from daynight.nights.budgets import check_budget
-from daynight.support import checks
+from daynight.support import checks, threads
 from daynight.training.together import Together
 
 OptimizerFactory = Callable[[Any], torch.optim.Optimizer | Sequence[torch.optim.Optimizer]]
@@ -110,7 +112,7 @@ class Training:
             ``compute``, as those of torchmetrics, which is reset before and after each use. None is the accuracy for
             class labels, the share of labels that are right if the loss is PyTorch's for several labels an example, and
             the coefficient of determination for other regression. A loss or metric whose first parameter is called
-            ``y_true`` or ``targets``, as in scikit-learn, is called with (targets, outputs).
+            ``y_true`` or ``targets``, as in scikit-learn, is called with (targets, outputs); see `docs/optimizers.rst`.
         transform: Applied to each batch of inputs, in training and prediction, such as a normalisation.
         augment: Applied to each batch of inputs in training, before `transform`. What it draws from
             the global generators of PyTorch, NumPy or Python is seeded.
@@ -290,10 +292,27 @@ def number(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor
     except Exception as error:
         raise SettingError(
             f"Training: the {name} must give one number for outputs {tuple(outputs.shape)} and targets "
-            f"{tuple(targets.shape)}. It failed: {error!r}"
-            + (
-                ""
-                if targets.is_floating_point()
-                else ". Whole-number targets are labels; for regression, give floating-point targets."
-            )
+            f"{tuple(targets.shape)}. It failed: {error!r}{_remedy(name, function, outputs, targets)}"
         ) from error
+
+
+def _remedy(name: str, function: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> str:
+    """Return what to do about a loss or a metric that gives no number, with a full stop before it; empty if unknown."""
+    given = metrics.given(function)
+    if isinstance(given, type):
+        kind = given.__name__
+        return f". It is a class: make an instance of it and give that, such as {name}={kind}(...)."
+    with contextlib.suppress(Exception), threads.quiet():
+        value = function(outputs.detach().clone(), targets)
+        if getattr(value, "ndim", 0) and math.prod(value.shape) > 1:
+            pytorch = ', or give a loss of PyTorch reduction="mean"' if name == "loss" else ""
+            return f". It returned {tuple(value.shape)} values: return their mean{pytorch}."
+    if targets.is_floating_point():
+        return ""
+    is_of_labels = name == "metric" and not metrics.accumulates(given)
+    with contextlib.suppress(Exception), threads.quiet():
+        if is_of_labels and math.isfinite(metrics.OfLabels(given)(outputs.detach(), targets)):
+            part = getattr(given, "func", given)
+            called = getattr(part, "__name__", type(part).__name__)
+            return f". It compares classes: give daynight.metrics.OfLabels({called}), with its settings as keywords."
+    return ". Whole-number targets are labels; for regression, give floating-point targets."

@@ -180,6 +180,38 @@ def test_weights_are_drawn_anew_only_by_layers_that_can():
     assert bool(weight[agent.network.owners["first.kernel"] == 1].all())
 
 
+def fails(layer):
+    if hasattr(layer, "is_made"):
+        raise ValueError("no")
+    layer.is_made = True
+
+
+def grows(layer):
+    nn.init.zeros_(layer.bias)
+    layer.weight = nn.Parameter(torch.randn(layer.weight.shape if layer.weight.isfinite().all() else (3, 3)))
+
+
+@pytest.mark.parametrize(("kind", "method", "reason"), [
+    (nn.Linear, fails, r"failed: ValueError\('no'\)"),
+    (nn.Linear, grows, r"makes a tensor \(3, 3\), and it is \(6, 12\)"),
+    (Conv1D, lambda layer, std: nn.init.normal_(layer.weight, std=std), r"failed: TypeError\("),
+    (Conv1D, lambda layer: nn.init.normal_(layer.bias), "leaves values as they were"),
+    (Conv1D, lambda layer: layer.weight.data[1:].normal_(), "leaves values as they were"),
+    (Conv1D, lambda layer: delattr(layer, "weight"), r"failed: AttributeError\("),
+])  # fmt: skip
+def test_a_method_that_draws_no_new_weights_is_found_when_the_agent_is_made(kind, method, reason):
+    network = Net(type("Own", (kind,), {"reset_parameters": method}))
+    names = [] if issubclass(kind, nn.Linear) else ["first", "last"]
+    before = network.first.weight.clone()
+    with pytest.raises(SettingError, match=rf"first\.weight by .*\(\) of Own, which {reason}.*restart='zero'"):
+        MaskedNetwork(network, mask=names, restart="redraw")
+    assert torch.equal(network.first.weight, before)
+    MaskedNetwork(network, mask=names, restart="keep")
+    sine, state = Net(Sine), torch.get_rng_state()
+    MaskedNetwork(sine, mask=["first", "last"], restart="redraw")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_file_without_named_layers_says_nothing_of_them(tmp_path):
     agent = Agent(lambda: Net(nn.Linear), capacity=Capacity(free_at_end=0.3, days=3))
     assert "mask" not in agents.to_json(agent.about())

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from daynight import Cycle, SleepPolicy
-from daynight.storage.identity import describe
+from daynight.storage import identity
+from daynight.storage.identity import describe, describe_structure
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,23 @@ def test_what_is_worked_out_from_settings_does_not_count():
     fresh, asked = Cached(3), Cached(3)
     assert asked.square == 9
     assert describe(asked) == describe(fresh) != describe(Cached(4))
+
+
+def test_what_the_first_object_of_a_class_keeps_for_all_others_does_not_count(monkeypatch):
+    """As `inspector` in torch_geometric's layers, which has the source text of the class in the first layer alone."""
+
+    class Inspector:
+        def __init__(self, asked):
+            self._source_dict, self._other = {"Layer": "class Layer:"} if asked else {}, {}
+
+    class Layer(nn.Module):
+        def __init__(self, asked, more=0):
+            super().__init__()
+            self.inspector = Inspector(asked)
+            self.inspector._other[more] = more
+
+    assert describe(Layer(True)) != describe(Layer(False))
+    name = f"{Inspector.__module__}.{Inspector.__qualname__}"
+    monkeypatch.setitem(identity.CACHES, name, identity.CACHES["torch_geometric.inspector.Inspector"])
+    for of in (describe, describe_structure):
+        assert of(Layer(True)) == of(Layer(False)) != of(Layer(False, more=1))

@@ -1,5 +1,6 @@
 """A study of many small runs, for tests that kill it: python study_script.py STORE LOG JOBS."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,18 @@ def runs(log):
     return grid(slow_sum, toy_stream, seeds=range(4), a=[1, 2, 3], b=[5, 7], log=log)
 
 
-if __name__ == "__main__":
-    store, log, jobs = sys.argv[1:]
+def alone(pipe, store, log, jobs):
+    """Run the study in a process group of its own, with what it prints in a pipe."""
+    os.setsid()
+    os.dup2(pipe.fileno(), 1)
+    pipe.close()
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    main(store, log, jobs)
+
+
+def main(store, log, jobs):
     Study(store, jobs=int(jobs)).run(runs(log) if log != "endless" else grid(endless, toy_stream, seeds=range(2)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -4,6 +4,7 @@ import collections
 import functools
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -176,30 +177,55 @@ def test_other_data_on_another_machine_are_refused(tmp_path):
         Study(tmp_path).run(grid(counted, stream, seeds=[0], a=1))
 
 
-@pytest.mark.parametrize(("jobs", "n_kills"), [(1, 10), (2, 2)])
-def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, monkeypatch, jobs, n_kills):
-    monkeypatch.setattr(study_script.slow_sum, "__module__", "__main__")  # as it is where the script is run
-    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
+def begun_as_a_script(*arguments):
+    """Run the study's script, and return its process and what it prints."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")])}
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments], stdout=subprocess.PIPE, env=environment, start_new_session=True
+    )
+    return process.pid, process.stdout, process.wait
+
+
+def begun_by_a_fork(*arguments):
+    """Do the same in a fork of a process that has imported PyTorch, which takes seconds.
+
+    That process does not know the folder of this file.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["daynight.study", "daynight.testing"])
+    ends = context.Pipe(duplex=False)
+    process = context.Process(target=study_script.alone, args=(ends[1], *arguments))
+    process.start()
+    ends[1].close()
+
+    def wait():
+        process.join()
+        return process.exitcode
+
+    return process.pid, os.fdopen(os.dup(ends[0].fileno()), "rb"), wait
+
+
+@pytest.mark.parametrize(("jobs", "n_kills", "begin"), [(1, 10, begun_by_a_fork), (2, 2, begun_as_a_script)])
+def test_a_study_that_is_killed_ends_as_if_it_had_not_been(tmp_path, monkeypatch, jobs, n_kills, begin):
+    if begin is begun_as_a_script:
+        monkeypatch.setattr(study_script.slow_sum, "__module__", "__main__")  # as it is where the script is run
+    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
     generator = torch.Generator().manual_seed(jobs)
     runs = study_script.runs(str(log))
     names = {f"{run.settings['a']} {run.settings['b']} {run.settings['seed']}": run.key for run in runs}
     for kill in range(n_kills + 1):
         done, n_lines = set(results_in(broken)), len(log.read_text().splitlines()) if log.exists() else 0
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(broken), str(log), str(jobs)], stdout=subprocess.PIPE, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+        group, printed, wait = begin(str(broken), str(log), str(jobs))
         n_heard = int(torch.randint(1, 4, (1,), generator=generator)) if kill < n_kills else -1
-        for heard, _ in enumerate(process.stdout, start=1):
+        for heard, _ in enumerate(printed, start=1):
             if heard == n_heard:
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
                 break
-        process.stdout.close()
-        process.wait()
+        printed.close()
+        returned = wait()
         begun = log.read_text().splitlines()[n_lines:]
         assert {names[line] for line in begun}.isdisjoint(done)
-    assert process.returncode == 0
+    assert returned == 0
     Study(whole).run(runs)
     assert results_in(broken) == results_in(whole)
     assert len(results_in(broken)) == 24

@@ -5,6 +5,8 @@ import inspect
 import os
 import signal
 import sys
+from types import CodeType
+from typing import ClassVar
 
 import attrs
 import pytest
@@ -224,14 +226,18 @@ def test_clock_that_lives_an_abandoned_day_again_keeps_nothing_of_the_first_try(
 class Interrupting:
     """Raises SIGINT as the n-th function of daynight is entered, which is where Python looks for signals."""
 
+    counts: ClassVar[dict[CodeType, bool]] = {}  # whether a function counts; most calls are PyTorch's
+
     def __init__(self, n):
         self.n, self.n_calls = n, 0
 
     def __call__(self, frame, event, argument):
         code = frame.f_code
-        is_own = f"daynight{os.sep}" in code.co_filename and "tests" not in code.co_filename
-        # What is raised in a generator as it is cleared away is lost.
-        if is_own and not code.co_flags & inspect.CO_GENERATOR:
+        if code not in self.counts:
+            is_own = f"daynight{os.sep}" in code.co_filename and "tests" not in code.co_filename
+            # What is raised in a generator as it is cleared away is lost.
+            self.counts[code] = is_own and not code.co_flags & inspect.CO_GENERATOR
+        if self.counts[code]:
             self.n_calls += 1
             if self.n_calls == self.n:
                 signal.raise_signal(signal.SIGINT)

@@ -120,9 +120,12 @@ def test_a_scheduler_is_not_asked_where_a_cycle_has_a_rate(carry):
         batch_size=10, carry_optimizer=carry, scheduler=lambda optimizer, n: Watched(optimizer, lambda step: 1.0)
     )
     agent = dn.Agent(toy_network, capacity=dn.Capacity(free_at_end=0.5, days=2), training=training)
-    agent.wake(toy_stream(2)[0], dn.Epochs(1))
+    task, policy = toy_stream(2)[0], dn.ExplicitCycles([("dawn", 0.5), Cycle("dawn", 0.5, rates.Linear())])
+    agent.wake(task, dn.Epochs(1))
+    night = agent.night(task, dn.Epochs(2))
+    agent.check_scheduler(task, night=night, plan=policy.plan(night))  # once for all: it steps schedulers of its own
     asked.clear()
-    agent.sleep(dn.ExplicitCycles([("dawn", 0.5), Cycle("dawn", 0.5, rates.Linear())]), dn.Epochs(2))
+    agent.sleep(policy, dn.Epochs(2))
     assert len(asked) == 1 + 4 + (not carry)  # with the first one of each optimizer
 
 

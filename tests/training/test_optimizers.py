@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
@@ -590,6 +591,80 @@ def test_what_a_new_optimizer_does_not_take_over_is_refused_before_training(make
         run.run()
     assert run.agent.n_steps == 0
     clock(training={"optimizer": make}).run()  # without checkpoints, it is as good as any
+
+
+class LateList(torch.optim.SGD):
+    """Keeps a list outside its state, on which its steps depend from the sixth on."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.05)
+        self.kept = []
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            state = self.state[parameter]
+            state["n"] = state.get("n", 0) + 1
+            self.kept += [1] if state["n"] > 5 else []
+        self.param_groups[0]["lr"] = 0.05 / (1 + len(self.kept))
+        return super().step(closure)
+
+
+class LateClosure(torch.optim.SGD):
+    """Keeps in a variable of a function what matters every fourth step."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.05)
+        counts = itertools.count(1)
+        self.next = lambda: next(counts)
+
+    def step(self, closure=None):
+        self.param_groups[0]["lr"] = 0.05 * (1 + self.next() // 4)
+        return super().step(closure)
+
+
+class LateScheduler:
+    def __init__(self, optimizer, n_steps):
+        self.optimizer, self.n, self.seen = optimizer, 0, []
+
+    def step(self):
+        self.n += 1
+        self.seen += [self.n] if self.n > 5 else []
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.1 / (1 + len(self.seen))
+
+    def state_dict(self):
+        return {"n": self.n}
+
+    def load_state_dict(self, state):
+        self.n = state["n"]
+
+
+class Unread(LateScheduler):
+    def load_state_dict(self, state):
+        raise KeyError("m")
+
+
+def slow(parameters):
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def hidden(optimizer, n_steps):
+    counts = itertools.count(1)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / next(counts))
+
+
+@pytest.mark.parametrize("settings", [
+    {"optimizer": LateList}, {"optimizer": LateClosure}, {"optimizer": LateClosure, "scheduler": hidden},
+    {"optimizer": slow, "scheduler": LateScheduler}, {"optimizer": slow, "scheduler": hidden},
+    {"optimizer": slow, "scheduler": Unread},
+])  # fmt: skip
+def test_what_matters_only_after_a_few_steps_is_found_and_the_right_part_is_named(settings, tmp_path):
+    run = clock(tmp_path, training=settings)
+    named = "scheduler" if settings["optimizer"] is slow else "optimizer"
+    with pytest.raises(SettingError, match=f"with this {named} no checkpoint can be made"):
+        run.run()
+    assert run.agent.n_steps == 0
+    clock(training=settings).run()
 
 
 def test_an_optimizer_that_fails_to_load_is_refused_before_training(tmp_path):

@@ -314,3 +314,25 @@ def test_numbers_of_outputs_that_are_no_multiple_are_refused():
         DataError, match=r"targets have 2 values an example, and the task has 3 outputs\. One number must"
     ):
         regression(2, 3)
+
+
+class Twice(torch.optim.SGD):
+    """Computes the gradient twice in a step, as SAM does."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, lr=0.1)
+
+    def step(self, closure=None):
+        if closure is None:
+            raise ValueError("Twice requires closure.")
+
+
+@pytest.mark.parametrize(("make", "advice"), [
+    (Twice, r"Twice requires closure.*Take an optimizer that steps without one, such as the base optimizer of SAM"),
+    (lambda parameters: torch.optim.SGD(parameters, lr=0.1, differentiable=True), "Leave differentiable=True out"),
+    (lambda parameters: torch.optim.Adam(parameters, differentiable=True), "Leave differentiable=True out"),
+])  # fmt: skip
+def test_an_optimizer_that_cannot_step_is_refused_with_what_to_do(make, advice):
+    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(optimizer=make))
+    with pytest.raises(SettingError, match=f"the optimizer cannot take a step: .*{advice}"):
+        agent.check(toy_stream(1)[0])

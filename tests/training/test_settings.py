@@ -224,3 +224,40 @@ def test_augmentations_and_dropout_are_drawn_for_each_batch():
         batch_size=6, accumulate=3, augment=note))  # fmt: skip
     agent.wake(toy_stream(1)[0], Epochs(1))
     assert sizes[-7:] == [6, 6, 6, 6, 6, 6, 4]
+
+
+def summed(outputs, targets):
+    return 0.5 * nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def contrast(outputs, targets):
+    return nn.functional.cross_entropy(outputs @ outputs.T, torch.arange(len(outputs)))
+
+
+def random(outputs, targets):
+    return nn.functional.cross_entropy(outputs + torch.randn_like(outputs), targets)
+
+
+@pytest.mark.parametrize(("loss", "said"), [
+    (nn.CrossEntropyLoss(reduction="sum"), "sum"), (summed, "sum"), (nn.CrossEntropyLoss(), ""), (random, ""),
+    (nn.CrossEntropyLoss(label_smoothing=0.1), ""), (nn.MultiMarginLoss(), ""),
+    (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0])), "mean"), (nn.CrossEntropyLoss(ignore_index=1), "mean"),
+    (contrast, "mean"),
+])  # fmt: skip
+def test_with_accumulate_a_loss_is_tried_on_parts_of_a_batch(loss, said):
+    def check(n):
+        training = Training(batch_size=4, accumulate=n, loss=loss)
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=training)
+        agent.check(toy_stream(1)[0])
+        return agent
+
+    check(1)
+    if said == "sum":
+        with pytest.raises(SettingError, match=r"the loss is a sum over a batch, and accumulate=5 averages"):
+            check(5)
+    elif said:
+        with pytest.warns(UserWarning, match="not the mean of the losses of its parts"):
+            agent = check(5)
+        agent.check(toy_stream(1)[0])  # once
+    else:
+        check(5)
