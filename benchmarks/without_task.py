@@ -1,4 +1,4 @@
-"""How many test images get the right digit if nobody says which task they belong to, and which way tells best.
+r"""How many test images get the right digit if nobody says which task they belong to, and which way tells best.
 
 Agents learn five tasks of MNIST: split (pairs of digits), rotated (0 to 60 degrees) or permuted pixels. Then several
 ways choose a task for each image, and the head of that task gives the digit. Of split MNIST, an answer is right if task
@@ -8,7 +8,7 @@ written; nothing is chosen on test data. The column none_auroc says how well a w
 not know from images of the others: each task is left out once (area under the ROC curve, mean over the tasks).
 
     DAYNIGHT_DATA=/data python benchmarks/without_task.py --seeds 10 --out without_task.csv
-    DAYNIGHT_DATA=/data python benchmarks/without_task.py --seeds 3 --on validation --tried --streams split \\
+    DAYNIGHT_DATA=/data python benchmarks/without_task.py --seeds 3 --on validation --tried --streams split \
         --out without_task_validation.csv
 
 An agent of split MNIST takes about 40 s on one thread, the others about two minutes. A run that was cut off continues
@@ -212,7 +212,9 @@ def tried(stream: dn.TaskStream, asked: Asked, scores: Tensor, energy: Tensor, n
         logs = torch.stack([g.log_density(asked_here) for g in fitted], 1)
         yield f"{name}, a covariance per task", fitted[0].n_bytes, logs
         per_class = [[Gaussian.of(x[y == label], y[y == label] * 0, 16) for label in y.unique()] for x, y in found]
-        logs = torch.stack([torch.stack([g.log_density(asked_here) for g in each], 1).logsumexp(1) for each in per_class], 1)
+        logs = torch.stack(
+            [torch.stack([g.log_density(asked_here) for g in each], 1).logsumexp(1) for each in per_class], 1
+        )
         yield f"{name}, a covariance per class", sum(g.n_bytes for g in per_class[0]), logs
     for share in (0.3, 1, 3):
         yield f"signature + {share:g} energy", n_bytes, scores + share * energy

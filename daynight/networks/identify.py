@@ -13,7 +13,7 @@ from torch import Tensor
 from daynight.data.splits import Split
 from daynight.errors import DamagedFileError, DataError
 from daynight.networks.prediction import CHUNK, PORTION, padded
-from daynight.support import seeding
+from daynight.support import checks, seeding
 
 Features = Callable[[Tensor], Tensor]
 
@@ -194,8 +194,8 @@ def fit(
     weights, means, covariances = _moments(train, features)
     for other in earlier:
         _check_width(other, means.shape[1])
-    pooled = (weights @ covariances.flatten(1)).reshape(covariances.shape[1:]) if len(covariances) > 1 else covariances[0]
-    smallest = FLOOR * float(pooled.diagonal().mean()) + torch.finfo(torch.float32).tiny
+    spread = (weights * covariances.diagonal(dim1=1, dim2=2).mean(1)).sum()
+    smallest = FLOOR * float(spread) + torch.finfo(torch.float32).tiny
     rank = min(RANK, means.shape[1])
     variances, axes = torch.linalg.eigh(covariances)  # in ascending order
     variances = variances.clamp(min=0) + smallest
@@ -236,7 +236,9 @@ def probabilities(
 
     Raises:
         DataError: If the number of features is not that of the signatures.
+        SettingError: If `none` is not above 0.
     """
+    none = checks.positive("none", none)
     if not len(inputs) or not signatures:
         return torch.ones(len(inputs), len(signatures) + 1, dtype=torch.float64)
     temperature, parts = temperature_of(signatures), []
@@ -293,28 +295,25 @@ def _moments(train: Split, features: Features) -> tuple[Tensor, Tensor, Tensor]:
     else:
         pooled = scatter.sum(0) / len(train)
         scatter = (scatter + N_SHARED * pooled) / (counts + N_SHARED)[:, None, None]
-    if not bool(torch.isfinite(scatter).all()):
-        raise DataError("the features of the task's inputs are not finite, or their squares are not. Scale the inputs.")
-    return counts / len(train), means + origin, scatter
+    means = means + origin
+    if not bool(torch.isfinite(scatter).all() and torch.isfinite(means.float()).all()):
+        raise DataError(
+            "the features of the task's inputs are not finite, or too large for 32-bit numbers. Scale the inputs."
+        )
+    return counts / len(train), means, scatter
 
 
-def _calibrated(
-    signature: Signature, validation: Split, earlier: Sequence[Signature], features: Features
-) -> Signature:
+def _calibrated(signature: Signature, validation: Split, earlier: Sequence[Signature], features: Features) -> Signature:
     """Return a signature with the quantiles of its density, and the loss for each temperature, on validation data."""
     indices = torch.arange(len(validation)).split(PORTION)
     everyone = [*earlier, signature]
-    logs = torch.cat(
-        [_log_densities(everyone, _read(features, inputs)) for inputs, _ in validation.batches(indices)]
-    )
+    logs = torch.cat([_log_densities(everyone, _read(features, inputs)) for inputs, _ in validation.batches(indices)])
     losses = [-(_softmax(logs / one)[:, -1].clamp(min=1e-300)).log().sum() for one in TEMPERATURES]
     ordered = logs[:, -1].sort().values
     places = torch.tensor(LEVELS, dtype=torch.float64) * (len(ordered) - 1)
     low, high = places.floor().long(), places.ceil().long()
     levels = ordered[low] + (places - low) * (ordered[high] - ordered[low])
-    return attrs.evolve(
-        signature, levels=levels, losses=torch.stack(losses), n_examples=torch.tensor(len(validation))
-    )
+    return attrs.evolve(signature, levels=levels, losses=torch.stack(losses), n_examples=torch.tensor(len(validation)))
 
 
 def _log_densities(signatures: Sequence[Signature], features: Tensor) -> Tensor:
@@ -330,7 +329,13 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _read(features: Features, inputs: Tensor) -> Tensor:
-    return features(inputs).detach().to("cpu", torch.float64)
+    found = features(inputs).detach()
+    if found.dim() != 2 or len(found) != len(inputs):
+        raise DataError(
+            f"features must be a function from inputs (n, ...) to (n, features); of {len(inputs)} inputs it made the "
+            f"shape {tuple(found.shape)}."
+        )
+    return found.to("cpu", torch.float64)
 
 
 def _check_width(signature: Signature, n_features: int) -> None:
