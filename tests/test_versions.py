@@ -90,15 +90,15 @@ def test_weights_that_a_living_task_sees_stay():
 def test_the_last_living_task_and_a_begun_day_are_not_retired():
     agent = made()
     live(agent, task_of(0))
-    with pytest.raises(StateError, match="^retire: task 0 is the only living task"):
+    with pytest.raises(StateError, match=r"^retire: task 0 is the only living task"):
         agent.retire(0)
     live(agent, task_of(1))
     agent.wake(task_of(2), Steps(1))
-    with pytest.raises(StateError, match="^retire: day 2 has begun"):
+    with pytest.raises(StateError, match=r"^retire: day 2 has begun"):
         agent.retire(0)
     agent.abandon_day()
     agent.retire("1") if agent.task_names[1] == "1" else agent.retire(1)
-    with pytest.raises(StateError, match="^retire: task 7 has not been learnt"):
+    with pytest.raises(StateError, match=r"^retire: task 7 has not been learnt"):
         agent.retire(7)
 
 
@@ -106,7 +106,7 @@ def test_the_last_living_task_and_a_begun_day_are_not_retired():
 def test_where_all_weights_are_shared_no_task_retires_or_chooses(consolidation):
     agent = made(consolidation=consolidation)
     live(agent, task_of(0))
-    with pytest.raises(SettingError, match="^retire: with this consolidation all tasks share all weights"):
+    with pytest.raises(SettingError, match=r"^retire: with this consolidation all tasks share all weights"):
         agent.retire(0)
     for settings_ in ({"sees": "none"}, {"succeeds": 0}):
         with pytest.raises(SettingError, match="only with consolidation='freeze'"):
