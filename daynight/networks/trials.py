@@ -35,7 +35,7 @@ _PLAIN = *_CHAINS, nn.Linear, nn.ReLU, nn.Dropout, nn.Flatten, *CONVOLUTIONS, *U
 
 
 @interrupts.deferred()
-def check_memory(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:
+def check_weights(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:
     """Raise NetworkError if a network writes to weights of finished tasks, or keeps values computed from its weights.
 
     Draws from PyTorch's global generator.

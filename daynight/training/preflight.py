@@ -249,7 +249,7 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
     if not network.is_tried:
-        trials.check_memory(network, inputs[:3], task.n_outputs)
+        trials.check_weights(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
     if not network.is_tried:
         trials.check_outputs(network, inputs[:3], given, task.n_outputs, training.transform)
