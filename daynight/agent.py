@@ -40,7 +40,7 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of
-from daynight.training.preflight import preflight
+from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
 
@@ -136,7 +136,7 @@ class Agent:
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
-        self._keeper = threads.Keeper()
+        self._keeper, self._passed = threads.Keeper(), Passed()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -217,7 +217,7 @@ class Agent:
         with self._drawing("check"):
             self._check(task, day, like)
 
-    def _check(self, task: Task, day: int | None = None, like: Task | None = None) -> None:
+    def _check(self, task: Task, day: int | None = None, like: Task | None = None, begins: bool = False) -> None:
         check_task(task)
         checks.gradients("check", self.network.module.parameters())
         day = self.day if day is None else day
@@ -231,7 +231,10 @@ class Agent:
             self._tasks[day].check_outputs(task, day)
             return
         self.consolidation.check_room(self.network, self.capacity, task, day)
+        if begins and self._passed.begins(task, day):
+            return  # a clock has tried it, as all days, before the first one
         preflight(self.network, self.training, task, day, self.seed, self.device)
+        self._passed.note(task, day)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -296,7 +299,7 @@ class Agent:
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
-            self._check(task)
+            self._check(task, begins=True)
             self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task)))
             form, trainer = Form.of(task), self._trainer_of(task)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
@@ -423,7 +426,7 @@ class Agent:
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
         twin = copy.copy(self)
-        twin._keeper = threads.Keeper()
+        twin._keeper, twin._passed = threads.Keeper(), Passed()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = list(self._days), list(self._tasks)

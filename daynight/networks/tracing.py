@@ -1,4 +1,4 @@
-"""A network as a chain of parts, found by tracing. A network that cannot be cut stays in one part."""
+"""A network as a chain of parts, listed or traced. A network that cannot be cut stays in one part."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from daynight import models
 from daynight.networks.copies import attributes_kept
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import seeding
@@ -33,6 +34,10 @@ POOLS = (
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
 )  # fmt: skip
 RELUS = (functional.relu, torch.relu)
+#: Modules that call their parts one after the other, and the names of these parts if they are always the same.
+SEQUENCES = {models.MLP: ("body", "head"), models.ConvNet: ("features", "classifier", "head"), nn.Sequential: None}
+#: Modules that only read their parameters, keep nothing, and compute each example alone.
+PLAIN = (*SEQUENCES, nn.Linear, nn.ReLU, nn.Dropout, nn.Flatten, *CONVOLUTIONS, *UNITWISE, *POOLS)
 
 _module: Any = torch.nn.modules.module
 #: Hooks of all modules, which may be registered at any time. PyTorch has no public way to see them.
@@ -92,12 +97,28 @@ def cut(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
     return chain(network.module, {*network.weights} | head, inputs) or uncut(network)
 
 
+def is_plain(module: nn.Module, *others: nn.Module) -> bool:
+    """Return whether a module is a sequence of modules of PyTorch without hooks, of which all that they do is known.
+
+    Args:
+        module: The module.
+        others: Modules that may become parts of the sequence.
+    """
+    parts = [part for whole in (module, *others) for part in whole.modules()]
+    return (
+        type(module) in SEQUENCES and not hooked(parts)
+        and all(type(part) in PLAIN and "forward" not in vars(part) for part in parts)
+        and all(part.start_dim >= 1 for part in parts if isinstance(part, nn.Flatten))
+        and all(SEQUENCES.get(type(part)) in (None, tuple(part._modules)) for part in parts)
+    )  # fmt: skip
+
+
 def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:
     """Return a module as a chain of parts; None if it cannot be cut.
 
-    The chain is traced, and then compared with the module on `inputs`, with equal random numbers. A module that cannot
-    be traced, or whose chain has different outputs, is not cut. The module and PyTorch's global generator do not
-    change.
+    A plain sequence is listed. For others the chain is traced, and then compared with the module on `inputs`, with
+    equal random numbers. A module that cannot be traced, or whose chain has different outputs, is not cut. The module
+    and PyTorch's global generator do not change.
 
     Args:
         module: The module.
@@ -105,6 +126,8 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
         inputs: A batch, as the module reads it.
     """
     with borrowed(module), seeding.shielded(inputs.device):
+        if is_plain(module):
+            return _run(_listed(module, layers), inputs)[0]
         parts = _cut(module, layers)
         return None if parts is None else _checked(module, parts, inputs)
 
@@ -150,6 +173,22 @@ class _Tracer(fx.Tracer):
         """Return an attribute of a module, or what stands for it while the module is traced."""
         is_own = threading.get_ident() == self._thread
         return super().getattr(attr, attr_val, parameter_proxy_cache) if is_own else attr_val
+
+
+def _listed(module: nn.Module, layers: Collection[str]) -> list[Part]:
+    """Return the parts of a plain sequence. Neighbours of unknown kind are one part."""
+    named = module.named_modules(remove_duplicate=False)
+    parts = [(name, part) for name, part in named if type(part) not in SEQUENCES]
+    calls, owners = Counter(id(part) for _, part in parts), _owners(module)
+    found: list[Part] = []
+    for name, part in parts:
+        shared = calls[id(part)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
+        kind = "other" if shared else _kind(part, name in layers)
+        if kind == "other" and found and found[-1].kind == "other":
+            found[-1] = Part("other", nn.Sequential(found[-1].module, part))
+        else:
+            found.append(Part(kind, part, name if kind != "other" else ""))
+    return found
 
 
 def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
@@ -202,7 +241,7 @@ def _part(module: nn.Module, traced: fx.GraphModule, kind: Kind, entry: fx.Node,
 def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
     """Return the kind of each node: ``"other"`` for a node that a path through the graph bypasses."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    owners = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
+    owners = _owners(module)
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
     # The chain can be cut after node i if no node before i is read after i.
@@ -222,6 +261,11 @@ def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: li
                 kind = "flatten"
         kinds.append(kind)
     return kinds
+
+
+def _owners(module: nn.Module) -> Counter[int]:
+    """Count the modules that have each parameter, by its `id`."""
+    return Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
 
 
 def _kind(part: nn.Module, is_layer: bool) -> Kind:
@@ -281,6 +325,12 @@ def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part]
     """Return the chain, checked on a batch; None if its outputs differ from the module's."""
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         expected = module(inputs.clone())
+    found, outputs = _run(parts, inputs)
+    return found if torch.equal(outputs, expected) else None
+
+
+def _run(parts: list[Part], inputs: Tensor) -> tuple[list[Part], Tensor]:
+    """Return a chain whose kinds fit the shapes that a batch has on its way, and the outputs for the batch."""
     found: list[Part] = []
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         outputs = inputs.clone()
@@ -289,4 +339,4 @@ def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part]
             is_known = _dims_of(part) in (None, outputs.dim())
             found.append(part if is_known else attrs.evolve(part, kind="other"))
             outputs = part.module(outputs)
-    return found if torch.equal(outputs, expected) else None
+    return found, outputs

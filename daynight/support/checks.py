@@ -175,4 +175,7 @@ def gradients(call: str, parameters: Iterable[Tensor]) -> None:
 
 def all_finite(tensor: Tensor) -> bool:
     """Return whether all numbers of a tensor are finite, which the smallest and the largest number show."""
-    return not tensor.numel() or all(bool(torch.isfinite(value)) for value in torch.aminmax(tensor.detach()))
+    if not tensor.numel():
+        return True
+    least, most = tensor.detach().aminmax()
+    return math.isfinite(least.item()) and math.isfinite(most.item())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -160,6 +161,24 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
 
 #: Number of examples to try. It is not a common number of outputs, so that a loss that confuses the two is noticed.
 N_EXAMPLES = 7
+
+
+class Passed:
+    """Which task has passed `preflight` for a day and has not begun. A copy, as in another process, knows none."""
+
+    def __init__(self) -> None:
+        self._tasks = weakref.WeakValueDictionary[int, Task]()
+
+    def __reduce__(self) -> tuple[type[Passed], tuple[()]]:
+        return Passed, ()
+
+    def note(self, task: Task, day: int) -> None:
+        """Note that a task has passed for a day."""
+        self._tasks[day] = task
+
+    def begins(self, task: Task, day: int) -> bool:
+        """Return whether a task has passed for a day, and forget it."""
+        return self._tasks.pop(day, None) is task
 
 
 def preflight(

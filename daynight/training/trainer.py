@@ -439,6 +439,8 @@ class Trainer:
             parts = tracing.cut(self._network, batch)
             if is_whole is None and any(map(has_gradient_hooks, self._network.module.parameters())):
                 is_whole = True  # hooks are called in steps only, and by autograd
+            if is_whole is None and tracing.is_plain(self._network.module):
+                is_whole = False
             if is_whole is None:
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:
