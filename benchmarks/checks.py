@@ -16,7 +16,7 @@ def seconds_of(is_plain: bool) -> float:
     """Return the seconds of one check of a new agent, in which `is_plain` says whether its network is such a chain."""
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2))
     task = toy_stream(2)[0]
-    with mock.patch("daynight.networks.tracing.is_plain", return_value=is_plain):
+    with mock.patch("daynight.networks.sequences.is_plain", return_value=is_plain):
         began = time.perf_counter()
         agent.check(task)
         return time.perf_counter() - began

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import attrs
@@ -14,37 +14,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from daynight import models
+from daynight.networks import sequences
 from daynight.networks.copies import attributes_kept
 from daynight.networks.masked import MaskedNetwork
+from daynight.networks.sequences import CONVOLUTIONS, POOLS, UNITWISE
 from daynight.support import seeding
 
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-#: Modules that compute each unit or channel only from the same one of their inputs, without parameters and random
-#: numbers.
-UNITWISE = (
-    nn.Identity, nn.GELU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.Mish, nn.Softplus,
-    nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
-)  # fmt: skip
-#: Modules that compute each channel only from the same channel, but read several of its places.
-POOLS = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
-)  # fmt: skip
 RELUS = (functional.relu, torch.relu)
-#: Modules that call their parts one after the other, and the names of these parts if they are always the same.
-SEQUENCES = {models.MLP: ("body", "head"), models.ConvNet: ("features", "classifier", "head"), nn.Sequential: None}
-#: Modules that only read their parameters, keep nothing, and compute each example alone.
-PLAIN = (*SEQUENCES, nn.Linear, nn.ReLU, nn.Dropout, nn.Flatten, *CONVOLUTIONS, *UNITWISE, *POOLS)
-
-_module: Any = torch.nn.modules.module
-#: Hooks of all modules, which may be registered at any time. PyTorch has no public way to see them.
-_GLOBAL_HOOKS = (
-    _module._global_forward_pre_hooks, _module._global_forward_hooks,
-    _module._global_backward_pre_hooks, _module._global_backward_hooks,
-)  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -97,22 +75,6 @@ def cut(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
     return chain(network.module, {*network.weights} | head, inputs) or uncut(network)
 
 
-def is_plain(module: nn.Module, *others: nn.Module) -> bool:
-    """Return whether a module is a sequence of modules of PyTorch without hooks, of which all that they do is known.
-
-    Args:
-        module: The module.
-        others: Modules that may become parts of the sequence.
-    """
-    parts = [part for whole in (module, *others) for part in whole.modules()]
-    return (
-        type(module) in SEQUENCES and not hooked(parts)
-        and all(type(part) in PLAIN and "forward" not in vars(part) for part in parts)
-        and all(part.start_dim >= 1 for part in parts if isinstance(part, nn.Flatten))
-        and all(SEQUENCES.get(type(part)) in (None, tuple(part._modules)) for part in parts)
-    )  # fmt: skip
-
-
 def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:
     """Return a module as a chain of parts; None if it cannot be cut.
 
@@ -126,7 +88,7 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
         inputs: A batch, as the module reads it.
     """
     with borrowed(module), seeding.shielded(inputs.device):
-        if is_plain(module):
+        if sequences.is_plain(module):
             return _run(_listed(module, layers), inputs)[0]
         parts = _cut(module, layers)
         return None if parts is None else _checked(module, parts, inputs)
@@ -177,8 +139,7 @@ class _Tracer(fx.Tracer):
 
 def _listed(module: nn.Module, layers: Collection[str]) -> list[Part]:
     """Return the parts of a plain sequence. Neighbours of unknown kind are one part."""
-    named = module.named_modules(remove_duplicate=False)
-    parts = [(name, part) for name, part in named if type(part) not in SEQUENCES]
+    parts = list(sequences.leaves(module))
     calls, owners = Counter(id(part) for _, part in parts), _owners(module)
     found: list[Part] = []
     for name, part in parts:
@@ -209,7 +170,7 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
         return None
     called = {str(node.target) for node in nodes if node.op == "call_module"}
     outside = [part for name, part in module.named_modules() if not _within_any(name, called)]
-    if any(_GLOBAL_HOOKS) or any(map(_has_hooks, outside)):
+    if sequences.are_hooked_globally() or any(map(sequences.has_hooks, outside)):
         return None
     kinds = _kinds(module, layers, entry, nodes)
     parts, start = [], 0
@@ -254,7 +215,7 @@ def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: li
             if node.op == "call_module":
                 part = module.get_submodule(str(node.target))
                 shared = calls[str(node.target)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
-                kind = "other" if shared or _has_hooks(part) else _kind(part, str(node.target) in layers)
+                kind = "other" if shared or sequences.has_hooks(part) else _kind(part, str(node.target) in layers)
             elif node.op == "call_function" and node.target in RELUS and set(node.kwargs) <= {"inplace"}:
                 kind = "relu"
             elif _flattens(node):
@@ -291,24 +252,6 @@ def _within_any(name: str, called: set[str]) -> bool:
     """Return whether a module is called as a whole, or is part of a module that is."""
     parts = name.split(".")
     return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
-
-
-def hooked(modules: Iterable[nn.Module]) -> frozenset[int]:
-    """Return the `id` of each module that has hooks, and 0 if there are hooks of all modules."""
-    return frozenset(id(part) for part in modules if _has_hooks(part)) | ({0} if any(_GLOBAL_HOOKS) else set())
-
-
-def hooks_of(modules: Iterable[nn.Module]) -> list[Mapping[int, Any]]:
-    """Return where the hooks of modules, and those of all modules, are stored; hooks that come later, too."""
-    return [*_GLOBAL_HOOKS, *itertools.chain.from_iterable(map(_stores, modules))]
-
-
-def _stores(part: nn.Module) -> tuple[Mapping[int, Any], ...]:
-    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
-
-
-def _has_hooks(part: nn.Module) -> bool:
-    return any(_stores(part))
 
 
 def _dims_of(part: Part) -> int | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
-from daynight.networks import tracing
+from daynight.networks import sequences
 from daynight.networks.copies import PARTS, copied, kept_tensors
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import checks, interrupts, seeding
@@ -80,7 +80,7 @@ def check_outputs(
 
 def _is_plain(network: MaskedNetwork, n_outputs: int) -> bool:
     """Return whether a network is a sequence of modules that are known to pass all trials, which take time."""
-    return tracing.is_plain(network.module, network.heads.new(n_outputs))
+    return sequences.is_plain(network.module, network.heads.new(n_outputs))
 
 
 def check_writes(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:
