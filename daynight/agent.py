@@ -42,7 +42,7 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
-from daynight.training.preflight import preflight
+from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
 
@@ -139,7 +139,7 @@ class Agent:
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
-        self._keeper = threads.Keeper()
+        self._keeper, self._passed = threads.Keeper(), Passed()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -230,7 +230,7 @@ class Agent:
 
     def _check(
         self, task: Task, day: int | None = None, like: Task | None = None, before: Sequence[Task] = (),
-        views: Views | None = None,
+        views: Views | None = None, begins: bool = False,
     ) -> None:  # fmt: skip
         check_task(task)
         checks.gradients("check", self.network.module.parameters())
@@ -246,7 +246,10 @@ class Agent:
                 self._tasks.forms[day].check_outputs(task, day)
             return
         self._room(task, day, before, views)
+        if begins and self._passed.begins(task, day):
+            return  # a clock has tried it, as all days, before the first one
         preflight(self.network, self.training, task, day, self.seed, self.device)
+        self._passed.note(task, day)
 
     def _room(self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None) -> Room:
         """Return how many weights a task has on a day; raise CapacityError if these are too few.
@@ -364,7 +367,7 @@ class Agent:
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
-            self._check(task, views=views)
+            self._check(task, views=views, begins=True)
             self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task)))
             succeeds, seen = self._tasks.predecessor(task, views), self._seen(views)
             form = Form.of(task, None if succeeds is None else self._tasks.forms[succeeds])
@@ -531,7 +534,7 @@ class Agent:
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
         twin = copy.copy(self)
-        twin._keeper = threads.Keeper()
+        twin._keeper, twin._passed = threads.Keeper(), Passed()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)

@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -10,6 +11,8 @@ import matplotlib
 import pytest
 import torch
 
+# All that has been imported stays: the garbage collector need not look through it again and again.
+gc.freeze()
 matplotlib.use("Agg")
 hypothesis.settings.register_profile("daynight", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("daynight")
@@ -24,7 +27,8 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def image_cache(tmp_path_factory):
     """Return a cache for all tests: the sample of MNIST takes seconds to read if it is not cached."""
-    return tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"  # one for all processes
 
 
 @pytest.fixture(autouse=True)

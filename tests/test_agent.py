@@ -208,7 +208,7 @@ def test_memory_of_a_day_is_free_at_its_dawn(engine):
     torch.optim.Adam([torch.nn.Parameter(torch.ones(1))])  # the first one of a process imports what keeps frames alive
     gc.collect()
     gc.disable()  # it would free cycles of references, at an unknown time
-    # Of a million objects in memory, the exact type is looked at: to ask for a subclass takes a minute in all.
+    # There may be a million objects in memory, and to ask each for a subclass of abstract classes is slow.
     kinds, known = set(subclasses(Day, Sleep, Trainer, Optimization, Batches, Ledger)), {}
     of_others = {id(item): item for item in gc.get_objects() if type(item) in kinds}
 

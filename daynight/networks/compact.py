@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daynight.errors import ExportError
-from daynight.networks import tracing
+from daynight.networks import sequences, tracing
 from daynight.networks.copies import copied
 from daynight.networks.liveness import flattened, is_layer, read_units
 from daynight.networks.masked import MaskedNetwork
@@ -198,7 +198,7 @@ def _passed(part: Part, values: Tensor) -> Tensor:
     """Return the outputs of a part for units that always have the given values; a pool does not change the values."""
     if part.kind == "relu":
         return values.relu()
-    return part.module(values) if type(part.module) in tracing.UNITWISE else values
+    return part.module(values) if type(part.module) in sequences.UNITWISE else values
 
 
 def _padding(module: nn.Module) -> Any:

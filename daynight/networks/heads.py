@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daynight.errors import DaynightError, NetworkError
+from daynight.networks import sequences
 from daynight.networks.anatomy import NORMS, Anatomy, tensors
 from daynight.networks.copies import copied
 from daynight.support import checks
@@ -115,17 +116,18 @@ class Heads:
     def lent(self, head: nn.Module) -> Iterator[None]:
         """Put `head` into the module, and the module into evaluation mode, during a block.
 
-        Modules that keep values computed from their parameters drop them in training mode. So the module is put into
-        that mode before and after the block, in which it may compute with other parameters.
+        Modules that keep values computed from their parameters drop them in training mode. So, unless it is plain, the
+        module is put into that mode before and after the block, in which it may compute with other parameters.
         """
         modes = [(part, part.training) for part in self._module.modules()]
-        live = self.live
+        live, keeps = self.live, not sequences.is_plain(self._module, head)
         try:
             self.put(head)
-            self._module.train().eval()
+            (self._module.train() if keeps else self._module).eval()
             yield
         finally:
-            self._module.train()
+            if keeps:
+                self._module.train()
             self.put(live)
             for part, mode in modes:
                 part.training = mode

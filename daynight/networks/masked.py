@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from daynight.errors import NetworkError, SettingError
+from daynight.networks import sequences
 from daynight.networks.anatomy import Exclude, Stored, check_norms, check_numbers, check_redrawn, dissect, redrawn
 from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
@@ -304,7 +305,15 @@ class MaskedNetwork:
         columns = slice(None) if task is None else self.heads.columns(task)
         task = self.n_tasks if task is None else task
         weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        with self.heads.lent(self.heads.of(task)), torch.no_grad():
+        head = self.heads.of(task)
+        if sequences.is_plain(self.module, head):
+            named = dict(self.module.named_parameters())
+            swapped = {id(named[name]): tensor for name, tensor in (weights | self.private_of(task)).items()}
+            run = sequences.computing(self.module, swapped, dict.fromkeys(self.anatomy.heads, head))
+            with torch.no_grad():
+                yield lambda inputs: run(inputs.contiguous())[:, columns]
+            return
+        with self.heads.lent(head), torch.no_grad():
             own = dict(self.module.named_buffers()) | self.private_of(task)
 
             def compute(inputs: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A network as a chain of parts, found by tracing. A network that cannot be cut stays in one part."""
+"""A network as a chain of parts, listed or traced. A network that cannot be cut stays in one part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import attrs
@@ -14,32 +14,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from daynight.networks import sequences
 from daynight.networks.copies import attributes_kept
 from daynight.networks.masked import MaskedNetwork
+from daynight.networks.sequences import CONVOLUTIONS, POOLS, UNITWISE
 from daynight.support import seeding
 
 Kind = Literal["linear", "convolution", "relu", "dropout", "flatten", "unitwise", "other"]
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-#: Modules that compute each unit or channel only from the same one of their inputs, without parameters and random
-#: numbers.
-UNITWISE = (
-    nn.Identity, nn.GELU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU, nn.Mish, nn.Softplus,
-    nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
-)  # fmt: skip
-#: Modules that compute each channel only from the same channel, but read several of its places.
-POOLS = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
-)  # fmt: skip
 RELUS = (functional.relu, torch.relu)
-
-_module: Any = torch.nn.modules.module
-#: Hooks of all modules, which may be registered at any time. PyTorch has no public way to see them.
-_GLOBAL_HOOKS = (
-    _module._global_forward_pre_hooks, _module._global_forward_hooks,
-    _module._global_backward_pre_hooks, _module._global_backward_hooks,
-)  # fmt: skip
 
 
 @attrs.frozen(eq=False)
@@ -95,9 +78,9 @@ def cut(network: MaskedNetwork, inputs: Tensor) -> list[Part]:
 def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Part] | None:
     """Return a module as a chain of parts; None if it cannot be cut.
 
-    The chain is traced, and then compared with the module on `inputs`, with equal random numbers. A module that cannot
-    be traced, or whose chain has different outputs, is not cut. The module and PyTorch's global generator do not
-    change.
+    A plain sequence is listed. For others the chain is traced, and then compared with the module on `inputs`, with
+    equal random numbers. A module that cannot be traced, or whose chain has different outputs, is not cut. The module
+    and PyTorch's global generator do not change.
 
     Args:
         module: The module.
@@ -105,6 +88,8 @@ def chain(module: nn.Module, layers: Collection[str], inputs: Tensor) -> list[Pa
         inputs: A batch, as the module reads it.
     """
     with borrowed(module), seeding.shielded(inputs.device):
+        if sequences.is_plain(module):
+            return _run(_listed(module, layers), inputs)[0]
         parts = _cut(module, layers)
         return None if parts is None else _checked(module, parts, inputs)
 
@@ -152,6 +137,21 @@ class _Tracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache) if is_own else attr_val
 
 
+def _listed(module: nn.Module, layers: Collection[str]) -> list[Part]:
+    """Return the parts of a plain sequence. Neighbours of unknown kind are one part."""
+    parts = list(sequences.leaves(module))
+    calls, owners = Counter(id(part) for _, part in parts), _owners(module)
+    found: list[Part] = []
+    for name, part in parts:
+        shared = calls[id(part)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
+        kind = "other" if shared else _kind(part, name in layers)
+        if kind == "other" and found and found[-1].kind == "other":
+            found[-1] = Part("other", nn.Sequential(found[-1].module, part))
+        else:
+            found.append(Part(kind, part, name if kind != "other" else ""))
+    return found
+
+
 def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
     tracer, state, versions = _Tracer(), torch.get_rng_state(), _versions(module)
     try:
@@ -170,7 +170,7 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
         return None
     called = {str(node.target) for node in nodes if node.op == "call_module"}
     outside = [part for name, part in module.named_modules() if not _within_any(name, called)]
-    if any(_GLOBAL_HOOKS) or any(map(_has_hooks, outside)):
+    if sequences.are_hooked_globally() or any(map(sequences.has_hooks, outside)):
         return None
     kinds = _kinds(module, layers, entry, nodes)
     parts, start = [], 0
@@ -202,7 +202,7 @@ def _part(module: nn.Module, traced: fx.GraphModule, kind: Kind, entry: fx.Node,
 def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: list[fx.Node]) -> list[Kind]:
     """Return the kind of each node: ``"other"`` for a node that a path through the graph bypasses."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    owners = Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
+    owners = _owners(module)
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
     # The chain can be cut after node i if no node before i is read after i.
@@ -215,13 +215,18 @@ def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: li
             if node.op == "call_module":
                 part = module.get_submodule(str(node.target))
                 shared = calls[str(node.target)] > 1 or any(owners[id(p)] > 1 for p in part.parameters())
-                kind = "other" if shared or _has_hooks(part) else _kind(part, str(node.target) in layers)
+                kind = "other" if shared or sequences.has_hooks(part) else _kind(part, str(node.target) in layers)
             elif node.op == "call_function" and node.target in RELUS and set(node.kwargs) <= {"inplace"}:
                 kind = "relu"
             elif _flattens(node):
                 kind = "flatten"
         kinds.append(kind)
     return kinds
+
+
+def _owners(module: nn.Module) -> Counter[int]:
+    """Count the modules that have each parameter, by its `id`."""
+    return Counter(id(p) for part in module.modules() for p in part.parameters(recurse=False))
 
 
 def _kind(part: nn.Module, is_layer: bool) -> Kind:
@@ -249,24 +254,6 @@ def _within_any(name: str, called: set[str]) -> bool:
     return any(".".join(parts[:n]) in called for n in range(1, len(parts) + 1))
 
 
-def hooked(modules: Iterable[nn.Module]) -> frozenset[int]:
-    """Return the `id` of each module that has hooks, and 0 if there are hooks of all modules."""
-    return frozenset(id(part) for part in modules if _has_hooks(part)) | ({0} if any(_GLOBAL_HOOKS) else set())
-
-
-def hooks_of(modules: Iterable[nn.Module]) -> list[Mapping[int, Any]]:
-    """Return where the hooks of modules, and those of all modules, are stored; hooks that come later, too."""
-    return [*_GLOBAL_HOOKS, *itertools.chain.from_iterable(map(_stores, modules))]
-
-
-def _stores(part: nn.Module) -> tuple[Mapping[int, Any], ...]:
-    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
-
-
-def _has_hooks(part: nn.Module) -> bool:
-    return any(_stores(part))
-
-
 def _dims_of(part: Part) -> int | None:
     """Return the number of dimensions that inputs must have for the kind of a part to hold; None is any number."""
     if part.kind == "linear":
@@ -281,6 +268,12 @@ def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part]
     """Return the chain, checked on a batch; None if its outputs differ from the module's."""
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         expected = module(inputs.clone())
+    found, outputs = _run(parts, inputs)
+    return found if torch.equal(outputs, expected) else None
+
+
+def _run(parts: list[Part], inputs: Tensor) -> tuple[list[Part], Tensor]:
+    """Return a chain whose kinds fit the shapes that a batch has on its way, and the outputs for the batch."""
     found: list[Part] = []
     with seeding.forked(0, "compare", device=inputs.device), torch.no_grad():
         outputs = inputs.clone()
@@ -289,4 +282,4 @@ def _checked(module: nn.Module, parts: list[Part], inputs: Tensor) -> list[Part]
             is_known = _dims_of(part) in (None, outputs.dim())
             found.append(part if is_known else attrs.evolve(part, kind="other"))
             outputs = part.module(outputs)
-    return found if torch.equal(outputs, expected) else None
+    return found, outputs

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from daynight import models
 from daynight.errors import NetworkError, SettingError
+from daynight.networks import sequences
 from daynight.networks.copies import PARTS, copied, kept_tensors
 from daynight.networks.masked import MaskedNetwork
-from daynight.networks.tracing import CONVOLUTIONS, POOLS, UNITWISE, hooked
 from daynight.support import checks, interrupts, seeding
 
 #: Outputs that differ by more than this, in units of the largest one, were computed from other values.
@@ -29,13 +28,10 @@ _LITTLE, _MUCH = 0.1, 100.0
 _PASSES, _FURTHER = 3, 10_000
 #: Attributes that each module has, whatever it is.
 _USUAL = frozenset(vars(nn.Module()))
-#: Chains of modules; and modules that only read their parameters, keep nothing, and compute each example alone.
-_CHAINS = models.MLP, models.ConvNet, nn.Sequential
-_PLAIN = *_CHAINS, nn.Linear, nn.ReLU, nn.Dropout, nn.Flatten, *CONVOLUTIONS, *UNITWISE, *POOLS
 
 
 @interrupts.deferred()
-def check_memory(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:
+def check_weights(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:
     """Raise NetworkError if a network writes to weights of finished tasks, or keeps values computed from its weights.
 
     Draws from PyTorch's global generator.
@@ -45,7 +41,7 @@ def check_memory(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None
         inputs: (batch, ...), as the network reads them.
         n_outputs: Number of outputs of the head.
     """
-    if not is_plain(network, n_outputs):
+    if not _is_plain(network, n_outputs):
         if network.freezes:
             check_writes(network, inputs, n_outputs)
         check_caches(network, inputs, n_outputs)
@@ -74,7 +70,7 @@ def check_outputs(
         NetworkError: If the outputs depend on attributes or on other examples, or not on the head.
         SettingError: If what `transform` makes of an example depends on other examples, or is random.
     """
-    is_known = is_plain(network, n_outputs)
+    is_known = _is_plain(network, n_outputs)
     if not is_known:
         check_head(network, inputs, n_outputs)
         check_attributes(network, inputs, n_outputs)
@@ -82,14 +78,9 @@ def check_outputs(
         check_rows(network, given, n_outputs, transform)
 
 
-def is_plain(network: MaskedNetwork, n_outputs: int) -> bool:
-    """Return whether a network is a chain of modules that are known to pass all trials, which take time."""
-    parts = [*network.module.modules(), *network.heads.new(n_outputs).modules()]
-    return (
-        type(network.module) in _CHAINS and not hooked(parts)
-        and all(type(part) in _PLAIN and "forward" not in vars(part) for part in parts)
-        and all(part.start_dim >= 1 for part in parts if isinstance(part, nn.Flatten))
-    )  # fmt: skip
+def _is_plain(network: MaskedNetwork, n_outputs: int) -> bool:
+    """Return whether a network is a sequence of modules that are known to pass all trials, which take time."""
+    return sequences.is_plain(network.module, network.heads.new(n_outputs))
 
 
 def check_writes(network: MaskedNetwork, inputs: Tensor, n_outputs: int) -> None:

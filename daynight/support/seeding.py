@@ -65,40 +65,41 @@ def shielded(device: torch.device | str = "cpu") -> Iterator[None]:
     Other threads that use the global generators by daynight wait until the block is over, or gives way.
     """
     device = torch.device(device)
-    with _held(device), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+    TURNS.take()
+    try:
+        before = _of_pytorch(device)
+        _before.append(before)
+        try:
+            yield
+        finally:
+            _before.pop()
+            restore(before, device)
+    finally:
+        TURNS.give()
 
 
 @contextlib.contextmanager
 def unchanged(device: torch.device | str = "cpu") -> Iterator[None]:
     """Restore the global generators of PyTorch, NumPy and Python after a block, whatever the block draws from them."""
     with shielded(device):
-        python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(of_numpy)  # noqa: NPY002
+        _before[-1].update(_of_others())
+        yield
 
 
 #: Which thread may use the global generators. All threads share them, so that a draw in one changes those of others.
 TURNS = threads.Turns()
+#: What the blocks of the thread whose turn it is restore at their ends, the outermost first.
+_before: list[dict[str, Any]] = []
+
+
+def _after_fork() -> None:
+    TURNS.after_fork()
+    if not TURNS.depth:
+        _before.clear()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=TURNS.after_fork)
-#: The state of the global generators before the outermost block of the thread whose turn it is.
-_outside: dict[str, Any] = {}
-
-
-@contextlib.contextmanager
-def _held(device: torch.device) -> Iterator[None]:
-    """Keep the global generators to this thread during a block."""
-    TURNS.take()
-    try:
-        if TURNS.depth == 1:
-            _outside.update(state(device))
-        yield
-    finally:
-        TURNS.give()
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def give_way(device: torch.device | str = "cpu") -> None:
@@ -109,21 +110,36 @@ def give_way(device: torch.device | str = "cpu") -> None:
     """
     if not TURNS.n_waiting:
         return
-    own = state(device)
-    restore(_outside, device)
+    own, mine = state(device), list(_before)
+    # As before the outermost block, and what that leaves as it is, as before the first block that restores it.
+    for found in reversed(mine):
+        restore(found, device)
     with interrupts.deferred():  # an interrupt while it waits would end the block without its turn
+        _before.clear()
         TURNS.pass_on()
-    _outside.update(state(device))
+        _before[:] = mine
+    # The outermost blocks restore what other threads have left.
+    now, seen = state(device), set[str]()
+    for found in mine:
+        found.update({name: now[name] for name in found.keys() & now.keys() - seen})
+        seen |= found.keys()
     restore(own, device)
+
+
+def _of_pytorch(device: torch.device) -> dict[str, Any]:
+    found = {"cpu": torch.get_rng_state()}
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _of_others() -> dict[str, Any]:
+    return {"python": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002
 
 
 def state(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Return the state of the global generators of PyTorch, NumPy and Python; `restore` takes it."""
-    device = torch.device(device)
-    found: dict[str, Any] = {"cpu": torch.get_rng_state(), "python": random.getstate()}
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
-    found["numpy"] = (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
-    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+    found = _of_pytorch(torch.device(device)) | _of_others()
+    kind, keys, *rest = found["numpy"]
+    return found | {"numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest)}
 
 
 def check(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
@@ -141,10 +157,14 @@ def check(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
 
 
 def restore(state: Mapping[str, Any], device: torch.device | str = "cpu") -> None:
-    """Put the global generators into a state that `state` returned."""
-    torch.set_rng_state(state["cpu"])
-    random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    """Put the global generators into a state that `state` returned. Generators that it lacks stay as they are."""
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if "python" in state:
+        random.setstate(state["python"])
+    if "numpy" in state:
+        kind, keys, *rest = state["numpy"]
+        keys = keys.numpy().astype(np.uint32) if isinstance(keys, torch.Tensor) else keys
+        np.random.set_state((kind, keys, *rest))  # noqa: NPY002
     if "cuda" in state and torch.device(device).type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from daynight.errors import SettingError, TrainingError
-from daynight.networks import tracing
+from daynight.networks import sequences, tracing
 from daynight.networks.masked import MaskedNetwork, Trainable
 from daynight.networks.tracing import Part
 from daynight.support import interrupts
@@ -148,7 +148,7 @@ class Optimization:
         parts: The network as a chain; None leaves the network whole.
         live: Which of the network's flattened inputs are not zero in all training data; None if unknown.
         narrows: Whether inputs that are not read may be left out of the batches, too.
-        hooked: What `tracing.hooked` returned when the chain was made.
+        hooked: What `sequences.hooked` returned when the chain was made.
 
     Raises:
         SettingError: If `training` makes an optimizer that is not valid.
@@ -174,7 +174,7 @@ class Optimization:
         self._stepped: list[Tensor] | None = None
         self._step = Stepper(self._optimizer, named.values())
         self._modules, self._hooked = list(network.module.modules()), hooked
-        self._hooks = tracing.hooks_of(self._modules)
+        self._hooks = sequences.hooks_of(self._modules)
         self._is_cut = parts is not None and self._step.is_plain and not self._has_modes and not self._has_new_hooks()
         self._parts = parts if parts is not None and self._is_cut else tracing.uncut(network, training.autocast)
         self._live, self._was_cut = live if self._is_cut else None, self._is_cut
@@ -357,7 +357,7 @@ class Optimization:
 
     def _has_new_hooks(self) -> bool:
         """Return whether a module has hooks that the chain was made without."""
-        return any(self._hooks) and not tracing.hooked(self._modules) <= self._hooked
+        return any(self._hooks) and not sequences.hooked(self._modules) <= self._hooked
 
     def _uncut(self) -> None:
         """Let the engine that is made next compute the network as one part."""

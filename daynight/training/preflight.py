@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -162,6 +163,24 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
 N_EXAMPLES = 7
 
 
+class Passed:
+    """Which task has passed `preflight` for a day and has not begun. A copy, as in another process, knows none."""
+
+    def __init__(self) -> None:
+        self._tasks = weakref.WeakValueDictionary[int, Task]()
+
+    def __reduce__(self) -> tuple[type[Passed], tuple[()]]:
+        return Passed, ()
+
+    def note(self, task: Task, day: int) -> None:
+        """Note that a task has passed for a day."""
+        self._tasks[day] = task
+
+    def begins(self, task: Task, day: int) -> bool:
+        """Return whether a task has passed for a day, and forget it."""
+        return self._tasks.pop(day, None) is task
+
+
 def preflight(
     network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device
 ) -> None:
@@ -249,7 +268,7 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
     if training.transform is not None:
         inputs = _changed("transform", training.transform, inputs)
     if not network.is_tried:
-        trials.check_memory(network, inputs[:3], task.n_outputs)
+        trials.check_weights(network, inputs[:3], task.n_outputs)
     outputs = probe(network, inputs, task.n_outputs)
     if not network.is_tried:
         trials.check_outputs(network, inputs[:3], given, task.n_outputs, training.transform)

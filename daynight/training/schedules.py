@@ -14,7 +14,7 @@ from daynight.support import seeding, threads
 from daynight.training.preflight import Tried
 from daynight.training.settings import Training
 
-#: Most steps of schedulers that are tried before a phase, all together. They take about a second.
+#: Most steps of schedulers that an agent tries before phases, all together, so that this stays short.
 MOST_STEPS = 100_000
 
 

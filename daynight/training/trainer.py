@@ -18,7 +18,7 @@ from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
-from daynight.networks import norms, tracing
+from daynight.networks import norms, sequences, tracing
 from daynight.networks.copies import has_gradient_hooks
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import CHUNK, outputs_of, predict
@@ -102,7 +102,7 @@ class Tracing:
         parts: The network as a chain of parts; None if the network itself computes the steps.
         live: Which flattened inputs are not zero in all training data (int64); None if unknown.
         is_whole: Whether the network is left in one part.
-        hooked: Which modules had hooks (see `tracing.hooked`).
+        hooked: Which modules had hooks (see `sequences.hooked`).
     """
 
     parts: list[Part] | None
@@ -431,7 +431,7 @@ class Trainer:
         if training.is_by_module:
             return Tracing(None, None, bool(is_whole))
         batch, targets = self._some(training.batch_size)
-        hooked = tracing.hooked(self._network.module.modules())
+        hooked = sequences.hooked(self._network.module.modules())
         functions = [function for function in (training.augment, training.transform) if function is not None]
         with seeding.forked(self._seed, "draw", self._day, device=self._device):
             for function in functions:
@@ -439,6 +439,8 @@ class Trainer:
             parts = tracing.cut(self._network, batch)
             if is_whole is None and any(map(has_gradient_hooks, self._network.module.parameters())):
                 is_whole = True  # hooks are called in steps only, and by autograd
+            if is_whole is None and sequences.is_plain(self._network.module):
+                is_whole = False
             if is_whole is None:
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:

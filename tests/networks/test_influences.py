@@ -10,7 +10,7 @@ from torch.nn import functional
 from daynight import Agent, Capacity, OneShot, Steps, Task, Training
 from daynight.errors import NetworkError, SettingError
 from daynight.models import MLP, ConvNet
-from daynight.networks.tracing import CONVOLUTIONS, POOLS, UNITWISE
+from daynight.networks.sequences import CONVOLUTIONS, POOLS, UNITWISE
 
 EXAMPLES = torch.randn(48, 6, generator=torch.Generator().manual_seed(0))
 SCALE = [1.0]
@@ -473,6 +473,6 @@ def known():
 
 @pytest.mark.parametrize(("network", "shape"), [pytest.param(*each, id=type(each[0][1]).__name__) for each in known()])
 def test_modules_for_which_no_trial_is_needed_pass_all_trials(network, shape, monkeypatch):
-    monkeypatch.setattr("daynight.networks.trials.is_plain", lambda network, n_outputs: False)
+    monkeypatch.setattr("daynight.networks.sequences.is_plain", lambda module, *others: False)
     inputs = torch.randn(48, *shape, generator=torch.Generator().manual_seed(1))
     made(network).check(task(0, inputs))

@@ -11,7 +11,8 @@ from torch.nn import functional
 from daynight.metrics import WithinGroups
 from daynight.networks import liveness
 from daynight.networks.masked import MaskedNetwork
-from daynight.networks.tracing import CONVOLUTIONS, Part
+from daynight.networks.sequences import CONVOLUTIONS
+from daynight.networks.tracing import Part
 from daynight.training.engines import sparse
 from daynight.training.engines.arena import Slot
 from daynight.training.engines.convolution import NarrowConvolution
