@@ -15,6 +15,7 @@ from daynight import criteria, errors, metrics, models, rates
 from daynight._version import __version__
 from daynight.agent import Agent
 from daynight.clock import Clock
+from daynight.data.replay import Replay
 from daynight.data.splits import LazyDataset, Split
 from daynight.data.streams import permuted_mnist, rotated_mnist, split_cifar10, split_mnist
 from daynight.data.tasks import Task, TaskStream
@@ -49,6 +50,7 @@ __all__ = [
     "Clock",
     # data
     "LazyDataset",
+    "Replay",
     "Split",
     "Task",
     "TaskStream",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
+from daynight.data.replay import Memory, Replay
 from daynight.data.roll import Roll, Views
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import fitted
@@ -40,7 +41,7 @@ from daynight.storage.identity import Snapshot
 from daynight.storage.sizes import Size, sizes
 from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
-from daynight.training.consolidation import Consolidation, consolidation_of, is_known
+from daynight.training.consolidation import Consolidation, check_replay, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
@@ -75,6 +76,9 @@ class Agent:
             learning from the day's task alone. With the last two, every task sees all owned weights, biases and norms
             are shared and move, and a day without free weights trains owned weights. For a way of your own, give an
             instance of `daynight.training.consolidation.Consolidation`.
+        replay: How many examples of past days the agent keeps, and how much of each batch they are; None keeps none.
+            With ``consolidation="freeze"``, they count on days whose task succeeds another. With ``"rehearse"``, every
+            day has them in place of all data of earlier days, which the agent then does not keep. See `Replay`.
         criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
         device: Device of the network, and of a task's data while they are in use.
 
@@ -84,6 +88,7 @@ class Agent:
         training: As given, or the default settings.
         seed: As given.
         consolidation: The way to consolidate, as an object.
+        replay: As given.
         criterion: As given.
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
@@ -112,6 +117,7 @@ class Agent:
         private: Exclude = (),
         mask: Exclude = (),
         consolidation: Consolidation | str = "freeze",
+        replay: Replay | None = None,
         criterion: Criterion = magnitude,
         device: str | torch.device = "cpu",
     ) -> None:
@@ -121,7 +127,7 @@ class Agent:
         device = checks.usable_device(device)
         with seeding.forked(seed, "network", device=device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
-        self.consolidation = consolidation_of(consolidation)
+        self.consolidation, self.replay = consolidation_of(consolidation), replay
         self.network = self.consolidation.network(
             module, head=head, make_head=make_head, exclude=exclude, private=private, mask=mask, biases=biases,
             restart=restart, device=device,
@@ -129,6 +135,8 @@ class Agent:
         self.capacity, self.training = capacity, Training() if training is None else training
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
+        if replay is not None:
+            check_replay(replay, self.consolidation, self.training)
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
@@ -137,6 +145,7 @@ class Agent:
         self._tasks = Roll()
         self._seals = dict[int, seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
+        self._memory = None if replay is None else Memory(replay.examples, self.seed)
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
         self._keeper, self._passed = threads.Keeper(), Passed()
@@ -146,7 +155,7 @@ class Agent:
             setattr(self, name, value)
         if any(parameter.is_shared() for parameter in self.network.module.parameters()):
             # A process that sends tensors shares their memory with the one that gets them.
-            self.network, self._today = copy.deepcopy((self.network, self._today))
+            self.network, self._today, self._memory = copy.deepcopy((self.network, self._today, self._memory))
 
     def __repr__(self) -> str:
         return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
@@ -178,7 +187,7 @@ class Agent:
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
-        """The finished tasks whose training data the agent keeps; all of them with ``consolidation="rehearse"``."""
+        """The finished tasks whose data the agent keeps: with ``"rehearse"`` and without `replay`, all of them."""
         return tuple(self._kept)
 
     @property
@@ -248,8 +257,10 @@ class Agent:
         self._room(task, day, before, views)
         if begins and self._passed.begins(task, day):
             return  # a clock has tried it, as all days, before the first one
-        preflight(self.network, self.training, task, day, self.seed, self.device)
-        self._passed.note(task, day)
+        replays = self._replay_of(task, day, before, views) is not None
+        preflight(self.network, self.training, task, day, self.seed, self.device, replays)
+        if not replays:  # whether any are kept then is not known before the day
+            self._passed.note(task, day)
 
     def _room(self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None) -> Room:
         """Return how many weights a task has on a day; raise CapacityError if these are too few.
@@ -290,6 +301,25 @@ class Agent:
         self.capacity.check(self.network.sizes, day, room)
         return room
 
+    def _replay_of(
+        self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None
+    ) -> Replay | None:
+        """Return how many kept examples are in the batches of a task's day; None if there are none.
+
+        That of a later day takes for granted that examples of the task's predecessor are kept. The arguments are those
+        of `_room`.
+        """
+        if self._memory is None:
+            return None
+        if self._today is not None and day == self.day:
+            return self._today.trainer.replay
+        if not self.consolidation.freezes:
+            return self.replay if day else None
+        if day != self.day:
+            return self.replay if day > self.day and self._tasks.is_successor(task, before) else None
+        succeeds = self._tasks.predecessor(task, views or Views.of(task.succeeds))
+        return self.replay if succeeds is not None and bool((self._memory.tasks == succeeds).any()) else None
+
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
         known = task if self._today is None else self._today.task
@@ -314,7 +344,9 @@ class Agent:
         """
         if self.training.scheduler is None:
             return
-        phases = [] if wake is None else schedules.of_wake(wake, self.training.steps_per_epoch(task))
+        replay = self._replay_of(task, self.day) if night is None else None
+        per_epoch = self.training.steps_per_epoch(task, replay) if night is None else night.steps_per_epoch
+        phases = [] if wake is None else schedules.of_wake(wake, per_epoch)
         phases += [] if night is None else schedules.of_night(plan, night, self.training.carry_optimizer)
         with self._drawing("check_scheduler"):
             self._check_phases(phases)
@@ -368,10 +400,11 @@ class Agent:
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
             self._check(task, views=views, begins=True)
-            self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task)))
+            replay = self._replay_of(task, self.day, views=views)
+            self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task, replay)))
             succeeds, seen = self._tasks.predecessor(task, views), self._seen(views)
             form = Form.of(task, None if succeeds is None else self._tasks.forms[succeeds])
-            trainer = self._trainer_of(task)
+            trainer = self._trainer_of(task, succeeds)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs, seen, succeeds)
                 self._today = self._day_of(task, trainer)
@@ -401,7 +434,7 @@ class Agent:
             room = self.capacity.room(tuple(self.network.sizes.values()), day)
         else:
             room = self._room(task, day, before)
-        return dusk_of(task, budget, day, room, self.training)
+        return dusk_of(task, budget, day, room, self.training, self._replay_of(task, day, before))
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
@@ -422,6 +455,7 @@ class Agent:
             PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
                 checked at each cycle.
             TrainingError: If the loss is not finite.
+            DataError: If examples that `replay` keeps cannot be read.
         """
         checks.function("on_event", on_event)
         checks.gradients("sleep", self.network.module.parameters())
@@ -439,6 +473,9 @@ class Agent:
     def finish_night(self, on_event: Hook = ignore) -> None:
         """End the night now: prune down to the dawn density without a REM, and seal the task.
 
+        An agent with `replay` then keeps some of the day's training examples. If they cannot be read, nothing is
+        changed, and the night stays open.
+
         Args:
             on_event: Called with the record of the prune, if one is needed, and with the record of the day.
 
@@ -446,6 +483,7 @@ class Agent:
             StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
                 agent.
             TrainingError: If a number that the day trains, or an output of the task, is not finite; see `abandon_day`.
+            DataError: If examples to keep cannot be read.
         """
         checks.function("on_event", on_event)
         with self._keeper.long("finish_night"):
@@ -456,12 +494,16 @@ class Agent:
         """End the night, and return the record of the day."""
         today = self._day_at_dusk("finish_night")
         with interrupts.deferred():
+            memory = copy.copy(self._memory)
+            if memory is not None:
+                memory.add(self.day, today.task.train, self.network.succeeds)
             record, index = today.finish_night(on_event), self.day - 1
+            self._memory = memory
             self._days[index] = record
             if self.consolidation.freezes:
                 self._seals[index] = seals.seal(self.network.seen_by(index))
             self._forget_retired()
-            if self.consolidation.keeps_tasks:
+            if self.consolidation.keeps_tasks and memory is None:
                 self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         return record
@@ -486,8 +528,8 @@ class Agent:
     def retire(self, task: int | str) -> None:
         """Forget a finished task: it predicts no longer, and its head, biases and norms are gone.
 
-        Weights that no other living task sees become free. All other tasks predict the same bits; indices and names of
-        others stay.
+        So are the examples that `replay` keeps of it, and of the tasks that it succeeded. Weights that no other living
+        task sees become free. All other tasks predict the same bits; indices and names of others stay.
 
         Args:
             task: Index of the task, or its name.
@@ -507,6 +549,8 @@ class Agent:
             if self.living == (index,):
                 raise StateError(f"retire: task {index} is the only living task. To forget all, make a new agent.")
             self.network.retire(index)
+            if self._memory is not None:
+                self._memory.forget(index)
             self._forget_retired()
 
     def _forget_retired(self) -> None:
@@ -538,7 +582,7 @@ class Agent:
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
-        twin._seals, twin._kept = dict(self._seals), list(self._kept)
+        twin._seals, twin._kept, twin._memory = dict(self._seals), list(self._kept), copy.copy(self._memory)
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
@@ -607,6 +651,8 @@ class Agent:
     def verify(self) -> None:
         """Check that all numbers that finished tasks use are, bit for bit, the same as at the tasks' dawns.
 
+        So must be the examples that `replay` keeps.
+
         Raises:
             SealError: If a tensor has changed; the error names it.
             StateError: If the tasks are not sealed, because owned weights keep learning.
@@ -618,6 +664,11 @@ class Agent:
                 )
             for task, sealed in self._seals.items():
                 seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+            if self._memory is not None and (changed := self._memory.changed()):
+                raise SealError(
+                    f"the examples that replay keeps have changed: {', '.join(changed)}. Something other than the "
+                    "agent has written to them; load the agent from a file that was saved before."
+                )
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
         """Return a finished task's subnetwork as a plain module, in evaluation mode.
@@ -675,7 +726,7 @@ class Agent:
         with self._keeper.short("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            return sizes(self.network, self.training)
+            return sizes(self.network, self.training, None if self._memory is None else self._memory.tensors())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
@@ -693,7 +744,7 @@ class Agent:
                 self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
                 code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
             )  # fmt: skip
-            values, tensors = agents.to_json(about), self.network.state()
+            values, tensors = agents.to_json(about), self._tensors()
             if self.consolidation.freezes:
                 self.verify()
             try:
@@ -749,6 +800,7 @@ class Agent:
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
                 mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
+                replay=about.replayed,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(
@@ -767,6 +819,7 @@ class Agent:
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
             seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
+            replay=contents.replay_of(self.replay, self._memory),
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -775,12 +828,15 @@ class Agent:
         During a phase, call this only from a hook, and only at a progress event.
 
         Returns:
-            The description of the agent in files, the tensors of its network by name, and the state of the current day;
-            None between days.
+            The description of the agent in files, the tensors of its network and of its kept examples by name, and the
+            state of the current day; None between days.
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-            return self.about(), self.network.state(), today
+            return self.about(), self._tensors(), today
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return self.network.state() | ({} if self._memory is None else self._memory.tensors())
 
     def restore(
         self,
@@ -793,7 +849,7 @@ class Agent:
 
         Args:
             about: The description of that agent.
-            tensors: The tensors of its network, by name.
+            tensors: The tensors of its network and of its kept examples, by name.
             kept: The tasks of the finished days; empty unless the agent keeps them.
             day: The task of the current day, the budgets of its wake and night, and its state; None between days.
 
@@ -805,20 +861,25 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
+            tensors, of_memory = contents.parted(tensors)
+            if (kept_examples := contents.memory_state(about, of_memory)) is not None and self._memory is not None:
+                self._memory.restore(kept_examples)
+                contents.check_memory(self._memory, about)
             with seeding.forked(self.seed, "load", device=self.device):
                 self.network.restore(tensors, about.n_finished, told, today)
             self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
             self._tasks.forms, self._tasks.day = about.forms, about.n_finished
             self._seals = dict(zip(self._days, about.seals, strict=False))
-            self._kept = list(kept)
+            self._kept = list(kept) if self._memory is None else []
             if self.consolidation.freezes:
                 self.verify()
             self._check_state(about, tensors, is_day=day is not None)
             if day is not None:
                 task, wake, night, state = day
-                dusk = dusk_of(task, night, self.day, room_of(self.network, self.capacity), self.training)
+                trainer, room = self._trainer_of(task, self.network.succeeds), room_of(self.network, self.capacity)
+                dusk = dusk_of(task, night, self.day, room, self.training, trainer.replay)
                 resumed.check_day(state, self.network, dusk, self._n_steps)
-                self._today = self._day_of(task, self._trainer_of(task))
+                self._today = self._day_of(task, trainer)
                 self._today.restore(state, wake, night)
 
     def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
@@ -837,9 +898,13 @@ class Agent:
         with seeding.shielded(self.device), self._keeper.short(call):
             yield
 
-    def _trainer_of(self, task: Task) -> Trainer:
-        trained = self.consolidation.trained(task, self._kept)
-        return Trainer(trained, self.network, self.training, self.seed, self.device, self._n_steps)
+    def _trainer_of(self, task: Task, succeeds: int | None) -> Trainer:
+        trained, past = self.consolidation.trained(task, self._kept), None
+        if self._memory is not None:
+            n_outputs = [form.n_outputs for index, form in self._tasks.forms.items() if index < self.day]
+            trained, past = self.consolidation.replayed(task, self._memory, succeeds, n_outputs)
+        rest = self.seed, self.device, self._n_steps, self.replay, past
+        return Trainer(trained, self.network, self.training, *rest)
 
     def _day_of(self, task: Task, trainer: Trainer) -> Day:
         return Day(task, trainer, self.network, self.capacity, self.training, criterion=self.criterion)

@@ -308,7 +308,8 @@ class Clock:
         dawns = [0, *(record.step for record in agent.days)]
         to_come = self._days.before(end)[agent.day - self.first_day :]
         known = agent.n_steps if agent.phase == "between days" else dawns[-1]
-        n_steps = n_steps_after(known, map(agent.training.steps_per_epoch, to_come), (self.wake, self.night))
+        nights = [agent.night(task, self.night, agent.day + n, to_come[:n]) for n, task in enumerate(to_come)]
+        n_steps = n_steps_after(known, [night.steps_per_epoch for night in nights], (self.wake, self.night))
         return ProgressBar(self._days.end, n_steps, agent.n_steps, dawns[self.first_day])
 
     def _catch_up(self) -> None:
@@ -354,6 +355,7 @@ class Clock:
             network=describe_structure(agent.network.module, about.head, agent.snapshot),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
+            **({} if agent.replay is None else {"replay": agent.replay}),
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:

@@ -12,7 +12,45 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split
-from daynight.support import expected
+from daynight.support import checks, expected
+
+
+class Replayed:
+    """Examples of past days, of which each batch has some.
+
+    Args:
+        inputs: (n, ...), as a network reads them, on the device.
+        targets: (n,) or (n, outputs).
+        n_own: After so many examples of the day, 1 or more, there are
+        n_past: so many examples of past days, 1 or more.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, n_own: int, n_past: int) -> None:
+        self._examples, self._n_own, self._n_past = _Examples(inputs, targets), n_own, n_past
+
+    def give(self, features: Tensor | None) -> None:
+        """Select features (int64) of the flattened inputs; None gives the inputs unchanged."""
+        self._examples.give(features)
+
+    def beside(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return a batch, or several, with examples of past days, drawn uniformly and independently.
+
+        Where the last few examples of the day are less than `n_own`, the share is the same, and at least one.
+
+        Args:
+            inputs: The day's examples.
+            targets: Their targets.
+            generator: CPU generator that draws the others.
+        """
+        n_whole, rest = divmod(len(targets), self._n_own)
+        n_last = max(1, checks.round_half_up(rest * self._n_past / self._n_own)) if rest else 0
+        drawn = torch.randint(len(self._examples.targets), (n_whole * self._n_past + n_last,), generator=generator)
+        past_inputs, past_targets = next(self._examples.read([drawn]))
+        return self._woven(inputs, past_inputs), self._woven(targets, past_targets)
+
+    def _woven(self, own: Tensor, past: Tensor) -> Tensor:
+        pairs = zip(own.split(self._n_own), past.split(self._n_past), strict=True)
+        return torch.cat([part for pair in pairs for part in pair])
 
 
 class Batches(abc.ABC):
@@ -20,12 +58,13 @@ class Batches(abc.ABC):
 
     Args:
         n: Number of examples.
-        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        batch_size: Examples of the day per batch; the last batch of an epoch may be smaller.
         generator: Random generator that draws the orders.
+        replayed: Examples of past days, which each batch has besides; None if there are none.
     """
 
-    def __init__(self, n: int, batch_size: int, generator: torch.Generator) -> None:
-        self._n, self._batch_size, self._generator = n, batch_size, generator
+    def __init__(self, n: int, batch_size: int, generator: torch.Generator, replayed: Replayed | None = None) -> None:
+        self._n, self._batch_size, self._generator, self._replayed = n, batch_size, generator, replayed
         self._left: Sequence[Tensor] = ()
         self._epoch: Iterator[tuple[Tensor, Tensor]] | None = None
 
@@ -40,6 +79,8 @@ class Batches(abc.ABC):
         except BaseException:
             self._epoch = None  # an interrupted iterator cannot continue: read again from this batch
             raise
+        if self._replayed is not None:
+            batch = self._replayed.beside(*batch, self._generator)
         self._left = self._left[1:]
         return batch
 
@@ -84,20 +125,23 @@ class HeldBatches(Batches):
     Args:
         inputs: (n, ...), as a network reads them.
         targets: (n,) or (n, outputs).
-        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        batch_size: Examples of the day per batch; the last batch of an epoch may be smaller.
         generator: Random generator that draws the orders.
+        replayed: Examples of past days, which each batch has besides; None if there are none.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
-        super().__init__(len(targets), batch_size, generator)
-        self._whole, self._examples = inputs, _Examples(inputs, targets)
-        self._features: Tensor | None = None
+    def __init__(
+        self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator,
+        replayed: Replayed | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(len(targets), batch_size, generator, replayed)
+        self._examples = _Examples(inputs, targets)
 
     def give(self, features: Tensor | None) -> None:
         """Select features (int64) of the flattened inputs for all further batches; None gives the inputs unchanged."""
-        if features is not self._features:
-            self._features = features
-            self._examples.inputs = self._whole if features is None else _selected(self._whole.flatten(1), features)
+        self._examples.give(features)
+        if self._replayed is not None:
+            self._replayed.give(features)
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         return self._examples.read(indices)
@@ -117,8 +161,15 @@ def _selected(inputs: Tensor, features: Tensor) -> Tensor:
 class _Examples:
     """The examples that batches are gathered from. They hold no reference to the `Batches`, so no cycle keeps both."""
 
-    inputs: Tensor
+    whole: Tensor
     targets: Tensor
+    inputs: Tensor = attrs.field(init=False, default=attrs.Factory(lambda self: self.whole, takes_self=True))
+    features: Tensor | None = attrs.field(init=False, default=None)
+
+    def give(self, features: Tensor | None) -> None:
+        if features is not self.features:
+            self.features = features
+            self.inputs = self.whole if features is None else _selected(self.whole.flatten(1), features)
 
     def read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         for index in indices:
@@ -133,14 +184,16 @@ class LazyBatches(Batches):
     Args:
         split: The examples, with lazy inputs.
         fit: Function that puts numbers on the device, in the network's type.
-        batch_size: Examples per batch; the last batch of an epoch may be smaller.
+        batch_size: Examples of the day per batch; the last batch of an epoch may be smaller.
         generator: Random generator that draws the orders.
+        replayed: Examples of past days, which each batch has besides; None if there are none.
     """
 
     def __init__(
-        self, split: Split, fit: Callable[[Tensor], Tensor], batch_size: int, generator: torch.Generator
-    ) -> None:
-        super().__init__(len(split), batch_size, generator)
+        self, split: Split, fit: Callable[[Tensor], Tensor], batch_size: int, generator: torch.Generator,
+        replayed: Replayed | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(len(split), batch_size, generator, replayed)
         self._split, self._fit = split, fit
 
     def _read(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import LazyInputs, Split, as_inputs
-from daynight.errors import SettingError
-from daynight.support import checks, expected, seeding
+from daynight.data.tasks import Task, titled
+from daynight.errors import DataError, SettingError
+from daynight.support import checks, digests, expected, seeding
 
 #: Examples of a lazy split are read in chunks of this size.
 CHUNK = 256
@@ -34,6 +35,14 @@ def _share(value: Any) -> float:
 @attrs.frozen
 class Replay:
     """How many examples of past days an agent keeps, and how much of each batch they are.
+
+    With ``Agent(replay=Replay(5000))``, the agent keeps a uniform sample of the training data of all its finished days.
+    On a day whose task succeeds another, each batch has kept examples of all earlier versions of the task. A task
+    without a predecessor trains on its own data alone, since examples of other tasks have other outputs. With
+    ``consolidation="rehearse"``, the batches of each day have kept examples of all tasks.
+
+    An epoch is one pass over the day's own data. Since each step has fewer of them, it has more steps: with a share of
+    0.5, twice as many.
 
     Args:
         examples: Largest number of examples to keep, of all past days together, 1 or more.
@@ -59,15 +68,17 @@ class Kept:
     """Examples of past days, which have one form.
 
     Attributes:
-        inputs: (n, ...), as they are stored; `Memory.draw` returns them as a network reads them.
+        inputs: (n, ...), as they are stored; `Memory.examples` returns them as a network reads them.
         targets: int64 (n,), or floating point (n, outputs).
-        days: int64 (n,), the day on which each example was learnt, which is also the index of its task.
+        days: int64 (n,), the day on which each example was learnt.
+        tasks: int64 (n,), the index of the task of each example or, if that was succeeded, of its latest version.
         ranks: float64 (n,), the random number of each example, from 0 to 1. The smallest are kept.
     """
 
     inputs: Tensor
     targets: Tensor
     days: Tensor
+    tasks: Tensor
     ranks: Tensor
 
     def __len__(self) -> int:
@@ -82,8 +93,8 @@ class Kept:
         return Kept(*(torch.cat(pair) for pair in zip(self.tensors(), more.tensors(), strict=True)))
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Return inputs, targets, days and ranks."""
-        return self.inputs, self.targets, self.days, self.ranks
+        """Return inputs, targets, days, tasks and ranks."""
+        return self.inputs, self.targets, self.days, self.tasks, self.ranks
 
     def form(self) -> tuple[Any, ...]:
         """Return type and shape of one input and one target."""
@@ -116,6 +127,7 @@ class Memory:
         # Of the days that are not forgotten, the examples with a number below this one are kept, and no others.
         self._below = 1.0
         self._parts: tuple[Kept, ...] = ()
+        self._digests: tuple[str, ...] = ()  # of all tensors of the parts
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
@@ -127,7 +139,7 @@ class Memory:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the kept examples take in memory, with targets, days and random numbers."""
+        """Bytes that the kept examples take in memory, with targets, days, tasks and random numbers."""
         return sum(tensor.numel() * tensor.element_size() for part in self._parts for tensor in part.tensors())
 
     @property
@@ -135,12 +147,19 @@ class Memory:
         """The day of each kept example, int64 (n,)."""
         return torch.cat([torch.empty(0, dtype=torch.int64), *(part.days for part in self._parts)])
 
-    def add(self, day: int, split: Split) -> None:
+    @property
+    def tasks(self) -> Tensor:
+        """The index of the latest version of the task of each kept example, int64 (n,)."""
+        return torch.cat([torch.empty(0, dtype=torch.int64), *(part.tasks for part in self._parts)])
+
+    def add(self, day: int, split: Split, succeeds: int | None = None) -> None:
         """Add the training data of a day. If this fails, the memory is as it was before.
 
         Args:
             day: Index of the day, from 0, which is also the index of its task.
             split: All training examples of the day. A lazy split is read at the indices of the examples to be kept.
+            succeeds: Index of the task that the day's task succeeds. The examples of that task count as examples of the
+                day's task from then on. None if there is none.
 
         Raises:
             SettingError: If `day` is not valid.
@@ -153,7 +172,7 @@ class Memory:
         of_all = torch.cat([held, ranks])
         of_all = of_all[of_all < self._below].sort().values
         below = float(of_all[self._most]) if len(of_all) > self._most else self._below
-        parts = [part.at(part.ranks < below) for part in self._parts]
+        parts = [_succeeded(part.at(part.ranks < below), succeeds, day) for part in self._parts]
         index = torch.where(ranks < below)[0]
         if len(index):
             new = self._read(day, split, index, ranks[index])
@@ -162,42 +181,45 @@ class Memory:
                 parts[same[0]] = parts[same[0]].with_more(new)
             else:
                 parts.append(new)
-        self._parts, self._below = tuple(part for part in parts if len(part)), below
+        self._hold(parts)
+        self._below = below
         self._n_seen += len(split)
 
-    def forget(self, day: int) -> None:
-        """Drop all examples of a day. The others stay a uniform sample of all other days.
+    def forget(self, task: int) -> None:
+        """Drop all examples of a task and of the tasks that it succeeded. The others stay a uniform sample of the rest.
 
         The memory is then smaller, and grows again with the days to come.
 
         Args:
-            day: Index of the day, from 0.
+            task: Index of the task, from 0.
         """
-        parts = (part.at(part.days != day) for part in self._parts)
-        self._parts = tuple(part for part in parts if len(part))
+        self._hold([part.at(part.tasks != task) for part in self._parts])
 
-    def draw(self, n: int, generator: torch.Generator) -> list[Kept]:
-        """Return `n` kept examples, drawn uniformly and independently.
+    def examples(self, task: int | None = None) -> list[Kept]:
+        """Return kept examples, as a network reads them.
 
         Args:
-            n: How many, 0 or more.
-            generator: CPU generator that draws them.
+            task: Index of a task: its examples, and those of the tasks that it succeeded. None is all examples.
 
         Returns:
             Examples of one form each: one part if all days have inputs and targets of one type and shape, and none if
             nothing is kept.
         """
-        if not self._parts:
-            return []
-        places = torch.randint(len(self), (n,), generator=generator)
-        found, first = [], 0
-        for part in self._parts:
-            of_part = places[(places >= first) & (places < first + len(part))] - first
-            first += len(part)
-            if len(of_part):
-                drawn = part.at(of_part)
-                found.append(attrs.evolve(drawn, inputs=as_inputs(drawn.inputs)))
-        return found
+        parts = [part if task is None else part.at(part.tasks == task) for part in self._parts]
+        return [attrs.evolve(part, inputs=as_inputs(part.inputs)) for part in parts if len(part)]
+
+    def changed(self) -> list[str]:
+        """Return the names of the tensors that something other than the memory has changed."""
+        now = [digests.digest(tensor) for tensor in self.tensors().values()]
+        return [name for name, one, other in zip(self.tensors(), self._digests, now, strict=True) if one != other]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the memory by their names in files, such as ``replay.0.inputs``."""
+        return {
+            f"replay.{place}.{name}": tensor
+            for place, part in enumerate(self._parts)
+            for name, tensor in attrs.asdict(part, recurse=False).items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Return the kept examples and their count as tensors and plain values; `restore` takes them."""
@@ -219,7 +241,13 @@ class Memory:
             raise ValueError(f"the memory has {n:,} examples, and can have at most {most:,}")
         if len({part.form() for part in parts}) < len(parts):
             raise ValueError("the memory has two parts of one form")
-        self._parts, self._below, self._n_seen = parts, below, state["n_seen"]
+        self._hold(parts)
+        self._below, self._n_seen = below, state["n_seen"]
+
+    def _hold(self, parts: Sequence[Kept]) -> None:
+        """Keep these parts, without empty ones, in place of the last ones. Tensors are never written to."""
+        self._parts = tuple(part for part in parts if len(part))
+        self._digests = tuple(digests.digest(tensor) for part in self._parts for tensor in part.tensors())
 
     def _read(self, day: int, split: Split, index: Tensor, ranks: Tensor) -> Kept:
         """Return the examples of a split at some indices (int64), in memory of their own."""
@@ -228,7 +256,37 @@ class Memory:
         else:  # a user's dataset or view, which may draw from the global generators
             with seeding.forked(self._seed, "replay", day):
                 inputs = torch.cat([_inputs(split, chunk) for chunk in index.split(CHUNK)])
-        return Kept(inputs, split.targets[index], torch.full((len(index),), day), ranks)
+        days = torch.full((len(index),), day)
+        return Kept(inputs.cpu(), split.targets[index].cpu(), days, days.clone(), ranks)
+
+
+def _succeeded(part: Kept, task: int | None, day: int) -> Kept:
+    """Return a part whose examples of a task are examples of the task of `day`, which succeeds it."""
+    return part if task is None else attrs.evolve(part, tasks=torch.where(part.tasks == task, day, part.tasks))
+
+
+def joined(parts: Sequence[Kept], task: Task) -> Kept | None:
+    """Return kept examples as one part, for the batches of a task; None if there are none.
+
+    Args:
+        parts: The examples, as `Memory.examples` returns them.
+        task: The task.
+
+    Raises:
+        DataError: If their targets are not of the same kind and shape as those of the task.
+    """
+    for part in parts:
+        own, kept = task.train.targets, part.targets
+        if own.is_floating_point() != kept.is_floating_point() or own.shape[1:] != kept.shape[1:]:
+            raise DataError(
+                f"{titled(task.name)} has {_named(own)} as targets, and the examples that are kept of earlier versions "
+                f"have {_named(kept)}. Give targets of the same form, or begin a task of its own, without succeeds."
+            )
+    return Kept(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True))) if parts else None
+
+
+def _named(targets: Tensor) -> str:
+    return f"{targets.shape[1]} numbers" if targets.is_floating_point() else "labels"
 
 
 def _inputs(split: Split, index: Tensor) -> Tensor:
@@ -238,7 +296,7 @@ def _inputs(split: Split, index: Tensor) -> Tensor:
     return inputs if split.view is None else split.prepared(inputs)
 
 
-_PART = expected.fields(dict.fromkeys(("inputs", "targets", "days", "ranks"), expected.tensor()))
+_PART = expected.fields({field.name: expected.tensor() for field in attrs.fields(Kept)})
 _STATE = expected.fields({"n_seen": expected.whole(), "below": expected.number(0, 1), "parts": expected.listed(_PART)})
 
 
@@ -249,11 +307,14 @@ def _check(where: str, part: Kept, below: float) -> None:
     n = len(part)
     expected.tensor((n,), torch.int64)(f"{where}.days", part.days)
     expected.tensor((n,), torch.float64)(f"{where}.ranks", part.ranks)
+    expected.tensor((n,), torch.int64)(f"{where}.tasks", part.tasks)
     expected.tensor((n, *part.inputs.shape[1:]))(f"{where}.inputs", part.inputs)
     if part.targets.is_floating_point():
         expected.tensor((n, part.targets.shape[-1]))(f"{where}.targets", part.targets)
     else:
         expected.tensor((n,), torch.int64)(f"{where}.targets", part.targets)
+    if bool((part.tasks < part.days).any()):
+        raise ValueError(f"{where} has examples of days after those of their tasks")
     if int(part.days.min()) < 0 or not bool(((part.ranks >= 0) & (part.ranks < below)).all()):
         raise ValueError(f"{where} has days below 0, or random numbers that are not from 0 to {below:g}")
     for name, tensor in (("inputs", part.inputs), ("targets", part.targets)):

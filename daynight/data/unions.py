@@ -55,12 +55,30 @@ def within_union(tasks: Sequence[Task], index: int) -> Task:
     """
     for task in tasks:
         check_can_join(task)
-    groups = tuple(task.n_outputs for task in tasks)
-    task, first = tasks[index], sum(groups[:index])
+    return _within(tasks[index], index, [task.n_outputs for task in tasks])
+
+
+def after(task: Task, n_outputs: Sequence[int]) -> Task:
+    """Return a task with its classes numbered after those of earlier tasks, as in their `union`.
+
+    Args:
+        task: The task.
+        n_outputs: Number of outputs of each earlier task, in order.
+
+    Raises:
+        DataError: If the task has no class labels, is read lazily, or is a union itself.
+    """
+    check_can_join(task)
+    return _within(task, len(n_outputs), [*n_outputs, task.n_outputs])
+
+
+def _within(task: Task, index: int, groups: Sequence[int]) -> Task:
+    """Return a task with its classes numbered as those of the group `index` of a union."""
+    first = sum(groups[:index])
     splits = {which: attrs.evolve(split, targets=split.targets + first) for which, split in task.splits().items()}
     return Task(
         train=splits["train"], validation=splits.get("validation"), test=splits["test"], n_outputs=sum(groups),
-        name=task.name, groups=groups,
+        name=task.name, groups=tuple(groups),
     )  # fmt: skip
 
 

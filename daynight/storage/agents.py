@@ -33,7 +33,7 @@ from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
 #: Fields that older files do not have.
-_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task")
+_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task", "replay")
 _NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 
@@ -146,6 +146,8 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
             _training(values["training"])  # raises an error unless its settings are valid
         except SettingError as error:
             raise ValueError(str(error)) from error
+        if "replay" in values:
+            contents.check_replay(values["replay"])
         values["days"] = tuple(map(record_of, values["days"]))
         values["tasks"] = tuple(_form(form) for form in values["tasks"])
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

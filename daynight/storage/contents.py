@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from daynight import models
+from daynight.data.replay import Memory, Replay
 from daynight.data.signatures import Form
-from daynight.errors import DaynightError
+from daynight.errors import DaynightError, SettingError
 from daynight.history import Record
 from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
 from daynight.networks.sight import Told, owned_by
@@ -82,8 +83,12 @@ DESCRIPTION: Expected = expected.fields(
         "n_days": expected.whole(0, _MOST),
         "sees": expected.mapping(expected.listed(expected.whole(0, _MOST))),
         "succeeds": expected.whole(0, _MOST),
+        "replay": expected.fields(
+            {"examples": expected.whole(1, _MOST), "share": expected.number(0, 1), "n_seen": expected.whole(0, _MOST),
+             "below": expected.number(0, 1)}
+        ),
     },
-)
+)  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +120,7 @@ class About:
         n_days: Number of finished days; None is that of `days`.
         sees: By index of a task, as text, the owners whose weights it sees, if these are not all tasks up to itself.
         succeeds: During a day, index of the task that the day's task succeeds.
+        replay: The settings of `Replay`, and the plain values of `Memory.state`; None without replay.
     """
 
     model: dict[str, Any] | None
@@ -140,6 +146,12 @@ class About:
     n_days: int | None = None
     sees: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
     succeeds: int | None = None
+    replay: dict[str, Any] | None = None
+
+    @property
+    def replayed(self) -> Replay | None:
+        """How many examples of past days the agent keeps; None without replay."""
+        return None if self.replay is None else Replay(self.replay["examples"], self.replay["share"])
 
     @property
     def n_finished(self) -> int:
@@ -350,6 +362,66 @@ def _owned_after(capacity: Capacity, sizes: Sequence[int], n_nights: int) -> int
         return sum(capacity.owned_after(sizes, n_nights))
     except DaynightError as error:
         raise ValueError(str(error)) from error
+
+
+def replay_of(replay: Replay | None, memory: Memory | None) -> dict[str, Any] | None:
+    """Return the value of `About.replay`."""
+    if replay is None or memory is None:
+        return None
+    plain = {name: value for name, value in memory.state().items() if name != "parts"}
+    return {"examples": replay.examples, "share": replay.share, **plain}
+
+
+def check_replay(values: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the value of `About.replay` in a file has valid settings."""
+    try:
+        Replay(values["examples"], values["share"])
+    except SettingError as error:
+        raise ValueError(str(error)) from error
+
+
+def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of a network, and those of kept examples (see `Memory.tensors`)."""
+    of_memory = {name: tensor for name, tensor in tensors.items() if name.startswith("replay.")}
+    return {name: tensor for name, tensor in tensors.items() if name not in of_memory}, of_memory
+
+
+def memory_state(about: About, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """Return what `Memory.restore` takes, from a file; None without replay.
+
+    Args:
+        about: The description of the agent.
+        tensors: The tensors of the kept examples, by name.
+
+    Raises:
+        ValueError: If parts are missing, or there are some without replay.
+    """
+    if about.replay is None:
+        if tensors:
+            raise ValueError(f"{min(tensors)} is of a past day, and the agent keeps no examples of past days")
+        return None
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        _, place, field = name.split(".", 2)
+        parts.setdefault(place, {})[field] = tensor
+    if set(parts) != set(map(str, range(len(parts)))):
+        raise ValueError("parts of the kept examples are missing")
+    plain = {name: about.replay[name] for name in ("n_seen", "below")}
+    return {**plain, "parts": [parts[str(place)] for place in range(len(parts))]}
+
+
+def check_memory(memory: Memory, about: About) -> None:
+    """Raise ValueError unless all kept examples are of living tasks, and of these tasks' forms."""
+    living = {record.day: about.forms[record.day] for record in about.days}
+    for part in memory.examples():
+        for task in part.tasks.unique().tolist():
+            if task not in living:
+                raise ValueError(f"there are kept examples of task {task}, which is no living task")
+            form, targets = living[task], part.targets[part.tasks == task]
+            if (tuple(part.inputs.shape[1:]), part.inputs.is_floating_point()) != (form.shape, form.is_floating_point):
+                raise ValueError(f"kept examples of task {task} have inputs of another shape or kind than the task")
+            if not targets.is_floating_point() and not 0 <= int(targets.min()) <= int(targets.max()) < form.n_outputs:
+                raise ValueError(f"kept examples of task {task} have labels that are none of its {form.n_outputs}")
 
 
 def check_seals(network: MaskedNetwork, about: About) -> None:

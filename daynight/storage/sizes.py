@@ -35,7 +35,7 @@ class Size:
         return -(-self.n_numbers * self.n_least_bits // 8)
 
 
-def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
+def sizes(network: MaskedNetwork, training: Training, kept: Mapping[str, Tensor] | None = None) -> tuple[Size, ...]:
     """Return the sizes of the parts of an agent. A number that several layers share counts once.
 
     A number of an owner map needs enough bits to distinguish the owners and "free". The size of the optimizer is that
@@ -44,6 +44,7 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
     Args:
         network: The agent's network, between days.
         training: How the agent learns.
+        kept: The examples of past days that the agent keeps; None if it keeps none, and they are no part of it.
     """
     masked = {f"module.{name}" for name in network.anatomy.masked.values()}
     held: dict[str, list[Tensor]] = {"masked": []}
@@ -60,6 +61,7 @@ def sizes(network: MaskedNetwork, training: Training) -> tuple[Size, ...]:
         _size("those of finished tasks", held.get("private", ())),
         _size("heads of finished tasks", held.get("heads", ())),
         _size("optimizer, while it trains", _states(training, trained)),
+        *([] if kept is None else [_size("examples of past days", kept.values())]),
     )
 
 

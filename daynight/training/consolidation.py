@@ -9,14 +9,18 @@ import abc
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import attrs
+import torch
 from torch import nn
 
+from daynight.data.replay import Kept, Memory, Replay, joined
 from daynight.data.tasks import Task
-from daynight.data.unions import check_can_join, union
+from daynight.data.unions import after, check_can_join, union
 from daynight.errors import SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.pruning.capacity import Capacity, keeps_nothing
 from daynight.support import checks
+from daynight.training.settings import Training
 
 
 class Consolidation(abc.ABC):
@@ -28,6 +32,8 @@ class Consolidation(abc.ABC):
     freezes: ClassVar[bool] = False
     #: Whether the agent keeps the training data of finished tasks.
     keeps_tasks: ClassVar[bool] = False
+    #: Whether a day may train on examples of past days, too, which the agent keeps with ``replay=``.
+    replays: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -54,6 +60,25 @@ class Consolidation(abc.ABC):
         """
         return task
 
+    def replayed(
+        self, task: Task, memory: Memory, succeeds: int | None, n_outputs: Sequence[int]
+    ) -> tuple[Task, Kept | None]:
+        """Return the task that a day of an agent with ``replay=`` trains on, and the kept examples for its batches.
+
+        Unless a way says otherwise, these are the day's task and the examples of the task that it succeeds, with those
+        that came before it: examples of other tasks have other heads.
+
+        Args:
+            task: The day's task.
+            memory: The kept examples of all past days.
+            succeeds: Index of the task that the day's task succeeds; None if there is none.
+            n_outputs: Number of outputs of each finished task.
+
+        Raises:
+            DataError: If the kept examples have targets of another form.
+        """
+        return task, None if succeeds is None else joined(memory.examples(succeeds), task)
+
     @abc.abstractmethod
     def check_room(self, network: MaskedNetwork, capacity: Capacity, task: Task, day: int) -> None:
         """Raise an error unless a day has weights to train, and its task can be learnt together with earlier tasks.
@@ -68,7 +93,7 @@ class Freeze(Consolidation):
     """Owned weights never move again. Each task sees its own weights and those of earlier tasks."""
 
     name = "freeze"
-    freezes = True
+    freezes = replays = True
 
     def network(self, module: nn.Module, *, biases: Any, **settings: Any) -> MaskedNetwork:
         """Return a masked network that freezes owned weights."""
@@ -104,11 +129,21 @@ class Rehearse(_Shared):
     """Owned weights and all heads keep learning, from batches drawn evenly from the training data of all days."""
 
     name = "rehearse"
-    keeps_tasks = joins_heads = True
+    keeps_tasks = joins_heads = replays = True
 
     def trained(self, task: Task, kept: Sequence[Task]) -> Task:
         """Return the union of the day's task and all earlier tasks."""
         return union([*kept, task], task.name) if kept else task
+
+    def replayed(
+        self, task: Task, memory: Memory, succeeds: int | None, n_outputs: Sequence[int]
+    ) -> tuple[Task, Kept | None]:
+        """Return the day's task and the examples of all earlier ones, with their classes numbered as in a union."""
+        past = joined(memory.examples(), task)
+        if past is None:
+            return task, None
+        first = torch.tensor([0, *n_outputs]).cumsum(0)
+        return after(task, n_outputs), attrs.evolve(past, targets=past.targets + first[past.tasks])
 
 
 class FineTune(_Shared):
@@ -142,6 +177,20 @@ def consolidation_of(value: Any) -> Consolidation:
         raise SettingError(f"consolidation must be an instance: {value.__name__}(), not the class.")
     checks.one_of("consolidation", value, tuple(_KNOWN))
     return _KNOWN[value]
+
+
+def check_replay(replay: Any, way: Consolidation, training: Training) -> None:
+    """Raise SettingError unless days of an agent with these settings can replay examples."""
+    checks.kind("replay", replay, Replay, "Replay(5000)")
+    if not way.replays:
+        raise SettingError(
+            f"replay does not go with consolidation={way.name!r}: there, no day would learn from kept examples. Take "
+            "'freeze' or 'rehearse', or leave replay out."
+        )
+    if training.batch_size < 2:
+        raise SettingError(
+            "replay needs batches of two or more: one example of the day, and one of past days. Set batch_size."
+        )
 
 
 def is_known(name: str) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from daynight.criteria import Criterion, looks_back
 from daynight.data.batches import Batches
+from daynight.data.replay import Replay
 from daynight.data.tasks import Task
 from daynight.history import Hook, Progress, Record
 from daynight.networks.masked import FREE, MaskedNetwork
@@ -27,9 +28,11 @@ from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
 
 
-def dusk_of(task: Task, budget: Budget, day: int, room: Room, training: Training) -> Night:
+def dusk_of(
+    task: Task, budget: Budget, day: int, room: Room, training: Training, replay: Replay | None = None
+) -> Night:  # fmt: skip
     """Return the snapshot, at dusk, of the night of `day`. It does not depend on the trained weights."""
-    steps_per_epoch = training.steps_per_epoch(task)
+    steps_per_epoch = training.steps_per_epoch(task, replay)
     ledger = opened(budget, steps_per_epoch)
     return Night(
         day=day,
@@ -117,7 +120,7 @@ class Day:
         """
         if self._wake is None:
             self._batches = self.trainer.new_batches("wake")
-            self._wake = opened(budget, self._training.steps_per_epoch(self.task))
+            self._wake = opened(budget, self._training.steps_per_epoch(self.task, self.trainer.replay))
             self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
         ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
 
@@ -163,7 +166,7 @@ class Day:
         self._learnt = {share: self._network.placed(learnt) for share, learnt in state["learnt"].items()}
         ledgers = list[Ledger]()
         if state["wake"] is not None:
-            self._wake = opened(wake, self._training.steps_per_epoch(self.task))
+            self._wake = opened(wake, self._training.steps_per_epoch(self.task, self.trainer.replay))
             self._wake.restore(state["wake"])
             ledgers.append(self._wake)
         if state["batches"] is not None:
@@ -226,7 +229,7 @@ class Day:
 
     def _at_dusk(self, budget: Budget) -> Sleep:
         room = room_of(self._network, self._capacity)
-        night = dusk_of(self.task, budget, self.index, room, self._training)
+        night = dusk_of(self.task, budget, self.index, room, self._training, self.trainer.replay)
         return Sleep(
             night, opened(budget, night.steps_per_epoch), trainer=self.trainer, network=self._network,
             capacity=self._capacity, room=room, training=self._training, criterion=self._criterion, start=self._start,

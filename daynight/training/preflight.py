@@ -182,8 +182,9 @@ class Passed:
 
 
 def preflight(
-    network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device
-) -> None:
+    network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device,
+    replays: bool = False,
+) -> None:  # fmt: skip
     """Raise an error unless a task, a network and settings work together, on a few examples.
 
     Nothing is trained and nothing is changed.
@@ -195,6 +196,7 @@ def preflight(
         day: Index of the day, from 0.
         seed: Names the random numbers that are drawn.
         device: The network's device.
+        replays: Whether each batch has an example of past days besides those of the task.
 
     Raises:
         NetworkError: If the network cannot read the inputs, or make the task's outputs.
@@ -207,7 +209,8 @@ def preflight(
     inputs, targets = load(task.train.subset(index), network.dtype, device)
     with seeding.forked(seed, "probe", device=device):
         _try_settings(network, training, task, inputs, targets)
-        _check_batches(network, training, task, inputs, day)
+        if not replays:
+            _check_batches(network, training, task, inputs, day)
         _try_splits(network, training, task, inputs, day)
 
 

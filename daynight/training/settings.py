@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from daynight import metrics
+from daynight.data.replay import Replay
 from daynight.data.tasks import Task
 from daynight.errors import SettingError
 from daynight.nights.budgets import check_budget
@@ -166,9 +167,18 @@ class Training:
         found = attrs.asdict(self, recurse=False)
         return {name: value for name, value in found.items() if name not in LATER or value != usual[name]}
 
-    def steps_per_epoch(self, task: Task) -> int:
-        """Count the optimizer steps of one epoch of `task`."""
-        return -(-len(task.train) // self.examples_per_step)
+    def own_per_batch(self, replay: Replay | None) -> int:
+        """Return how many examples of a whole batch are of the day, if `replay` says how many are of past days."""
+        return self.batch_size - (0 if replay is None else replay.n_in(self.batch_size))
+
+    def steps_per_epoch(self, task: Task, replay: Replay | None = None) -> int:
+        """Count the optimizer steps of one epoch of `task`, which is one pass over its own training data.
+
+        Args:
+            task: The task.
+            replay: How many examples of past days are in each batch; None if there are none.
+        """
+        return -(-len(task.train) // (self.own_per_batch(replay) * self.accumulate))
 
     def check_budget(self, name: str, budget: Any) -> None:
         """Raise SettingError unless `budget` is a budget that goes with these settings.

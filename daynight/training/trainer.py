@@ -13,7 +13,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from daynight.data.batches import Batches, HeldBatches, LazyBatches
+from daynight.data.batches import Batches, HeldBatches, LazyBatches, Replayed
+from daynight.data.replay import Kept, Replay
 from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
 from daynight.errors import TrainingError
@@ -100,7 +101,8 @@ class Tracing:
 
     Attributes:
         parts: The network as a chain of parts; None if the network itself computes the steps.
-        live: Which flattened inputs are not zero in all training data (int64); None if unknown.
+        live: Which flattened inputs are not zero in all training data and in all replayed examples (int64); None if
+            unknown.
         is_whole: Whether the network is left in one part.
         hooked: Which modules had hooks (see `sequences.hooked`).
     """
@@ -121,12 +123,19 @@ class Trainer:
         seed: Names the day's random streams.
         device: Device of the examples.
         step: Number of optimizer steps that the agent has taken before.
+        replay: How many examples of past days are in each batch; None if there are none.
+        past: These examples, as `Memory.examples` returns them; None if there are none.
+
+    Attributes:
+        task: As given.
+        replay: As given, or None if `past` is None.
     """
 
     def __init__(
-        self, task: Task, network: MaskedNetwork, training: Training, seed: int, device: torch.device, step: int
-    ) -> None:
-        self.task, self._n_before = task, step
+        self, task: Task, network: MaskedNetwork, training: Training, seed: int, device: torch.device, step: int,
+        replay: Replay | None = None, past: Kept | None = None,
+    ) -> None:  # fmt: skip
+        self.task, self.replay, self._n_before = task, None if past is None else replay, step
         self._network, self._training, self._seed, self._device = network, training, seed, device
         self._day = network.n_tasks
         self._ledgers: list[Ledger] = []  # of the phases so far
@@ -141,6 +150,9 @@ class Trainer:
         is_lazy = isinstance(task.train.inputs, LazyInputs)
         self._sample: Tensor | None = None  # inputs for `check_finite`
         self._held = None if is_lazy else load(task.train, network.dtype, device)
+        self._past: tuple[Tensor, Tensor] | None = None  # the examples of past days as the network reads them
+        if past is not None:
+            self._past = fitted(past.inputs, network.dtype, device), fitted(past.targets, network.dtype, device)
 
     @property
     def step(self) -> int:
@@ -166,11 +178,14 @@ class Trainer:
 
     def new_batches(self, phase: str) -> Batches:
         """Make the batches of `phase`, ``"wake"`` or ``"night"``."""
-        generator, size = seeding.generator(self._seed, phase, self._day, "order"), self._training.examples_per_step
+        generator, training = seeding.generator(self._seed, phase, self._day, "order"), self._training
+        n_own = training.own_per_batch(self.replay)
+        size, n_past = n_own * training.accumulate, training.batch_size - n_own
+        replayed = None if self._past is None else Replayed(*self._past, n_own, n_past)
         if self._held is not None:
-            return HeldBatches(*self._held, size, generator)
+            return HeldBatches(*self._held, size, generator, replayed)
         fit = functools.partial(fitted, dtype=self._network.dtype, device=self._device)
-        return LazyBatches(self.task.train, fit, size, generator)
+        return LazyBatches(self.task.train, fit, size, generator, replayed)
 
     def optimize(self, n_steps: int | None, n_steps_now: int | None) -> None:
         """Make the optimizer of a phase.
@@ -408,7 +423,7 @@ class Trainer:
 
     def _narrows(self, n_steps: int | None) -> bool:
         """Return whether leaving inputs out of all examples saves time. It costs about two epochs of reading them."""
-        return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task)
+        return n_steps is not None and n_steps >= 2 * self._training.steps_per_epoch(self.task, self.replay)
 
     def _make_optimization(self, n_steps: int | None, narrows: bool) -> None:
         if self._tracing is None:
@@ -421,7 +436,7 @@ class Trainer:
 
     @interrupts.deferred()
     def _trace(self, is_whole: bool | None = None) -> Tracing:
-        """Trace the network into a chain of parts, and find the inputs that are not zero in all training data.
+        """Trace the network into a chain of parts, and find the inputs that are not zero in all examples of batches.
 
         Args:
             is_whole: Whether the network is left in one part; None tests whether the chain computes the same as the
@@ -445,7 +460,8 @@ class Trainer:
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:
                 parts = tracing.uncut(self._network)
-        live = None if functions or self._held is None else _live(self._held[0].flatten(1))
+        held = [pair[0].flatten(1) for pair in (self._held, self._past) if pair is not None]
+        live = None if functions or self._held is None else _live(held)
         return Tracing(parts, live, is_whole, hooked)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
@@ -457,9 +473,9 @@ class Trainer:
         return load(self.task.train.subset(index), self._network.dtype, self._device)
 
 
-def _live(inputs: Tensor) -> Tensor:
+def _live(inputs: Sequence[Tensor]) -> Tensor:
     """Return the features (int64) that are not zero in all inputs, and a few more, to align rows in memory."""
-    is_live = inputs.any(0)
+    is_live = torch.stack([some.any(0) for some in inputs]).any(0)
     dead = torch.nonzero(~is_live)[:, 0]
     is_live[dead[: -int(is_live.sum()) % ALIGNMENT]] = True
     return torch.nonzero(is_live)[:, 0]

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from daynight import LazyDataset, Split
 from daynight.data import replay
+from daynight.data.batches import Replayed
 from daynight.data.replay import Memory, Replay
 from daynight.data.splits import as_split
 from daynight.errors import DataError, SettingError
@@ -160,31 +161,50 @@ def test_reading_draws_no_number_that_others_would_draw():
     assert alike(one, memory())
 
 
-def test_draws_are_uniform_and_tell_the_days():
+def test_draws_are_uniform_and_examples_tell_the_days():
     memory = filled((30, 30), 10)
-    drawn = memory.draw(20_000, torch.Generator().manual_seed(0))
-    assert len(drawn) == 1
-    counts = torch.bincount(drawn[0].inputs[:, 0].long(), minlength=60)
+    (part,) = memory.examples()
+    assert torch.equal(part.days, (part.inputs[:, 0] >= 30).long())
+    own = torch.full((20_000, 2), 99.0), torch.full((20_000,), 2)
+    inputs, targets = Replayed(part.inputs, part.targets, 1, 1).beside(*own, torch.Generator().manual_seed(0))
+    drawn = inputs[1::2, 0].long()
+    assert bool((inputs[::2] == 99).all())
+    assert torch.equal(targets[1::2], drawn % 3)
+    counts = torch.bincount(drawn, minlength=60)
     assert sorted(numbers(memory)) == torch.where(counts > 0)[0].tolist()
     assert 1e-3 < stats.chisquare(counts[counts > 0].numpy()).pvalue < 1 - 1e-3
-    assert torch.equal(drawn[0].days, (drawn[0].inputs[:, 0] >= 30).long())
-    again = memory.draw(20_000, torch.Generator().manual_seed(0))
-    assert torch.equal(again[0].inputs, drawn[0].inputs)
-    assert Memory(3).draw(4, torch.Generator()) == []
+    again, _ = Replayed(part.inputs, part.targets, 1, 1).beside(*own, torch.Generator().manual_seed(0))
+    assert torch.equal(again, inputs)
+    assert Memory(3).examples() == []
+
+
+def test_versions_of_a_task_are_one_line_and_are_forgotten_together():
+    memory = Memory(100)
+    for day, succeeds in enumerate((None, None, 0, 1, 2)):
+        memory.add(day, split_of(4, 4 * day), succeeds)
+    found = {task: memory.examples(task) for task in range(5)}
+    assert [task for task, parts in found.items() if parts] == [3, 4]
+    assert found[3][0].days.unique().tolist() == [1, 3]
+    assert found[4][0].days.unique().tolist() == [0, 2, 4]
+    memory.forget(4)
+    assert memory.days.unique().tolist() == [1, 3]
+    assert memory.changed() == []
+    memory.tensors()["replay.0.targets"][0] = 7
+    assert memory.changed() == ["replay.0.targets"]
 
 
 def test_pixels_stay_bytes_views_are_applied_and_forms_are_told_apart():
     pixels = torch.full((8, 1, 2, 2), 51, dtype=torch.uint8)
     memory = Memory(100)
     memory.add(0, Split(pixels, torch.arange(8)))
-    assert memory.n_bytes == 8 * (4 + 8 + 8 + 8)
+    assert memory.n_bytes == 8 * (4 + 8 + 8 + 8 + 8)
     memory.add(1, Split(pixels, torch.arange(8), view=lambda inputs: 2 * inputs))
     memory.add(2, Split(pixels, torch.rand(8, 2)))
     memory.add(3, Split(pixels, torch.arange(8)))
-    drawn = memory.draw(1000, torch.Generator().manual_seed(0))
-    assert [part.days.unique().tolist() for part in drawn] == [[0, 3], [1], [2]]
-    assert sum(map(len, drawn)) == 1000
-    for part, value in zip(drawn, (0.2, 0.4, 0.2), strict=True):
+    examples = memory.examples()
+    assert [part.days.unique().tolist() for part in examples] == [[0, 3], [1], [2]]
+    assert sum(map(len, examples)) == 32
+    for part, value in zip(examples, (0.2, 0.4, 0.2), strict=True):
         assert part.inputs.dtype == torch.float32
         assert torch.allclose(part.inputs, torch.tensor(value))
     restored = Memory(100)
@@ -217,6 +237,7 @@ def test_a_state_that_does_not_fit_is_refused(change, what):
     ("name", "value", "what"),
     [
         ("days", torch.full((5,), -1), "days below 0"),
+        ("tasks", torch.full((5,), -1), "days after those of their tasks"),
         ("days", torch.zeros(4, dtype=torch.int64), "days must have the shape|inputs must have the shape|ranks"),
         ("inputs", torch.full((5, 2), torch.nan), "inputs are not all finite"),
         ("inputs", torch.zeros(4, 2), "inputs must have the shape"),
