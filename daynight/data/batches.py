@@ -80,7 +80,13 @@ class Batches(abc.ABC):
             self._epoch = None  # an interrupted iterator cannot continue: read again from this batch
             raise
         if self._replayed is not None:
-            batch = self._replayed.beside(*batch, self._generator)
+            before = self._generator.get_state()
+            try:
+                batch = self._replayed.beside(*batch, self._generator)
+            except BaseException:  # an interrupt: read and draw this batch again
+                self._epoch = None
+                self._generator.set_state(before)
+                raise
         self._left = self._left[1:]
         return batch
 

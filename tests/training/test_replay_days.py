@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from resumable import Killed, Killer
+from resumable import Dropping, Killed, Killer
 from scipy import stats
 from torch.utils.data import Dataset
 
@@ -23,6 +23,7 @@ from daynight import (
     Training,
     UniformCycles,
 )
+from daynight.data.batches import HeldBatches, Replayed
 from daynight.data.replay import Memory
 from daynight.errors import DamagedFileError, DataError, SealError, SettingError
 from daynight.support import archive
@@ -176,9 +177,47 @@ def test_with_nothing_kept_of_the_line_a_day_trains_on_its_own_data_in_whole_bat
     assert agent.days[-1].wake_steps == 3
 
 
+def test_a_batch_that_was_interrupted_is_drawn_again():
+    class Failing(Replayed):
+        n_calls = 0
+
+        def _woven(self, own, past):
+            Failing.n_calls += 1
+            if Failing.n_calls in (2, 5, 11):
+                raise KeyboardInterrupt
+            return super()._woven(own, past)
+
+    def given(kind):
+        past = kind(torch.arange(24.0).reshape(6, 4), torch.arange(6) % 2, 3, 2)
+        examples = -torch.arange(40.0).reshape(10, 4), torch.arange(10) % 2
+        source, found = HeldBatches(*examples, 3, torch.Generator().manual_seed(0), past), []
+        while len(found) < 9:
+            try:
+                found.append(torch.cat([part.flatten().float() for part in source.next()]))
+            except KeyboardInterrupt:
+                continue
+        return torch.cat(found)
+
+    assert torch.equal(given(Failing), given(Replayed))
+
+
+def test_batch_norm_never_trains_on_one_example_of_the_day_alone():
+    capacity = Capacity(keep_per_task=0.1, min_per_layer=1)
+    clock = Clock(
+        made(Replay(5), Dropping, capacity), [marked(0, n=20), marked(1), marked(2, n=11)], policy=UniformCycles(2),
+        wake=Epochs(1), night=Epochs(1),
+    )  # fmt: skip
+    clock.run()
+    with pytest.raises(DataError, match="leave a batch of one, on which batch normalisation cannot train"):
+        clock.agent.wake(marked(0, name="b", succeeds="b"), Steps(1))
+
+
 def job(folder=None, hook=(), replay=Replay(25, 0.4), **settings):  # noqa: B008
-    names = ["a", "b", "a", "b", "a"]
-    tasks = [marked(day, n=13 + day, name=name, succeeds=name).hold_out(0.2) for day, name in enumerate(names)]
+    names, freezes = ["a", "b", "a", "b", "a"], "consolidation" not in settings
+    tasks = [
+        marked(day, n=13 + day, name=name, succeeds=name if freezes else None).hold_out(0.2)
+        for day, name in enumerate(names if freezes else map(str, range(3)))
+    ]
     return Clock(
         made(replay, **settings), tasks, policy=UniformCycles(2), wake=Epochs(1), night=Epochs(2), checkpoint=folder,
         every=0.0, on_event=hook,
@@ -186,7 +225,19 @@ def job(folder=None, hook=(), replay=Replay(25, 0.4), **settings):  # noqa: B008
 
 
 @pytest.mark.usefixtures("at_every_step")
-@pytest.mark.parametrize("settings", [{}, {"training": {"accumulate": 2, "batch_size": 4}}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"training": {"accumulate": 2, "batch_size": 4}},
+        {
+            "consolidation": "rehearse",
+            "capacity": Capacity(free_at_end=0.5, days=3),
+            "network": Dropping,
+            "training": {"batch_size": 6},
+        },
+    ],
+)
 def test_a_run_that_is_killed_at_any_step_gives_the_same_bits(settings, tmp_path):
     whole = job(**settings)
     whole.run()
@@ -204,6 +255,17 @@ def test_a_run_that_is_killed_at_any_step_gives_the_same_bits(settings, tmp_path
         job(tmp_path, replay=Replay(25, 0.3), **settings).resume()
     with pytest.raises(SettingError, match="is of a run with another replay"):
         job(tmp_path, replay=None, **settings).resume()
+
+
+def test_forks_at_dusk_end_the_night_alike_and_keep_alike():
+    clock = job()
+    clock.run(until=2)
+    clock.to_dusk()
+    twin, before = clock.fork(), kept(clock.agent)
+    twin.run()
+    assert torch.equal(kept(clock.agent), before)
+    clock.run()
+    assert alike(clock.agent, twin.agent)
 
 
 def shifted(day):
