@@ -49,6 +49,8 @@ class Replayed:
         return self._woven(inputs, past_inputs), self._woven(targets, past_targets)
 
     def _woven(self, own: Tensor, past: Tensor) -> Tensor:
+        if len(own) <= self._n_own:
+            return torch.cat([own, past])
         pairs = zip(own.split(self._n_own), past.split(self._n_past), strict=True)
         return torch.cat([part for pair in pairs for part in pair])
 
