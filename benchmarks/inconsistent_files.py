@@ -180,6 +180,7 @@ def agents(folder: Path) -> Iterator[tuple[str, Any, Tensors, Use, bool]]:
         ("agent, a user's network", normed, {"network": normed}, {"restart": "keep", "biases": "freeze-after-first"}),
         ("agent, rehearsal", toy_network, {"kept": list(STREAM)[:2]}, {"consolidation": "rehearse"}),
         ("agent, fine-tuning", toy_network, {}, {"consolidation": "fine-tune"}),
+        ("agent, replay", toy_network, {}, {"consolidation": "rehearse", "replay": dn.Replay(20)}),
     ):
         agent, path = new_agent(network, usual, settings), folder / "agent.dn"
         dn.Clock(agent, STREAM, policy=dn.UniformCycles(2), wake=dn.Steps(6), night=dn.Steps(8)).run(until=2)
