@@ -10,8 +10,8 @@ import copy
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import attrs
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
+from daynight.data.drift import Drift
 from daynight.data.roll import Roll, Views
-from daynight.data.signatures import Form, check_task
+from daynight.data.signatures import Form, check_split, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
 from daynight.errors import DataError, NetworkError, SealError, SettingError, StateError
@@ -28,8 +29,9 @@ from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude, Stored
 from daynight.networks.export import export
+from daynight.networks.identify import Answer
 from daynight.networks.masked import FREE, Biases, Restart
-from daynight.networks.prediction import outputs_of, predict
+from daynight.networks.prediction import outputs_of, portions, predict
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
@@ -42,6 +44,7 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
+from daynight.training.keepsakes import Keepsakes, kinds_of, parted
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -76,6 +79,10 @@ class Agent:
             are shared and move, and a day without free weights trains owned weights. For a way of your own, give an
             instance of `daynight.training.consolidation.Consolidation`.
         criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
+        keeps: What each task keeps of its own day's training data at its dawn, until it retires: ``"profile"``, some
+            quantiles of each input feature, for `drift`; ``"signature"``, means and covariances of the classes, for
+            `identify` and for `predict` without a task. No example is kept. The data are read again for each, at dawn,
+            which is no part of the night's budget.
         device: Device of the network, and of a task's data while they are in use.
 
     Attributes:
@@ -85,6 +92,7 @@ class Agent:
         seed: As given.
         consolidation: The way to consolidate, as an object.
         criterion: As given.
+        keeps: As given, as a tuple in the order above.
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
 
@@ -113,8 +121,10 @@ class Agent:
         mask: Exclude = (),
         consolidation: Consolidation | str = "freeze",
         criterion: Criterion = magnitude,
+        keeps: Collection[str] = (),
         device: str | torch.device = "cpu",
     ) -> None:
+        self.keeps = kinds_of(keeps)
         checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
         if training is not None:
             checks.kind("training", training, Training, "Training(batch_size=128)")
@@ -137,6 +147,7 @@ class Agent:
         self._tasks = Roll()
         self._seals = dict[int, seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
+        self._keepsakes = Keepsakes(self.keeps, self.network.dtype, self.device, self.seed)
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
         self._keeper, self._passed = threads.Keeper(), Passed()
@@ -446,6 +457,7 @@ class Agent:
             StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
                 agent.
             TrainingError: If a number that the day trains, or an output of the task, is not finite; see `abandon_day`.
+            DataError: If the task is to keep something of its data, and these cannot be read; the night stays open.
         """
         checks.function("on_event", on_event)
         with self._keeper.long("finish_night"):
@@ -455,11 +467,15 @@ class Agent:
     def _finish_night(self, on_event: Hook) -> Record:
         """End the night, and return the record of the day."""
         today = self._day_at_dusk("finish_night")
+        # First, since data that cannot be read then leave the night open. A predecessor retires with this dawn.
+        others = [task for task in self.living if task != self.network.succeeds]
+        keepsake = self._keepsakes.made(today.task, self.day, others)
         with interrupts.deferred():
             record, index = today.finish_night(on_event), self.day - 1
+            self._keepsakes.keep(index, keepsake)
             self._days[index] = record
             if self.consolidation.freezes:
-                self._seals[index] = seals.seal(self.network.seen_by(index))
+                self._seals[index] = seals.seal(self._sealed(index))
             self._forget_retired()
             if self.consolidation.keeps_tasks:
                 self._kept.append(today.task)
@@ -513,6 +529,7 @@ class Agent:
         """Drop what the agent keeps of tasks that have retired."""
         for task in self._seals.keys() - set(self.living):
             del self._days[task], self._tasks.forms[task], self._seals[task]
+        self._keepsakes.forget_all_but(self.living)
         self._tasks.day = self.day
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
@@ -539,11 +556,18 @@ class Agent:
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
         twin._seals, twin._kept = dict(self._seals), list(self._kept)
+        twin._keepsakes = copy.deepcopy(self._keepsakes)
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
-    def predict(self, inputs: Any, task: int | str) -> Tensor:
-        """Compute a task's outputs, without changing the agent.
+    @overload
+    def predict(self, inputs: Any, task: int | str) -> Tensor: ...
+
+    @overload
+    def predict(self, inputs: Any, task: None = None) -> Answer: ...
+
+    def predict(self, inputs: Any, task: int | str | None = None) -> Tensor | Answer:
+        """Compute a task's outputs, or find out which task is asked for, without changing the agent.
 
         With ``consolidation="freeze"``, equal inputs give the same bits at every call from the task's dawn on.
 
@@ -551,26 +575,63 @@ class Agent:
             inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 values are pixels, and are
                 scaled to 0 to 1.
             task: Index of a finished task, or of the current one; or a name, which asks the latest finished version of
-                the task with that name.
+                the task with that name. None chooses a task for each input, if the agent has ``keeps=("signature",)``.
 
         Returns:
             Class scores before a softmax, or regression outputs, as floating point (n, outputs of the task), on the
-            agent's device.
+            agent's device. Without a task, an `Answer` (see `daynight.networks.identify`) with the outputs of all
+            living tasks, the chosen task and its probability.
 
         Raises:
-            StateError: If the task has not begun or has retired, or several tasks have the name.
+            StateError: If the task has not begun or has retired, or several tasks have the name; if no task is given,
+                and none is finished or tasks keep no signature.
             DataError: If the inputs have another shape, are not numbers, or hold values that are missing or not finite.
         """
         with self._keeper.short("predict"):
+            if task is None:
+                read, probabilities = self._recognised("predict without a task", inputs)
+                outputs = {index: self._outputs(read, self._learnt(index)) for index in self.living}
+                return Answer.of(outputs, probabilities)
             index = self._learnt(task)
-            inputs = self._tasks.forms[index].read(inputs, self.network.dtype, self.device)
-            try:
-                return predict(self.network, inputs, index, self.training.transform)
-            except IndexError as error:
-                raise DataError(
-                    f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
-                    "embedding, and must be within its range."
-                ) from error
+            return self._outputs(self._tasks.forms[index].read(inputs, self.network.dtype, self.device), index)
+
+    def identify(self, inputs: Any) -> Tensor:
+        """Compute how probable it is that inputs belong to each living task, or to none of them.
+
+        See `daynight.networks.identify.probabilities`. Inputs are compared as they are before the training's transform.
+
+        Args:
+            inputs: As in `predict`.
+
+        Returns:
+            float64 (n, living tasks + 1), on the agent's device: the tasks in the order of `living`, and at last "none
+            of these". Rows sum to 1.
+
+        Raises:
+            StateError: If tasks keep no signature (see `keeps`), or none is finished.
+            DataError: As in `predict`.
+        """
+        with self._keeper.short("identify"):
+            return self._recognised("identify", inputs)[1]
+
+    def drift(self, task: int | str, inputs: Any, level: float = 0.05) -> Drift:
+        """Test whether new inputs have another distribution than those that a task was trained on.
+
+        See `daynight.data.drift.drift`, which says which tests these are.
+
+        Args:
+            task: Index or name of a finished task, as in `predict`.
+            inputs: Tensor or array (n, ...) of the shape that the task was trained on, uint8 for pixels; or a `Split`.
+                Values may be missing or not finite.
+            level: Probability of finding drift if there is none, above 0 and below 1.
+
+        Raises:
+            StateError: If tasks keep no profile (see `keeps`), or the task is not finished or has retired.
+            DataError: If the inputs cannot be read, or have another shape.
+            SettingError: If `level` is not valid.
+        """
+        with self._drawing("drift"):
+            return self._keepsakes.drift(self._finished("drift", task), inputs, level)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
         """Measure loss and score of task `index` on one of its splits.
@@ -589,10 +650,7 @@ class Agent:
             StateError: If the day has not begun.
         """
         check_task(task)
-        if split not in task.splits():
-            raise DataError(
-                f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
-            )
+        check_split(task, split)
         # For metrics that draw random numbers. Their stream is named by the index, which is checked first.
         named = int(index) if isinstance(index, numbers.Integral) else 0
         with self._drawing("evaluate"), seeding.forked(0, "evaluate", named, device=self.device):
@@ -604,8 +662,36 @@ class Agent:
             targets = fitted(examples.targets, self.network.dtype, self.device)
             return self.training.judge(task, outputs, targets)
 
+    def score_without_task(self, task: Task, index: int, split: str = "test") -> float | None:
+        """Measure the share of examples that get the right task and the right class if nobody names the task.
+
+        Args:
+            task: The task.
+            index: The day on which it was learnt, from 0.
+            split: ``"test"``, ``"validation"`` or ``"train"``.
+
+        Returns:
+            The share, 0 to 1; None if the tasks keep no signature, the task has no classes, or it is not finished.
+
+        Raises:
+            DataError: As in `evaluate`.
+        """
+        check_task(task)
+        check_split(task, split)
+        if "signature" not in self.keeps or not task.classifies or index not in self.living:
+            return None
+        with self._drawing("score_without_task"), seeding.forked(0, "evaluate", int(index), device=self.device):
+            self._tasks.forms[index].check_outputs(task, index)
+            examples, own = task.splits()[split], self.living.index(self._learnt(index))
+            outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
+            chosen = torch.cat([
+                self._keepsakes.probabilities(inputs, self.living)[:, :-1].argmax(1)
+                for inputs, _ in portions(examples)
+            ])  # fmt: skip
+            return float(((outputs.argmax(1).cpu() == examples.targets.cpu()) & (chosen == own)).double().mean())
+
     def verify(self) -> None:
-        """Check that all numbers that finished tasks use are, bit for bit, the same as at the tasks' dawns.
+        """Check that all numbers that finished tasks use or keep are, bit for bit, the same as at the tasks' dawns.
 
         Raises:
             SealError: If a tensor has changed; the error names it.
@@ -617,7 +703,7 @@ class Agent:
                     "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
                 )
             for task, sealed in self._seals.items():
-                seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+                seals.check(task, sealed, seals.seal(self._sealed(task)))
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
         """Return a finished task's subnetwork as a plain module, in evaluation mode.
@@ -675,7 +761,7 @@ class Agent:
         with self._keeper.short("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            return sizes(self.network, self.training)
+            return sizes(self.network, self.training, self._keepsakes.state().values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
@@ -693,7 +779,7 @@ class Agent:
                 self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
                 code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
             )  # fmt: skip
-            values, tensors = agents.to_json(about), self.network.state()
+            values, tensors, kept = agents.to_json(about), self.network.state(), self._keepsakes.state()
             if self.consolidation.freezes:
                 self.verify()
             try:
@@ -704,7 +790,7 @@ class Agent:
                     f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
                     "other than the agent has written to it; load the agent from a file that was saved before."
                 ) from error
-            archive.write(path, "agent", values, tensors)
+            archive.write(path, "agent", values, tensors | kept)
 
     @classmethod
     def load(
@@ -749,6 +835,7 @@ class Agent:
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
                 mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
+                keeps=about.keeps,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(
@@ -767,6 +854,7 @@ class Agent:
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
             seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
+            keeps=self.keeps,
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -775,12 +863,12 @@ class Agent:
         During a phase, call this only from a hook, and only at a progress event.
 
         Returns:
-            The description of the agent in files, the tensors of its network by name, and the state of the current day;
-            None between days.
+            The description of the agent in files, the tensors of its network and its keepsakes by name, and the state
+            of the current day; None between days.
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-            return self.about(), self.network.state(), today
+            return self.about(), self.network.state() | self._keepsakes.state(), today
 
     def restore(
         self,
@@ -793,7 +881,7 @@ class Agent:
 
         Args:
             about: The description of that agent.
-            tensors: The tensors of its network, by name.
+            tensors: The tensors of its network and its keepsakes, by name.
             kept: The tasks of the finished days; empty unless the agent keeps them.
             day: The task of the current day, the budgets of its wake and night, and its state; None between days.
 
@@ -805,6 +893,8 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
+            tensors, keepsakes = parted(tensors)
+            self._keepsakes.restore(keepsakes, {task: about.forms[task] for task in told})
             with seeding.forked(self.seed, "load", device=self.device):
                 self.network.restore(tensors, about.n_finished, told, today)
             self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
@@ -824,7 +914,7 @@ class Agent:
     def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
         """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
         contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
-        contents.check_seals(self.network, about)
+        contents.check_seals(about, self._sealed)
 
     @contextlib.contextmanager
     def _drawing(self, call: str) -> Iterator[None]:
@@ -859,6 +949,26 @@ class Agent:
         """Return 64 inputs (64, ...) of a task's shape, as the network reads them: random numbers from 0 to 1."""
         generator = seeding.generator(0, "probe", task)
         return self._tasks.forms[task].random_inputs(64, generator, self.network.dtype, self.device)
+
+    def _sealed(self, task: int) -> dict[str, Tensor]:
+        """Return all tensors that a finished task uses or keeps, by name."""
+        return self.network.seen_by(task) | self._keepsakes.used_by(task)
+
+    def _recognised(self, call: str, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Return inputs (n, ...) as the network reads them, and the probabilities (n, living tasks + 1)."""
+        self._keepsakes.check(call, self.living)
+        read = self._tasks.forms[self.living[0]].read(inputs, self.network.dtype, self.device)
+        return read, self._keepsakes.probabilities(read, self.living).to(self.device)
+
+    def _outputs(self, inputs: Tensor, index: int) -> Tensor:
+        """Return the outputs of a task for inputs (n, ...) as the network reads them."""
+        try:
+            return predict(self.network, inputs, index, self.training.transform)
+        except IndexError as error:
+            raise DataError(
+                f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
+                "embedding, and must be within its range."
+            ) from error
 
     def _learnt(self, task: Any) -> int:
         """Return the index of a task that has begun; write the numbers trained so far to the network."""

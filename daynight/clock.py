@@ -329,10 +329,11 @@ class Clock:
                 continue
             began = time.perf_counter()
             loss, score = self.agent.evaluate(self._days[index], index)
+            without = self.agent.score_without_task(self._days[index], index)
             seconds = time.perf_counter() - began
             self._note(
                 Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
-                       score=score, elapsed_seconds=seconds)
+                       score=score, elapsed_seconds=seconds, score_without_task=without)
             )  # fmt: skip
 
     def _note(self, event: Event) -> None:
@@ -346,7 +347,8 @@ class Clock:
     def _described(self) -> Mapping[str, Sequence[str]]:
         """Return digests of the settings that must not change if a run is to be resumed."""
         about, agent = self.agent.about(), self.agent
-        same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed", *(["mask"] if about.mask else [])]
+        same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed"]
+        same += [name for name in ("mask", "keeps") if getattr(about, name)]  # older files have no such settings
         # One of a user's own is compared by its code and attributes.
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
         training = {f"training.{name}": value for name, value in agent.training.settings().items()}

@@ -54,6 +54,9 @@ class Record:
         longest_prune_seconds: Seconds of the night's longest prune.
         elapsed_seconds: Seconds since the phase began; for an evaluation, its duration; for a ``"day"``, the duration
             of wake and night, without evaluations.
+        score_without_task: In an evaluation of a task with classes, if tasks keep signatures (see `daynight.Agent`):
+            the share of test examples that get the right task and the right class if nobody names the task, 0 to 1.
+            None at the dusk of the task's own day, when it has no signature yet.
     """
 
     kind: str
@@ -80,6 +83,7 @@ class Record:
     longest_step_seconds: float | None = None
     longest_prune_seconds: float | None = None
     elapsed_seconds: float | None = None
+    score_without_task: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -136,7 +140,7 @@ _FORMS: dict[str, expected.Form] = {
     **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
     **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
     **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},
-    "density": expected.number(0, 1),
+    **{name: expected.number(0, 1) for name in ("density", "score_without_task")},
 }
 
 

@@ -118,7 +118,7 @@ class CSVLogger:
             history: The clock's history, to which records are added.
         """
         has_log = self.path.is_file()
-        if has_log and self._start() not in ("", _HEADER):
+        if has_log and not _is_header(self._start()):
             raise SettingError(f"CSVLogger: {self.path} exists and is not a daynight log. Name another file.")
         self._history, self._is_begun, self._n = history, True, -1
         if len(history) or not has_log:  # a file that cannot be written is noticed now
@@ -154,7 +154,8 @@ class CSVLogger:
         try:
             with self.path.open(newline="") as stream:
                 first = list(itertools.islice(csv.reader(stream), 1, 2))
-            if first and first[0] != [str(value) for value in _cells(self._history.records[0])]:
+            cells = [str(value) for value in _cells(self._history.records[0])]
+            if first and first[0] != cells[: len(first[0])]:  # an older log has fewer columns
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))
         except OSError as error:
@@ -168,6 +169,12 @@ class CSVLogger:
             return stream.readline(10_000).rstrip("\n")
 
 
+def _is_header(line: str) -> bool:
+    """Return whether a line is the first one of a log, also of one by an older version, which has fewer columns."""
+    names = line.split(",")
+    return not line or (names == list(COLUMNS[: len(names)]) and "elapsed_seconds" in names)
+
+
 def _cells(record: Record) -> list[Any]:
     """Return the cells of a line of the log."""
     return ["" if value is None else value for value in attrs.astuple(record)]
@@ -179,7 +186,7 @@ class TensorBoardLogger:
     Losses and scores of training and validation are named by their phase, as in ``loss/wake``. The other scalars are
     the density during nights (``night/density``), the free and owned weights (``weights/free``, ``weights/owned``), the
     seconds of each day (``day/seconds``), and each task's loss and score on test data at dusk and dawn
-    (``test score/task 0``).
+    (``test score/task 0``), and the score without the task (``test score without task/task 0``).
 
     Args:
         folder: Folder of the run; each run needs its own folder. Points that the folder already holds, from an earlier
@@ -245,6 +252,7 @@ def scalars(record: Record, task: str | None = None) -> dict[str, float]:
     phase, task = record.phase, f"task {record.task}" if task is None else task
     if record.kind == "evaluation":
         found = {f"test score/{task}": record.score, f"test loss/{task}": record.loss}
+        found[f"test score without task/{task}"] = record.score_without_task
     elif record.kind == "day":
         found = {"weights/free": record.free, "weights/owned": record.owned, "day/seconds": record.elapsed_seconds}
     else:
@@ -541,8 +549,9 @@ def _is_refused(night: Record) -> bool:
 
 
 def _digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a short digest of rows of plain values."""
-    return digests.digest_of([json.dumps(list(rows)).encode()])[:16]
+    """Return a short digest of rows of plain values, without fields that are None, such as ones of newer versions."""
+    found = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return digests.digest_of([json.dumps(found).encode()])[:16]
 
 
 def _label(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -82,7 +82,11 @@ def outputs_of(
     Returns:
         (n, outputs of the task).
     """
-    portions = split.batches(torch.arange(len(split)).split(PORTION))
     return torch.cat(
-        [predict(network, fitted(inputs, network.dtype, device), task, transform) for inputs, _ in portions]
+        [predict(network, fitted(inputs, network.dtype, device), task, transform) for inputs, _ in portions(split)]
     )
+
+
+def portions(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets as `Split.load` returns them, in their order, `PORTION` examples at a time."""
+    return split.batches(torch.arange(len(split)).split(PORTION))

@@ -33,7 +33,7 @@ from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
 #: Fields that older files do not have.
-_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task")
+_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task", "keeps")
 _NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 

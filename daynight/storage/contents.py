@@ -6,7 +6,7 @@ A right digest does not mean that values fit. They are checked before a network 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +23,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage.seals import Seal
 from daynight.support import checks, expected
 from daynight.support.expected import Form as Expected
+from daynight.training.keepsakes import KINDS
 from daynight.training.settings import Training
 
 #: Integers of files are below this, so that they can be computed with in any way.
@@ -82,6 +83,7 @@ DESCRIPTION: Expected = expected.fields(
         "n_days": expected.whole(0, _MOST),
         "sees": expected.mapping(expected.listed(expected.whole(0, _MOST))),
         "succeeds": expected.whole(0, _MOST),
+        "keeps": expected.listed(expected.one_of(*KINDS)),
     },
 )
 
@@ -115,6 +117,7 @@ class About:
         n_days: Number of finished days; None is that of `days`.
         sees: By index of a task, as text, the owners whose weights it sees, if these are not all tasks up to itself.
         succeeds: During a day, index of the task that the day's task succeeds.
+        keeps: What each task keeps of its data; see `daynight.Agent`.
     """
 
     model: dict[str, Any] | None
@@ -140,6 +143,7 @@ class About:
     n_days: int | None = None
     sees: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
     succeeds: int | None = None
+    keeps: tuple[str, ...] = ()
 
     @property
     def n_finished(self) -> int:
@@ -352,13 +356,13 @@ def _owned_after(capacity: Capacity, sizes: Sequence[int], n_nights: int) -> int
         raise ValueError(str(error)) from error
 
 
-def check_seals(network: MaskedNetwork, about: About) -> None:
-    """Raise ValueError unless the seal of each task names the tensors that the task uses.
+def check_seals(about: About, sealed_of: Callable[[int], Mapping[str, Tensor]]) -> None:
+    """Raise ValueError unless the seal of each task names the tensors that it is to seal.
 
     Args:
-        network: The network, with the tensors of the file.
         about: The description of the agent.
+        sealed_of: Returns the tensors of a finished task that its seal is to name.
     """
     for task, sealed in zip(about.forms, about.seals, strict=False):
-        if sealed.keys() != network.seen_by(task).keys():
+        if sealed.keys() != sealed_of(task).keys():
             raise ValueError(f"the seal of task {task} is not of all tensors that the task uses")

@@ -54,6 +54,8 @@ def test_lives_in_threads_end_as_alone_and_predictions_beside_them_are_right():
 
 CALLS = {
     "predict": lambda agent: agent.predict(INPUTS, 0),
+    "identify": lambda agent: agent.identify(INPUTS),
+    "drift": lambda agent: agent.drift(0, INPUTS),
     "evaluate": lambda agent: agent.evaluate(STREAM[0], 0),
     "verify": lambda agent: agent.verify(),
     "subnetwork": lambda agent: agent.subnetwork(0, compact=True),
