@@ -33,6 +33,7 @@ from daynight.networks.prediction import outputs_of, predict
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
+from daynight.nights.gate import Gate, Verdict
 from daynight.nights.policy import SleepPolicy, planned
 from daynight.pruning.capacity import Capacity, Room
 from daynight.storage import agents, contents, seals
@@ -42,6 +43,7 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
+from daynight.training.gatekeeper import Gatekeeper, widened
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -76,6 +78,8 @@ class Agent:
             are shared and move, and a day without free weights trains owned weights. For a way of your own, give an
             instance of `daynight.training.consolidation.Consolidation`.
         criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
+        gate: Decides at dawn whether the day's task takes over from the one that it succeeds. If it refuses, the day
+            leaves nothing behind. None lets every successor take over.
         device: Device of the network, and of a task's data while they are in use.
 
     Attributes:
@@ -85,6 +89,7 @@ class Agent:
         seed: As given.
         consolidation: The way to consolidate, as an object.
         criterion: As given.
+        gate: As given.
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
 
@@ -113,8 +118,11 @@ class Agent:
         mask: Exclude = (),
         consolidation: Consolidation | str = "freeze",
         criterion: Criterion = magnitude,
+        gate: Gate | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
+        if gate is not None:
+            checks.kind("gate", gate, Gate, "Gate(tolerance=0.01)")
         checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
         if training is not None:
             checks.kind("training", training, Training, "Training(batch_size=128)")
@@ -129,6 +137,9 @@ class Agent:
         self.capacity, self.training = capacity, Training() if training is None else training
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
+        self.gate = gate
+        self._gatekeeper = None if gate is None else Gatekeeper(gate, self.seed)
+        self._refused: Record | None = None  # the record of the last day, if the gate has refused its task
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
@@ -165,6 +176,11 @@ class Agent:
     def days(self) -> tuple[Record, ...]:
         """The record of each finished day whose task has not retired."""
         return tuple(self._days.values())
+
+    @property
+    def refused(self) -> Record | None:
+        """The record of the last finished day, if the gate has refused its task; otherwise None."""
+        return self._refused
 
     @property
     def living(self) -> tuple[int, ...]:
@@ -270,12 +286,14 @@ class Agent:
             )
         if day == self.day:
             succeeds = self._tasks.predecessor(task, views)
+            self._check_gate(task, succeeds is not None)
             if succeeds is None:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return room_of(self.network, self.capacity)
             room = room_of(self.network, self.capacity, succeeds)
         else:
             is_successor = self._tasks.is_successor(task, before)
+            self._check_gate(task, is_successor)
             if self.capacity.keep_per_task is None or not self.consolidation.freezes:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return self.capacity.room(tuple(self.network.sizes.values()), day)
@@ -289,6 +307,10 @@ class Agent:
             room = self.capacity.room(tuple(self.network.sizes.values()), day, free, n_new - is_successor)
         self.capacity.check(self.network.sizes, day, room)
         return room
+
+    def _check_gate(self, task: Task, succeeds: bool) -> None:
+        if self._gatekeeper is not None:
+            self._gatekeeper.check(task, succeeds)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -454,15 +476,35 @@ class Agent:
 
     def _finish_night(self, on_event: Hook) -> Record:
         """End the night, and return the record of the day."""
-        today = self._day_at_dusk("finish_night")
+        today, index, enter = self._day_at_dusk("finish_night"), self.day, list[Callable[[], None]]()
+
+        def judge() -> Verdict | None:
+            """Try the day's task beside the one that it succeeds, and read what is kept of it if it is accepted."""
+            keeper, succeeds = self._gatekeeper, self.network.succeeds
+            if keeper is None:
+                return None
+            with seeding.forked(self.seed, "gate", index, device=self.device):
+                verdict = None
+                if succeeds is not None:
+                    verdict = keeper.judged(today.task, succeeds, self.network, self.training, self.device)
+                if verdict is None or verdict.accepted:
+                    enter.append(keeper.accept(index, today.task, succeeds))
+            return verdict
+
         with interrupts.deferred():
-            record, index = today.finish_night(on_event), self.day - 1
-            self._days[index] = record
-            if self.consolidation.freezes:
-                self._seals[index] = seals.seal(self.network.seen_by(index))
+            record = today.finish_night(on_event, judge)
+            self._refused = record if record.accepted == 0 else None
+            if self._refused is None:
+                self._days[index] = record
+                if self.consolidation.freezes:
+                    self._seals[index] = seals.seal(self.network.seen_by(index))
+                for each in enter:
+                    each()
+                if self.consolidation.keeps_tasks:
+                    self._kept.append(today.task)
+            else:
+                del self._tasks.forms[index]
             self._forget_retired()
-            if self.consolidation.keeps_tasks:
-                self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         return record
 
@@ -514,6 +556,8 @@ class Agent:
         for task in self._seals.keys() - set(self.living):
             del self._days[task], self._tasks.forms[task], self._seals[task]
         self._tasks.day = self.day
+        if self._gatekeeper is not None:
+            self._gatekeeper.forget(self.living)
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
         """Return a second, independent agent in the same state. Both share the examples, which are not copied.
@@ -539,6 +583,7 @@ class Agent:
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
         twin._seals, twin._kept = dict(self._seals), list(self._kept)
+        twin._gatekeeper = None if self._gatekeeper is None else self._gatekeeper.fork()
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
@@ -603,6 +648,32 @@ class Agent:
             outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
             targets = fitted(examples.targets, self.network.dtype, self.device)
             return self.training.judge(task, outputs, targets)
+
+    def test_first(self, task: Task) -> tuple[int, float | None, float] | None:
+        """Measure the version that a task is to succeed on the task's training data, before they are learnt.
+
+        This is the test-then-train score of learning from streams. (J. Gama, R. Sebastião and P. P. Rodrigues, "On
+        evaluating stream learning algorithms", Machine Learning 90, 2013.)
+
+        Args:
+            task: The task of the next day.
+
+        Returns:
+            Index of the version, its loss, and its score; the loss is None if the task has more outputs than the
+            version. None if there is no such version.
+
+        Raises:
+            StateError: If there is no such living task.
+        """
+        check_task(task)
+        with self._drawing("test_first"), seeding.forked(0, "evaluate", self.day, device=self.device):
+            index = self._tasks.predecessor(task, Views.of(task.succeeds))
+            if index is None:
+                return None
+            outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)
+            whole = widened(outputs, task.n_outputs)
+            loss, score = self.training.judge(task, whole, fitted(task.train.targets, self.network.dtype, self.device))
+            return index, loss if len(outputs.T) == task.n_outputs else None, score
 
     def verify(self) -> None:
         """Check that all numbers that finished tasks use are, bit for bit, the same as at the tasks' dawns.
@@ -693,7 +764,7 @@ class Agent:
                 self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
                 code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
             )  # fmt: skip
-            values, tensors = agents.to_json(about), self.network.state()
+            values, tensors = agents.to_json(about), self._tensors()
             if self.consolidation.freezes:
                 self.verify()
             try:
@@ -749,6 +820,7 @@ class Agent:
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
                 mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
+                gate=about.made_gate(),
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(
@@ -767,6 +839,8 @@ class Agent:
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
             seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
+            gate=None if self.gate is None else attrs.asdict(self.gate), refused=self._refused,
+            gate_held={} if self._gatekeeper is None else self._gatekeeper.state()[0],
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -780,7 +854,12 @@ class Agent:
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-            return self.about(), self.network.state(), today
+            return self.about(), self._tensors(), today
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the network by name, and those that are kept beside it."""
+        kept = {} if self._gatekeeper is None else self._gatekeeper.state()[1]
+        return self.network.state() | {contents.GATE + name: tensor for name, tensor in kept.items()}
 
     def restore(
         self,
@@ -805,12 +884,17 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
+            tensors, held = contents.apart(tensors)
             with seeding.forked(self.seed, "load", device=self.device):
                 self.network.restore(tensors, about.n_finished, told, today)
             self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
             self._tasks.forms, self._tasks.day = about.forms, about.n_finished
             self._seals = dict(zip(self._days, about.seals, strict=False))
-            self._kept = list(kept)
+            self._kept, self._refused = list(kept), about.refused
+            if self._gatekeeper is not None:
+                self._gatekeeper.restore(about.gate_held, held, self.living)
+            elif held:
+                raise ValueError("it has held-out examples for a gate, and no gate")
             if self.consolidation.freezes:
                 self.verify()
             self._check_state(about, tensors, is_day=day is not None)
@@ -823,6 +907,7 @@ class Agent:
 
     def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
         """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
+        tensors, _ = contents.apart(tensors)
         contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
         contents.check_seals(self.network, about)
 

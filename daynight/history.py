@@ -26,10 +26,10 @@ class Record:
 
     Attributes:
         kind: ``"epoch"`` (an epoch of wake or REM; if the phase ended within the epoch, the part that was run),
-            ``"prune"`` (an NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or ``"day"`` (totals of
-            a finished day).
+            ``"prune"`` (an NREM), ``"evaluation"`` (of one task, on test data at dusk or dawn, or on the day's training
+            data before they are learnt) or ``"day"`` (totals of a finished day).
         day: Index of the day, from 0.
-        phase: ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
+        phase: ``"before"``, ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
         step: Optimizer steps that the agent had taken in its life when the record was made.
         cycle: Index of the night's cycle, from 0.
         task: Index of the evaluated task.
@@ -54,6 +54,11 @@ class Record:
         longest_prune_seconds: Seconds of the night's longest prune.
         elapsed_seconds: Seconds since the phase began; for an evaluation, its duration; for a ``"day"``, the duration
             of wake and night, without evaluations.
+        accepted: 1 if a gate has let the day's task take over from the one that it succeeds, 0 if it was refused.
+        gate_difference: Score of the new version minus that of the old one, on the same held-out examples.
+        gate_low: Lower end of the confidence interval of this difference.
+        gate_high: Upper end of the interval.
+        gate_examples: Number of these examples.
     """
 
     kind: str
@@ -80,6 +85,11 @@ class Record:
     longest_step_seconds: float | None = None
     longest_prune_seconds: float | None = None
     elapsed_seconds: float | None = None
+    accepted: int | None = None
+    gate_difference: float | None = None
+    gate_low: float | None = None
+    gate_high: float | None = None
+    gate_examples: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -124,7 +134,7 @@ def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
 
 
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
-_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
+_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
 #: The largest index of a day, task or cycle, and the largest other whole number in a record.

@@ -86,7 +86,9 @@ def n_steps_after(known: int, steps_per_epoch: Iterable[int], budgets: Sequence[
     return None if None in counts else known + sum(filter(None, counts))
 
 
+#: How the header of a log begins; older logs lack some of the last columns.
 _HEADER = ",".join(COLUMNS)
+_LEAST_HEADER = ",".join(COLUMNS[: COLUMNS.index("elapsed_seconds") + 1])
 
 
 class CSVLogger:
@@ -118,7 +120,8 @@ class CSVLogger:
             history: The clock's history, to which records are added.
         """
         has_log = self.path.is_file()
-        if has_log and self._start() not in ("", _HEADER):
+        start = self._start() if has_log else ""
+        if start and not (_HEADER.startswith(start) and start.startswith(_LEAST_HEADER)):
             raise SettingError(f"CSVLogger: {self.path} exists and is not a daynight log. Name another file.")
         self._history, self._is_begun, self._n = history, True, -1
         if len(history) or not has_log:  # a file that cannot be written is noticed now
