@@ -35,6 +35,7 @@ from daynight.networks.prediction import outputs_of, portions, predict
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
+from daynight.nights.gate import Gate, Verdict
 from daynight.nights.policy import SleepPolicy, planned
 from daynight.pruning.capacity import Capacity, Room
 from daynight.storage import agents, contents, seals
@@ -44,6 +45,7 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
+from daynight.training.gatekeeper import Gatekeeper, widened
 from daynight.training.keepsakes import Keepsakes, kinds_of, parted
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
@@ -79,6 +81,8 @@ class Agent:
             are shared and move, and a day without free weights trains owned weights. For a way of your own, give an
             instance of `daynight.training.consolidation.Consolidation`.
         criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
+        gate: Decides at dawn whether the day's task takes over from the one that it succeeds. If it refuses, the day
+            leaves nothing behind. None lets every successor take over.
         keeps: What each task keeps of its own day's training data at its dawn, until it retires: ``"profile"``, some
             quantiles of each input feature, for `drift`; ``"signature"``, means and covariances of the classes, for
             `identify` and for `predict` without a task. No example is kept. The data are read again for each, at dawn,
@@ -92,6 +96,7 @@ class Agent:
         seed: As given.
         consolidation: The way to consolidate, as an object.
         criterion: As given.
+        gate: As given.
         keeps: As given, as a tuple in the order above.
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
@@ -121,9 +126,12 @@ class Agent:
         mask: Exclude = (),
         consolidation: Consolidation | str = "freeze",
         criterion: Criterion = magnitude,
+        gate: Gate | None = None,
         keeps: Collection[str] = (),
         device: str | torch.device = "cpu",
     ) -> None:
+        if gate is not None:
+            checks.kind("gate", gate, Gate, "Gate(tolerance=0.01)")
         self.keeps = kinds_of(keeps)
         checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
         if training is not None:
@@ -139,6 +147,9 @@ class Agent:
         self.capacity, self.training = capacity, Training() if training is None else training
         self.seed, self.criterion = checks.integer("seed", seed, least=0), criterion
         criteria.check(criterion)
+        self.gate = gate
+        self._gatekeeper = None if gate is None else Gatekeeper(gate, self.seed)
+        self._refused: Record | None = None  # the record of the last day, if the gate has refused its task
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
@@ -176,6 +187,11 @@ class Agent:
     def days(self) -> tuple[Record, ...]:
         """The record of each finished day whose task has not retired."""
         return tuple(self._days.values())
+
+    @property
+    def refused(self) -> Record | None:
+        """The record of the last finished day, if the gate has refused its task; otherwise None."""
+        return self._refused
 
     @property
     def living(self) -> tuple[int, ...]:
@@ -281,12 +297,14 @@ class Agent:
             )
         if day == self.day:
             succeeds = self._tasks.predecessor(task, views)
+            self._check_gate(task, succeeds is not None)
             if succeeds is None:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return room_of(self.network, self.capacity)
             room = room_of(self.network, self.capacity, succeeds)
         else:
             is_successor = self._tasks.is_successor(task, before)
+            self._check_gate(task, is_successor)
             if self.capacity.keep_per_task is None or not self.consolidation.freezes:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return self.capacity.room(tuple(self.network.sizes.values()), day)
@@ -300,6 +318,10 @@ class Agent:
             room = self.capacity.room(tuple(self.network.sizes.values()), day, free, n_new - is_successor)
         self.capacity.check(self.network.sizes, day, room)
         return room
+
+    def _check_gate(self, task: Task, succeeds: bool) -> None:
+        if self._gatekeeper is not None:
+            self._gatekeeper.check(task, succeeds)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -466,19 +488,39 @@ class Agent:
 
     def _finish_night(self, on_event: Hook) -> Record:
         """End the night, and return the record of the day."""
-        today = self._day_at_dusk("finish_night")
+        today, index, enter = self._day_at_dusk("finish_night"), self.day, list[Callable[[], None]]()
+
+        def judge() -> Verdict | None:
+            """Try the day's task beside the one that it succeeds, and read what is kept of it if it is accepted."""
+            keeper, succeeds = self._gatekeeper, self.network.succeeds
+            if keeper is None:
+                return None
+            with seeding.forked(self.seed, "gate", index, device=self.device):
+                verdict = None
+                if succeeds is not None:
+                    verdict = keeper.judged(today.task, succeeds, self.network, self.training, self.device)
+                if verdict is None or verdict.accepted:
+                    enter.append(keeper.accept(index, today.task, succeeds))
+            return verdict
+
         # First, since data that cannot be read then leave the night open. A predecessor retires with this dawn.
         others = [task for task in self.living if task != self.network.succeeds]
-        keepsake = self._keepsakes.made(today.task, self.day, others)
+        keepsake = self._keepsakes.made(today.task, index, others)
         with interrupts.deferred():
-            record, index = today.finish_night(on_event), self.day - 1
-            self._keepsakes.keep(index, keepsake)
-            self._days[index] = record
-            if self.consolidation.freezes:
-                self._seals[index] = seals.seal(self._sealed(index))
+            record = today.finish_night(on_event, judge)
+            self._refused = record if record.accepted == 0 else None
+            if self._refused is None:
+                self._days[index] = record
+                self._keepsakes.keep(index, keepsake)
+                if self.consolidation.freezes:
+                    self._seals[index] = seals.seal(self._sealed(index))
+                for each in enter:
+                    each()
+                if self.consolidation.keeps_tasks:
+                    self._kept.append(today.task)
+            else:
+                del self._tasks.forms[index]
             self._forget_retired()
-            if self.consolidation.keeps_tasks:
-                self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         return record
 
@@ -531,6 +573,8 @@ class Agent:
             del self._days[task], self._tasks.forms[task], self._seals[task]
         self._keepsakes.forget_all_but(self.living)
         self._tasks.day = self.day
+        if self._gatekeeper is not None:
+            self._gatekeeper.forget(self.living)
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
         """Return a second, independent agent in the same state. Both share the examples, which are not copied.
@@ -556,6 +600,7 @@ class Agent:
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
         twin._seals, twin._kept = dict(self._seals), list(self._kept)
+        twin._gatekeeper = None if self._gatekeeper is None else self._gatekeeper.fork()
         twin._keepsakes = copy.deepcopy(self._keepsakes)
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
@@ -690,6 +735,32 @@ class Agent:
             ])  # fmt: skip
             return float(((outputs.argmax(1).cpu() == examples.targets.cpu()) & (chosen == own)).double().mean())
 
+    def test_first(self, task: Task) -> tuple[int, float | None, float] | None:
+        """Measure the version that a task is to succeed on the task's training data, before they are learnt.
+
+        This is the test-then-train score of learning from streams. (J. Gama, R. Sebastião and P. P. Rodrigues, "On
+        evaluating stream learning algorithms", Machine Learning 90, 2013.)
+
+        Args:
+            task: The task of the next day.
+
+        Returns:
+            Index of the version, its loss, and its score; the loss is None if the task has more outputs than the
+            version. None if there is no such version.
+
+        Raises:
+            StateError: If there is no such living task.
+        """
+        check_task(task)
+        with self._drawing("test_first"), seeding.forked(0, "evaluate", self.day, device=self.device):
+            index = self._tasks.predecessor(task, Views.of(task.succeeds))
+            if index is None:
+                return None
+            outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)
+            whole = widened(outputs, task.n_outputs)
+            loss, score = self.training.judge(task, whole, fitted(task.train.targets, self.network.dtype, self.device))
+            return index, loss if len(outputs.T) == task.n_outputs else None, score
+
     def verify(self) -> None:
         """Check that all numbers that finished tasks use or keep are, bit for bit, the same as at the tasks' dawns.
 
@@ -779,7 +850,7 @@ class Agent:
                 self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
                 code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
             )  # fmt: skip
-            values, tensors, kept = agents.to_json(about), self.network.state(), self._keepsakes.state()
+            values, tensors = agents.to_json(about), self._tensors()
             if self.consolidation.freezes:
                 self.verify()
             try:
@@ -790,7 +861,7 @@ class Agent:
                     f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
                     "other than the agent has written to it; load the agent from a file that was saved before."
                 ) from error
-            archive.write(path, "agent", values, tensors | kept)
+            archive.write(path, "agent", values, tensors)
 
     @classmethod
     def load(
@@ -835,6 +906,7 @@ class Agent:
                 given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
                 mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
+                gate=about.made_gate(),
                 keeps=about.keeps,
             )  # fmt: skip
         except NetworkError as error:
@@ -854,6 +926,8 @@ class Agent:
             seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
             seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
+            gate=None if self.gate is None else attrs.asdict(self.gate), refused=self._refused,
+            gate_held={} if self._gatekeeper is None else self._gatekeeper.state()[0],
             keeps=self.keeps,
         )  # fmt: skip
 
@@ -868,7 +942,13 @@ class Agent:
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-            return self.about(), self.network.state() | self._keepsakes.state(), today
+            return self.about(), self._tensors(), today
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the network by name, and those that are kept beside it."""
+        held = {} if self._gatekeeper is None else self._gatekeeper.state()[1]
+        held = {contents.GATE + name: tensor for name, tensor in held.items()}
+        return self.network.state() | self._keepsakes.state() | held
 
     def restore(
         self,
@@ -893,6 +973,7 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
+            tensors, held = contents.apart(tensors)
             tensors, keepsakes = parted(tensors)
             self._keepsakes.restore(keepsakes, {task: about.forms[task] for task in told})
             with seeding.forked(self.seed, "load", device=self.device):
@@ -900,7 +981,11 @@ class Agent:
             self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
             self._tasks.forms, self._tasks.day = about.forms, about.n_finished
             self._seals = dict(zip(self._days, about.seals, strict=False))
-            self._kept = list(kept)
+            self._kept, self._refused = list(kept), about.refused
+            if self._gatekeeper is not None:
+                self._gatekeeper.restore(about.gate_held, held, self.living)
+            elif held:
+                raise ValueError("it has held-out examples for a gate, and no gate")
             if self.consolidation.freezes:
                 self.verify()
             self._check_state(about, tensors, is_day=day is not None)
@@ -913,6 +998,7 @@ class Agent:
 
     def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
         """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
+        tensors, _ = parted(contents.apart(tensors)[0])
         contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
         contents.check_seals(about, self._sealed)
 

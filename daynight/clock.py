@@ -205,6 +205,7 @@ class Clock:
             plan = self._plan(day, is_tried=self.agent.phase == "between days")  # the wake checks the task
             if self.agent.phase == "between days":
                 self.history.forget_day(day)  # records of an earlier, abandoned try at the day
+                self._test_first(day)
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent.check_today(self._days[day])
@@ -313,13 +314,27 @@ class Clock:
 
     def _catch_up(self) -> None:
         """Add the records of finished days that are missing because a day or a hook was interrupted."""
+        refused = self.agent.refused
+        records = {record.day: record for record in (*self.agent.days, *([] if refused is None else [refused]))}
         for day in range(self._n_noted, self.agent.day):
-            if day not in self.agent.living:
+            if day not in records:
                 continue  # it has retired since
             if not self.history.select(kind="day", day=day):
-                self._note(next(record for record in self.agent.days if record.day == day))
+                self._note(records[day])
             self._evaluate(day, "dawn")
         self._n_noted = self.agent.day
+
+    def _test_first(self, day: int) -> None:
+        """Note how good the version at hand is on the day's data, before they are learnt."""
+        began, task = time.perf_counter(), self._days[day]
+        found = None if task.succeeds is None else self.agent.test_first(task)
+        if found is not None:
+            index, loss, score = found
+            seconds = time.perf_counter() - began
+            self._note(
+                Record(kind="evaluation", day=day, phase="before", step=self.agent.n_steps, task=index, loss=loss,
+                       score=score, elapsed_seconds=seconds)
+            )  # fmt: skip
 
     def _evaluate(self, day: int, phase: str) -> None:
         """Evaluate every task so far that has no evaluation at this phase of the day yet."""
@@ -356,6 +371,7 @@ class Clock:
             network=describe_structure(agent.network.module, about.head, agent.snapshot),
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
+            **({} if agent.gate is None else {"gate": agent.gate}),
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:

@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 import attrs
 
 from daynight.errors import DataError, MissingPackageError, OutputError, SettingError
-from daynight.history import COLUMNS, Event, History, Progress, Record
+from daynight.history import COLUMNS, Event, History, Progress, Record, cells_of, columns_of
 from daynight.nights.budgets import Budget
 from daynight.support import checks, digests
 
@@ -86,9 +86,6 @@ def n_steps_after(known: int, steps_per_epoch: Iterable[int], budgets: Sequence[
     return None if None in counts else known + sum(filter(None, counts))
 
 
-_HEADER = ",".join(COLUMNS)
-
-
 class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
@@ -110,6 +107,7 @@ class CSVLogger:
         self.path = Path(path).absolute()  # the program may change its folder
         self._history, self._is_begun = History(), False
         self._n, self._size = -1, -1  # records and bytes that the file should have
+        self._columns: tuple[str, ...] = ()  # of the file
 
     def begin(self, history: History) -> None:
         """Begin to log a history.
@@ -133,12 +131,12 @@ class CSVLogger:
         if not self._history or self._history.records[-1] is not event:  # no clock has added the event
             self._history.append(event)
         is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
-        if not is_next:
+        if not is_next or not set(columns_of([event])) <= set(self._columns):
             self._rewrite()
             return
         try:
             with self.path.open("a", newline="") as stream:
-                csv.writer(stream).writerow(_cells(event))
+                csv.writer(stream).writerow(cells_of(event, self._columns))
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}.") from error
         self._note()
@@ -147,15 +145,16 @@ class CSVLogger:
         if self._n < 0 and self.path.is_file():
             self._rename_other()
         self._history.to_csv(self.path)
+        self._columns = columns_of(self._history)
         self._note()
 
     def _rename_other(self) -> None:
         """Rename the file if it is the log of another run, which begins with another record."""
         try:
             with self.path.open(newline="") as stream:
-                first = list(itertools.islice(csv.reader(stream), 1, 2))
-            cells = [str(value) for value in _cells(self._history.records[0])]
-            if first and first[0] != cells[: len(first[0])]:  # an older log has fewer columns
+                header, *first = [*itertools.islice(csv.reader(stream), 2)] or [[]]
+            cells = [str(value) for value in cells_of(self._history.records[0], [n for n in header if n in COLUMNS])]
+            if first and first[0] != cells:
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))
         except OSError as error:
@@ -170,14 +169,10 @@ class CSVLogger:
 
 
 def _is_header(line: str) -> bool:
-    """Return whether a line is the first one of a log, also of one by an older version, which has fewer columns."""
+    """Return whether a line is the first one of a log."""
     names = line.split(",")
-    return not line or (names == list(COLUMNS[: len(names)]) and "elapsed_seconds" in names)
-
-
-def _cells(record: Record) -> list[Any]:
-    """Return the cells of a line of the log."""
-    return ["" if value is None else value for value in attrs.astuple(record)]
+    least = columns_of(())
+    return not line or (names[: len(least)] == list(least) and set(names) <= set(COLUMNS))
 
 
 class TensorBoardLogger:

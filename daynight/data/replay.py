@@ -176,6 +176,10 @@ class Memory:
         parts = (part.at(part.days != day) for part in self._parts)
         self._parts = tuple(part for part in parts if len(part))
 
+    def all(self) -> tuple[Kept, ...]:
+        """Return all kept examples, in parts of one form each, with inputs as they are stored."""
+        return self._parts
+
     def draw(self, n: int, generator: torch.Generator) -> list[Kept]:
         """Return `n` kept examples, drawn uniformly and independently.
 

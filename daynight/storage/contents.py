@@ -19,6 +19,7 @@ from daynight.errors import DaynightError
 from daynight.history import Record
 from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
 from daynight.networks.sight import Told, owned_by
+from daynight.nights.gate import Gate
 from daynight.pruning.capacity import Capacity
 from daynight.storage.seals import Seal
 from daynight.support import checks, expected
@@ -50,6 +51,8 @@ _TASK = {
     "name": expected.either(expected.text(), expected.whole()),
 }
 _LINE = {"line": _NAME}
+#: The prefix of the tensors that a gate keeps beside those of the network.
+GATE = "gate."
 #: The settings that each file has, and all of them: a file may lack those that are newer than it.
 _OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")
 _SETTINGS = [field.name for field in attrs.fields(Training) if field.name not in FUNCTIONS]
@@ -83,6 +86,9 @@ DESCRIPTION: Expected = expected.fields(
         "n_days": expected.whole(0, _MOST),
         "sees": expected.mapping(expected.listed(expected.whole(0, _MOST))),
         "succeeds": expected.whole(0, _MOST),
+        "gate": _NAMED,
+        "gate_held": _NAMED,
+        "refused": _NAMED,
         "keeps": expected.listed(expected.one_of(*KINDS)),
     },
 )
@@ -117,6 +123,9 @@ class About:
         n_days: Number of finished days; None is that of `days`.
         sees: By index of a task, as text, the owners whose weights it sees, if these are not all tasks up to itself.
         succeeds: During a day, index of the task that the day's task succeeds.
+        gate: The settings of the gate; None if there is none.
+        gate_held: What belongs to the held-out examples of the gate, by index of a task, as text.
+        refused: The record of the last finished day, if the gate has refused its task.
         keeps: What each task keeps of its data; see `daynight.Agent`.
     """
 
@@ -143,7 +152,14 @@ class About:
     n_days: int | None = None
     sees: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
     succeeds: int | None = None
+    gate: dict[str, Any] | None = None
+    gate_held: Mapping[str, Any] = attrs.field(factory=dict)
+    refused: Record | None = None
     keeps: tuple[str, ...] = ()
+
+    def made_gate(self) -> Gate | None:
+        """Return the gate."""
+        return None if self.gate is None else Gate(**self.gate)
 
     @property
     def n_finished(self) -> int:
@@ -162,6 +178,12 @@ class About:
                 form.n_outputs, self.sees.get(str(task)), self.succeeds if task == self.n_finished else None
             ) for task, form in self.forms.items()
         }  # fmt: skip
+
+
+def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the network, and those of the gate without their prefix."""
+    held = {name.removeprefix(GATE): tensor for name, tensor in tensors.items() if name.startswith(GATE)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE)}, held
 
 
 def check_tensors(
@@ -283,6 +305,8 @@ def check_tasks(about: About, is_day: bool = False) -> None:
     living = {record.day for record in about.days}
     if about.succeeds is not None and not (is_day and about.succeeds in living):
         raise ValueError(f"the day's task succeeds task {about.succeeds}, and there is no such task")
+    if about.refused is not None and (about.refused.day, about.refused.accepted) != (about.n_finished - 1, 0):
+        raise ValueError("the record of the refused day is of another day, or says that it was accepted")
     if about.n_steps < step:
         raise ValueError("n_steps is less than at the end of the last day")
 
