@@ -288,6 +288,26 @@ def test_a_day_that_is_given_up_leaves_nothing():
     assert same(kept_of(agent), kept)
 
 
+def test_what_a_predecessor_has_kept_gives_way_if_the_gate_accepts(tmp_path):
+    agent = made(gate=dn.Gate(tolerance=0.2, least=20), capacity=Capacity(keep_per_task=0.4))
+    live(agent, STREAM[1])
+    for day, n in ((1, 80), (2, 20), (3, 80)):  # the second version has too few held-out examples to be accepted
+        train, kept = STREAM[0].train.subset(torch.arange(n)), kept_of(agent)
+        agent.wake(Task(train=train, test=STREAM[0].test, name="job", succeeds="job").hold_out(0.5), Epochs(40))
+        agent.sleep(OneShot(), Epochs(20))
+        if n == 20:
+            assert agent.refused is not None
+            assert same(kept_of(agent), kept)
+        else:
+            assert agent.living == (0, day)
+            assert {name.split(".")[1] for name in kept_of(agent)} == {"0", str(day)}
+        assert agent.identify(INPUTS).shape[1] == 3
+        agent.verify()
+        agent.save(tmp_path / "agent.dn")
+        assert same(kept_of(Agent.load(tmp_path / "agent.dn")), kept_of(agent))
+        assert not agent.drift("job", STREAM[0].train).found
+
+
 # Checkpoints
 
 
