@@ -649,8 +649,8 @@ class Agent:
             inputs: As in `predict`.
 
         Returns:
-            float64 (n, living tasks + 1), on the agent's device: the tasks in the order of `living`, and at last "none
-            of these". Rows sum to 1.
+            The probabilities, float64 (n, living tasks + 1), on the agent's device. Columns are the tasks in the order
+            of `living`, and the last one is "none of these". Rows sum to 1.
 
         Raises:
             StateError: If tasks keep no signature (see `keeps`), or none is finished.

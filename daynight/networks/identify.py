@@ -103,7 +103,7 @@ class Answer:
 
     @property
     def label(self) -> Tensor:
-        """For classification, the class with the largest output of the chosen task, from 0: int64 (n,)."""
+        """The class with the largest output of the chosen task, from 0, as int64 (n,); only for classification."""
         labels = torch.stack([outputs.argmax(1) for outputs in self._parts()], 1)
         places = (self.task[:, None] == torch.tensor(self.tasks, device=self.task.device)).long().argmax(1)
         return labels.gather(1, places[:, None])[:, 0]
