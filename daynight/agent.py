@@ -455,6 +455,7 @@ class Agent:
             PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
                 checked at each cycle.
             TrainingError: If the loss is not finite.
+            DataError: If the task is to keep something of its data, and these cannot be read; the night stays open.
         """
         checks.function("on_event", on_event)
         checks.gradients("sleep", self.network.module.parameters())
