@@ -12,6 +12,7 @@ the days over that of the first. Reported are medians, with the least and the la
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -149,7 +150,7 @@ def of_days(n: int) -> dict[str, float]:
     clock = dn.Clock(agent, stream, policy=dn.OneShot(), wake=dn.Epochs(3), night=dn.Epochs(2), on_event=note)
     began = time.process_time()
     clock.run()
-    whole, days = time.process_time() - began, [b - a for a, b in zip(ends, ends[1:], strict=False)][1:]
+    whole, days = time.process_time() - began, [b - a for a, b in itertools.pairwise(ends)][1:]
     some = max(1, n // 6)
     return {
         "ms a day": 1000 * whole / n,
