@@ -212,7 +212,7 @@ def test_generators_are_as_before_after_another_thread_had_its_turn():
         came.set()
         with seeding.forked(7, "other"):
             found.append(drawn_numbers())
-        go.set()
+            go.set()
 
     found = []
     with seeding.forked(7, "other"):
