@@ -25,6 +25,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget, Epochs, Ledger, Steps
 from daynight.nights.cycle import Cycle, Night
 from daynight.nights.deadlines import Seconds, Timer, Until
+from daynight.nights.gate import Gate
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.reactive import Controlled
 from daynight.nights.schedules import (
@@ -89,6 +90,8 @@ __all__ = [
     "MaskedNetwork",
     "kept_fraction_per_night",
     "pruned_fraction_per_round",
+    # tasks that go on
+    "Gate",
     # training
     "Training",
     # what happened

@@ -10,8 +10,8 @@ import copy
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
 
 import attrs
 import torch
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
+from daynight.data.drift import Drift
 from daynight.data.replay import Memory, Replay
 from daynight.data.roll import Roll, Views
-from daynight.data.signatures import Form, check_task
+from daynight.data.signatures import Form, check_split, check_task
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task, glimpse, titled
 from daynight.errors import DataError, NetworkError, SealError, SettingError, StateError
@@ -29,11 +30,13 @@ from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
 from daynight.networks.anatomy import Exclude, Stored
 from daynight.networks.export import export
+from daynight.networks.identify import Answer
 from daynight.networks.masked import FREE, Biases, Restart
-from daynight.networks.prediction import outputs_of, predict
+from daynight.networks.prediction import outputs_of, portions, predict
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
+from daynight.nights.gate import Gate, Verdict
 from daynight.nights.policy import SleepPolicy, planned
 from daynight.pruning.capacity import Capacity, Room
 from daynight.storage import agents, contents, seals
@@ -43,6 +46,8 @@ from daynight.support import archive, checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.consolidation import Consolidation, check_replay, consolidation_of, is_known
 from daynight.training.day import Day, dusk_of, room_of
+from daynight.training.gatekeeper import Gatekeeper, widened
+from daynight.training.keepsakes import Keepsakes, kinds_of, parted
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -80,6 +85,12 @@ class Agent:
             With ``consolidation="freeze"``, they count on days whose task succeeds another. With ``"rehearse"``, every
             day has them in place of all data of earlier days, which the agent then does not keep. See `Replay`.
         criterion: Scores weights; a prune keeps the weights with the highest scores. See `daynight.criteria`.
+        gate: Decides at dawn whether the day's task takes over from the one that it succeeds. If it refuses, the day
+            leaves nothing behind. None lets every successor take over.
+        keeps: What each task keeps of its own day's training data at its dawn, until it retires: ``"profile"``, some
+            quantiles of each input feature, for `drift`; ``"signature"``, means and covariances of the classes, for
+            `identify` and for `predict` without a task. No example is kept. The data are read again for each, at dawn,
+            which is no part of the night's budget.
         device: Device of the network, and of a task's data while they are in use.
 
     Attributes:
@@ -90,6 +101,8 @@ class Agent:
         consolidation: The way to consolidate, as an object.
         replay: As given.
         criterion: As given.
+        gate: As given.
+        keeps: As given, as a tuple in the order above.
         device: The device of the network.
         snapshot: The attributes that the network's modules had when it was given, by which files recognise it.
 
@@ -119,8 +132,13 @@ class Agent:
         consolidation: Consolidation | str = "freeze",
         replay: Replay | None = None,
         criterion: Criterion = magnitude,
+        gate: Gate | None = None,
+        keeps: Collection[str] = (),
         device: str | torch.device = "cpu",
     ) -> None:
+        if gate is not None:
+            checks.kind("gate", gate, Gate, "Gate(tolerance=0.01)")
+        self.keeps = kinds_of(keeps)
         checks.kind("capacity", capacity, Capacity, "Capacity(free_at_end=0.95, days=5)")
         if training is not None:
             checks.kind("training", training, Training, "Training(batch_size=128)")
@@ -137,6 +155,9 @@ class Agent:
         criteria.check(criterion)
         if replay is not None:
             check_replay(replay, self.consolidation, self.training)
+        self.gate = gate
+        self._gatekeeper = None if gate is None else Gatekeeper(gate, self.seed)
+        self._refused: Record | None = None  # the record of the last day, if the gate has refused its task
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
@@ -146,6 +167,7 @@ class Agent:
         self._seals = dict[int, seals.Seal]()
         self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
         self._memory = None if replay is None else Memory(replay.examples, self.seed)
+        self._keepsakes = Keepsakes(self.keeps, self.network.dtype, self.device, self.seed)
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
         self._keeper, self._passed = threads.Keeper(), Passed()
@@ -174,6 +196,11 @@ class Agent:
     def days(self) -> tuple[Record, ...]:
         """The record of each finished day whose task has not retired."""
         return tuple(self._days.values())
+
+    @property
+    def refused(self) -> Record | None:
+        """The record of the last finished day, if the gate has refused its task; otherwise None."""
+        return self._refused
 
     @property
     def living(self) -> tuple[int, ...]:
@@ -281,12 +308,14 @@ class Agent:
             )
         if day == self.day:
             succeeds = self._tasks.predecessor(task, views)
+            self._check_gate(task, succeeds is not None)
             if succeeds is None:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return room_of(self.network, self.capacity)
             room = room_of(self.network, self.capacity, succeeds)
         else:
             is_successor = self._tasks.is_successor(task, before)
+            self._check_gate(task, is_successor)
             if self.capacity.keep_per_task is None or not self.consolidation.freezes:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return self.capacity.room(tuple(self.network.sizes.values()), day)
@@ -319,6 +348,10 @@ class Agent:
             return self.replay if day > self.day and self._tasks.is_successor(task, before) else None
         succeeds = self._tasks.predecessor(task, views or Views.of(task.succeeds))
         return self.replay if succeeds is not None and bool((self._memory.tasks == succeeds).any()) else None
+
+    def _check_gate(self, task: Task, succeeds: bool) -> None:
+        if self._gatekeeper is not None:
+            self._gatekeeper.check(task, succeeds)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -455,7 +488,8 @@ class Agent:
             PolicyError: If the policy breaks a rule. A plan is checked before the night; a policy that reacts is
                 checked at each cycle.
             TrainingError: If the loss is not finite.
-            DataError: If examples that `replay` keeps cannot be read.
+            DataError: If the task, or the agent, is to keep something of the day's data, and these cannot be read; the
+                night stays open.
         """
         checks.function("on_event", on_event)
         checks.gradients("sleep", self.network.module.parameters())
@@ -483,7 +517,8 @@ class Agent:
             StateError: If the day has had no wake; if this is called in a hook, or while another thread trains the
                 agent.
             TrainingError: If a number that the day trains, or an output of the task, is not finite; see `abandon_day`.
-            DataError: If examples to keep cannot be read.
+            DataError: If the task, or the agent, is to keep something of the day's data, and these cannot be read; the
+                night stays open.
         """
         checks.function("on_event", on_event)
         with self._keeper.long("finish_night"):
@@ -492,19 +527,42 @@ class Agent:
 
     def _finish_night(self, on_event: Hook) -> Record:
         """End the night, and return the record of the day."""
-        today = self._day_at_dusk("finish_night")
+        today, index, enter = self._day_at_dusk("finish_night"), self.day, list[Callable[[], None]]()
+
+        def judge() -> Verdict | None:
+            """Try the day's task beside the one that it succeeds, and read what is kept of it if it is accepted."""
+            keeper, succeeds = self._gatekeeper, self.network.succeeds
+            if keeper is None:
+                return None
+            with seeding.forked(self.seed, "gate", index, device=self.device):
+                verdict = None
+                if succeeds is not None:
+                    verdict = keeper.judged(today.task, succeeds, self.network, self.training, self.device)
+                if verdict is None or verdict.accepted:
+                    enter.append(keeper.accept(index, today.task, succeeds))
+            return verdict
+
+        # First, since data that cannot be read then leave the night open. A predecessor retires with this dawn.
+        others = [task for task in self.living if task != self.network.succeeds]
+        keepsake = self._keepsakes.made(today.task, index, others)
         with interrupts.deferred():
             memory = copy.copy(self._memory)
             if memory is not None:
-                memory.add(self.day, today.task.train, self.network.succeeds)
-            record, index = today.finish_night(on_event), self.day - 1
-            self._memory = memory
-            self._days[index] = record
-            if self.consolidation.freezes:
-                self._seals[index] = seals.seal(self.network.seen_by(index))
+                memory.add(index, today.task.train, self.network.succeeds)
+            record = today.finish_night(on_event, judge)
+            self._refused = record if record.accepted == 0 else None
+            if self._refused is None:
+                self._days[index], self._memory = record, memory
+                self._keepsakes.keep(index, keepsake)
+                if self.consolidation.freezes:
+                    self._seals[index] = seals.seal(self._sealed(index))
+                for each in enter:
+                    each()
+                if self.consolidation.keeps_tasks and memory is None:
+                    self._kept.append(today.task)
+            else:
+                del self._tasks.forms[index]
             self._forget_retired()
-            if self.consolidation.keeps_tasks and memory is None:
-                self._kept.append(today.task)
             self._today, self._n_steps = None, today.step
         return record
 
@@ -557,7 +615,10 @@ class Agent:
         """Drop what the agent keeps of tasks that have retired."""
         for task in self._seals.keys() - set(self.living):
             del self._days[task], self._tasks.forms[task], self._seals[task]
+        self._keepsakes.forget_all_but(self.living)
         self._tasks.day = self.day
+        if self._gatekeeper is not None:
+            self._gatekeeper.forget(self.living)
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
         """Return a second, independent agent in the same state. Both share the examples, which are not copied.
@@ -583,11 +644,19 @@ class Agent:
         twin.network = copy.deepcopy(self.network)
         twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
         twin._seals, twin._kept, twin._memory = dict(self._seals), list(self._kept), copy.copy(self._memory)
+        twin._gatekeeper = None if self._gatekeeper is None else self._gatekeeper.fork()
+        twin._keepsakes = copy.deepcopy(self._keepsakes)
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
-    def predict(self, inputs: Any, task: int | str) -> Tensor:
-        """Compute a task's outputs, without changing the agent.
+    @overload
+    def predict(self, inputs: Any, task: int | str) -> Tensor: ...
+
+    @overload
+    def predict(self, inputs: Any, task: None = None) -> Answer: ...
+
+    def predict(self, inputs: Any, task: int | str | None = None) -> Tensor | Answer:
+        """Compute a task's outputs, or find out which task is asked for, without changing the agent.
 
         With ``consolidation="freeze"``, equal inputs give the same bits at every call from the task's dawn on.
 
@@ -595,26 +664,63 @@ class Agent:
             inputs: Tensor or array (n, ...) of the shape that the task was trained on; uint8 values are pixels, and are
                 scaled to 0 to 1.
             task: Index of a finished task, or of the current one; or a name, which asks the latest finished version of
-                the task with that name.
+                the task with that name. None chooses a task for each input, if the agent has ``keeps=("signature",)``.
 
         Returns:
             Class scores before a softmax, or regression outputs, as floating point (n, outputs of the task), on the
-            agent's device.
+            agent's device. Without a task, an `Answer` (see `daynight.networks.identify`) with the outputs of all
+            living tasks, the chosen task and its probability.
 
         Raises:
-            StateError: If the task has not begun or has retired, or several tasks have the name.
+            StateError: If the task has not begun or has retired, or several tasks have the name; if no task is given,
+                and none is finished or tasks keep no signature.
             DataError: If the inputs have another shape, are not numbers, or hold values that are missing or not finite.
         """
         with self._keeper.short("predict"):
+            if task is None:
+                read, probabilities = self._recognised("predict without a task", inputs)
+                outputs = {index: self._outputs(read, self._learnt(index)) for index in self.living}
+                return Answer.of(outputs, probabilities)
             index = self._learnt(task)
-            inputs = self._tasks.forms[index].read(inputs, self.network.dtype, self.device)
-            try:
-                return predict(self.network, inputs, index, self.training.transform)
-            except IndexError as error:
-                raise DataError(
-                    f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
-                    "embedding, and must be within its range."
-                ) from error
+            return self._outputs(self._tasks.forms[index].read(inputs, self.network.dtype, self.device), index)
+
+    def identify(self, inputs: Any) -> Tensor:
+        """Compute how probable it is that inputs belong to each living task, or to none of them.
+
+        See `daynight.networks.identify.probabilities`. Inputs are compared as they are before the training's transform.
+
+        Args:
+            inputs: As in `predict`.
+
+        Returns:
+            The probabilities, float64 (n, living tasks + 1), on the agent's device. Columns are the tasks in the order
+            of `living`, and the last one is "none of these". Rows sum to 1.
+
+        Raises:
+            StateError: If tasks keep no signature (see `keeps`), or none is finished.
+            DataError: As in `predict`.
+        """
+        with self._keeper.short("identify"):
+            return self._recognised("identify", inputs)[1]
+
+    def drift(self, task: int | str, inputs: Any, level: float = 0.05) -> Drift:
+        """Test whether new inputs have another distribution than those that a task was trained on.
+
+        See `daynight.data.drift.drift`, which says which tests these are.
+
+        Args:
+            task: Index or name of a finished task, as in `predict`.
+            inputs: Tensor or array (n, ...) of the shape that the task was trained on, uint8 for pixels; or a `Split`.
+                Values may be missing or not finite.
+            level: Probability of finding drift if there is none, above 0 and below 1.
+
+        Raises:
+            StateError: If tasks keep no profile (see `keeps`), or the task is not finished or has retired.
+            DataError: If the inputs cannot be read, or have another shape.
+            SettingError: If `level` is not valid.
+        """
+        with self._drawing("drift"):
+            return self._keepsakes.drift(self._finished("drift", task), inputs, level)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
         """Measure loss and score of task `index` on one of its splits.
@@ -633,10 +739,7 @@ class Agent:
             StateError: If the day has not begun.
         """
         check_task(task)
-        if split not in task.splits():
-            raise DataError(
-                f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out."
-            )
+        check_split(task, split)
         # For metrics that draw random numbers. Their stream is named by the index, which is checked first.
         named = int(index) if isinstance(index, numbers.Integral) else 0
         with self._drawing("evaluate"), seeding.forked(0, "evaluate", named, device=self.device):
@@ -648,8 +751,62 @@ class Agent:
             targets = fitted(examples.targets, self.network.dtype, self.device)
             return self.training.judge(task, outputs, targets)
 
+    def score_without_task(self, task: Task, index: int, split: str = "test") -> float | None:
+        """Measure the share of examples that get the right task and the right class if nobody names the task.
+
+        Args:
+            task: The task.
+            index: The day on which it was learnt, from 0.
+            split: ``"test"``, ``"validation"`` or ``"train"``.
+
+        Returns:
+            The share, 0 to 1; None if the tasks keep no signature, the task has no classes, or it is not finished.
+
+        Raises:
+            DataError: As in `evaluate`.
+        """
+        check_task(task)
+        check_split(task, split)
+        if "signature" not in self.keeps or not task.classifies or index not in self.living:
+            return None
+        with self._drawing("score_without_task"), seeding.forked(0, "evaluate", int(index), device=self.device):
+            self._tasks.forms[index].check_outputs(task, index)
+            examples, own = task.splits()[split], self.living.index(self._learnt(index))
+            outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
+            chosen = torch.cat([
+                self._keepsakes.probabilities(inputs, self.living)[:, :-1].argmax(1)
+                for inputs, _ in portions(examples)
+            ])  # fmt: skip
+            return float(((outputs.argmax(1).cpu() == examples.targets.cpu()) & (chosen == own)).double().mean())
+
+    def test_first(self, task: Task) -> tuple[int, float | None, float] | None:
+        """Measure the version that a task is to succeed on the task's training data, before they are learnt.
+
+        This is the test-then-train score of learning from streams. (J. Gama, R. Sebastião and P. P. Rodrigues, "On
+        evaluating stream learning algorithms", Machine Learning 90, 2013.)
+
+        Args:
+            task: The task of the next day.
+
+        Returns:
+            Index of the version, its loss, and its score; the loss is None if the task has more outputs than the
+            version. None if there is no such version.
+
+        Raises:
+            StateError: If there is no such living task.
+        """
+        check_task(task)
+        with self._drawing("test_first"), seeding.forked(0, "evaluate", self.day, device=self.device):
+            index = self._tasks.predecessor(task, Views.of(task.succeeds))
+            if index is None:
+                return None
+            outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)
+            whole = widened(outputs, task.n_outputs)
+            loss, score = self.training.judge(task, whole, fitted(task.train.targets, self.network.dtype, self.device))
+            return index, loss if len(outputs.T) == task.n_outputs else None, score
+
     def verify(self) -> None:
-        """Check that all numbers that finished tasks use are, bit for bit, the same as at the tasks' dawns.
+        """Check that all numbers that finished tasks use or keep are, bit for bit, the same as at the tasks' dawns.
 
         So must be the examples that `replay` keeps.
 
@@ -663,7 +820,7 @@ class Agent:
                     "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
                 )
             for task, sealed in self._seals.items():
-                seals.check(task, sealed, seals.seal(self.network.seen_by(task)))
+                seals.check(task, sealed, seals.seal(self._sealed(task)))
             if self._memory is not None and (changed := self._memory.changed()):
                 raise SealError(
                     f"the examples that replay keeps have changed: {', '.join(changed)}. Something other than the "
@@ -726,7 +883,8 @@ class Agent:
         with self._keeper.short("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            return sizes(self.network, self.training, None if self._memory is None else self._memory.tensors())
+            examples = None if self._memory is None else self._memory.tensors().values()
+            return sizes(self.network, self.training, self._keepsakes.state().values(), examples)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
@@ -801,6 +959,8 @@ class Agent:
                 head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
                 mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
                 replay=about.replayed,
+                gate=about.made_gate(),
+                keeps=about.keeps,
             )  # fmt: skip
         except NetworkError as error:
             raise NetworkError(
@@ -820,6 +980,9 @@ class Agent:
             seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
             replay=contents.replay_of(self.replay, self._memory),
+            gate=None if self.gate is None else attrs.asdict(self.gate), refused=self._refused,
+            gate_held={} if self._gatekeeper is None else self._gatekeeper.state()[0],
+            keeps=self.keeps,
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -828,15 +991,19 @@ class Agent:
         During a phase, call this only from a hook, and only at a progress event.
 
         Returns:
-            The description of the agent in files, the tensors of its network and of its kept examples by name, and the
-            state of the current day; None between days.
+            The description of the agent in files, the tensors of its network, its keepsakes and its kept examples by
+            name, and the state of the current day; None between days.
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
             return self.about(), self._tensors(), today
 
     def _tensors(self) -> dict[str, Tensor]:
-        return self.network.state() | ({} if self._memory is None else self._memory.tensors())
+        """Return the tensors of the network by name, and those that are kept beside it."""
+        held = {} if self._gatekeeper is None else self._gatekeeper.state()[1]
+        held = {contents.GATE + name: tensor for name, tensor in held.items()}
+        examples = {} if self._memory is None else self._memory.tensors()
+        return self.network.state() | self._keepsakes.state() | held | examples
 
     def restore(
         self,
@@ -849,7 +1016,7 @@ class Agent:
 
         Args:
             about: The description of that agent.
-            tensors: The tensors of its network and of its kept examples, by name.
+            tensors: The tensors of its network, its keepsakes and its kept examples, by name.
             kept: The tasks of the finished days; empty unless the agent keeps them.
             day: The task of the current day, the budgets of its wake and night, and its state; None between days.
 
@@ -861,16 +1028,23 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
-            tensors, of_memory = contents.parted(tensors)
+            tensors, of_memory = contents.without_examples(tensors)
             if (kept_examples := contents.memory_state(about, of_memory)) is not None and self._memory is not None:
                 self._memory.restore(kept_examples)
                 contents.check_memory(self._memory, about)
+            tensors, held = contents.apart(tensors)
+            tensors, keepsakes = parted(tensors)
+            self._keepsakes.restore(keepsakes, {task: about.forms[task] for task in told})
             with seeding.forked(self.seed, "load", device=self.device):
                 self.network.restore(tensors, about.n_finished, told, today)
             self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
             self._tasks.forms, self._tasks.day = about.forms, about.n_finished
             self._seals = dict(zip(self._days, about.seals, strict=False))
-            self._kept = list(kept) if self._memory is None else []
+            self._kept, self._refused = list(kept) if self._memory is None else [], about.refused
+            if self._gatekeeper is not None:
+                self._gatekeeper.restore(about.gate_held, held, self.living)
+            elif held:
+                raise ValueError("it has held-out examples for a gate, and no gate")
             if self.consolidation.freezes:
                 self.verify()
             self._check_state(about, tensors, is_day=day is not None)
@@ -884,8 +1058,9 @@ class Agent:
 
     def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
         """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
+        tensors, _ = parted(contents.apart(tensors)[0])
         contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
-        contents.check_seals(self.network, about)
+        contents.check_seals(about, self._sealed)
 
     @contextlib.contextmanager
     def _drawing(self, call: str) -> Iterator[None]:
@@ -924,6 +1099,26 @@ class Agent:
         """Return 64 inputs (64, ...) of a task's shape, as the network reads them: random numbers from 0 to 1."""
         generator = seeding.generator(0, "probe", task)
         return self._tasks.forms[task].random_inputs(64, generator, self.network.dtype, self.device)
+
+    def _sealed(self, task: int) -> dict[str, Tensor]:
+        """Return all tensors that a finished task uses or keeps, by name."""
+        return self.network.seen_by(task) | self._keepsakes.used_by(task)
+
+    def _recognised(self, call: str, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Return inputs (n, ...) as the network reads them, and the probabilities (n, living tasks + 1)."""
+        self._keepsakes.check(call, self.living)
+        read = self._tasks.forms[self.living[0]].read(inputs, self.network.dtype, self.device)
+        return read, self._keepsakes.probabilities(read, self.living).to(self.device)
+
+    def _outputs(self, inputs: Tensor, index: int) -> Tensor:
+        """Return the outputs of a task for inputs (n, ...) as the network reads them."""
+        try:
+            return predict(self.network, inputs, index, self.training.transform)
+        except IndexError as error:
+            raise DataError(
+                f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
+                "embedding, and must be within its range."
+            ) from error
 
     def _learnt(self, task: Any) -> int:
         """Return the index of a task that has begun; write the numbers trained so far to the network."""

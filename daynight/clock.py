@@ -205,6 +205,7 @@ class Clock:
             plan = self._plan(day, is_tried=self.agent.phase == "between days")  # the wake checks the task
             if self.agent.phase == "between days":
                 self.history.forget_day(day)  # records of an earlier, abandoned try at the day
+                self._test_first(day)
             self.agent.wake(self._days[day], self.wake, self._note, remember=remembered(self.policy, plan))
         else:
             self.agent.check_today(self._days[day])
@@ -314,13 +315,27 @@ class Clock:
 
     def _catch_up(self) -> None:
         """Add the records of finished days that are missing because a day or a hook was interrupted."""
+        refused = self.agent.refused
+        records = {record.day: record for record in (*self.agent.days, *([] if refused is None else [refused]))}
         for day in range(self._n_noted, self.agent.day):
-            if day not in self.agent.living:
+            if day not in records:
                 continue  # it has retired since
             if not self.history.select(kind="day", day=day):
-                self._note(next(record for record in self.agent.days if record.day == day))
+                self._note(records[day])
             self._evaluate(day, "dawn")
         self._n_noted = self.agent.day
+
+    def _test_first(self, day: int) -> None:
+        """Note how good the version at hand is on the day's data, before they are learnt."""
+        began, task = time.perf_counter(), self._days[day]
+        found = None if task.succeeds is None else self.agent.test_first(task)
+        if found is not None:
+            index, loss, score = found
+            seconds = time.perf_counter() - began
+            self._note(
+                Record(kind="evaluation", day=day, phase="before", step=self.agent.n_steps, task=index, loss=loss,
+                       score=score, elapsed_seconds=seconds)
+            )  # fmt: skip
 
     def _evaluate(self, day: int, phase: str) -> None:
         """Evaluate every task so far that has no evaluation at this phase of the day yet."""
@@ -330,10 +345,11 @@ class Clock:
                 continue
             began = time.perf_counter()
             loss, score = self.agent.evaluate(self._days[index], index)
+            without = self.agent.score_without_task(self._days[index], index)
             seconds = time.perf_counter() - began
             self._note(
                 Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
-                       score=score, elapsed_seconds=seconds)
+                       score=score, elapsed_seconds=seconds, score_without_task=without)
             )  # fmt: skip
 
     def _note(self, event: Event) -> None:
@@ -347,7 +363,8 @@ class Clock:
     def _described(self) -> Mapping[str, Sequence[str]]:
         """Return digests of the settings that must not change if a run is to be resumed."""
         about, agent = self.agent.about(), self.agent
-        same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed", *(["mask"] if about.mask else [])]
+        same = ["head", "frozen", "private", "biases", "restart", "capacity", "seed"]
+        same += [name for name in ("mask", "keeps") if getattr(about, name)]  # older files have no such settings
         # One of a user's own is compared by its code and attributes.
         way = about.consolidation if is_known(about.consolidation) else agent.consolidation
         training = {f"training.{name}": value for name, value in agent.training.settings().items()}
@@ -356,6 +373,7 @@ class Clock:
             **{name: getattr(about, name) for name in same}, consolidation=way, criterion=agent.criterion, **training,
             policy=self.policy, wake=self.wake, night=self.night, first_day=self.first_day,
             **({} if agent.replay is None else {"replay": agent.replay}),
+            **({} if agent.gate is None else {"gate": agent.gate}),
         )  # fmt: skip
 
     def _save(self, is_needed: bool = True) -> None:

@@ -26,10 +26,10 @@ class Record:
 
     Attributes:
         kind: ``"epoch"`` (an epoch of wake or REM; if the phase ended within the epoch, the part that was run),
-            ``"prune"`` (an NREM), ``"evaluation"`` (of one task on test data, at dusk or dawn) or ``"day"`` (totals of
-            a finished day).
+            ``"prune"`` (an NREM), ``"evaluation"`` (of one task, on test data at dusk or dawn, or on the day's training
+            data before they are learnt) or ``"day"`` (totals of a finished day).
         day: Index of the day, from 0.
-        phase: ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
+        phase: ``"before"``, ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
         step: Optimizer steps that the agent had taken in its life when the record was made.
         cycle: Index of the night's cycle, from 0.
         task: Index of the evaluated task.
@@ -54,6 +54,14 @@ class Record:
         longest_prune_seconds: Seconds of the night's longest prune.
         elapsed_seconds: Seconds since the phase began; for an evaluation, its duration; for a ``"day"``, the duration
             of wake and night, without evaluations.
+        accepted: 1 if a gate has let the day's task take over from the one that it succeeds, 0 if it was refused.
+        gate_difference: Score of the new version minus that of the old one, on the same held-out examples.
+        gate_low: Lower end of the confidence interval of this difference.
+        gate_high: Upper end of the interval.
+        gate_examples: Number of these examples.
+        score_without_task: In an evaluation of a task with classes, if tasks keep signatures (see `daynight.Agent`):
+            the share of test examples that get the right task and the right class if nobody names the task, 0 to 1.
+            None at the dusk of the task's own day, when it has no signature yet.
     """
 
     kind: str
@@ -80,6 +88,12 @@ class Record:
     longest_step_seconds: float | None = None
     longest_prune_seconds: float | None = None
     elapsed_seconds: float | None = None
+    accepted: int | None = None
+    gate_difference: float | None = None
+    gate_low: float | None = None
+    gate_high: float | None = None
+    gate_examples: int | None = None
+    score_without_task: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -124,7 +138,9 @@ def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
 
 
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
-_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("wake", "nrem", "rem", "dusk", "dawn")}
+#: The fields that older files do not have.
+LATER = COLUMNS[COLUMNS.index("elapsed_seconds") + 1 :]
+_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn")}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
 #: The largest index of a day, task or cycle, and the largest other whole number in a record.
@@ -136,7 +152,7 @@ _FORMS: dict[str, expected.Form] = {
     **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
     **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
     **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},
-    "density": expected.number(0, 1),
+    **{name: expected.number(0, 1) for name in ("density", "score_without_task")},
 }
 
 
@@ -226,6 +242,8 @@ class History:
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the records as CSV, one row per record; None becomes an empty field.
 
+        There is a column for each field of `Record` up to `elapsed_seconds`, and for later ones if a record has them.
+
         Args:
             path: The file, which is written completely or not at all.
 
@@ -234,9 +252,10 @@ class History:
         """
         with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
+            columns = columns_of(self._records)
+            writer.writerow(columns)
             for record in self._records:
-                writer.writerow(["" if value is None else value for value in attrs.astuple(record)])
+                writer.writerow(cells_of(record, columns))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON: ``{"records": [{...}, ...]}``.
@@ -332,6 +351,19 @@ def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, 
         raise DataError(
             f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
         ) from error
+
+
+def columns_of(records: Iterable[Record]) -> tuple[str, ...]:
+    """Return the columns of a CSV file of records: those of later fields only if a record has a value there."""
+    held = list(records)
+    return tuple(
+        name for name in COLUMNS if name not in LATER or any(getattr(record, name) is not None for record in held)
+    )
+
+
+def cells_of(record: Record, columns: Iterable[str]) -> list[Any]:
+    """Return a row of a CSV file."""
+    return ["" if (value := getattr(record, name)) is None else value for name in columns]
 
 
 def record_of(row: Any) -> Record:

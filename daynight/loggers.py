@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 import attrs
 
 from daynight.errors import DataError, MissingPackageError, OutputError, SettingError
-from daynight.history import COLUMNS, Event, History, Progress, Record
+from daynight.history import COLUMNS, Event, History, Progress, Record, cells_of, columns_of
 from daynight.nights.budgets import Budget
 from daynight.support import checks, digests
 
@@ -86,9 +86,6 @@ def n_steps_after(known: int, steps_per_epoch: Iterable[int], budgets: Sequence[
     return None if None in counts else known + sum(filter(None, counts))
 
 
-_HEADER = ",".join(COLUMNS)
-
-
 class CSVLogger:
     """Writes each record into a CSV file, a line at a time, in the form of `History.to_csv`.
 
@@ -110,6 +107,7 @@ class CSVLogger:
         self.path = Path(path).absolute()  # the program may change its folder
         self._history, self._is_begun = History(), False
         self._n, self._size = -1, -1  # records and bytes that the file should have
+        self._columns: tuple[str, ...] = ()  # of the file
 
     def begin(self, history: History) -> None:
         """Begin to log a history.
@@ -118,7 +116,7 @@ class CSVLogger:
             history: The clock's history, to which records are added.
         """
         has_log = self.path.is_file()
-        if has_log and self._start() not in ("", _HEADER):
+        if has_log and not _is_header(self._start()):
             raise SettingError(f"CSVLogger: {self.path} exists and is not a daynight log. Name another file.")
         self._history, self._is_begun, self._n = history, True, -1
         if len(history) or not has_log:  # a file that cannot be written is noticed now
@@ -133,12 +131,12 @@ class CSVLogger:
         if not self._history or self._history.records[-1] is not event:  # no clock has added the event
             self._history.append(event)
         is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
-        if not is_next:
+        if not is_next or not set(columns_of([event])) <= set(self._columns):
             self._rewrite()
             return
         try:
             with self.path.open("a", newline="") as stream:
-                csv.writer(stream).writerow(_cells(event))
+                csv.writer(stream).writerow(cells_of(event, self._columns))
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}.") from error
         self._note()
@@ -147,14 +145,16 @@ class CSVLogger:
         if self._n < 0 and self.path.is_file():
             self._rename_other()
         self._history.to_csv(self.path)
+        self._columns = columns_of(self._history)
         self._note()
 
     def _rename_other(self) -> None:
         """Rename the file if it is the log of another run, which begins with another record."""
         try:
             with self.path.open(newline="") as stream:
-                first = list(itertools.islice(csv.reader(stream), 1, 2))
-            if first and first[0] != [str(value) for value in _cells(self._history.records[0])]:
+                header, *first = [*itertools.islice(csv.reader(stream), 2)] or [[]]
+            cells = [str(value) for value in cells_of(self._history.records[0], [n for n in header if n in COLUMNS])]
+            if first and first[0] != cells:
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))
         except OSError as error:
@@ -168,9 +168,11 @@ class CSVLogger:
             return stream.readline(10_000).rstrip("\n")
 
 
-def _cells(record: Record) -> list[Any]:
-    """Return the cells of a line of the log."""
-    return ["" if value is None else value for value in attrs.astuple(record)]
+def _is_header(line: str) -> bool:
+    """Return whether a line is the first one of a log."""
+    names = line.split(",")
+    least = columns_of(())
+    return not line or (names[: len(least)] == list(least) and set(names) <= set(COLUMNS))
 
 
 class TensorBoardLogger:
@@ -179,7 +181,7 @@ class TensorBoardLogger:
     Losses and scores of training and validation are named by their phase, as in ``loss/wake``. The other scalars are
     the density during nights (``night/density``), the free and owned weights (``weights/free``, ``weights/owned``), the
     seconds of each day (``day/seconds``), and each task's loss and score on test data at dusk and dawn
-    (``test score/task 0``).
+    (``test score/task 0``), and the score without the task (``test score without task/task 0``).
 
     Args:
         folder: Folder of the run; each run needs its own folder. Points that the folder already holds, from an earlier
@@ -245,6 +247,7 @@ def scalars(record: Record, task: str | None = None) -> dict[str, float]:
     phase, task = record.phase, f"task {record.task}" if task is None else task
     if record.kind == "evaluation":
         found = {f"test score/{task}": record.score, f"test loss/{task}": record.loss}
+        found[f"test score without task/{task}"] = record.score_without_task
     elif record.kind == "day":
         found = {"weights/free": record.free, "weights/owned": record.owned, "day/seconds": record.elapsed_seconds}
     else:
@@ -541,8 +544,9 @@ def _is_refused(night: Record) -> bool:
 
 
 def _digest(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a short digest of rows of plain values."""
-    return digests.digest_of([json.dumps(list(rows)).encode()])[:16]
+    """Return a short digest of rows of plain values, without fields that are None, such as ones of newer versions."""
+    found = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return digests.digest_of([json.dumps(found).encode()])[:16]
 
 
 def _label(name: str) -> str:

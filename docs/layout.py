@@ -20,8 +20,8 @@ LAYERS = (
     (("pruning", "plots"), "capacity, and scores to masks; figures"),
     (
         ("training", "reports", "loggers"),
-        "settings, checks before training, the loop, the night and its engines; a history as one HTML file; CSV, "
-        "TensorBoard, MLflow and the progress bar",
+        "settings, checks before training, the loop, the night and its engines, what tasks keep of their data; a "
+        "history as one HTML file; CSV, TensorBoard, MLflow and the progress bar",
     ),
     (("storage",), "agents and checkpoints in files, and the names that files know things by"),
     (("agent",), "`Agent`: wakes, sleeps, answers, is kept"),

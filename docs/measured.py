@@ -264,6 +264,23 @@ def write_batch_norm():
     write_page("batch_norm", rows, ("free at the end", "REM"))
 
 
+def write_without_task():
+    """Write the table of how many test images get the right digit if nobody names the task."""
+    groups = defaultdict(list)
+    with (HERE / "results" / "without_task.csv").open(newline="") as file:
+        for row in csv.DictReader(line for line in file if not line.startswith("#")):
+            groups[row["stream"], row["way"]].append(row)
+    rows = []
+    for (stream, way), found in groups.items():
+        means = {
+            name: f"{mean(float(row[column]) for row in found):.3f}" if found[0][column] else ""
+            for name, column in (("right digit", "right_digit"), ("right task", "right_task"), ("none", "none_auroc"))
+        }
+        n_bytes = max(int(row["bytes_per_task"]) for row in found)
+        rows.append({"stream": stream, "way": way, "seeds": len(found), **means, "bytes a task": f"{n_bytes:,}"})
+    write_page("without_task", rows, ())
+
+
 def write_works():
     """Write the tables of what works with what."""
     import works
@@ -305,6 +322,7 @@ def write_all():
     write_deadlines()
     write_networks()
     write_batch_norm()
+    write_without_task()
     write_kills()
     write_checkpoints()
     write_works()

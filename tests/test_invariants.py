@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from daynight import Agent, Capacity, ExplicitCycles, Steps, Task, Training
+from daynight.networks import prediction
 from daynight.networks.masked import FREE
 
 OPTIMIZERS = {
@@ -128,18 +129,73 @@ def test_wrong_optimizer_alone_would_move_frozen_weights():
         assert not torch.equal(weight, torch.ones(3))
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 256, 300])
-def test_predictions_do_not_depend_on_the_size_of_the_batch(n):
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(4, 12, batch_first=True), nn.Linear(12, 2)
+
+    def forward(self, inputs):
+        return self.head(self.lstm(inputs.flatten(1, 2))[0][:, -1])
+
+
+class Words(nn.Module):
+    """Reads whole numbers, and has another layer than those that are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.norm, self.layer = nn.Embedding(5, 24), nn.LayerNorm(24), nn.Linear(24, 30)
+        self.head = nn.Linear(30, 2)
+
+    def forward(self, inputs):
+        return self.head(torch.relu(self.layer(self.norm(self.embedding(inputs.flatten(1)).mean(1)))))
+
+
+BODIES = {
+    "linear": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(32, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 2)
+    ),
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.Flatten(), nn.Linear(32, 2)
+    ),
+    "lstm": Recurrent,
+    "words": Words,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_predictions_do_not_depend_on_the_size_of_the_batch(kind):
     generator = torch.Generator().manual_seed(0)
-    agent = Agent(
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 40), nn.ReLU(), nn.Linear(40, 40), nn.Linear(40, 2)),
-        capacity=Capacity(free_at_end=0.5, days=1),
-    )
-    agent.wake(make_task(generator, 14), Steps(2))
-    agent.sleep(ExplicitCycles([1]), Steps(2))
+    agent = Agent(BODIES[kind], capacity=Capacity(free_at_end=0.5, days=2))
     inputs = torch.randn(600, 2, 4, 4, generator=generator)
-    assert torch.equal(agent.predict(inputs[:n], 0), agent.predict(inputs, 0)[:n])
-    assert agent.predict(inputs[:n], 0).shape == (n, 2)
+    task = make_task(generator, 14)
+    if kind == "words":
+        inputs = torch.randint(5, (600, 2, 4, 4), generator=generator)
+        task = Task(train=(inputs[:14], task.train.targets), test=(inputs[14:19], task.test.targets), n_outputs=2)
+    for _ in range(2):
+        agent.wake(task, Steps(2))
+        agent.sleep(ExplicitCycles([1]), Steps(2))
+    for index in range(2):
+        whole = agent.predict(inputs, index)
+        for n in (0, 1, 1, 1, 2, 3, 4, 5, 16, 33, 100, 256, 300, 1):
+            assert torch.equal(agent.predict(inputs[:n], index), whole[:n])
+            assert torch.equal(agent.predict(inputs[300 : 300 + n], index), whole[300 : 300 + n])
+
+
+def test_sizes_with_other_bits_are_not_used():
+    # Rows have other bits in batches of less than four, as in some kernels for matrices, or of less than 256.
+    for least in (4, 256):
+        sizes = []
+
+        def run(rows, least=least, sizes=sizes):
+            sizes.append(len(rows))
+            return rows.sum(1, keepdim=True) * (1 + (len(rows) < least) * 2**-23)
+
+        compared, inputs = prediction.Sizes(), torch.rand(3, 5)
+        used = [compared.least(run, inputs[:n]) for n in (1, 1, 3, 2, 1)]
+        assert used == [256, *[least] * 4]
+        assert sizes[:2] == [256, 1]
+    alike = prediction.Sizes()
+    assert [alike.least(lambda rows: rows, torch.zeros(1, 2, dtype=torch.int64)) for _ in range(3)] == [256] * 3
 
 
 def test_output_never_depends_on_weights_of_later_tasks_or_free_ones():

@@ -39,6 +39,30 @@ def test_a_run_that_goes_on_leaves_every_line_once(tmp_path):
     assert 0 < len(before) < len(history)
 
 
+@pytest.mark.parametrize("keeps", [(), ("signature",)])
+def test_a_log_gets_the_columns_that_its_records_have(keeps, tmp_path):
+    path = tmp_path / "run.csv"
+    history = clock(hook=CSVLogger(path), keeps=keeps).run()
+    assert History.from_csv(path) == history
+    history.to_csv(tmp_path / "again.csv")
+    assert path.read_text() == (tmp_path / "again.csv").read_text()
+    assert path.read_text().splitlines()[0].endswith(",elapsed_seconds" + ",score_without_task" * len(keeps))
+
+
+def test_the_log_of_an_older_version_which_lacks_a_column_goes_on(tmp_path):
+    path = tmp_path / "run.csv"
+    with pytest.raises(Killed):
+        clock(tmp_path / "run", [CSVLogger(path), Killer(21)], keeps=("signature",)).run()
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith("elapsed_seconds,score_without_task")
+    path.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    before = History.from_csv(path)
+    history = clock(tmp_path / "run", CSVLogger(path), keeps=("signature",)).run()
+    assert History.from_csv(path) == history
+    assert 0 < len(before) < len(history)
+    assert [file.name for file in tmp_path.glob("*.csv")] == ["run.csv"]
+
+
 def test_a_fork_logs_the_history_that_it_has(tmp_path):
     run = clock()
     run.to_dusk()

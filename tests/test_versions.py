@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resumable import Killed, Killer
 from torch import nn
 
-from daynight import Agent, Capacity, Clock, Epochs, OneShot, Steps, Task, Training, UniformCycles
+from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles
 from daynight.errors import CapacityError, DataError, SettingError, StateError
 from daynight.networks.masked import FREE
 from daynight.support import archive
@@ -18,9 +18,10 @@ STREAM = toy_stream(6)
 INPUTS = STREAM[0].test.load()[0]
 
 
-def task_of(index, n_outputs=2, **settings):
+def task_of(index, n_outputs=2, n_held=0, **settings):
     source = STREAM[index % 6]
-    return Task(train=source.train, test=source.test, n_outputs=n_outputs, **settings)
+    validation = source.test.subset(torch.arange(n_held)) if n_held else None
+    return Task(train=source.train, test=source.test, validation=validation, n_outputs=n_outputs, **settings)
 
 
 class Normed(nn.Module):
@@ -267,7 +268,7 @@ class Model:
 
 
 ACTS = st.lists(
-    st.tuples(st.sampled_from(["new", "none", "see", "succeed", "abandon", "retire", "file"]), st.integers(0, 99)),
+    st.tuples(st.sampled_from(["new", "none", "see", "succeed", "refuse", "abandon", "retire", "file"]), st.integers(0, 99)),
     min_size=3, max_size=9,
 )  # fmt: skip
 
@@ -276,7 +277,8 @@ ACTS = st.lists(
 @given(acts=ACTS, network=st.sampled_from([toy_network, Normed]), restart=st.sampled_from(["zero", "redraw", "keep"]))
 def test_random_lives_keep_the_promises(acts, network, restart, tmp_path_factory):
     path = tmp_path_factory.mktemp("life") / "agent.dn"
-    model = Model(made(network, Capacity(keep_per_task=0.15, min_per_layer=1), restart=restart))
+    gate = Gate(tolerance=9.0, least=8)  # refuses days with fewer held-out examples, and no others
+    model = Model(made(network, Capacity(keep_per_task=0.15, min_per_layer=1), restart=restart, gate=gate))
     for act, number in acts:
         agent, living = model.agent, model.agent.living
         chosen = living[number % len(living)] if living else None
@@ -290,9 +292,11 @@ def test_random_lives_keep_the_promises(acts, network, restart, tmp_path_factory
         else:
             wishes = {"none": {"sees": "none"}}.get(act, {})
             if chosen is not None:
-                wishes |= {"see": {"sees": [chosen]}, "succeed": {"succeeds": chosen}}.get(act, {})
+                wishes |= {"see": {"sees": [chosen]}}.get(act, {})
+                wishes |= {"succeeds": chosen} if act in ("succeed", "refuse") else {}
+            before = {name: tensor.clone() for name, tensor in agent.network.state().items()}
             try:
-                agent.wake(task_of(number), Steps(2), **wishes)
+                agent.wake(task_of(number, n_held=4 if act == "refuse" else 9), Steps(2), **wishes)
             except CapacityError:
                 model.check()
                 continue
@@ -302,6 +306,13 @@ def test_random_lives_keep_the_promises(acts, network, restart, tmp_path_factory
                 agent.abandon_day()
             else:
                 agent.sleep(OneShot(), Steps(2))
+                if act == "refuse" and wishes:
+                    assert agent.refused.day == agent.day - 1
+                    found = agent.network.state()
+                    assert found.keys() == before.keys()
+                    assert all(torch.equal(found[name], tensor) for name, tensor in before.items())
+                    model.check()
+                    continue
                 model.outputs.pop(wishes.get("succeeds"), None)
                 model.outputs[agent.day - 1] = agent.predict(INPUTS, agent.day - 1)
         model.check()

@@ -195,6 +195,10 @@ class Memory:
         """
         self._hold([part.at(part.tasks != task) for part in self._parts])
 
+    def all(self) -> tuple[Kept, ...]:
+        """Return all kept examples, in parts of one form each, with inputs as they are stored."""
+        return self._parts
+
     def examples(self, task: int | None = None) -> list[Kept]:
         """Return kept examples, as a network reads them.
 

@@ -131,3 +131,9 @@ def check_task(task: object) -> None:
     """Raise DataError unless `task` is a Task."""
     if not isinstance(task, Task):
         raise DataError(f"the task must be a Task(train=..., test=...), not {type(task).__name__}.")
+
+
+def check_split(task: Task, split: str) -> None:
+    """Raise DataError unless `task` has a split of a name."""
+    if split not in task.splits():
+        raise DataError(f"{titled(task.name)} has no {split!r} split, only {', '.join(task.splits())}. See hold_out.")

@@ -60,6 +60,61 @@ def sketch(inputs: Tensor) -> Tensor:
     return torch.cat([flat[:, order] * signs, rest], 1).reshape(len(flat), -1, N_FEATURES).sum(1)
 
 
+@attrs.frozen(eq=False, kw_only=True)
+class Answer:
+    """What an agent predicts if nobody names the task.
+
+    Attributes:
+        outputs: Floating point (n, outputs of all living tasks), side by side in the order of `tasks`. Those of a task
+            are, bit for bit, what it predicts if it is named.
+        tasks: Indices of the living tasks.
+        n_outputs: Number of outputs of each of these tasks.
+        task: int64 (n,), the index of the most probable of these tasks.
+        probability: float64 (n,), the probability of that task.
+        none: float64 (n,), the probability that an input belongs to none of these tasks.
+    """
+
+    outputs: Tensor
+    tasks: tuple[int, ...]
+    n_outputs: tuple[int, ...]
+    task: Tensor
+    probability: Tensor
+    none: Tensor
+
+    @classmethod
+    def of(cls, outputs: Mapping[int, Tensor], probabilities: Tensor) -> Answer:
+        """Return the answer to some inputs.
+
+        Args:
+            outputs: The outputs (n, outputs of the task) of each task, by its index.
+            probabilities: float64 (n, tasks + 1), as `probabilities` returns them, on the device of the outputs.
+        """
+        tasks = tuple(outputs)
+        probability, place = probabilities[:, :-1].max(1)
+        return cls(
+            outputs=torch.cat(list(outputs.values()), 1), tasks=tasks,
+            n_outputs=tuple(found.shape[1] for found in outputs.values()),
+            task=torch.tensor(tasks, device=place.device)[place], probability=probability, none=probabilities[:, -1],
+        )  # fmt: skip
+
+    def of_task(self, task: int) -> Tensor:
+        """Return the outputs (n, outputs of the task) of one of the tasks, by its index."""
+        return self._parts()[self.tasks.index(task)]
+
+    @property
+    def label(self) -> Tensor:
+        """The class with the largest output of the chosen task, from 0, as int64 (n,); only for classification."""
+        labels = torch.stack([outputs.argmax(1) for outputs in self._parts()], 1)
+        places = (self.task[:, None] == torch.tensor(self.tasks, device=self.task.device)).long().argmax(1)
+        return labels.gather(1, places[:, None])[:, 0]
+
+    def _parts(self) -> Sequence[Tensor]:
+        return torch.split(self.outputs, list(self.n_outputs), 1)
+
+    def __repr__(self) -> str:
+        return f"<Answer for {len(self.task):,} inputs, of tasks {', '.join(map(str, self.tasks))}>"
+
+
 @attrs.frozen(eq=False)
 class Signature:
     """What a task keeps of its data to tell whether an input belongs to it. It holds no example.

@@ -299,7 +299,8 @@ class Seconds(Budget):
     A night ends on time, at the dawn density, after the last optimizer step for which there is time. It is late by at
     most one step and one prune, if this step and this prune take longer than all earlier ones. Planned cycles are
     merged if their REMs are shorter than the other work of the cycle, such as the prune. Work at dawn, such as
-    evaluation and saving, is not part of the night. Time does not count while the program is not running.
+    evaluation, saving and what the agent keeps of the data, is not part of the night. Time does not count while the
+    program is not running.
 
     Args:
         n: Number of seconds, from 0 to 10^12.

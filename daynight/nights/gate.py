@@ -33,6 +33,10 @@ def _least(value: Any) -> int:
     return checks.integer("Gate: least", value, least=2)
 
 
+def _holds(value: Any) -> int:
+    return checks.integer("Gate: holds", value, least=0)
+
+
 def _check_better(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     checks.one_of("Gate: better", value, ("higher", "lower"))
 
@@ -61,6 +65,12 @@ class Verdict:
     high: float
     n: int
 
+    def noted(self) -> dict[str, Any]:
+        """Return the fields of the day's `Record`; without an interval if there are too few examples for one."""
+        numbers = {"gate_difference": self.difference, "gate_low": self.low, "gate_high": self.high}
+        found = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        return {"accepted": int(self.accepted), "gate_examples": self.n, **found}
+
 
 @attrs.frozen(kw_only=True)
 class Gate:
@@ -79,8 +89,8 @@ class Gate:
     (1 - confidence) / 2 of all nights, but good versions are often refused unless the interval is narrower than the
     tolerance. (This is a test of non-inferiority.)
 
-    Give held-out examples of past days, too. If the labels of a day are wrong, those of its own held-out examples are
-    also wrong, and on them both versions do equally badly.
+    If the labels of a day are wrong, those of its own held-out examples are also wrong, and on them both versions do
+    equally badly. So an agent also keeps held-out examples of past days, and tries both versions on them, too.
 
     Args:
         tolerance: Decline that is accepted, in units of the score, 0 or more.
@@ -90,6 +100,8 @@ class Gate:
             eight.
         better: ``"higher"`` if higher scores are better, ``"lower"`` for errors and losses.
         strict: Whether a version is accepted only if it is shown not to be worse by more than the tolerance.
+        holds: Largest number of held-out examples of past days that an agent keeps for each living task, a uniform
+            sample, 0 or more. They are in the agent's file.
 
     Raises:
         SettingError: If a value is outside its range.
@@ -100,6 +112,7 @@ class Gate:
     least: int = attrs.field(default=50, converter=_least)
     better: Literal["higher", "lower"] = attrs.field(default="higher", validator=_check_better)
     strict: bool = attrs.field(default=False, validator=_check_strict)
+    holds: int = attrs.field(default=2000, converter=_holds)
 
     def compare(self, old: Tensor, new: Tensor, *, n_today: int | None = None) -> Verdict:
         """Compare two versions by a score that is a mean over examples, such as accuracy or a loss.

@@ -14,13 +14,14 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from daynight import criteria, metrics, models
+from daynight import criteria, history, metrics, models
 from daynight.criteria import Criterion
 from daynight.data.signatures import Form
 from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, DaynightError, SettingError
 from daynight.history import record_of
 from daynight.networks.masked import MaskedNetwork
+from daynight.nights.gate import Gate
 from daynight.pruning.capacity import Capacity
 from daynight.storage import contents
 from daynight.storage.contents import FUNCTIONS, About
@@ -33,7 +34,8 @@ from daynight.training.settings import Training
 
 Network = nn.Module | Callable[[], nn.Module]
 #: Fields that older files do not have.
-_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task", "replay")
+_LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task", "gate", "gate_held",
+           "refused", "keeps", "replay", *history.LATER)  # fmt: skip
 _NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 
@@ -144,11 +146,15 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
         try:
             values["capacity"] = Capacity(**values["capacity"])
             _training(values["training"])  # raises an error unless its settings are valid
+            if values.get("gate") is not None:
+                Gate(**values["gate"])
         except SettingError as error:
             raise ValueError(str(error)) from error
         if "replay" in values:
             contents.check_replay(values["replay"])
         values["days"] = tuple(map(record_of, values["days"]))
+        if values.get("refused") is not None:
+            values["refused"] = record_of(values["refused"])
         values["tasks"] = tuple(_form(form) for form in values["tasks"])
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return About(**fields)
@@ -191,6 +197,7 @@ def check(
         is_day: Whether a day had begun.
     """
     n_living = len(about.days)
+    tensors, _ = contents.apart(tensors)
     with fitting(path):
         contents.check_tasks(about, is_day)
         for what, wanted, found in (("seals", way.freezes, about.seals), ("kept tasks", way.keeps_tasks, about.kept)):

@@ -6,7 +6,7 @@ A right digest does not mean that values fit. They are checked before a network 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,10 +20,12 @@ from daynight.errors import DaynightError, SettingError
 from daynight.history import Record
 from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
 from daynight.networks.sight import Told, owned_by
+from daynight.nights.gate import Gate
 from daynight.pruning.capacity import Capacity
 from daynight.storage.seals import Seal
 from daynight.support import checks, expected
 from daynight.support.expected import Form as Expected
+from daynight.training.keepsakes import KINDS
 from daynight.training.settings import Training
 
 #: Integers of files are below this, so that they can be computed with in any way.
@@ -50,6 +52,8 @@ _TASK = {
     "name": expected.either(expected.text(), expected.whole()),
 }
 _LINE = {"line": _NAME}
+#: The prefix of the tensors that a gate keeps beside those of the network.
+GATE = "gate."
 #: The settings that each file has, and all of them: a file may lack those that are newer than it.
 _OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")
 _SETTINGS = [field.name for field in attrs.fields(Training) if field.name not in FUNCTIONS]
@@ -87,6 +91,10 @@ DESCRIPTION: Expected = expected.fields(
             {"examples": expected.whole(1, _MOST), "share": expected.number(0, 1), "n_seen": expected.whole(0, _MOST),
              "below": expected.number(0, 1)}
         ),
+        "gate": _NAMED,
+        "gate_held": _NAMED,
+        "refused": _NAMED,
+        "keeps": expected.listed(expected.one_of(*KINDS)),
     },
 )  # fmt: skip
 
@@ -121,6 +129,10 @@ class About:
         sees: By index of a task, as text, the owners whose weights it sees, if these are not all tasks up to itself.
         succeeds: During a day, index of the task that the day's task succeeds.
         replay: The settings of `Replay`, and the plain values of `Memory.state`; None without replay.
+        gate: The settings of the gate; None if there is none.
+        gate_held: What belongs to the held-out examples of the gate, by index of a task, as text.
+        refused: The record of the last finished day, if the gate has refused its task.
+        keeps: What each task keeps of its data; see `daynight.Agent`.
     """
 
     model: dict[str, Any] | None
@@ -147,11 +159,19 @@ class About:
     sees: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
     succeeds: int | None = None
     replay: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    gate_held: Mapping[str, Any] = attrs.field(factory=dict)
+    refused: Record | None = None
+    keeps: tuple[str, ...] = ()
 
     @property
     def replayed(self) -> Replay | None:
         """How many examples of past days the agent keeps; None without replay."""
         return None if self.replay is None else Replay(self.replay["examples"], self.replay["share"])
+
+    def made_gate(self) -> Gate | None:
+        """Return the gate."""
+        return None if self.gate is None else Gate(**self.gate)
 
     @property
     def n_finished(self) -> int:
@@ -170,6 +190,12 @@ class About:
                 form.n_outputs, self.sees.get(str(task)), self.succeeds if task == self.n_finished else None
             ) for task, form in self.forms.items()
         }  # fmt: skip
+
+
+def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the tensors of the network, and those of the gate without their prefix."""
+    held = {name.removeprefix(GATE): tensor for name, tensor in tensors.items() if name.startswith(GATE)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE)}, held
 
 
 def check_tensors(
@@ -291,6 +317,8 @@ def check_tasks(about: About, is_day: bool = False) -> None:
     living = {record.day for record in about.days}
     if about.succeeds is not None and not (is_day and about.succeeds in living):
         raise ValueError(f"the day's task succeeds task {about.succeeds}, and there is no such task")
+    if about.refused is not None and (about.refused.day, about.refused.accepted) != (about.n_finished - 1, 0):
+        raise ValueError("the record of the refused day is of another day, or says that it was accepted")
     if about.n_steps < step:
         raise ValueError("n_steps is less than at the end of the last day")
 
@@ -380,7 +408,7 @@ def check_replay(values: Mapping[str, Any]) -> None:
         raise ValueError(str(error)) from error
 
 
-def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def without_examples(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the tensors of a network, and those of kept examples (see `Memory.tensors`)."""
     of_memory = {name: tensor for name, tensor in tensors.items() if name.startswith("replay.")}
     return {name: tensor for name, tensor in tensors.items() if name not in of_memory}, of_memory
@@ -424,13 +452,13 @@ def check_memory(memory: Memory, about: About) -> None:
                 raise ValueError(f"kept examples of task {task} have labels that are none of its {form.n_outputs}")
 
 
-def check_seals(network: MaskedNetwork, about: About) -> None:
-    """Raise ValueError unless the seal of each task names the tensors that the task uses.
+def check_seals(about: About, sealed_of: Callable[[int], Mapping[str, Tensor]]) -> None:
+    """Raise ValueError unless the seal of each task names the tensors that it is to seal.
 
     Args:
-        network: The network, with the tensors of the file.
         about: The description of the agent.
+        sealed_of: Returns the tensors of a finished task that its seal is to name.
     """
     for task, sealed in zip(about.forms, about.seals, strict=False):
-        if sealed.keys() != network.seen_by(task).keys():
+        if sealed.keys() != sealed_of(task).keys():
             raise ValueError(f"the seal of task {task} is not of all tensors that the task uses")

@@ -25,7 +25,8 @@ def digest_of(parts: Iterable[Bytes]) -> str:
 
 def parts_of(tensor: Tensor) -> tuple[Bytes, Bytes]:
     """Return the two parts of a tensor that are hashed: type and shape as text, and the bits in logical order."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = tensor.detach().cpu().contiguous()
+    flat = flat.as_strided((flat.numel(),), (1,))  # a single number may have any stride, which a view of bytes refuses
     bits = flat.view(torch.uint8).numpy().data if flat.numel() else b""
     return f"{tensor.dtype} {tuple(tensor.shape)}".encode(), bits
 

@@ -81,9 +81,9 @@ def check_policy(policy: SleepPolicy) -> None:
     require_policy(policy)
     _check_settings(policy)
     before = _bytes_of(policy)
-    first = [_laid(policy, night, course) for night, course in _nights()]
+    first = [_laid(policy, night) for night in _nights()]
     _check_kept(policy, before)
-    again = [_laid(policy, night, course) for night, course in reversed(list(_nights()))]
+    again = [_laid(policy, night) for night in reversed(list(_nights()))]
     if first != again[::-1]:
         raise PolicyError(
             f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal nights. "
@@ -175,26 +175,29 @@ def _check_kept(policy: SleepPolicy, before: bytes) -> None:
     )
 
 
-def _nights() -> Iterator[tuple[Night, str]]:
+def _nights() -> Iterator[Night]:
     for day, budget in enumerate(_BUDGETS):
         ledger = budget.open(10)
         for dawn in _DAWNS:
-            night = Night(
+            yield Night(
                 day=day, budget=budget, n_steps=ledger.n_steps, price=ledger.price, steps_per_epoch=10,
                 dawn_density=dawn,
             )  # fmt: skip
-            for course in _COURSES:
-                yield night, course
 
 
-def _laid(policy: SleepPolicy, night: Night, course: str) -> list[Laid]:
-    """Return the cycles of a night: the plan or, if the policy reacts, its cycles for a course of measurements."""
+def _laid(policy: SleepPolicy, night: Night) -> list[Laid]:
+    """Return the cycles of a night: the plan or, if the policy reacts, its cycles for all courses of measurements."""
     try:
         plan = planned(policy, night)
     except PolicyError as error:
         raise _broken(policy, night.budget, f"the dawn density {night.dawn_density:g}", error) from error
     if plan is not None:
         return [_comparable(cycle) for cycle in plan]
+    return [cycle for course in _COURSES for cycle in _followed(policy, night, course)]
+
+
+def _followed(policy: SleepPolicy, night: Night, course: str) -> list[Laid]:
+    """Return the cycles of a night for a course of measurements."""
     measure = _COURSES[course]
     night = attrs.evolve(night, measured=measure(0))
     cycles: list[Laid] = []

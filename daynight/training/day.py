@@ -7,7 +7,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,6 +21,7 @@ from daynight.history import Hook, Progress, Record
 from daynight.networks.masked import FREE, MaskedNetwork
 from daynight.nights.budgets import Budget, Ledger, Steps, opened
 from daynight.nights.cycle import Night
+from daynight.nights.gate import Verdict
 from daynight.nights.policy import SleepPolicy
 from daynight.pruning.capacity import Capacity, Room
 from daynight.training.night import Sleep
@@ -200,8 +201,12 @@ class Day:
         with self._timed(sleep.ledger):
             sleep.run(policy, begin, on_event)
 
-    def finish_night(self, on_event: Hook) -> Record:
+    def finish_night(self, on_event: Hook, judge: Callable[[], Verdict | None] = lambda: None) -> Record:
         """Prune down to the dawn density, end the day, and return its record.
+
+        Args:
+            on_event: Called with the record of the prune.
+            judge: Called before the day ends. If the verdict refuses its task, the day leaves nothing behind.
 
         Raises:
             TrainingError: If a number that the day trains, or an output of the task, is not finite.
@@ -209,7 +214,12 @@ class Day:
         self.trainer.check_finite()
         sleep = self._sleep or self._at_dusk(Steps(0))
         sleep.finish(on_event)
-        self._network.end_day()
+        verdict = judge()
+        if is_kept := verdict is None or verdict.accepted:
+            self._network.end_day()
+        else:
+            self._network.abandon_day()
+            self._network.skip_day()
         return Record(
             kind="day",
             day=self.index,
@@ -218,13 +228,14 @@ class Day:
             owned=sum(self._network.count(self.index).values()),
             free=sum(self._network.count(FREE).values()),
             capacity=sum(self._network.sizes.values()),
-            private=self._network.n_private(self.index),
+            private=self._network.n_private(self.index) if is_kept else 0,
             wake_steps=0 if self._wake is None else self._wake.spent_steps,
             night_steps=sleep.ledger.spent_steps,
             unspent_steps=sleep.ledger.steps_until(1.0),
             n_train=len(self.task.train),
             elapsed_seconds=self._seconds,
             **sleep.ledger.times(),
+            **({} if verdict is None else verdict.noted()),
         )
 
     def _at_dusk(self, budget: Budget) -> Sleep:

@@ -54,6 +54,8 @@ def test_lives_in_threads_end_as_alone_and_predictions_beside_them_are_right():
 
 CALLS = {
     "predict": lambda agent: agent.predict(INPUTS, 0),
+    "identify": lambda agent: agent.identify(INPUTS),
+    "drift": lambda agent: agent.drift(0, INPUTS),
     "evaluate": lambda agent: agent.evaluate(STREAM[0], 0),
     "verify": lambda agent: agent.verify(),
     "subnetwork": lambda agent: agent.subnetwork(0, compact=True),
@@ -210,7 +212,7 @@ def test_generators_are_as_before_after_another_thread_had_its_turn():
         came.set()
         with seeding.forked(7, "other"):
             found.append(drawn_numbers())
-        go.set()
+            go.set()
 
     found = []
     with seeding.forked(7, "other"):

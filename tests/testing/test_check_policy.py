@@ -176,7 +176,7 @@ BROKEN = {
     "night.dawn_density; keep='dawn' means exactly that.",
     Random: "Random() is not repeatable: it yields different cycles for equal nights. Draw random numbers from a "
     "generator that cycles() makes from a setting and night.day.",
-    Remembers: "Remembers(n_nights=160) keeps state between nights, which is not allowed. Changed attributes: "
+    Remembers: "Remembers(n_nights=32) keeps state between nights, which is not allowed. Changed attributes: "
     "n_nights. Keep the state of a night in local variables of cycles().",
     Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds only settings. What it may know of the "
     "data is in night.loss and night.score. An array or tensor of settings has at most one dimension and 1,000 "

@@ -15,6 +15,7 @@ from daynight import (
     Capacity,
     Clock,
     Epochs,
+    Gate,
     LazyDataset,
     Progress,
     Replay,
@@ -433,6 +434,16 @@ def test_a_day_that_is_abandoned_adds_nothing():
     assert torch.equal(kept(agent), before)
     agent.abandon_day()
     assert torch.equal(kept(agent), before)
+
+
+def test_a_day_that_the_gate_refuses_adds_nothing():
+    agent = made(gate=Gate(tolerance=0.0, least=50))
+    live(agent, marked(0).hold_out(0.2))
+    before = kept(agent)
+    live(agent, marked(1).hold_out(0.2))  # too few examples are held out
+    assert (agent.living, agent.day) == ((0,), 2)
+    assert torch.equal(kept(agent), before)
+    assert agent.night(marked(2).hold_out(0.2), Epochs(1)).steps_per_epoch == 4  # of 17 examples, 5 in a batch
 
 
 @pytest.mark.parametrize(

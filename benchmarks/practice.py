@@ -1,0 +1,178 @@
+"""How fast daynight is where people work: predictions of a few examples, and lives of many small days.
+
+    git worktree add /tmp/before COMMIT
+    python benchmarks/practice.py --against /tmp/before --pairs 7 --out practice.json
+
+Without --against, only this build is measured. Each pair is one measurement of either build, in turns, each build in a
+process of its own with one thread. Of predictions, the time is in units of the network's own forward on as many
+examples. Of lives, it is the processor's time of a day, evaluation and records included, and that of the last sixth of
+the days over that of the first. Reported are medians, with the least and the largest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import builds
+import machine
+import torch
+import torchvision
+from torch import nn
+
+import daynight as dn
+from daynight.support.atomic import replacing
+
+NETWORKS = {
+    "MLP 784:256:256": (lambda: dn.models.MLP(784, 256, 256), (784,)),
+    "resnet18 at 32x32": (lambda: torchvision.models.resnet18(num_classes=2), (3, 32, 32)),
+}
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--against", metavar="FOLDER", help="another checkout, to compare with")
+    add("--pairs", type=int, default=7, metavar="N", help="measurements of each build (7)")
+    add("--examples", type=int, nargs="*", default=[1, 16, 256], metavar="N", help="of a prediction (1 16 256)")
+    add("--days", type=int, nargs="*", default=[3, 30], metavar="N", help="lives of so many days (3 30)")
+    add("--out", metavar="FILE", help="write the raw numbers as JSON, after each pair")
+    add("--work", action="store_true", help=argparse.SUPPRESS)  # measures what the lines of its input ask for
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print the medians."""
+    settings = parse()
+    if settings.work:
+        torch.set_num_threads(1)
+        for line in sys.stdin:
+            print(json.dumps(measured(**json.loads(line))), flush=True)
+        return
+    asked: list[dict[str, Any]] = [
+        {"what": "predict", "network": name, "n": n} for name in NETWORKS for n in settings.examples
+    ]
+    asked += [{"what": "days", "n": n} for n in settings.days]
+    folders = {"here": Path(__file__).parents[1]}
+    folders |= {"other": Path(settings.against).resolve()} if settings.against else {}
+    workers = {name: worker_of(folder) for name, folder in folders.items()}
+    result: dict[str, Any] = {"machine": machine.describe(), "settings": vars(settings), "pairs": []}
+    for pair in range(-1, settings.pairs):
+        # Which of the two comes first changes from pair to pair. The first pair only warms up.
+        order = sorted(folders, reverse=bool(pair % 2))
+        done = [{**each, **{name: answer(workers[name], each) for name in order}} for each in asked]
+        result["pairs"] += [done] if pair >= 0 else []
+        if pair >= 0 and settings.out:
+            with replacing(settings.out) as path:
+                path.write_text(json.dumps(result, indent=1) + "\n")
+    print("\n".join(lines_of(result["pairs"])))
+    for worker in workers.values():
+        worker.terminate()
+
+
+def worker_of(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that measures with the build in a folder, by this file."""
+    return subprocess.Popen(
+        [sys.executable, __file__, "--work"], env=builds.environment_of(folder), text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def answer(worker: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, float]:
+    """Let a process measure, and return its numbers by name."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(asked) + "\n")
+    worker.stdin.flush()
+    found: dict[str, float] = json.loads(worker.stdout.readline())
+    return found
+
+
+def measured(what: str, n: int, network: str = "") -> dict[str, float]:
+    """Measure predictions of n examples, or a life of n days."""
+    return of_predictions(network, n) if what == "predict" else of_days(n)
+
+
+def of_predictions(network: str, n: int) -> dict[str, float]:
+    """Return the time of a prediction over that of the network's forward."""
+    make, shape = NETWORKS[network]
+    drawn = torch.Generator().manual_seed(0)
+    inputs = torch.rand(64, *shape, generator=drawn)
+    agent = dn.Agent(make, capacity=dn.Capacity(keep_per_night=0.05), training=dn.Training(batch_size=16))
+    pair = inputs, torch.arange(64) % 2
+    agent.wake(dn.TaskStream([(pair, pair)])[0], dn.Steps(4))
+    agent.sleep(dn.OneShot(), dn.Steps(2))
+    module, some = make().eval(), torch.rand(n, *shape, generator=drawn)
+    with torch.no_grad():
+        own = seconds_of(lambda: module(some))
+    return {"over the forward": seconds_of(lambda: agent.predict(some, 0)) / own}
+
+
+def seconds_of(call: Any, least: float = 0.05) -> float:
+    """Return the median seconds of a call, of 7 rounds that take at least `least` seconds each."""
+    call()
+    began = time.perf_counter()
+    call()
+    times = max(1, int(least / (time.perf_counter() - began)))
+    rounds = []
+    for _ in range(7):
+        began = time.perf_counter()
+        for _ in range(times):
+            call()
+        rounds.append((time.perf_counter() - began) / times)
+    return statistics.median(rounds)
+
+
+def of_days(n: int) -> dict[str, float]:
+    """Return the milliseconds of a day of a life of n small days, and the last days' time over the first days'."""
+    drawn = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 2
+    pairs = [(torch.randn(60, 6, generator=drawn) + 2.0 * nn.functional.one_hot(labels, 6), labels) for _ in range(n)]
+    agent = dn.Agent(
+        lambda: dn.models.MLP(6, 64, 64), capacity=dn.Capacity(keep_per_night=1 / (n + 1), min_per_layer=1),
+        training=dn.Training(batch_size=20),
+    )  # fmt: skip
+    ends = [time.process_time()]
+
+    def note(event: dn.Record | dn.Progress) -> None:
+        if isinstance(event, dn.Record) and event.kind == "day":
+            ends.append(time.process_time())
+
+    stream = dn.TaskStream([(pair, pair) for pair in pairs])
+    clock = dn.Clock(agent, stream, policy=dn.OneShot(), wake=dn.Epochs(3), night=dn.Epochs(2), on_event=note)
+    began = time.process_time()
+    clock.run()
+    whole, days = time.process_time() - began, [b - a for a, b in itertools.pairwise(ends)][1:]
+    some = max(1, n // 6)
+    return {
+        "ms a day": 1000 * whole / n,
+        "late over early": statistics.median(days[-some:]) / statistics.median(days[:some]),
+    }
+
+
+def lines_of(pairs: list[list[dict[str, Any]]]) -> list[str]:
+    """Return the medians as lines of text."""
+    lines = []
+    for same in zip(*pairs, strict=True):
+        title = f"{same[0]['what']} {same[0].get('network', '')}".strip() + f", {same[0]['n']}"
+        for name in same[0]["here"]:
+            here = [each["here"][name] for each in same]
+            line = f"{title}: {name} {builds.shown(here)}"
+            if "other" in same[0]:
+                other = [each["other"][name] for each in same]
+                ratios = [a / b for a, b in zip(here, other, strict=True)]
+                line += f"; other {statistics.median(other):.3f}; here over other {builds.shown(ratios)}"
+            lines.append(line)
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""`Gatekeeper`: tries a task's new version beside the old one at dawn, and keeps held-out examples of past days."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from daynight.data.replay import Memory
+from daynight.data.splits import Split, fitted
+from daynight.data.tasks import Task, titled
+from daynight.errors import DataError
+from daynight.networks.masked import MaskedNetwork
+from daynight.networks.prediction import outputs_of
+from daynight.nights.gate import Gate, Verdict
+from daynight.support import expected, seeding
+from daynight.training.settings import Training
+
+_STATE = expected.mapping(expected.fields({"n_seen": expected.whole(), "below": expected.number(0, 1)}))
+
+
+class Gatekeeper:
+    """Decides by a gate whether the day's version of a task takes over from the one that it succeeds.
+
+    Both are tried on the validation examples of the day, and on a uniform sample of those of the days before, which is
+    kept with each living version.
+
+    Args:
+        gate: The rule.
+        seed: Names the random streams.
+    """
+
+    def __init__(self, gate: Gate, seed: int) -> None:
+        self.gate, self._seed = gate, seed
+        self._held: dict[int, Memory] = {}  # by living task
+
+    def __len__(self) -> int:
+        return sum(map(len, self._held.values()))
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the kept examples take in memory."""
+        return sum(memory.n_bytes for memory in self._held.values())
+
+    def check(self, task: Task, succeeds: bool) -> None:
+        """Raise DataError if a task succeeds another, and has no held-out examples by which it could be accepted."""
+        if succeeds and task.validation is None:
+            raise DataError(
+                f"{titled(task.name)} has no validation split, on which the gate compares it with the version that it "
+                "succeeds. Hold out some of its training data: task.hold_out(0.2)."
+            )
+
+    def judged(
+        self, task: Task, succeeds: int, network: MaskedNetwork, training: Training, device: torch.device
+    ) -> Verdict:
+        """Compare the day's version of a task with the one that it succeeds.
+
+        Args:
+            task: The day's task, with a validation split.
+            succeeds: Index of the version that it succeeds.
+            network: The network, at the end of the night.
+            training: How outputs are measured.
+            device: The device of the network.
+        """
+        assert task.validation is not None
+        splits = [task.validation, *(() if succeeds not in self._held else _splits(self._held[succeeds]))]
+        outputs: dict[int | None, Tensor] = {}
+        for version in (succeeds, None):
+            found = [outputs_of(network, split, version, training.transform, device) for split in splits]
+            outputs[version] = torch.cat([widened(part, task.n_outputs) for part in found])
+        targets = torch.cat([fitted(split.targets, network.dtype, device) for split in splits])
+        drawn = seeding.generator(self._seed, "gate", network.n_tasks)
+        return self.gate.judge(
+            training.metric_of(task), outputs[succeeds], outputs[None], targets, drawn, n_today=len(task.validation)
+        )
+
+    def accept(self, day: int, task: Task, succeeds: int | None) -> Callable[[], None]:
+        """Return a function that enters the day's version, whose validation examples are read now.
+
+        Args:
+            day: Index of the day.
+            task: The day's task.
+            succeeds: Index of the version that it succeeds; None if there is none.
+        """
+        memory = copy.copy(self._held[succeeds]) if succeeds in self._held else None
+        if self.gate.holds and task.validation is not None:
+            memory = memory or Memory(self.gate.holds, self._seed)
+            memory.add(day, task.validation)
+
+        def enter() -> None:
+            if memory is not None:
+                self._held[day] = memory
+
+        return enter
+
+    def forget(self, living: Iterable[int]) -> None:
+        """Drop the examples of versions that are not among the living ones."""
+        self._held = {task: self._held[task] for task in living if task in self._held}
+
+    def fork(self) -> Gatekeeper:
+        """Return a copy."""
+        twin = Gatekeeper(self.gate, self._seed)
+        twin._held = {task: copy.copy(memory) for task, memory in self._held.items()}
+        return twin
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return plain values and tensors by name; `restore` takes both."""
+        values, tensors = dict[str, Any](), dict[str, Tensor]()
+        for task, memory in self._held.items():
+            state = memory.state()
+            values[str(task)] = {name: state[name] for name in ("n_seen", "below")}
+            for place, part in enumerate(state["parts"]):
+                tensors |= {f"{task}.{place}.{name}": tensor for name, tensor in part.items()}
+        return values, tensors
+
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor], living: Iterable[int]) -> None:
+        """Take over what `state` returned.
+
+        Args:
+            values: The plain values.
+            tensors: The tensors by name.
+            living: The indices of the living tasks.
+
+        Raises:
+            ValueError: If values are missing, or do not fit each other.
+        """
+        _STATE("gate_held", dict(values))
+        known = {str(task): task for task in living}
+        parts: dict[str, dict[str, dict[str, Tensor]]] = {task: {} for task in values}
+        for name, tensor in tensors.items():
+            task, _, rest = name.partition(".")
+            place, _, field = rest.partition(".")
+            if task not in known or task not in parts:
+                raise ValueError(f"there are held-out examples of task {task}, which is not a living one")
+            parts[task].setdefault(place, {})[field] = tensor
+        held = dict[int, Memory]()
+        for task, found in parts.items():
+            if task not in known or sorted(found) != [str(place) for place in range(len(found))]:
+                raise ValueError(f"the held-out examples of task {task} are not whole")
+            memory = held[known[task]] = Memory(max(1, self.gate.holds), self._seed)
+            memory.restore({**values[task], "parts": [found[place] for place in sorted(found)]})
+        self._held = held
+
+
+def widened(outputs: Tensor, n: int) -> Tensor:
+    """Return outputs with more columns, in which no class is chosen that a version does not know.
+
+    Args:
+        outputs: (batch, outputs of a version).
+        n: Number of columns, that many or more.
+    """
+    missing = n - outputs.shape[1]
+    return functional.pad(outputs, (0, missing), value=torch.finfo(outputs.dtype).min) if missing else outputs
+
+
+def _splits(memory: Memory) -> list[Split]:
+    return [Split(part.inputs, part.targets) for part in memory.all()]
