@@ -423,7 +423,7 @@ class Clock:
             raise SettingError("an agent that resumes from a checkpoint must be new, and this one has begun a day.")
         living = {record.day for record in about.days}
         mine = [record for record in self.agent.days if record.day in living]
-        if mine != [record for record in about.days if record.day < self.agent.day]:
+        if self.agent.day > about.n_finished or mine != [r for r in about.days if r.day < self.agent.day]:
             raise SettingError(
                 f"{checkpoint.path} is of an agent with {about.n_finished} days behind it, and this one has others. "
                 "Give one that is new, or as it was when the run was begun; or another folder, to begin anew."

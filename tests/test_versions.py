@@ -267,10 +267,8 @@ class Model:
         agent.verify()
 
 
-ACTS = st.lists(
-    st.tuples(st.sampled_from(["new", "none", "see", "succeed", "refuse", "abandon", "retire", "file"]), st.integers(0, 99)),
-    min_size=3, max_size=9,
-)  # fmt: skip
+KINDS = "new", "none", "see", "succeed", "refuse", "abandon", "retire", "file"
+ACTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 99)), min_size=3, max_size=9)
 
 
 @settings(max_examples=25)

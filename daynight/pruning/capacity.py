@@ -124,7 +124,7 @@ class Room:
         return tuple(max(n, round_half_up(density * m)) for n, m in zip(self.new, self.free, strict=True))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Capacity:
     """How many of the maskable weights tasks may own after each night.
 
@@ -158,6 +158,11 @@ class Capacity:
     ranking: Literal["layer", "global", "balanced"] = attrs.field(default="layer")
     min_per_layer: int = attrs.field(default=0, converter=_floor)
     keep_per_task: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_task))
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in attrs.fields(Capacity)
+                 if getattr(self, field.name) != field.default}  # fmt: skip
+        return f"Capacity({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __attrs_post_init__(self) -> None:
         if sum(value is not None for value in (self.free_at_end, self.keep_per_night, self.keep_per_task)) != 1:
