@@ -235,7 +235,11 @@ class Agent:
     @property
     def owned(self) -> tuple[int, ...]:
         """Number of weights that each finished task owns. Those of a retired task are seen by a living one."""
-        return tuple(sum(self.network.count(task).values()) for task in range(self.day))
+        counts = torch.zeros(self.day, dtype=torch.int64)
+        for owners in self.network.owners.values():
+            finished = owners[(owners >= 0) & (owners < self.day)].cpu().long()
+            counts += torch.bincount(finished, minlength=self.day)
+        return tuple(counts.tolist())
 
     @property
     def n_free(self) -> int:

@@ -30,6 +30,8 @@ from daynight.training.settings import Training
 
 #: Integers of files are below this, so that they can be computed with in any way.
 _MOST = 10**18
+#: The largest number of days, of which histories have no more either.
+_MOST_DAYS = 10**6
 #: The largest numbers of outputs, of outputs of a head with some for each place of an image, and of numbers in a head,
 #: that a file may state without tensors of that size.
 _MOST_OUTPUTS, _MOST_OF_PLACES, _MOST_IN_HEAD = 10**3, 2**24, 2**26
@@ -84,7 +86,7 @@ DESCRIPTION: Expected = expected.fields(
         "code": expected.optional(expected.listed(_NAME, 3)),
         "mask": expected.listed(_NAME),
         "transform": expected.listed(_NAME, 3),
-        "n_days": expected.whole(0, _MOST),
+        "n_days": expected.whole(0, _MOST_DAYS),
         "sees": expected.mapping(expected.listed(expected.whole(0, _MOST))),
         "succeeds": expected.whole(0, _MOST),
         "replay": expected.fields(
