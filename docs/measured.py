@@ -6,6 +6,7 @@ import csv
 import functools
 import itertools
 import json
+import multiprocessing
 import statistics
 import sys
 from collections import defaultdict
@@ -75,22 +76,34 @@ def write_speed_tables():
     )
 
 
-def write_tournament():
-    """Draw the figures and write the tables of the page on choosing a policy, as far as their runs are done."""
-    from daynight.study.paper import drawing, setups
+def tournament_of_runs():
+    """Give the tournament that the page on choosing a policy is about, as far as its runs are done."""
+    from daynight.study.paper import setups
     from daynight.study.tournament import tournament
 
     fetch = functools.cache(lambda stage: setups.reading(entries_of(stage), is_whole=True))
-    contest = tournament.Tournament(setups=tournament.streams(), fetch=fetch)
-    stages = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
-    stages |= {stream: lambda stream=stream: reported_so_far(contest, stream) for stream in tournament.STREAMS}
-    for stage, rows_of in stages.items():
+    return tournament.Tournament(setups=tournament.streams(), fetch=fetch)
 
-        def drawn(rows_of=rows_of):
-            rows = rows_of()
+
+def write_tournament(*stages):
+    """Draw the figures and write the tables of some stages of the tournament."""
+    from daynight.study.paper import drawing
+    from daynight.study.tournament import tournament
+
+    contest = tournament_of_runs()
+    rows_of = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
+    for stage in stages:
+
+        def drawn(stage=stage):
+            rows = rows_of[stage]() if stage in rows_of else reported_so_far(contest, stage)
             return drawing.contest(rows, contest.night_of, n_columns=8), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
+
+
+def write_choices():
+    """Write the other tables of the page on choosing a policy."""
+    contest = tournament_of_runs()
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)
@@ -311,20 +324,27 @@ def write_ideas():
     plt.close(figure)
 
 
+#: What is written, in parts that two processes share: the longest first.
+PARTS = (
+    (write_tournament, "mnist"), (reproduced.write_all,), (write_choices,), (write_tournament, "screen", "choose"),
+    (write_tournament, "permuted", "rotated", "cifar10-small"), (write_layout,), (write_ideas,),
+    (write_mnist_nights_tables,), (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,),
+    (write_without_task,), (write_kills,), (write_checkpoints,), (write_works,),
+)  # fmt: skip
+
+
+def write_part(index):
+    """Write one of the parts."""
+    function, *arguments = PARTS[index]
+    function(*arguments)
+
+
 def write_all():
     """Write all of it."""
     GENERATED.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
-    write_layout()
-    write_ideas()
-    write_mnist_nights_tables()
-    write_speed_tables()
-    write_deadlines()
-    write_networks()
-    write_batch_norm()
-    write_without_task()
-    write_kills()
-    write_checkpoints()
-    write_works()
-    reproduced.write_all()
-    write_tournament()
+    # Processes that are forked have all that is imported here; without it, as on Windows, one process does.
+    is_forked = "fork" in multiprocessing.get_all_start_methods()
+    with multiprocessing.get_context("fork").Pool(2) if is_forked else contextlib.nullcontext() as pool:
+        for _ in (pool.imap_unordered if is_forked else map)(write_part, range(len(PARTS))):
+            pass
