@@ -439,9 +439,7 @@ class Trainer:
             parts = tracing.cut(self._network, batch)
             if is_whole is None and any(map(has_gradient_hooks, self._network.module.parameters())):
                 is_whole = True  # hooks are called in steps only, and by autograd
-            if is_whole is None and sequences.is_plain(self._network.module):
-                is_whole = False
-            if is_whole is None:
+            if is_whole is None and not sequences.is_plain(self._network.module):
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:
                 parts = tracing.uncut(self._network)
