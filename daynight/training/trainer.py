@@ -444,7 +444,7 @@ class Trainer:
             if is_whole:
                 parts = tracing.uncut(self._network)
         live = None if functions or self._held is None else _live(self._held[0].flatten(1))
-        return Tracing(parts, live, is_whole, hooked)
+        return Tracing(parts, live, bool(is_whole), hooked)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the first n training examples, or all if there are fewer. Functions may write into these inputs."""
