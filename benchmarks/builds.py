@@ -80,19 +80,30 @@ def main() -> None:
 
 def worker_of(build: Path, data: str) -> subprocess.Popen[str]:
     """Start a process of a build, which has loaded the data and waits for settings of runs."""
+    return started(build, "-c", WORKER, data)
+
+
+def started(build: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python with a build, to be asked by `answer`."""
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, data], cwd=build / "benchmarks", env=environment_of(build), text=True,
+        [sys.executable, *arguments], cwd=build / "benchmarks", env=environment_of(build), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
 
 
-def run_of(worker: subprocess.Popen[str], setting: dict[str, Any]) -> dict[str, float]:
-    """Let a process do a run, and return its seconds, and those of an epoch of its wakes and REMs."""
+def answer(worker: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, Any]:
+    """Give a process a line of JSON, and return the line with which it answers."""
     assert worker.stdin is not None
     assert worker.stdout is not None
-    worker.stdin.write(json.dumps(setting) + "\n")
+    worker.stdin.write(json.dumps(asked) + "\n")
     worker.stdin.flush()
-    found = json.loads(worker.stdout.readline())
+    found: dict[str, Any] = json.loads(worker.stdout.readline())
+    return found
+
+
+def run_of(worker: subprocess.Popen[str], setting: dict[str, Any]) -> dict[str, float]:
+    """Let a process do a run, and return its seconds, and those of an epoch of its wakes and REMs."""
+    found = answer(worker, setting)
     return {"run": found["seconds"], "wake": tables.per_epoch(found["wakes"]), "REM": tables.per_epoch(found["rems"])}
 
 

@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -63,12 +62,15 @@ def main() -> None:
     asked += [{"what": "days", "n": n} for n in settings.days]
     folders = {"here": Path(__file__).parents[1]}
     folders |= {"other": Path(settings.against).resolve()} if settings.against else {}
-    workers = {name: worker_of(folder) for name, folder in folders.items()}
+    # Both builds are measured by this file.
+    workers = {
+        name: builds.started(folder, str(Path(__file__).resolve()), "--work") for name, folder in folders.items()
+    }
     result: dict[str, Any] = {"machine": machine.describe(), "settings": vars(settings), "pairs": []}
     for pair in range(-1, settings.pairs):
         # Which of the two comes first changes from pair to pair. The first pair only warms up.
         order = sorted(folders, reverse=bool(pair % 2))
-        done = [{**each, **{name: answer(workers[name], each) for name in order}} for each in asked]
+        done = [{**each, **{name: builds.answer(workers[name], each) for name in order}} for each in asked]
         result["pairs"] += [done] if pair >= 0 else []
         if pair >= 0 and settings.out:
             with replacing(settings.out) as path:
@@ -76,24 +78,6 @@ def main() -> None:
     print("\n".join(lines_of(result["pairs"])))
     for worker in workers.values():
         worker.terminate()
-
-
-def worker_of(folder: Path) -> subprocess.Popen[str]:
-    """Start a process that measures with the build in a folder, by this file."""
-    return subprocess.Popen(
-        [sys.executable, __file__, "--work"], env=builds.environment_of(folder), text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def answer(worker: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, float]:
-    """Let a process measure, and return its numbers by name."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    worker.stdin.write(json.dumps(asked) + "\n")
-    worker.stdin.flush()
-    found: dict[str, float] = json.loads(worker.stdout.readline())
-    return found
 
 
 def measured(what: str, n: int, network: str = "") -> dict[str, float]:

@@ -150,6 +150,17 @@ class Words(nn.Module):
         return self.head(torch.relu(self.layer(self.norm(self.embedding(inputs.flatten(1)).mean(1)))))
 
 
+class Squeezing(nn.Module):
+    """Loses the first dimension of a batch of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(32, 12), nn.Linear(12, 2)
+
+    def forward(self, inputs):
+        return self.head(torch.relu(self.layer(inputs.flatten(1))).squeeze())
+
+
 BODIES = {
     "linear": lambda: nn.Sequential(
         nn.Flatten(), nn.Linear(32, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 2)
@@ -159,6 +170,7 @@ BODIES = {
     ),
     "lstm": Recurrent,
     "words": Words,
+    "no batch of one": Squeezing,
 }  # fmt: skip
 
 
@@ -196,6 +208,18 @@ def test_sizes_with_other_bits_are_not_used():
         assert sizes[:2] == [256, 1]
     alike = prediction.Sizes()
     assert [alike.least(lambda rows: rows, torch.zeros(1, 2, dtype=torch.int64)) for _ in range(3)] == [256] * 3
+
+
+def test_hooks_hear_of_no_random_inputs():
+    agent, heard = Agent(BODIES["linear"], capacity=Capacity(free_at_end=0.5, days=1)), []
+    agent.wake(make_task(torch.Generator().manual_seed(0), 14), Steps(2))
+    agent.sleep(ExplicitCycles([1]), Steps(2))
+    agent.network.module[0].register_forward_hook(lambda part, inputs, outputs: heard.append(inputs[0]))
+    inputs = torch.ones(3, 2, 4, 4)
+    for _ in range(4):
+        agent.predict(inputs, 0)
+    assert len(heard) == 4
+    assert all(bool((given == 1).all()) for given in heard)
 
 
 def test_output_never_depends_on_weights_of_later_tasks_or_free_ones():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split, fitted
+from daynight.networks import sequences
 from daynight.networks.masked import MaskedNetwork
 from daynight.support import interrupts, seeding, threads
 
@@ -19,8 +19,8 @@ from daynight.support import interrupts, seeding, threads
 #: cannot change a bit.
 CHUNK = 256
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, CHUNK)
-#: Sizes are compared on this many examples of random numbers, and at least so many of them must be different.
-_N_COMPARED, _N_DIFFERENT = 64, 16
+#: Sizes are compared on up to this many examples of random numbers, and at least so many, which must be different.
+_N_COMPARED, _N_DIFFERENT = 128, 16
 #: Number of examples of a split that are read and prepared at a time: a multiple of `CHUNK`, so that chunks do not
 #: depend on it.
 PORTION = 16 * CHUNK
@@ -40,7 +40,8 @@ def predict(
     Returns:
         (n, outputs of the task).
     """
-    parts = []
+    # Hooks would hear of the random numbers by which sizes are compared.
+    parts, is_heard = [], bool(sequences.hooked(network.module.modules()))
     # A caller's autocast would change the bits.
     plain = torch.autocast(inputs.device.type, enabled=False)
     with interrupts.deferred(), plain, network.viewing(task) as compute:
@@ -51,7 +52,7 @@ def predict(
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
             size = CHUNK
-            if len(chunk) < CHUNK:
+            if len(chunk) < CHUNK and not is_heard:
                 head = network.heads.of(network.n_tasks if task is None else task)
                 known, shapes = _COMPARED.setdefault(network, {}), tuple(tuple(p.shape) for p in head.parameters())
                 key = (*chunk.shape[1:], chunk.dtype, chunk.device, torch.get_num_threads(), id(transform), shapes)
@@ -63,33 +64,36 @@ def predict(
 class Sizes:
     """The sizes with which a network's outputs were compared with those of `CHUNK`.
 
-    Kernels choose the order of their sums by the number of rows, and not by the numbers in them. So if rows of random
-    numbers have equal bits, all rows have.
+    This relies on kernels that choose the order of their sums by the number of rows, and not by the numbers in them: if
+    rows of random numbers have equal bits, all rows have.
     """
 
     def __init__(self) -> None:
         self._n_calls = 0
-        self._rows, self._outputs = torch.empty(0), torch.empty(0)
+        self._draw: Callable[[], Tensor] | None = None  # makes the rows that are compared; None if there are none
+        self._outputs = torch.empty(0)  # of these rows, with `CHUNK`
         self._is_equal = {CHUNK: True}
 
     def least(self, run: Callable[[Tensor], Tensor], chunk: Tensor) -> int:
-        """Return the least size that is as large as a chunk and gives equal bits."""
+        """Return the least size that is as large as a chunk and gives equal bits.
+
+        Args:
+            run: Computes the outputs of some inputs (batch, ...).
+            chunk: Inputs (at most `CHUNK`, ...).
+        """
         self._n_calls += 1
         if self._n_calls == 1:
             return CHUNK  # the comparison takes longer than a single call
-        if self._n_calls == 2 and len(rows := _random_like(chunk)):
-            # A network may refuse random numbers, for example as lengths of texts.
-            with contextlib.suppress(Exception), threads.quiet():
-                self._rows, self._outputs = rows, run(padded(rows, CHUNK))[: len(rows)]
+        if self._n_calls == 2 and (draw := _drawer(chunk)) is not None:
+            outputs = _tried(run, draw(), CHUNK)
+            self._draw, self._outputs = (None, self._outputs) if outputs is None else (draw, outputs)
         return next(size for size in SIZES if size >= len(chunk) and self._holds(run, size))
 
     def _holds(self, run: Callable[[Tensor], Tensor], size: int) -> bool:
         if size not in self._is_equal:
-            parts = self._rows.split(size) if len(self._rows) else ()
-            # A few calls of few rows show what many would.
-            found = [run(padded(part, size))[: len(part)] for part in parts[: max(1, _N_DIFFERENT // size)]]
-            outputs = torch.cat(found) if found else self._outputs[:0]
-            self._is_equal[size] = bool(found) and torch.equal(outputs, self._outputs[: len(outputs)])
+            rows = None if self._draw is None else self._draw()[: max(size, _N_DIFFERENT)]
+            outputs = None if rows is None else _tried(run, rows, size)
+            self._is_equal[size] = outputs is not None and torch.equal(outputs, self._outputs[: len(outputs)])
         return self._is_equal[size]
 
 
@@ -97,20 +101,38 @@ class Sizes:
 _COMPARED: weakref.WeakKeyDictionary[MaskedNetwork, dict[tuple[Any, ...], Sizes]] = weakref.WeakKeyDictionary()
 
 
-def _random_like(inputs: Tensor) -> Tensor:
-    """Return inputs of random numbers in the range of some inputs; none if these are too alike, or no real numbers."""
-    generator = seeding.generator(0, "compared")
-    shape, held = (_N_COMPARED, *inputs.shape[1:]), inputs.flatten()
-    if inputs.is_floating_point() and held.numel():
-        low, high = (float(value) for value in held.aminmax())
-        rows = torch.rand(shape, generator=generator) * ((high - low) or 1.0) + low
-    elif inputs.dtype in (torch.int16, torch.int32, torch.int64) and held.numel():
-        places = torch.randint(held.numel(), shape, generator=generator)
-        rows = held.cpu()[places]
-    else:
-        return inputs[:0]
-    is_rich = len(torch.unique(rows, dim=0)) >= _N_DIFFERENT
-    return rows.to(inputs.device, inputs.dtype) if is_rich else inputs[:0]
+def _tried(run: Callable[[Tensor], Tensor], rows: Tensor, size: int) -> Tensor | None:
+    """Return the outputs of rows, computed so many at a time; None if the network or a transform fails.
+
+    It may refuse random numbers, for example as lengths of texts, or a batch of one.
+    """
+    try:
+        with threads.quiet():
+            return torch.cat([run(padded(part, size))[: len(part)] for part in rows.split(size)])
+    except Exception:  # whatever it raises
+        return None
+
+
+def _drawer(inputs: Tensor) -> Callable[[], Tensor] | None:
+    """Return a function that draws random rows in the range of some inputs; None if they would be too much alike."""
+    shape, device, dtype = (_N_COMPARED, *inputs.shape[1:]), inputs.device, inputs.dtype
+    if not inputs.numel() or dtype.is_complex or dtype == torch.bool:
+        return None
+    if dtype.is_floating_point:
+        low, high = (float(value) for value in inputs.aminmax())
+
+        def draw() -> Tensor:
+            drawn = torch.rand(shape, generator=seeding.generator(0, "compared"))
+            return (drawn * ((high - low) or 1.0) + low).to(device, dtype)
+
+        return draw
+    known = torch.unique(inputs).cpu()
+
+    def pick() -> Tensor:
+        places = torch.randint(len(known), shape, generator=seeding.generator(0, "compared"))
+        return torch.take(known, places).to(device)
+
+    return pick if len(torch.unique(pick(), dim=0)) >= _N_DIFFERENT else None
 
 
 def padded(inputs: Tensor, n: int) -> Tensor:

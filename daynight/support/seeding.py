@@ -121,7 +121,7 @@ def give_way(device: torch.device | str = "cpu") -> None:
     # The outermost blocks restore what other threads have left.
     now, seen = state(device), set[str]()
     for found in mine:
-        found.update({name: now[name] for name in found.keys() & now.keys() - seen})
+        found.update({name: value for name, value in now.items() if name in found and name not in seen})
         seen |= found.keys()
     restore(own, device)
 

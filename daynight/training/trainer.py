@@ -454,15 +454,13 @@ class Trainer:
             parts = tracing.cut(self._network, batch)
             if is_whole is None and any(map(has_gradient_hooks, self._network.module.parameters())):
                 is_whole = True  # hooks are called in steps only, and by autograd
-            if is_whole is None and sequences.is_plain(self._network.module):
-                is_whole = False
-            if is_whole is None:
+            if is_whole is None and not sequences.is_plain(self._network.module):
                 is_whole = not equivalence.holds(parts, self._network, batch, targets, training.loss_of(self.task))
             if is_whole:
                 parts = tracing.uncut(self._network)
         held = [pair[0].flatten(1) for pair in (self._held, self._past) if pair is not None]
         live = None if functions or self._held is None else _live(held)
-        return Tracing(parts, live, is_whole, hooked)
+        return Tracing(parts, live, bool(is_whole), hooked)
 
     def _some(self, n: int) -> tuple[Tensor, Tensor]:
         """Return the first n training examples, or all if there are fewer. Functions may write into these inputs."""
