@@ -18,6 +18,7 @@ from daynight.networks.anatomy import Exclude, Stored, check_norms, check_number
 from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.networks.sight import Owners, Sight, Told, owned_by
+from daynight.networks.views import View, Views
 from daynight.support import checks, interrupts
 
 #: What an owner map holds for a weight that no task owns.
@@ -35,6 +36,23 @@ class Trainable:
 
     parameter: nn.Parameter
     mask: Tensor | None
+
+
+@attrs.frozen(eq=False)
+class Viewed:
+    """A function from inputs (batch, ...), as the network reads them, to outputs (batch, n_outputs).
+
+    Attributes:
+        compute: The function.
+        is_heard: Whether hooks of modules hear what it computes.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    is_heard: bool
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Compute outputs (batch, n_outputs) of inputs (batch, ...)."""
+        return self.compute(inputs)
 
 
 class MaskedNetwork:
@@ -164,6 +182,7 @@ class MaskedNetwork:
         # Copies, made before the day, of all that it may change, and of `_pruned`, for `abandon_day`; None between
         # days.
         self._before: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
+        self._views = Views()  # of finished tasks, between days
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))
@@ -290,7 +309,7 @@ class MaskedNetwork:
         return self.heads.beside() | weights | self.private_of(task) | head
 
     @contextlib.contextmanager
-    def viewing(self, task: int | None = None) -> Iterator[Callable[[Tensor], Tensor]]:
+    def viewing(self, task: int | None = None) -> Iterator[Viewed]:
         """Provide the function that computes the outputs of `task` in evaluation mode.
 
         The function uses the weights of `task` and of earlier tasks, and does not change the network. With freezing,
@@ -304,24 +323,40 @@ class MaskedNetwork:
         """
         columns = slice(None) if task is None else self.heads.columns(task)
         task = self.n_tasks if task is None else task
-        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        head = self.heads.of(task)
-        if sequences.is_plain(self.module, head):
-            named = dict(self.module.named_parameters())
-            swapped = {id(named[name]): tensor for name, tensor in (weights | self.private_of(task)).items()}
-            run = sequences.computing(self.module, swapped, dict.fromkeys(self.anatomy.heads, head))
+        head, view = self.heads.of(task), self._view(task)
+        if view.run is not None:
+            run = view.run
             with torch.no_grad():
-                yield lambda inputs: run(inputs.contiguous())[:, columns]
+                yield Viewed(lambda inputs: run(inputs.contiguous())[:, columns], is_heard=False)
             return
-        with self.heads.lent(head), torch.no_grad():
+        with interrupts.deferred(), self.heads.lent(head), torch.no_grad():
             own = dict(self.module.named_buffers()) | self.private_of(task)
 
             def compute(inputs: Tensor) -> Tensor:
                 # New copies for each call, since a module may change its buffers even in evaluation mode.
-                outputs: Tensor = functional_call(self.module, weights | copies(own), (inputs.contiguous(),))
+                outputs: Tensor = functional_call(self.module, view.weights | copies(own), (inputs.contiguous(),))
                 return outputs[:, columns]
 
-            yield compute
+            yield Viewed(compute, bool(sequences.hooked(self.module.modules())))
+
+    def _view(self, task: int) -> View:
+        """Return the view of a finished task, or of the day's task; between days, views are kept."""
+        if self._before is not None or task not in self.sight.of:
+            return self._new_view(task)
+        head, private = self.heads.of(task), self._private[task]
+        sources = (*self.weights.values(), *self.owners.values(), *private.values(), *head.parameters())
+        return self._views.of(task, sources, self.sight.of[task], lambda: self._new_view(task))
+
+    def _new_view(self, task: int) -> View:
+        head, weights = self.heads.of(task), {}
+        for name in self.weights:
+            weights[self.anatomy.masked[name]] = self.visible(name, task)
+        if not sequences.is_plain(self.module, head):
+            return View(weights)
+        named = dict(self.module.named_parameters())
+        swapped = {id(named[name]): tensor for name, tensor in (weights | self.private_of(task)).items()}
+        run = sequences.computing(self.module, swapped, dict.fromkeys(self.anatomy.heads, head))
+        return View(weights, run, (*self.module.modules(), *head.modules()))
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int, sees: Owners | None = None, succeeds: int | None = None) -> None:
@@ -339,6 +374,7 @@ class MaskedNetwork:
             NetworkError: If the head cannot be made.
         """
         assert self._before is None
+        self._views.clear()
         is_first, day = self.n_tasks == 0, self.n_tasks
         head = self.heads.for_day(n_outputs) if succeeds is None else self.heads.grown(succeeds, n_outputs)
         before = copies(self._changeable()), dict(self._pruned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,9 +11,8 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split, fitted
-from daynight.networks import sequences
 from daynight.networks.masked import MaskedNetwork
-from daynight.support import interrupts, seeding, threads
+from daynight.support import seeding, threads
 
 #: Predictions are computed in chunks of this many examples. A chunk of fewer is padded with copies of an example, to
 #: this size or to the least size in `SIZES` with which the outputs have the same bits. So the size of a caller's batch
@@ -40,11 +40,8 @@ def predict(
     Returns:
         (n, outputs of the task).
     """
-    # Hooks would hear of the random numbers by which sizes are compared.
-    parts, is_heard = [], bool(sequences.hooked(network.module.modules()))
-    # A caller's autocast would change the bits.
-    plain = torch.autocast(inputs.device.type, enabled=False)
-    with interrupts.deferred(), plain, network.viewing(task) as compute:
+    parts = []
+    with _precise(inputs.device.type), network.viewing(task) as compute:
 
         def run(whole: Tensor) -> Tensor:
             return compute(whole if transform is None else transform(whole))
@@ -52,13 +49,19 @@ def predict(
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
             size = CHUNK
-            if len(chunk) < CHUNK and not is_heard:
+            # Hooks would hear of the random numbers by which sizes are compared.
+            if len(chunk) < CHUNK and not compute.is_heard:
                 head = network.heads.of(network.n_tasks if task is None else task)
                 known, shapes = _COMPARED.setdefault(network, {}), tuple(tuple(p.shape) for p in head.parameters())
                 key = (*chunk.shape[1:], chunk.dtype, chunk.device, torch.get_num_threads(), id(transform), shapes)
                 size = known.setdefault(key, Sizes()).least(run, chunk)
             parts.append(run(padded(chunk, size))[: len(chunk)])
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _precise(kind: str) -> contextlib.AbstractContextManager[None]:
+    """Turn off a caller's autocast, which would change the bits."""
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else contextlib.nullcontext()
 
 
 class Sizes:

@@ -1,0 +1,88 @@
+"""Views: the weights that tasks see, kept while nothing that they were made from has changed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from daynight.networks import sequences
+
+#: Views of up to this many bytes in all are kept, and the last one in any case.
+KEPT_BYTES = 2**26
+
+
+@attrs.frozen(eq=False)
+class View:
+    """What the outputs of a task are computed with.
+
+    Attributes:
+        weights: The weights that the task sees, by their names in the module.
+        run: Computes the outputs of inputs (batch, ...) if the network is a plain sequence; None if it is not.
+        parts: The modules that `run` was made from.
+    """
+
+    weights: dict[str, Tensor]
+    run: Callable[[Tensor], Tensor] | None = None
+    parts: tuple[nn.Module, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Number of bytes of the weights."""
+        return sum(tensor.nbytes for tensor in self.weights.values())
+
+
+class Views:
+    """The views of some tasks. Copies, and those in other processes, begin without any."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Any, View, Any]] = {}  # by task, the last used one at the end
+
+    def __reduce__(self) -> tuple[type[Views], tuple[()]]:
+        return type(self), ()
+
+    def clear(self) -> None:
+        """Drop all views."""
+        self._kept.clear()
+
+    def of(self, task: int, sources: tuple[Tensor, ...], sees: object, make: Callable[[], View]) -> View:
+        """Return the view of a task: the one that is kept, or a new one if a source or part has changed since.
+
+        A source has changed if it is another tensor, has other memory, or was written to in a way that PyTorch counts.
+        PyTorch does not count what is written through `Tensor.data` or shared memory of other libraries.
+
+        Args:
+            task: Index of the task.
+            sources: The tensors from which the view is made.
+            sees: What else it depends on, compared by ``==``.
+            make: Makes the view.
+        """
+        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in sources):
+            return make()  # nobody counts changes of what is made there
+        stamp = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in sources], sees
+        known = self._kept.pop(task, None)
+        if known is None or known[0] != (stamp, _outline(known[1])):
+            view = make()
+            # What the stamp names is held, so that no other object gets its `id`.
+            held = sources, [(*vars(part).values(), *_inner(part)) for part in view.parts]
+            known = (stamp, _outline(view)), view, held
+        self._kept[task] = known
+        n_bytes = sum(kept.n_bytes for _, kept, _ in self._kept.values())
+        while n_bytes > KEPT_BYTES and len(self._kept) > 1:
+            n_bytes -= self._kept.pop(next(iter(self._kept)))[1].n_bytes
+        return known[1]
+
+
+def _outline(view: View) -> list[Any]:
+    """Return the `id` of all that a view's modules consist of, whether they have hooks, and what was written to it."""
+    found: list[Any] = [id(value) for part in view.parts for value in (*vars(part).values(), *_inner(part))]
+    written = [tensor._version for tensor in view.weights.values()]
+    return [*found, any(sequences.hooks_of(view.parts)), *written]
+
+
+def _inner(part: nn.Module) -> Iterator[object]:
+    return itertools.chain(vars(part)["_parameters"].values(), vars(part)["_modules"].values())
