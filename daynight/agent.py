@@ -52,6 +52,7 @@ from daynight.training.outlook import Outlook
 from daynight.training.preflight import Passed
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
+from daynight.training.tryouts import Tryout
 
 
 class Agent:
@@ -274,7 +275,7 @@ class Agent:
         """Raise SettingError unless the training's scheduler can take all steps of a wake and of a night.
 
         Each is tried once, without training, unless all together take more than 100,000 steps or their number is
-        unknown.
+        unknown. If the task has ``sees="best"``, it is also checked that the wake can have trials.
 
         Args:
             task: The day's task.
@@ -282,6 +283,8 @@ class Agent:
             night: The snapshot of the night at dusk; None leaves it out.
             plan: The cycles of the night; None if the policy reacts.
         """
+        if wake is not None:
+            self._outlook.check_tried(task, wake, self.day if night is None else night.day)
         if self.training.scheduler is None:
             return
         replay = self._outlook.replay_of(task, self.day) if night is None else None
@@ -296,7 +299,7 @@ class Agent:
 
     def wake(
         self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = (),
-        sees: Literal["all", "none"] | Iterable[int | str] = "all", succeeds: int | str | None = None,
+        sees: Literal["all", "none", "best"] | Iterable[int | str] | None = None, succeeds: int | str | None = None,
     ) -> None:  # fmt: skip
         """Train on the day's task: the task sees weights of earlier tasks, and only free weights move.
 
@@ -306,14 +309,22 @@ class Agent:
         weights that no other living task sees are taken over: they learn on, and the night may prune them. The head may
         have more outputs; the first ones are the old ones. At dawn, the earlier task retires.
 
+        With ``sees="best"``, the wake begins with trials. They compare seeing none, all, and each living task, and then
+        the best single task together with others, one by one as long as that helps. Each has as many steps (or
+        seconds), on the training data from the same initial values, and the lowest loss on the validation data decides.
+        All trials together take at most a fifth of the budget. The day then begins as if `sees` had said what was
+        chosen, with what is left of the budget: with equal steps, both days give the same bits. Each trial has a record
+        of the kind ``"trial"``; the record of the day says what the task sees. Trials that are interrupted begin anew.
+
         Args:
             task: The task of the day.
             budget: What the wake may spend. An interrupted wake resumes with the budget of its first call.
             on_event: Called with each record and progress event.
             remember: Shares of the wake, 0 to 1. The weights at each of these points are kept, for cycles that rewind
                 to them.
-            sees: Whose weights the task sees: ``"all"`` earlier tasks', ``"none"``, or the living tasks whose names or
-                indices are given. To see a task means to see its own weights and all that it sees.
+            sees: Whose weights the task sees: ``"all"`` earlier tasks', ``"none"``, ``"best"``, or the living tasks
+                whose names or indices are given. To see a task means to see its own weights and all that it sees.
+                None is what the task says.
             succeeds: Name or index of the living task of which this one is a new version; None is what the task says.
 
         Raises:
@@ -321,16 +332,18 @@ class Agent:
                 a task that has retired or was not learnt; if this is called in a hook, or while another thread trains
                 the agent.
             SettingError: If `budget` is not valid, or the scheduler cannot take as many steps; if `sees` or `succeeds`
-                is given and owned weights keep learning.
+                is given and owned weights keep learning; if `budget` has no step for each trial.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
-            DataError, NetworkError, CapacityError: See `check`.
+            DataError: If trials need a validation split, and the task has none; see also `check`.
+            NetworkError, CapacityError: See `check`.
         """
         checks.function("on_event", on_event)
         checks.gradients("wake", self.network.module.parameters())
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
         check_task(task)
-        views = Views.of(task.succeeds if succeeds is None else succeeds, sees)
+        sees = task.sees if sees is None else sees
+        views = Views.of(task.succeeds if succeeds is None else succeeds, "all" if sees is None else sees)
         with self._keeper.long("wake"):
             self._wake(task, budget, on_event, shares, views)
 
@@ -342,13 +355,19 @@ class Agent:
             outlook, forms = self._outlook, self._past.roll.forms
             outlook.check(task, views=views, begins=True)
             replay = outlook.replay_of(task, self.day, views=views)
-            self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task, replay)))
+            tryout = Tryout(task, self.network, self.training, budget) if views.is_tried else None
+            steps_per_epoch = self.training.steps_per_epoch(task, replay)
+            self._check_phases(tryout.phases if tryout else schedules.of_wake(budget, steps_per_epoch))
             succeeds, seen = self._past.roll.predecessor(task, views), outlook.seen(views)
             form = Form.of(task, None if succeeds is None else forms[succeeds])
-            trainer = self._trainer_of(task, succeeds)
+            trainer, choice = self._trainer_of(task, succeeds), None
+            if tryout is not None:
+                seen, choice = tryout.run(trainer, self.seed, self.device, on_event)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs, seen, succeeds)
                 self._today = self._day_of(task, trainer)
+                if choice is not None:
+                    self._today.begin_after(choice)
                 forms[self.day] = form
         else:
             self.check_today(task)

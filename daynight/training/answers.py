@@ -98,7 +98,7 @@ class Answers:
 
     def of_predecessor(self, task: Task) -> tuple[int, float | None, float] | None:
         """Measure the version that a task is to succeed on the task's training data (see `Agent.test_first`)."""
-        index = self.roll.predecessor(task, Views.of(task.succeeds))
+        index = self.roll.predecessor(task, Views.of_task(task))
         if index is None:
             return None
         outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)

@@ -18,11 +18,13 @@ from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night
 from daynight.pruning.capacity import Capacity, Room
 from daynight.support import checks
+from daynight.training import tryouts
 from daynight.training.consolidation import Consolidation
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.gatekeeper import Gatekeeper
 from daynight.training.preflight import Passed, preflight
 from daynight.training.settings import Training
+from daynight.training.tryouts import Tryout
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -90,12 +92,30 @@ class Outlook:
                 self.roll.forms[day].check_outputs(task, day)
             return
         self.room(task, day, before, views)
+        if (views or Views.of_task(task)).is_tried and not self._has_begun(day):
+            tryouts.check_held_out(task)
         if begins and self.passed.begins(task, day):
             return  # a clock has tried it, as all days, before the first one
         replays = self.replay_of(task, day, before, views) is not None
         preflight(self.network, self.training, task, day, self.seed, self.device, replays)
         if not replays:  # whether any are kept then is not known before the day
             self.passed.note(task, day)
+
+    def check_tried(self, task: Task, budget: Budget, day: int) -> None:
+        """Raise an error if trials are to choose what a task sees (``sees="best"``), and cannot be made.
+
+        Of a later day, it is unknown how many trials there will be; there are two or more.
+
+        Raises:
+            DataError: If the task has no validation data.
+            SettingError: If the budget has no step for each trial.
+        """
+        if not Views.of_task(task).is_tried or self._has_begun(day):
+            return
+        if day == self.day:
+            Tryout(task, self.network, self.training, budget)
+        else:
+            tryouts.check(task, self.training, budget, 2)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
@@ -127,8 +147,8 @@ class Outlook:
             before: The tasks of the days from the current or next one to the day before `day`.
             views: What the task sees, and which it succeeds; None is what the task says.
         """
-        views = views or Views.of(task.succeeds)
-        if self.today is not None and day == self.day:
+        views = views or Views.of_task(task)
+        if self._has_begun(day):
             return room_of(self.network, self.capacity)
         if not views.are_usual and not self.consolidation.freezes:
             raise SettingError(
@@ -144,6 +164,7 @@ class Outlook:
             room = room_of(self.network, self.capacity, succeeds)
         else:
             is_successor = self.roll.is_successor(task, before)
+            self.roll.check_seen(task, before)
             self._check_gate(task, is_successor)
             if self.capacity.keep_per_task is None or not self.consolidation.freezes:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
@@ -173,7 +194,7 @@ class Outlook:
             return self.replay if day else None
         if day != self.day:
             return self.replay if day > self.day and self.roll.is_successor(task, before) else None
-        succeeds = self.roll.predecessor(task, views or Views.of(task.succeeds))
+        succeeds = self.roll.predecessor(task, views or Views.of_task(task))
         return self.replay if succeeds is not None and bool((self.memory.tasks == succeeds).any()) else None
 
     def seen(self, views: Views) -> Owners | None:
@@ -182,6 +203,9 @@ class Outlook:
             return None
         tasks = [self.roll.index_of(task, "sees") for task in views.sees]
         return frozenset(owner for task in tasks for owner in self.network.sight.of[task])
+
+    def _has_begun(self, day: int) -> bool:
+        return self.today is not None and day == self.day
 
     def _check_gate(self, task: Task, succeeds: bool) -> None:
         if self.gatekeeper is not None:
