@@ -94,7 +94,7 @@ def expected_labels(found, sight, needed):
 SEES = st.one_of(st.sampled_from(["none", "all"]), st.integers(0, 9).map(lambda n: [n]))
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(
     past=st.lists(SEES, min_size=0, max_size=4), n_steps=st.integers(55, 90), retires=st.booleans(),
     network=st.sampled_from([toy_network, Dropping]), restart=st.sampled_from(["zero", "redraw", "keep"]),
@@ -250,18 +250,22 @@ def test_a_run_that_is_killed_in_a_trial_ends_as_one_that_was_not(is_timed, plac
 
 
 @pytest.mark.usefixtures("at_every_step")
-def test_a_wake_that_is_killed_after_its_trials_knows_them(tmp_path):
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_a_wake_that_is_killed_after_its_trials_knows_them(is_timed, tmp_path):
+    def new(folder=None, hook=()):
+        return clock(folder, hook, Seconds(0.5, timer=FakeTimer(0.01)) if is_timed else Steps(50))
+
     def kill(event):
-        if isinstance(event, Progress) and event.day == 2 and not agent_at.agent.phase == "between days":
+        if isinstance(event, Progress) and event.day == 2 and first.agent.phase == "wake":
             raise Killed
 
-    agent_at = clock(tmp_path, kill)
+    first = new(tmp_path, kill)
     with pytest.raises(Killed):
-        agent_at.run()
-    again = clock(tmp_path)
+        first.run()
+    again = new(tmp_path)
     again.resume()
     assert again.agent.phase == "wake"
-    whole = clock()
+    whole = new()
     whole.run()
     n_tried = sum(record.trial_steps for record in whole.history.select(kind="trial", day=2))
     assert again.agent.n_steps == whole.agent.days[1].step + n_tried
