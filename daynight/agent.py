@@ -1,6 +1,8 @@
 """`Agent`: a masked network with a capacity, which learns a task by day and consolidates it by night.
 
-Longer than other files: it is the library's main class as its users see it, and half of it is their documentation.
+Longer than other files: it is the library's main class as its users see it, and most of it is their documentation. What
+is possible on a day is in `Outlook`, a day itself in `Day`, outputs and scores in `Answers`, and what is kept of
+finished tasks in `Past`.
 """
 
 from __future__ import annotations
@@ -20,37 +22,37 @@ from torch import Tensor, nn
 from daynight import criteria
 from daynight.criteria import Criterion, magnitude
 from daynight.data.drift import Drift
-from daynight.data.replay import Memory, Replay
-from daynight.data.roll import Roll, Views
+from daynight.data.replay import Replay
+from daynight.data.roll import Views
 from daynight.data.signatures import Form, check_split, check_task
-from daynight.data.splits import fitted
-from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import DataError, NetworkError, SealError, SettingError, StateError
+from daynight.data.tasks import Task
+from daynight.errors import NetworkError, SettingError, StateError
 from daynight.history import Hook, Record, ignore
 from daynight.networks import compact as compaction
-from daynight.networks.anatomy import Exclude, Stored
+from daynight.networks.anatomy import Exclude
 from daynight.networks.export import export
 from daynight.networks.identify import Answer
 from daynight.networks.masked import FREE, Biases, Restart
-from daynight.networks.prediction import outputs_of, portions, predict
-from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
-from daynight.nights.gate import Gate, Verdict
+from daynight.nights.gate import Gate
 from daynight.nights.policy import SleepPolicy, planned
-from daynight.pruning.capacity import Capacity, Room
-from daynight.storage import agents, contents, seals
+from daynight.pruning.capacity import Capacity
+from daynight.storage import agents, contents
 from daynight.storage.identity import Snapshot
+from daynight.storage.past import Past
 from daynight.storage.sizes import Size, sizes
-from daynight.support import archive, checks, interrupts, seeding, threads
+from daynight.support import checks, interrupts, seeding, threads
 from daynight.training import resumed, schedules
-from daynight.training.consolidation import Consolidation, check_replay, consolidation_of, is_known
+from daynight.training.answers import Answers
+from daynight.training.consolidation import Consolidation, check_replay, consolidation_of
 from daynight.training.day import Day, dusk_of, room_of
-from daynight.training.gatekeeper import Gatekeeper, widened
-from daynight.training.keepsakes import Keepsakes, kinds_of, parted
-from daynight.training.preflight import Passed, preflight
+from daynight.training.keepsakes import kinds_of
+from daynight.training.outlook import Outlook
+from daynight.training.preflight import Passed
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
+from daynight.training.tryouts import Tryout
 
 
 class Agent:
@@ -156,18 +158,12 @@ class Agent:
         if replay is not None:
             check_replay(replay, self.consolidation, self.training)
         self.gate = gate
-        self._gatekeeper = None if gate is None else Gatekeeper(gate, self.seed)
-        self._refused: Record | None = None  # the record of the last day, if the gate has refused its task
         self.device = next(iter(self.network.weights.values())).device
         self.snapshot = Snapshot.of(self.network.module, module)
         self._n_steps = 0  # before the current day
-        # By index of the task, of those that have not retired; the forms include that of the current day.
-        self._days = dict[int, Record]()
-        self._tasks = Roll()
-        self._seals = dict[int, seals.Seal]()
-        self._kept = list[Task]()  # empty unless the way to consolidate keeps tasks
-        self._memory = None if replay is None else Memory(replay.examples, self.seed)
-        self._keepsakes = Keepsakes(self.keeps, self.network.dtype, self.device, self.seed)
+        self._past = Past(
+            self.consolidation, replay, gate, self.keeps, seed=self.seed, dtype=self.network.dtype, device=self.device
+        )
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
         self._keeper, self._passed = threads.Keeper(), Passed()
@@ -177,7 +173,8 @@ class Agent:
             setattr(self, name, value)
         if any(parameter.is_shared() for parameter in self.network.module.parameters()):
             # A process that sends tensors shares their memory with the one that gets them.
-            self.network, self._today, self._memory = copy.deepcopy((self.network, self._today, self._memory))
+            own = self.network, self._today, self._past.memory
+            self.network, self._today, self._past.memory = copy.deepcopy(own)
 
     def __repr__(self) -> str:
         return f"<Agent on day {self.day}, {self.phase}: {self.n_free:,} of {self.n_weights:,} weights free>"
@@ -195,12 +192,12 @@ class Agent:
     @property
     def days(self) -> tuple[Record, ...]:
         """The record of each finished day whose task has not retired."""
-        return tuple(self._days.values())
+        return tuple(self._past.records.values())
 
     @property
     def refused(self) -> Record | None:
         """The record of the last finished day, if the gate has refused its task; otherwise None."""
-        return self._refused
+        return self._past.refused
 
     @property
     def living(self) -> tuple[int, ...]:
@@ -210,12 +207,13 @@ class Agent:
     @property
     def task_names(self) -> tuple[str, ...]:
         """The name that each finished task had on its day; empty for one without a name, or that has retired."""
-        return tuple(self._tasks.forms[task].name if task in self._tasks.forms else "" for task in range(self.day))
+        forms = self._past.roll.forms
+        return tuple(forms[task].name if task in forms else "" for task in range(self.day))
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
         """The finished tasks whose data the agent keeps: with ``"rehearse"`` and without `replay`, all of them."""
-        return tuple(self._kept)
+        return tuple(self._past.kept)
 
     @property
     def n_steps(self) -> int:
@@ -266,112 +264,18 @@ class Agent:
             CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
         with self._drawing("check"):
-            self._check(task, day, like, before)
-
-    def _check(
-        self, task: Task, day: int | None = None, like: Task | None = None, before: Sequence[Task] = (),
-        views: Views | None = None, begins: bool = False,
-    ) -> None:  # fmt: skip
-        check_task(task)
-        checks.gradients("check", self.network.module.parameters())
-        day = self.day if day is None else day
-        if day == self.day:
-            self.check_today(task)
-        form, first = Form.of(task), next(iter(self._tasks.forms.values()), None if like is None else Form.of(like))
-        if first is not None:
-            first.check_shape(task, form, day)
-        if day < self.day:
-            if day in self._tasks.forms:
-                self._tasks.forms[day].check_name(task, day)
-                self._tasks.forms[day].check_outputs(task, day)
-            return
-        self._room(task, day, before, views)
-        if begins and self._passed.begins(task, day):
-            return  # a clock has tried it, as all days, before the first one
-        replays = self._replay_of(task, day, before, views) is not None
-        preflight(self.network, self.training, task, day, self.seed, self.device, replays)
-        if not replays:  # whether any are kept then is not known before the day
-            self._passed.note(task, day)
-
-    def _room(self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None) -> Room:
-        """Return how many weights a task has on a day; raise CapacityError if these are too few.
-
-        Args:
-            task: The task.
-            day: Index of the day, the current one or later.
-            before: The tasks of the days from the current or next one to the day before `day`.
-            views: What the task sees, and which it succeeds; None is what the task says.
-        """
-        views = views or Views.of(task.succeeds)
-        if self._today is not None and day == self.day:
-            return room_of(self.network, self.capacity)
-        if not views.are_usual and not self.consolidation.freezes:
-            raise SettingError(
-                f"{titled(task.name)}: only with consolidation='freeze' may a task succeed another, or see some of the "
-                "earlier tasks alone."
-            )
-        if day == self.day:
-            succeeds = self._tasks.predecessor(task, views)
-            self._check_gate(task, succeeds is not None)
-            if succeeds is None:
-                self.consolidation.check_room(self.network, self.capacity, task, day)
-                return room_of(self.network, self.capacity)
-            room = room_of(self.network, self.capacity, succeeds)
-        else:
-            is_successor = self._tasks.is_successor(task, before)
-            self._check_gate(task, is_successor)
-            if self.capacity.keep_per_task is None or not self.consolidation.freezes:
-                self.consolidation.check_room(self.network, self.capacity, task, day)
-                return self.capacity.room(tuple(self.network.sizes.values()), day)
-            # Each day before takes a share from what is free, unless its task succeeds another.
-            is_begun = self._today is not None  # then the day holds what its predecessor leaves
-            n_new = sum(
-                (is_begun and not index) or not self._tasks.is_successor(each, before[:index])
-                for index, each in enumerate(before)
-            )
-            free = tuple(self.network.available().values())
-            room = self.capacity.room(tuple(self.network.sizes.values()), day, free, n_new - is_successor)
-        self.capacity.check(self.network.sizes, day, room)
-        return room
-
-    def _replay_of(
-        self, task: Task, day: int, before: Sequence[Task] = (), views: Views | None = None
-    ) -> Replay | None:
-        """Return how many kept examples are in the batches of a task's day; None if there are none.
-
-        That of a later day takes for granted that examples of the task's predecessor are kept. The arguments are those
-        of `_room`.
-        """
-        if self._memory is None:
-            return None
-        if self._today is not None and day == self.day:
-            return self._today.trainer.replay
-        if not self.consolidation.freezes:
-            return self.replay if day else None
-        if day != self.day:
-            return self.replay if day > self.day and self._tasks.is_successor(task, before) else None
-        succeeds = self._tasks.predecessor(task, views or Views.of(task.succeeds))
-        return self.replay if succeeds is not None and bool((self._memory.tasks == succeeds).any()) else None
-
-    def _check_gate(self, task: Task, succeeds: bool) -> None:
-        if self._gatekeeper is not None:
-            self._gatekeeper.check(task, succeeds)
+            self._outlook.check(task, day, like, before)
 
     def check_today(self, task: Task) -> None:
         """Raise StateError if a day has begun with another task than `task`."""
-        known = task if self._today is None else self._today.task
-        if task is not known and glimpse(task) != glimpse(known):
-            raise StateError(
-                f"day {self.day} has begun and can be continued only with its task, {titled(known.name)}, not with "
-                f"{titled(task.name)}. Give that; or end the day with finish_night, or give it up with abandon_day."
-            )
+        self._outlook.check_today(task)
 
     def check_scheduler(self, task: Task, wake: Budget | None = None, night: Night | None = None,
                         plan: Sequence[Cycle] | None = None) -> None:  # fmt: skip
         """Raise SettingError unless the training's scheduler can take all steps of a wake and of a night.
 
         Each is tried once, without training, unless all together take more than 100,000 steps or their number is
-        unknown.
+        unknown. If the task has ``sees="best"``, it is also checked that the wake can have trials.
 
         Args:
             task: The day's task.
@@ -379,9 +283,11 @@ class Agent:
             night: The snapshot of the night at dusk; None leaves it out.
             plan: The cycles of the night; None if the policy reacts.
         """
+        if wake is not None:
+            self._outlook.check_tried(task, wake, self.day if night is None else night.day)
         if self.training.scheduler is None:
             return
-        replay = self._replay_of(task, self.day) if night is None else None
+        replay = self._outlook.replay_of(task, self.day) if night is None else None
         per_epoch = self.training.steps_per_epoch(task, replay) if night is None else night.steps_per_epoch
         phases = [] if wake is None else schedules.of_wake(wake, per_epoch)
         phases += [] if night is None else schedules.of_night(plan, night, self.training.carry_optimizer)
@@ -393,7 +299,7 @@ class Agent:
 
     def wake(
         self, task: Task, budget: Budget, on_event: Hook = ignore, *, remember: Iterable[float] = (),
-        sees: Literal["all", "none"] | Iterable[int | str] = "all", succeeds: int | str | None = None,
+        sees: Literal["all", "none", "best"] | Iterable[int | str] | None = None, succeeds: int | str | None = None,
     ) -> None:  # fmt: skip
         """Train on the day's task: the task sees weights of earlier tasks, and only free weights move.
 
@@ -403,14 +309,22 @@ class Agent:
         weights that no other living task sees are taken over: they learn on, and the night may prune them. The head may
         have more outputs; the first ones are the old ones. At dawn, the earlier task retires.
 
+        With ``sees="best"``, the wake begins with trials. They compare seeing none, all, and each living task, and then
+        the best single task together with others, one by one as long as that helps. Each has as many steps (or
+        seconds), on the training data from the same initial values, and the lowest loss on the validation data decides.
+        All trials together take at most a fifth of the budget. The day then begins as if `sees` had said what was
+        chosen, with what is left of the budget: with equal steps, both days give the same bits. Each trial has a record
+        of the kind ``"trial"``; the record of the day says what the task sees. Trials that are interrupted begin anew.
+
         Args:
             task: The task of the day.
             budget: What the wake may spend. An interrupted wake resumes with the budget of its first call.
             on_event: Called with each record and progress event.
             remember: Shares of the wake, 0 to 1. The weights at each of these points are kept, for cycles that rewind
                 to them.
-            sees: Whose weights the task sees: ``"all"`` earlier tasks', ``"none"``, or the living tasks whose names or
-                indices are given. To see a task means to see its own weights and all that it sees.
+            sees: Whose weights the task sees: ``"all"`` earlier tasks', ``"none"``, ``"best"``, or the living tasks
+                whose names or indices are given. To see a task means to see its own weights and all that it sees.
+                None is what the task says.
             succeeds: Name or index of the living task of which this one is a new version; None is what the task says.
 
         Raises:
@@ -418,16 +332,18 @@ class Agent:
                 a task that has retired or was not learnt; if this is called in a hook, or while another thread trains
                 the agent.
             SettingError: If `budget` is not valid, or the scheduler cannot take as many steps; if `sees` or `succeeds`
-                is given and owned weights keep learning.
+                is given and owned weights keep learning; if `budget` has no step for each trial.
             TrainingError: If loss or weights are not finite; see `abandon_day`.
-            DataError, NetworkError, CapacityError: See `check`.
+            DataError: If trials need a validation split, and the task has none; see also `check`.
+            NetworkError, CapacityError: See `check`.
         """
         checks.function("on_event", on_event)
         checks.gradients("wake", self.network.module.parameters())
         checks.kind("remember: shares of the wake", remember, Iterable, "[0.05, 1.0]")
         shares = [share_of_wake(share) for share in remember]
         check_task(task)
-        views = Views.of(task.succeeds if succeeds is None else succeeds, sees)
+        sees = task.sees if sees is None else sees
+        views = Views.of(task.succeeds if succeeds is None else succeeds, "all" if sees is None else sees)
         with self._keeper.long("wake"):
             self._wake(task, budget, on_event, shares, views)
 
@@ -436,16 +352,23 @@ class Agent:
             raise StateError(f"day {self.day} has had its wake: call sleep, or finish_night.")
         self.training.check_budget("the wake's budget", budget)
         if self._today is None:
-            self._check(task, views=views, begins=True)
-            replay = self._replay_of(task, self.day, views=views)
-            self._check_phases(schedules.of_wake(budget, self.training.steps_per_epoch(task, replay)))
-            succeeds, seen = self._tasks.predecessor(task, views), self._seen(views)
-            form = Form.of(task, None if succeeds is None else self._tasks.forms[succeeds])
-            trainer = self._trainer_of(task, succeeds)
+            outlook, forms = self._outlook, self._past.roll.forms
+            outlook.check(task, views=views, begins=True)
+            replay = outlook.replay_of(task, self.day, views=views)
+            tryout = Tryout(task, self.network, self.training, budget) if views.is_tried else None
+            steps_per_epoch = self.training.steps_per_epoch(task, replay)
+            self._check_phases(tryout.phases if tryout else schedules.of_wake(budget, steps_per_epoch))
+            succeeds, seen = self._past.roll.predecessor(task, views), outlook.seen(views)
+            form = Form.of(task, None if succeeds is None else forms[succeeds])
+            trainer, choice = self._trainer_of(task, succeeds), None
+            if tryout is not None:
+                seen, choice = tryout.run(trainer, self.seed, self.device, on_event)
             with interrupts.deferred(), seeding.forked(self.seed, "head", self.day, device=self.device):
                 self.network.begin_day(task.n_outputs, seen, succeeds)
                 self._today = self._day_of(task, trainer)
-                self._tasks.forms[self.day] = form
+                if choice is not None:
+                    self._today.begin_after(choice)
+                forms[self.day] = form
         else:
             self.check_today(task)
         self._today.wake(budget, on_event, shares)
@@ -463,15 +386,7 @@ class Agent:
             DataError, SettingError: If `task`, `budget` or `day` is not valid.
             CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
         """
-        check_task(task)
-        self.training.check_budget("the night's budget", budget)
-        day = checks.integer("day", self.day if day is None else day, least=0)
-        if day < self.day:
-            self.consolidation.check_room(self.network, self.capacity, task, day)
-            room = self.capacity.room(tuple(self.network.sizes.values()), day)
-        else:
-            room = self._room(task, day, before)
-        return dusk_of(task, budget, day, room, self.training, self._replay_of(task, day, before))
+        return self._outlook.night(task, budget, day, before)
 
     def sleep(self, policy: SleepPolicy, budget: Budget, on_event: Hook = ignore) -> None:
         """Consolidate the day's task: prune and retrain, cycle by cycle, down to what the task keeps.
@@ -531,42 +446,10 @@ class Agent:
 
     def _finish_night(self, on_event: Hook) -> Record:
         """End the night, and return the record of the day."""
-        today, index, enter = self._day_at_dusk("finish_night"), self.day, list[Callable[[], None]]()
-
-        def judge() -> Verdict | None:
-            """Try the day's task beside the one that it succeeds, and read what is kept of it if it is accepted."""
-            keeper, succeeds = self._gatekeeper, self.network.succeeds
-            if keeper is None:
-                return None
-            with seeding.forked(self.seed, "gate", index, device=self.device):
-                verdict = None
-                if succeeds is not None:
-                    verdict = keeper.judged(today.task, succeeds, self.network, self.training, self.device)
-                if verdict is None or verdict.accepted:
-                    enter.append(keeper.accept(index, today.task, succeeds))
-            return verdict
-
-        # First, since data that cannot be read then leave the night open. A predecessor retires with this dawn.
-        others = [task for task in self.living if task != self.network.succeeds]
-        keepsake = self._keepsakes.made(today.task, index, others)
+        today = self._day_at_dusk("finish_night")
+        close = self._past.closing(today, self.network, self.training)
         with interrupts.deferred():
-            memory = copy.copy(self._memory)
-            if memory is not None:
-                memory.add(index, today.task.train, self.network.succeeds)
-            record = today.finish_night(on_event, judge)
-            self._refused = record if record.accepted == 0 else None
-            if self._refused is None:
-                self._days[index], self._memory = record, memory
-                self._keepsakes.keep(index, keepsake)
-                if self.consolidation.freezes:
-                    self._seals[index] = seals.seal(self._sealed(index))
-                for each in enter:
-                    each()
-                if self.consolidation.keeps_tasks and memory is None:
-                    self._kept.append(today.task)
-            else:
-                del self._tasks.forms[index]
-            self._forget_retired()
+            record = close(on_event)
             self._today, self._n_steps = None, today.step
         return record
 
@@ -584,7 +467,7 @@ class Agent:
                 raise StateError("abandon_day: no day has begun.")
             self._n_steps = self._today.step
             self.network.abandon_day()
-            del self._tasks.forms[self.day]
+            del self._past.roll.forms[self.day]
             self._today = None
 
     def retire(self, task: int | str) -> None:
@@ -607,22 +490,13 @@ class Agent:
                 )
             if self._today is not None:
                 raise StateError(f"retire: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            index = self._tasks.index_of(task, "retire")
+            index = self._past.roll.index_of(task, "retire")
             if self.living == (index,):
                 raise StateError(f"retire: task {index} is the only living task. To forget all, make a new agent.")
             self.network.retire(index)
-            if self._memory is not None:
-                self._memory.forget(index)
-            self._forget_retired()
-
-    def _forget_retired(self) -> None:
-        """Drop what the agent keeps of tasks that have retired."""
-        for task in self._seals.keys() - set(self.living):
-            del self._days[task], self._tasks.forms[task], self._seals[task]
-        self._keepsakes.forget_all_but(self.living)
-        self._tasks.day = self.day
-        if self._gatekeeper is not None:
-            self._gatekeeper.forget(self.living)
+            if self._past.memory is not None:
+                self._past.memory.forget(index)
+            self._past.forget_retired(self.network)
 
     def fork(self, capacity: Capacity | None = None) -> Agent:
         """Return a second, independent agent in the same state. Both share the examples, which are not copied.
@@ -646,10 +520,7 @@ class Agent:
         twin._keeper, twin._passed = threads.Keeper(), Passed()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
-        twin._days, twin._tasks = dict(self._days), copy.deepcopy(self._tasks)
-        twin._seals, twin._kept, twin._memory = dict(self._seals), list(self._kept), copy.copy(self._memory)
-        twin._gatekeeper = None if self._gatekeeper is None else self._gatekeeper.fork()
-        twin._keepsakes = copy.deepcopy(self._keepsakes)
+        twin._past = self._past.fork()
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
 
@@ -682,11 +553,8 @@ class Agent:
         """
         with self._keeper.short("predict"):
             if task is None:
-                read, probabilities = self._recognised("predict without a task", inputs)
-                outputs = {index: self._outputs(read, self._learnt(index)) for index in self.living}
-                return Answer.of(outputs, probabilities)
-            index = self._learnt(task)
-            return self._outputs(self._tasks.forms[index].read(inputs, self.network.dtype, self.device), index)
+                return self._answers.without_task(inputs)
+            return self._answers.of_task(inputs, task)
 
     def identify(self, inputs: Any) -> Tensor:
         """Compute how probable it is that inputs belong to each living task, or to none of them.
@@ -705,7 +573,7 @@ class Agent:
             DataError: As in `predict`.
         """
         with self._keeper.short("identify"):
-            return self._recognised("identify", inputs)[1]
+            return self._answers.recognised("identify", inputs)
 
     def drift(self, task: int | str, inputs: Any, level: float = 0.05) -> Drift:
         """Test whether new inputs have another distribution than those that a task was trained on.
@@ -724,7 +592,7 @@ class Agent:
             SettingError: If `level` is not valid.
         """
         with self._drawing("drift"):
-            return self._keepsakes.drift(self._finished("drift", task), inputs, level)
+            return self._past.keepsakes.drift(self._answers.finished("drift", task), inputs, level)
 
     def evaluate(self, task: Task, index: int, split: str = "test") -> tuple[float, float]:
         """Measure loss and score of task `index` on one of its splits.
@@ -747,13 +615,7 @@ class Agent:
         # For metrics that draw random numbers. Their stream is named by the index, which is checked first.
         named = int(index) if isinstance(index, numbers.Integral) else 0
         with self._drawing("evaluate"), seeding.forked(0, "evaluate", named, device=self.device):
-            if index in self._tasks.forms:
-                self._tasks.forms[index].check_outputs(task, index)
-            index = self._learnt(index)
-            examples = task.splits()[split]
-            outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
-            targets = fitted(examples.targets, self.network.dtype, self.device)
-            return self.training.judge(task, outputs, targets)
+            return self._answers.measured(task, index, split)
 
     def score_without_task(self, task: Task, index: int, split: str = "test") -> float | None:
         """Measure the share of examples that get the right task and the right class if nobody names the task.
@@ -774,14 +636,7 @@ class Agent:
         if "signature" not in self.keeps or not task.classifies or index not in self.living:
             return None
         with self._drawing("score_without_task"), seeding.forked(0, "evaluate", int(index), device=self.device):
-            self._tasks.forms[index].check_outputs(task, index)
-            examples, own = task.splits()[split], self.living.index(self._learnt(index))
-            outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
-            chosen = torch.cat([
-                self._keepsakes.probabilities(inputs, self.living)[:, :-1].argmax(1)
-                for inputs, _ in portions(examples)
-            ])  # fmt: skip
-            return float(((outputs.argmax(1).cpu() == examples.targets.cpu()) & (chosen == own)).double().mean())
+            return self._answers.score_without_task(task, index, split)
 
     def test_first(self, task: Task) -> tuple[int, float | None, float] | None:
         """Measure the version that a task is to succeed on the task's training data, before they are learnt.
@@ -801,13 +656,7 @@ class Agent:
         """
         check_task(task)
         with self._drawing("test_first"), seeding.forked(0, "evaluate", self.day, device=self.device):
-            index = self._tasks.predecessor(task, Views.of(task.succeeds))
-            if index is None:
-                return None
-            outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)
-            whole = widened(outputs, task.n_outputs)
-            loss, score = self.training.judge(task, whole, fitted(task.train.targets, self.network.dtype, self.device))
-            return index, loss if len(outputs.T) == task.n_outputs else None, score
+            return self._answers.of_predecessor(task)
 
     def verify(self) -> None:
         """Check that all numbers that finished tasks use or keep are, bit for bit, the same as at the tasks' dawns.
@@ -819,17 +668,7 @@ class Agent:
             StateError: If the tasks are not sealed, because owned weights keep learning.
         """
         with self._keeper.short("verify"):
-            if len(self._seals) < len(self.living):
-                raise StateError(
-                    "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
-                )
-            for task, sealed in self._seals.items():
-                seals.check(task, sealed, seals.seal(self._sealed(task)))
-            if self._memory is not None and (changed := self._memory.changed()):
-                raise SealError(
-                    f"the examples that replay keeps have changed: {', '.join(changed)}. Something other than the "
-                    "agent has written to them; load the agent from a file that was saved before."
-                )
+            self._past.verify(self.network)
 
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
         """Return a finished task's subnetwork as a plain module, in evaluation mode.
@@ -850,10 +689,10 @@ class Agent:
             ExportError: If the compact module has other outputs.
         """
         with self._drawing("subnetwork"):
-            module = compaction.plain(self.network, self._finished("subnetwork", task))
+            module = compaction.plain(self.network, self._answers.finished("subnetwork", task))
             if not compact:
                 return module
-            inputs = self._probe(task)
+            inputs = self._answers.probe(task)
             inputs = inputs if self.training.transform is None else self.training.transform(inputs)
             return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
 
@@ -875,7 +714,7 @@ class Agent:
             OutputError: If the file cannot be written.
         """
         with self._drawing("export"):
-            network, inputs = self.subnetwork(task, compact=compact), self._probe(task)
+            network, inputs = self.subnetwork(task, compact=compact), self._answers.probe(task)
             export(path, network, self.training.transform, inputs, self.predict(inputs, task))
 
     def sizes(self) -> tuple[Size, ...]:
@@ -887,8 +726,8 @@ class Agent:
         with self._keeper.short("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            examples = None if self._memory is None else self._memory.tensors().values()
-            return sizes(self.network, self.training, self._keepsakes.state().values(), examples)
+            memory, keepsakes = self._past.memory, self._past.keepsakes.state().values()
+            return sizes(self.network, self.training, keepsakes, None if memory is None else memory.tensors().values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
@@ -903,21 +742,13 @@ class Agent:
             if self._today is not None:
                 raise StateError(f"save: day {self.day} has begun. Call finish_night, or abandon_day, before.")
             about = attrs.evolve(
-                self.about(), kept=tuple(map(agents.digest_of_task, self._kept)),
+                self.about(), kept=tuple(map(agents.digest_of_task, self.kept_tasks)),
                 code=agents.code_of(self.network, self.snapshot), transform=agents.code_of_transform(self.training),
             )  # fmt: skip
-            values, tensors = agents.to_json(about), self._tensors()
             if self.consolidation.freezes:
                 self.verify()
-            try:
-                contents.DESCRIPTION("", values)
-                self._check_state(about, tensors)
-            except ValueError as error:
-                raise SealError(
-                    f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
-                    "other than the agent has written to it; load the agent from a file that was saved before."
-                ) from error
-            archive.write(path, "agent", values, tensors)
+            tensors = self.network.state() | self._past.tensors()
+            agents.write(path, about, tensors, lambda: self._past.check_state(self.network, about, tensors))
 
     @classmethod
     def load(
@@ -957,15 +788,9 @@ class Agent:
         agents.check(path, about, tensors, way, has_network=network is not None)
         given = agents.network_of(about, network, tensors)
         training, criterion = agents.training_of(about, training), agents.criterion_of(about, criterion)
+        rest = agents.settings_of(about) | {"training": training, "criterion": criterion}
         try:
-            agent = cls(
-                given, capacity=about.capacity, seed=about.seed, biases=about.biases, restart=about.restart,
-                head=about.head, make_head=make_head, exclude=about.frozen, private=about.private,
-                mask=Stored(about.mask), consolidation=way, device=device, training=training, criterion=criterion,
-                replay=about.replayed,
-                gate=about.made_gate(),
-                keeps=about.keeps,
-            )  # fmt: skip
+            agent = cls(given, make_head=make_head, consolidation=way, device=device, **rest)
         except NetworkError as error:
             raise NetworkError(
                 f"the network is not the one that {os.fspath(path)!r} was saved with: {error}", page="files"
@@ -980,13 +805,9 @@ class Agent:
         """Return the description of the agent in files, without the slow fields `kept` and `code`."""
         return agents.about(
             self.network, self.training, self.criterion, consolidation=self.consolidation.name, capacity=self.capacity,
-            seed=self.seed, n_steps=self._n_steps, days=self.days, tasks=tuple(self._tasks.forms.values()),
-            seals=tuple(self._seals.values()), kept=(), n_days=None if self.day == len(self._days) else self.day,
+            seed=self.seed, n_steps=self._n_steps, n_days=None if self.day == len(self.days) else self.day,
             sees={str(task): owners for task, owners in self.network.sees().items()}, succeeds=self.network.succeeds,
-            replay=contents.replay_of(self.replay, self._memory),
-            gate=None if self.gate is None else attrs.asdict(self.gate), refused=self._refused,
-            gate_held={} if self._gatekeeper is None else self._gatekeeper.state()[0],
-            keeps=self.keeps,
+            **self._past.about(),
         )  # fmt: skip
 
     def state(self) -> tuple[contents.About, dict[str, Tensor], dict[str, Any] | None]:
@@ -1000,14 +821,7 @@ class Agent:
         """
         with self._keeper.short("state"):
             today = None if self._today is None else self._today.state()  # first: writes trained numbers to the network
-            return self.about(), self._tensors(), today
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the network by name, and those that are kept beside it."""
-        held = {} if self._gatekeeper is None else self._gatekeeper.state()[1]
-        held = {contents.GATE + name: tensor for name, tensor in held.items()}
-        examples = {} if self._memory is None else self._memory.tensors()
-        return self.network.state() | self._keepsakes.state() | held | examples
+            return self.about(), self.network.state() | self._past.tensors(), today
 
     def restore(
         self,
@@ -1032,26 +846,13 @@ class Agent:
         with self._keeper.long("restore"):
             told = about.told()
             today = told.pop(about.n_finished) if day else None
-            tensors, of_memory = contents.without_examples(tensors)
-            if (kept_examples := contents.memory_state(about, of_memory)) is not None and self._memory is not None:
-                self._memory.restore(kept_examples)
-                contents.check_memory(self._memory, about)
-            tensors, held = contents.apart(tensors)
-            tensors, keepsakes = parted(tensors)
-            self._keepsakes.restore(keepsakes, {task: about.forms[task] for task in told})
+            tensors = self._past.restore(about, tensors, kept)
             with seeding.forked(self.seed, "load", device=self.device):
                 self.network.restore(tensors, about.n_finished, told, today)
-            self._n_steps, self._days = about.n_steps, {day.day: day for day in about.days}
-            self._tasks.forms, self._tasks.day = about.forms, about.n_finished
-            self._seals = dict(zip(self._days, about.seals, strict=False))
-            self._kept, self._refused = list(kept) if self._memory is None else [], about.refused
-            if self._gatekeeper is not None:
-                self._gatekeeper.restore(about.gate_held, held, self.living)
-            elif held:
-                raise ValueError("it has held-out examples for a gate, and no gate")
+            self._n_steps = about.n_steps
             if self.consolidation.freezes:
                 self.verify()
-            self._check_state(about, tensors, is_day=day is not None)
+            self._past.check_state(self.network, about, tensors, is_day=day is not None)
             if day is not None:
                 task, wake, night, state = day
                 trainer, room = self._trainer_of(task, self.network.succeeds), room_of(self.network, self.capacity)
@@ -1059,12 +860,6 @@ class Agent:
                 resumed.check_day(state, self.network, dusk, self._n_steps)
                 self._today = self._day_of(task, trainer)
                 self._today.restore(state, wake, night)
-
-    def _check_state(self, about: contents.About, tensors: Mapping[str, Tensor], is_day: bool = False) -> None:
-        """Raise ValueError unless a description and tensors fit this agent, as every file's must."""
-        tensors, _ = parted(contents.apart(tensors)[0])
-        contents.check_network(self.network, about, tensors, is_day, is_exact=is_known(self.consolidation.name))
-        contents.check_seals(about, self._sealed)
 
     @contextlib.contextmanager
     def _drawing(self, call: str) -> Iterator[None]:
@@ -1078,12 +873,25 @@ class Agent:
             yield
 
     def _trainer_of(self, task: Task, succeeds: int | None) -> Trainer:
-        trained, past = self.consolidation.trained(task, self._kept), None
-        if self._memory is not None:
-            n_outputs = [form.n_outputs for index, form in self._tasks.forms.items() if index < self.day]
-            trained, past = self.consolidation.replayed(task, self._memory, succeeds, n_outputs)
+        trained, past = self._past.taught(task, succeeds)
         rest = self.seed, self.device, self._n_steps, self.replay, past
         return Trainer(trained, self.network, self.training, *rest)
+
+    @property
+    def _outlook(self) -> Outlook:
+        past = self._past
+        return Outlook(
+            network=self.network, capacity=self.capacity, training=self.training, consolidation=self.consolidation,
+            roll=past.roll, replay=self.replay, memory=past.memory, gatekeeper=past.gatekeeper, seed=self.seed,
+            device=self.device, today=self._today, passed=self._passed,
+        )  # fmt: skip
+
+    @property
+    def _answers(self) -> Answers:
+        return Answers(
+            network=self.network, training=self.training, roll=self._past.roll, keepsakes=self._past.keepsakes,
+            device=self.device, today=self._today,
+        )  # fmt: skip
 
     def _day_of(self, task: Task, trainer: Trainer) -> Day:
         return Day(task, trainer, self.network, self.capacity, self.training, criterion=self.criterion)
@@ -1092,48 +900,3 @@ class Agent:
         if self._today is None or self.phase not in ("dusk", "night"):
             raise StateError(f"{call}: day {self.day} has had no whole wake yet. Call wake first.")
         return self._today
-
-    def _finished(self, call: str, task: Any) -> int:
-        index = self._learnt(task)
-        if index >= self.day:
-            raise StateError(f"{call}: task {task} is not finished. Call finish_night before.")
-        return index
-
-    def _probe(self, task: int) -> Tensor:
-        """Return 64 inputs (64, ...) of a task's shape, as the network reads them: random numbers from 0 to 1."""
-        generator = seeding.generator(0, "probe", task)
-        return self._tasks.forms[task].random_inputs(64, generator, self.network.dtype, self.device)
-
-    def _sealed(self, task: int) -> dict[str, Tensor]:
-        """Return all tensors that a finished task uses or keeps, by name."""
-        return self.network.seen_by(task) | self._keepsakes.used_by(task)
-
-    def _recognised(self, call: str, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Return inputs (n, ...) as the network reads them, and the probabilities (n, living tasks + 1)."""
-        self._keepsakes.check(call, self.living)
-        read = self._tasks.forms[self.living[0]].read(inputs, self.network.dtype, self.device)
-        return read, self._keepsakes.probabilities(read, self.living).to(self.device)
-
-    def _outputs(self, inputs: Tensor, index: int) -> Tensor:
-        """Return the outputs of a task for inputs (n, ...) as the network reads them."""
-        try:
-            return predict(self.network, inputs, index, self.training.transform)
-        except IndexError as error:
-            raise DataError(
-                f"the network cannot read these inputs: {error}. Whole numbers are indices, such as of an "
-                "embedding, and must be within its range."
-            ) from error
-
-    def _learnt(self, task: Any) -> int:
-        """Return the index of a task that has begun; write the numbers trained so far to the network."""
-        index = self._tasks.index_of(task)
-        if self._today is not None:
-            self._today.trainer.flush()
-        return index
-
-    def _seen(self, views: Views) -> Owners | None:
-        """Return the owners whose weights the next day's task is to see; None is all earlier tasks."""
-        if views.sees is None:
-            return None
-        tasks = [self._tasks.index_of(task, "sees") for task in views.sees]
-        return frozenset(owner for task in tasks for owner in self.network.sight.of[task])

@@ -27,7 +27,8 @@ class Record:
     Attributes:
         kind: ``"epoch"`` (an epoch of wake or REM; if the phase ended within the epoch, the part that was run),
             ``"prune"`` (an NREM), ``"evaluation"`` (of one task, on test data at dusk or dawn, or on the day's training
-            data before they are learnt) or ``"day"`` (totals of a finished day).
+            data before they are learnt), ``"trial"`` (of one choice of what the day's task sees, before its wake) or
+            ``"day"`` (totals of a finished day).
         day: Index of the day, from 0.
         phase: ``"before"``, ``"wake"``, ``"nrem"``, ``"rem"``, ``"dusk"`` or ``"dawn"``.
         step: Optimizer steps that the agent had taken in its life when the record was made.
@@ -35,7 +36,7 @@ class Record:
         task: Index of the evaluated task.
         loss: Mean training loss of an epoch; test loss in an evaluation.
         score: Metric (accuracy by default) on test data in an evaluation.
-        validation_loss: Loss on the validation split after an epoch or a prune, if the task has such a split.
+        validation_loss: Loss on the validation split after an epoch, a prune or a trial, if the task has such a split.
         validation_score: Metric on the validation split, at the same time.
         density: Fraction of the weights available at dusk that is kept, 0 to 1.
         owned: Number of weights that the task of `day` owns, or still holds during its night.
@@ -43,7 +44,7 @@ class Record:
         capacity: Number of maskable weights.
         private: Number of values in the task's private parameters and buffers, which do not count as capacity: its
             head, and all other parameters and buffers that are kept per task.
-        wake_steps: Optimizer steps of the day's wake.
+        wake_steps: Optimizer steps of the day's wake, those of trials included.
         night_steps: Optimizer steps of the day's night.
         unspent_steps: Steps of the night's budget that were not used; for a budget of time, an estimate.
         n_train: Number of the day's training examples.
@@ -52,8 +53,8 @@ class Record:
         budget_seconds: Budget of the night in seconds.
         longest_step_seconds: Seconds of the night's longest optimizer step, including the preparation of the step.
         longest_prune_seconds: Seconds of the night's longest prune.
-        elapsed_seconds: Seconds since the phase began; for an evaluation, its duration; for a ``"day"``, the duration
-            of wake and night, without evaluations.
+        elapsed_seconds: Seconds since the phase began; for an evaluation or a trial, its duration; for a ``"day"``, the
+            duration of wake and night, without evaluations.
         accepted: 1 if a gate has let the day's task take over from the one that it succeeds, 0 if it was refused.
         gate_difference: Score of the new version minus that of the old one, on the same held-out examples.
         gate_low: Lower end of the confidence interval of this difference.
@@ -62,6 +63,9 @@ class Record:
         score_without_task: In an evaluation of a task with classes, if tasks keep signatures (see `daynight.Agent`):
             the share of test examples that get the right task and the right class if nobody names the task, 0 to 1.
             None at the dusk of the task's own day, when it has no signature yet.
+        sees: Whose weights a trial lets the task see or, in the record of a day that had trials, whose it sees:
+            ``"none"``, ``"all"``, or the indices of tasks, such as ``"0 2"``.
+        trial_steps: Optimizer steps of a trial or, in the record of a day, of all its trials.
     """
 
     kind: str
@@ -94,6 +98,8 @@ class Record:
     gate_high: float | None = None
     gate_examples: int | None = None
     score_without_task: float | None = None
+    sees: str | None = None
+    trial_steps: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -140,7 +146,12 @@ def hooks_of(on_event: Hook | Iterable[Hook]) -> list[Hook]:
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 #: The fields that older files do not have.
 LATER = COLUMNS[COLUMNS.index("elapsed_seconds") + 1 :]
-_CHOICES = {"kind": ("epoch", "prune", "evaluation", "day"), "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn")}
+#: What the field `sees` can be.
+SEES = r"none|all|[0-9]+( [0-9]+)*"
+_CHOICES = {
+    "kind": ("epoch", "prune", "evaluation", "trial", "day"),
+    "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn"),
+}
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
 #: The largest index of a day, task or cycle, and the largest other whole number in a record.
@@ -151,6 +162,7 @@ _FORMS: dict[str, expected.Form] = {
     **{name: expected.number(is_finite=False) for name in _FLOATS},
     **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
     **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
+    "sees": expected.text(SEES),
     **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},
     **{name: expected.number(0, 1) for name in ("density", "score_without_task")},
 }
@@ -411,7 +423,7 @@ def _value_of(name: str, value: Any) -> Any:
         if value not in _CHOICES[name]:
             raise ValueError(f"{value!r} is not a {name}")
         return value
-    if isinstance(value, str):
+    if isinstance(value, str) and name != "sees":
         value = float(value) if name in _FLOATS else int(value)
     if name not in _FLOATS and isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
         value = int(value)

@@ -250,6 +250,11 @@ def scalars(record: Record, task: str | None = None) -> dict[str, float]:
         found[f"test score without task/{task}"] = record.score_without_task
     elif record.kind == "day":
         found = {"weights/free": record.free, "weights/owned": record.owned, "day/seconds": record.elapsed_seconds}
+    elif record.kind == "trial":
+        found = {
+            f"trial loss/sees {record.sees}": record.validation_loss,
+            f"trial score/sees {record.sees}": record.validation_score,
+        }
     else:
         found = {
             f"loss/{phase}": record.loss, f"validation loss/{phase}": record.validation_loss,
@@ -483,10 +488,11 @@ class MLflowLogger:
                 values["test loss"] = record.loss
             if record.kind == "day":
                 steps = {"day/wake steps": record.wake_steps, "day/night steps": record.night_steps}
+                steps |= {"day/trial steps": record.trial_steps}
                 values |= {name: float(value) for name, value in steps.items() if value is not None}
             when = run.info.start_time + index
             points += [Metric(name, value, when, record.step) for name, value in values.items()]
-        params = {"day": str(night.day), "task": self._task_name(night.day)}
+        params = {"day": str(night.day), "task": self._task_name(night.day), "sees": night.sees or ""}
         if self._clock is not None:
             clock = self._clock
             params |= {"policy": repr(clock.policy), "wake": repr(clock.wake), "night": repr(clock.night)}

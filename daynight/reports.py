@@ -89,6 +89,9 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
             _picture(plots.capacity(history), "owned and free weights at each dawn"),
         ])]  # fmt: skip
     parts += ["<h2>Days</h2>", _table(_days(history))]
+    if trials := _trials(history):
+        about = "What a task may see of earlier ones was tried before its wake, and measured on its validation data."
+        parts += ["<h2>Trials</h2>", f"<p>{about}</p>", _table(trials)]
     nights = [record.day for record in days if history.select(kind="prune", day=record.day)]
     if 0 < len(nights) <= N_NIGHTS:
         pictures = [_descent(history, day) for day in nights]
@@ -145,6 +148,15 @@ def _days(history: History) -> list[dict[str, Any]]:
             "score at dawn": scores["dawn"][-1] if scores["dawn"] else None, "seconds": record.elapsed_seconds,
         })  # fmt: skip
     return rows
+
+
+def _trials(history: History) -> list[dict[str, Any]]:
+    chosen = {record.day: record.sees for record in history.select(kind="day")}
+    return [
+        {"day": record.day, "sees": record.sees, "steps": record.trial_steps, "loss": record.validation_loss,
+         "score": record.validation_score, "chosen": "yes" if record.sees == chosen.get(record.day) else ""}
+        for record in history.select(kind="trial")
+    ]  # fmt: skip
 
 
 def _descent(history: History, day: int) -> str:

@@ -20,10 +20,14 @@ LAYERS = (
     (("pruning", "plots"), "capacity, and scores to masks; figures"),
     (
         ("training", "reports", "loggers"),
-        "settings, checks before training, the loop, the night and its engines, what tasks keep of their data; a "
-        "history as one HTML file; CSV, TensorBoard, MLflow and the progress bar",
+        "settings, checks before training, the loop, the night and its engines, outputs and scores, what tasks keep of "
+        "their data; a history as one HTML file; CSV, TensorBoard, MLflow and the progress bar",
     ),
-    (("storage",), "agents and checkpoints in files, and the names that files know things by"),
+    (
+        ("storage",),
+        "what an agent keeps of finished tasks; agents and checkpoints in files, and the names that files know things "
+        "by",
+    ),
     (("agent",), "`Agent`: wakes, sleeps, answers, is kept"),
     (("clock",), "`Clock`: takes an agent through the days of a stream, and never touches a tensor"),
     (("study", "testing"), "many runs, kept and compared, and the paper remade; toys and the check of policies"),

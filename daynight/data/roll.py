@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from daynight.data.signatures import Form
-from daynight.data.tasks import Task, titled
+from daynight.data.tasks import Task, seen_of, titled
 from daynight.errors import DataError, SettingError, StateError
 from daynight.support import checks
 
@@ -21,10 +21,17 @@ class Views:
     Attributes:
         succeeds: The task that it succeeds; None if there is none.
         sees: The tasks that it sees; None is all earlier tasks or, for a successor, those that its predecessor sees.
+        is_tried: Whether trials choose what it sees; `sees` is then None.
     """
 
     succeeds: int | str | None = None
     sees: tuple[int | str, ...] | None = None
+    is_tried: bool = False
+
+    @classmethod
+    def of_task(cls, task: Task) -> Views:
+        """Return the views that a task asks for."""
+        return cls.of(task.succeeds, "all" if task.sees is None else task.sees)
 
     @classmethod
     def of(cls, succeeds: Any, sees: Any = "all") -> Views:
@@ -35,20 +42,15 @@ class Views:
         """
         if succeeds is not None and not isinstance(succeeds, str):
             succeeds = checks.integer("succeeds, the name or index of a task", succeeds, least=0)
-        if isinstance(sees, str):
-            checks.one_of("sees", sees, ("all", "none"))
-            sees = None if sees == "all" else ()
-        else:
-            checks.kind("sees: names or indices of tasks", sees, Iterable, "['demand', 3]")
-            sees = tuple(sees)
-        if succeeds is not None and sees is not None:
+        sees = seen_of(sees)
+        if succeeds is not None and sees != "all":
             raise SettingError("a task that succeeds another sees what that task sees: leave sees= out.")
-        return cls(succeeds, sees)
+        return cls(succeeds, () if sees == "none" else None if isinstance(sees, str) else sees, sees == "best")
 
     @property
     def are_usual(self) -> bool:
         """Whether the task sees all earlier tasks and succeeds none."""
-        return self.succeeds is None and self.sees is None
+        return self.succeeds is None and self.sees is None and not self.is_tried
 
 
 class Roll:
@@ -108,6 +110,19 @@ class Roll:
         index = self.index_of(views.succeeds, "succeeds")
         _check_outputs(task, f"task {index}", self.forms[index])
         return index
+
+    def check_seen(self, task: Task, before: Sequence[Task]) -> None:
+        """Raise StateError if a task of a later day names a task to see that there will not be.
+
+        Args:
+            task: The task.
+            before: The tasks of the days from the current or next one to the day before the task's day.
+        """
+        coming = {name for each in before for name in (each.name, each.succeeds)}
+        for other in task.sees if isinstance(task.sees, tuple) else ():
+            is_coming = other in coming if isinstance(other, str) else self.day <= other < self.day + len(before)
+            if not is_coming:
+                self.index_of(other, "sees")
 
     def is_successor(self, task: Task, before: Sequence[Task]) -> bool:
         """Return whether a task of a later day will succeed another.

@@ -78,6 +78,19 @@ def warn_if_known(name: str, names: Collection[str]) -> None:
         )  # fmt: skip
 
 
+def seen_of(value: Any) -> str | tuple[int | str, ...]:
+    """Return what a task is to see: ``"all"``, ``"none"`` or ``"best"``, or names and indices of tasks as a tuple.
+
+    Raises:
+        SettingError: If `value` is neither.
+    """
+    if isinstance(value, str):
+        checks.one_of("sees", value, ("all", "none", "best"))
+        return value
+    checks.kind("sees: names or indices of tasks", value, Iterable, "['demand', 3]")
+    return tuple(value)
+
+
 def _as_text(name: Any) -> str:
     if isinstance(name, bool) or not isinstance(name, str | numbers.Integral | datetime.date | np.datetime64):
         raise DataError(f"a task's name must be text, such as '2026-03-01', not {name!r}.")
@@ -131,10 +144,12 @@ class Task:
         succeeds: The task of which this is a new version: the name of a living task, or its index. The day begins with
             what that task has learnt, and that task retires at dawn. With the task's own name, the first day has no
             predecessor. None is a task of its own.
+        sees: Whose weights the task sees, as in `daynight.Agent.wake`: ``"all"``, ``"none"``, ``"best"``, or names and
+            indices of tasks. None is all earlier tasks.
 
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
-        SettingError: If `n_outputs` is not valid.
+        SettingError: If `n_outputs` or `sees` is not valid.
     """
 
     train: Split
@@ -144,16 +159,20 @@ class Task:
     name: str
     groups: tuple[int, ...]
     succeeds: str | int | None
+    sees: str | tuple[int | str, ...] | None
 
     def __init__(
         self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = "",
-        groups: Sequence[int] = (), succeeds: str | int | None = None,
+        groups: Sequence[int] = (), succeeds: str | int | None = None, sees: str | Iterable[int | str] | None = None,
     ) -> None:  # fmt: skip
         name = _as_text(name)
         if succeeds is not None and not isinstance(succeeds, str):
             succeeds = checks.integer("Task: succeeds, the name or index of a task", succeeds, least=0)
         elif succeeds == "":
             raise DataError(f"{titled(name)}: succeeds is empty. Give the name or index of a task, or None.")
+        sees = None if sees is None else seen_of(sees)
+        if succeeds is not None and sees not in (None, "all"):
+            raise DataError(f"{titled(name)}: a task that succeeds another sees what that task sees: leave sees= out.")
         given: dict[str, Any] = {"train": train, "validation": validation, "test": test}
         splits = {}
         for which, data in given.items():
@@ -169,7 +188,14 @@ class Task:
             _count_outputs(splits) if n_outputs is None else checks.integer("Task: n_outputs", n_outputs, least=1)
         )
         self.__attrs_init__(
-            splits["train"], splits["test"], splits.get("validation"), n_outputs, name, tuple(groups), succeeds
+            splits["train"],
+            splits["test"],
+            splits.get("validation"),
+            n_outputs,
+            name,
+            tuple(groups),
+            succeeds,
+            sees,
         )
         if groups and (not self.classifies or sum(groups) != n_outputs):
             raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")

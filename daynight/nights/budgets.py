@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -81,6 +82,19 @@ class Ledger(abc.ABC):
     def note_outside(self) -> None:  # noqa: B027
         """Enter the time since the last entry, such as that of hooks, without an effect on estimates of later work."""
 
+    def rest(self) -> Ledger:
+        """Return a new ledger for what is left of the budget, of the same kind, in which nothing is spent.
+
+        Only a wake that begins with trials (``sees="best"``) asks for it.
+
+        Raises:
+            SettingError: If a ledger of a user's own has no such method.
+        """
+        raise SettingError(
+            f"sees='best' divides the budget of the wake, and {type(self).__name__} cannot be divided: write its "
+            "method rest(), which returns a new ledger for what is left; or say what the task sees, such as sees='all'."
+        )
+
     def resume(self) -> None:  # noqa: B027
         """Begin to count time, if the budget is time."""
 
@@ -138,6 +152,12 @@ class StepLedger(Ledger):
         """Return how many optimizer steps are left until `share` (0 to 1) of the budget is spent."""
         boundary = min(self.n_steps, round_half_up(share * self.n_steps))
         return max(0, boundary - self._total)
+
+    def rest(self) -> StepLedger:
+        """Return a new ledger for the steps that are left, of the same class."""
+        twin = copy.copy(self)
+        StepLedger.__init__(twin, self.steps_until(1.0), self.price_steps)
+        return twin
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore the values that `state` returned for a ledger of the same kind.

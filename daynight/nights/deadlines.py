@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import math
 import re
@@ -111,6 +112,12 @@ class TimeLedger(Ledger):
     def latest_end(self) -> float:  # type: ignore[override]
         """Latest end of a REM that leaves time for a prune as long as the longest so far, as a share of the budget."""
         return 1 - self.longest["prune"] / self.seconds
+
+    def rest(self) -> TimeLedger:
+        """Return a new ledger for the seconds that are left, of the same class."""
+        twin = copy.copy(self)
+        TimeLedger.__init__(twin, self.seconds_left, self.price_seconds, self._timer)
+        return twin
 
     def resume(self) -> None:
         """Begin to count time."""
@@ -259,6 +266,12 @@ class DeadlineLedger(TimeLedger):
         left = (self.deadline - self._timer.wall()).total_seconds()
         by_wall = self.seconds - left - self.missed_by_seconds + self.n_prunes * self.price_seconds
         return max(by_wall, super().elapsed_seconds)
+
+    def rest(self) -> DeadlineLedger:
+        """Return a new ledger for the time until the deadline, of the same class."""
+        twin = copy.copy(self)
+        DeadlineLedger.__init__(twin, self.deadline, self.price_seconds, self._timer)
+        return twin
 
     def state(self) -> dict[str, Any]:
         """Return the attributes in `fields`, and the deadline, as plain values; `restore` takes them."""

@@ -18,8 +18,9 @@ from daynight import criteria, history, metrics, models
 from daynight.criteria import Criterion
 from daynight.data.signatures import Form
 from daynight.data.tasks import Task
-from daynight.errors import DamagedFileError, DataError, DaynightError, SettingError
+from daynight.errors import DamagedFileError, DataError, DaynightError, SealError, SettingError
 from daynight.history import record_of
+from daynight.networks.anatomy import Stored
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.gate import Gate
 from daynight.pruning.capacity import Capacity
@@ -163,6 +164,42 @@ def from_json(path: str | os.PathLike[str], values: dict[str, Any]) -> About:
 def _form(values: Mapping[str, Any]) -> Form:
     # Names were once what a user gave, also numbers.
     return Form(**{**values, "shape": tuple(values["shape"]), "name": str(values["name"])})
+
+
+def write(
+    path: str | os.PathLike[str], about: About, tensors: Mapping[str, Tensor], check: Callable[[], None]
+) -> None:  # fmt: skip
+    """Write the file of an agent, whole or not at all.
+
+    Args:
+        path: The file.
+        about: The description.
+        tensors: All tensors, by name.
+        check: Raises ValueError unless both fit the agent.
+
+    Raises:
+        SealError: If the file could not be loaded.
+        OutputError: If the file cannot be written.
+    """
+    values = to_json(about)
+    try:
+        contents.DESCRIPTION("", values)
+        check()
+    except ValueError as error:
+        raise SealError(
+            f"save: the agent is not as its last night left it, and could not be loaded: {error}. Something "
+            "other than the agent has written to it; load the agent from a file that was saved before."
+        ) from error
+    archive.write(path, "agent", values, tensors)
+
+
+def settings_of(about: About) -> dict[str, Any]:
+    """Return the arguments of an agent that its file holds whole, by name."""
+    return {
+        "capacity": about.capacity, "seed": about.seed, "biases": about.biases, "restart": about.restart,
+        "head": about.head, "exclude": about.frozen, "private": about.private, "mask": Stored(about.mask),
+        "replay": about.replayed, "gate": about.made_gate(), "keeps": about.keeps,
+    }  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from daynight.pruning.capacity import Capacity, Room
 from daynight.training.night import Sleep
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
+from daynight.training.tryouts import Choice
 
 
 def dusk_of(
@@ -86,6 +87,7 @@ class Day:
         self._start = {name: weight.detach().clone() for name, weight in weights}
         self._seconds = 0.0
         self._began: float | None = None  # when the current phase began
+        self._choice: Choice | None = None  # of what the task sees, if it was tried
         self._wake: Ledger | None = None
         self._learnt: dict[float, dict[str, Tensor]] = {}  # by share of the wake, the weights that cycles may rewind to
         self._batches: Batches | None = None  # of the wake, until it is over
@@ -102,6 +104,11 @@ class Day:
         if self._sleep is not None:
             return "night"
         return "dusk" if self.is_woken else "wake"
+
+    def begin_after(self, choice: Choice) -> None:
+        """Note the trials by which it was chosen what the task sees. The wake has what they have left of its budget."""
+        self._choice, self._seconds = choice, choice.seconds
+        self.trainer.enter(choice.ledger)
 
     def fork(self, network: MaskedNetwork, capacity: Capacity) -> Day:
         """Return a copy of the day at dusk, on `network` (a copy of the network), before a night with `capacity`."""
@@ -121,7 +128,10 @@ class Day:
         """
         if self._wake is None:
             self._batches = self.trainer.new_batches("wake")
-            self._wake = opened(budget, self._training.steps_per_epoch(self.task, self.trainer.replay))
+            if self._choice is None:
+                self._wake = opened(budget, self._training.steps_per_epoch(self.task, self.trainer.replay))
+            else:
+                self._wake = self._choice.ledger.rest()
             self._learnt = {0.0: self._network.learnt()} if 0.0 in remember else {}
         ledger, due = self._wake, [share for share in sorted(remember) if share not in self._learnt]
 
@@ -152,6 +162,7 @@ class Day:
         return {
             "is_woken": self.is_woken, "seconds": self._seconds + running, "start": self._start, "learnt": self._learnt,
             **{name: None if part is None else part.state() for name, part in parts.items()},
+            **({} if self._choice is None else {"choice": self._choice.state()}),
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any], wake: Budget, night: Budget) -> None:
@@ -166,6 +177,9 @@ class Day:
         self._start = self._network.placed(state["start"])
         self._learnt = {share: self._network.placed(learnt) for share, learnt in state["learnt"].items()}
         ledgers = list[Ledger]()
+        if "choice" in state:
+            self._choice = Choice.restore(state["choice"], opened(wake, self._training.steps_per_epoch(self.task)))
+            ledgers.append(self._choice.ledger)
         if state["wake"] is not None:
             self._wake = opened(wake, self._training.steps_per_epoch(self.task, self.trainer.replay))
             self._wake.restore(state["wake"])
@@ -220,6 +234,11 @@ class Day:
         else:
             self._network.abandon_day()
             self._network.skip_day()
+        wake_steps, n_tried = 0 if self._wake is None else self._wake.spent_steps, 0
+        tried = dict[str, Any]()
+        if self._choice is not None:
+            n_tried = self._choice.ledger.spent_steps
+            tried = {"sees": self._choice.label, "trial_steps": n_tried}
         return Record(
             kind="day",
             day=self.index,
@@ -229,13 +248,14 @@ class Day:
             free=sum(self._network.count(FREE).values()),
             capacity=sum(self._network.sizes.values()),
             private=self._network.n_private(self.index) if is_kept else 0,
-            wake_steps=0 if self._wake is None else self._wake.spent_steps,
+            wake_steps=n_tried + wake_steps,
             night_steps=sleep.ledger.spent_steps,
             unspent_steps=sleep.ledger.steps_until(1.0),
             n_train=len(self.task.train),
             elapsed_seconds=self._seconds,
             **sleep.ledger.times(),
             **({} if verdict is None else verdict.noted()),
+            **tried,
         )
 
     def _at_dusk(self, budget: Budget) -> Sleep:

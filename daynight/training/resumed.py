@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daynight.history import SEES
 from daynight.networks.heads import sizeable
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.cycle import TOLERANCE, Night
@@ -42,7 +43,7 @@ def check_day(state: Any, network: MaskedNetwork, dusk: Night, n_steps: int) -> 
         "learnt": expected.mapping(learnt, number(0, 1)), "wake": optional(_STATE),
         "batches": optional(fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})),
         "sleep": optional(_sleep(network, dusk)), "lesson": _LESSON,
-    })("", state)  # fmt: skip
+    }, {"choice": fields({"label": expected.text(SEES), "ledger": _STATE})})("", state)  # fmt: skip
     running, is_night = state["lesson"]["running"], state["sleep"] is not None
     one_of(n_steps)("n_before", state["lesson"]["n_before"])
     if is_night and not state["is_woken"]:

@@ -169,12 +169,21 @@ class Trainer:
         """Whether a phase was interrupted and can be resumed."""
         return self._stretch is not None
 
-    def fork(self, network: MaskedNetwork) -> Trainer:
-        """Return the same trainer for a copy of the network, without an optimizer."""
+    def fork(self, network: MaskedNetwork, training: Training | None = None) -> Trainer:
+        """Return the same trainer for a copy of the network, without an optimizer.
+
+        Args:
+            network: The copy.
+            training: How the task is learnt; None is as before.
+        """
         twin = Trainer.__new__(Trainer)
         twin.__dict__.update(self.__dict__, _network=network, _optimization=None, _tracing=None)
-        twin._ledgers = list(self._ledgers)
+        twin._ledgers, twin._training = list(self._ledgers), training or self._training
         return twin
+
+    def enter(self, ledger: Ledger) -> None:
+        """Count the steps in the ledger of a phase that is over."""
+        self._ledgers.append(ledger)
 
     def new_batches(self, phase: str) -> Batches:
         """Make the batches of `phase`, ``"wake"`` or ``"night"``."""
