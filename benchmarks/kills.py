@@ -20,6 +20,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -103,13 +104,19 @@ def outcome(clock: dn.Clock, path: str) -> str:
     found = hashlib.sha256()
     for name, tensor in sorted(safetensors.torch.load_file(path).items()):
         found.update(name.encode() + tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    timeless = functools.partial(attrs.evolve, elapsed_seconds=None)
     found.update(repr([timeless(record) for record in (*clock.history, *clock.agent.days)]).encode())
     return found.hexdigest()
 
 
-def started(settings: argparse.Namespace, folder: str | None) -> tuple[ForkServerProcess, Connection]:
-    """Start a process that runs the days; return it and the connection that it sends to."""
+def timeless(record: dn.Record) -> dn.Record:
+    """Return a record without its seconds."""
+    return attrs.evolve(record, elapsed_seconds=None)
+
+
+def started(
+    settings: argparse.Namespace, folder: str | None, work: Callable[..., None] = work
+) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that runs the days, or does other work; return it and the connection that it sends to."""
     receiver, sender = FRESH.Pipe(duplex=False)
     process = FRESH.Process(target=work, args=(settings, folder, sender))
     process.start()

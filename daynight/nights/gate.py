@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -90,7 +91,10 @@ class Gate:
     tolerance. (This is a test of non-inferiority.)
 
     If the labels of a day are wrong, those of its own held-out examples are also wrong, and on them both versions do
-    equally badly. So an agent also keeps held-out examples of past days, and tries both versions on them, too.
+    equally badly. So an agent also keeps held-out examples of past days, and tries both versions on them, too. A day is
+    also refused if its labels have nothing to do with its inputs, as far as the new version can tell: on the held-out
+    examples of the day it is worse than on those of past days by more than `tolerance`, beyond chance, and no better
+    than if the targets of these examples were shuffled. This needs `least` examples of each.
 
     Args:
         tolerance: Decline that is accepted, in units of the score, 0 or more.
@@ -167,7 +171,7 @@ class Gate:
             new: Outputs of the new version on the same examples, (n, ...); a new version may have more outputs.
             targets: int64 (n,), or floating point (n, outputs).
             generator: CPU generator that draws the resamples.
-            n_today: How many of the examples are of the new version's own day; None is all.
+            n_today: How many of the examples, at the beginning, are of the new version's own day; None is all.
 
         Raises:
             DataError: If numbers of examples differ, or the metric fails or is not finite.
@@ -177,20 +181,65 @@ class Gate:
             raise DataError(
                 f"Gate: there are {len(old)} and {len(new)} outputs for {n} targets. Give one of each per example."
             )
+        n_today = n if n_today is None else checks.integer("Gate: n_today", n_today, least=0, most=n)
         if metric is metrics.accuracy:
-            return self.compare(old.argmax(1) == targets, new.argmax(1) == targets, n_today=n_today)
-        if n < 2:
-            return self._verdict(math.nan, (math.nan, math.nan), n, n_today)
-        mean = _difference(metric, old, new, targets)
-        draws = [_difference(metric, old[i], new[i], targets[i]) for i in _resamples(targets, generator)]
-        if not all(map(math.isfinite, (mean, *draws))):
+            verdict = self.compare(old.argmax(1) == targets, new.argmax(1) == targets, n_today=n_today)
+        elif n < 2:
+            verdict = self._verdict(math.nan, (math.nan, math.nan), n, n_today)
+        else:
+            mean = _difference(metric, old, new, targets)
+            draws = [_difference(metric, old[i], new[i], targets[i]) for i in _resamples(targets, generator)]
+            verdict = self._verdict(mean, self._interval([mean, *draws]), n, n_today)
+        if verdict.accepted and self.least <= n_today <= n - self.least:
+            with contextlib.suppress(DataError):  # a metric may be unable to measure the day's examples alone
+                reason = self._aimless(metric, new, targets, generator, n_today)
+                verdict = verdict if reason is None else attrs.evolve(verdict, accepted=False, reason=reason)
+        return verdict
+
+    def _interval(self, draws: list[float]) -> tuple[float, float]:
+        """Return the percentile interval of some draws."""
+        if not all(map(math.isfinite, draws)):
             raise DataError(
                 "Gate: the metric is not finite on all resamples of the held-out examples. Hold out more, or choose "
                 "another metric."
             )
         ends = torch.tensor([(1 - self.confidence) / 2, (1 + self.confidence) / 2], dtype=torch.float64)
         low, high = torch.tensor(draws, dtype=torch.float64).quantile(ends).tolist()
-        return self._verdict(mean, (low, high), n, n_today)
+        return low, high
+
+    def _aimless(
+        self,
+        metric: Callable[[Tensor, Tensor], Any],
+        outputs: Tensor,
+        targets: Tensor,
+        generator: torch.Generator,
+        n_today: int,
+    ) -> str | None:
+        """Return, in words, that the day's targets have nothing to do with its inputs; None if they seem to have.
+
+        This is so if the new version is worse on the day's examples than on those of past days (the bootstrap of two
+        samples: Efron and Tibshirani, chapter 16), and no better than with shuffled targets (a permutation test:
+        chapter 15). The second test finds a relation where there is none in one of 1,001 days.
+        """
+        sign = 1 if self.better == "higher" else -1
+        today, past = (outputs[:n_today], targets[:n_today]), (outputs[n_today:], targets[n_today:])
+        reached, usual = sign * _score(metric, *today), sign * _score(metric, *past)
+        if not reached < usual - self.tolerance:
+            return None
+        differences = [
+            sign * (_score(metric, today[0][i], today[1][i]) - _score(metric, past[0][j], past[1][j]))
+            for i, j in zip(_resamples(today[1], generator), _resamples(past[1], generator), strict=True)
+        ]
+        if self._interval(differences)[1] >= -self.tolerance:
+            return None
+        shuffled = (today[1][torch.randperm(n_today, generator=generator)] for _ in range(N_RESAMPLES))
+        if all(sign * _score(metric, today[0], drawn) < reached for drawn in shuffled):
+            return None
+        return (
+            f"the targets of the day have nothing to do with its inputs: on its {n_today:,} held-out examples the new "
+            f"version is no better ({sign * reached:.4g}) than with shuffled targets, and on those of past days it is "
+            f"({sign * usual:.4g})"
+        )
 
     def _verdict(self, difference: float, interval: tuple[float, float], n: int, n_today: int | None) -> Verdict:
         n_today = n if n_today is None else checks.integer("Gate: n_today", n_today, least=0, most=n)
@@ -239,8 +288,12 @@ def _of_rights(difference: Tensor, confidence: float) -> tuple[float, float]:
 
 
 def _difference(metric: Callable[[Tensor, Tensor], Any], old: Tensor, new: Tensor, targets: Tensor) -> float:
+    return _score(metric, new, targets) - _score(metric, old, targets)
+
+
+def _score(metric: Callable[[Tensor, Tensor], Any], outputs: Tensor, targets: Tensor) -> float:
     try:
-        return float(metric(new, targets)) - float(metric(old, targets))
+        return float(metric(outputs, targets))
     except Exception as error:
         raise DataError(
             f"Gate: the metric fails on a resample of the held-out examples: {error!r}. Hold out more, or choose "

@@ -168,6 +168,59 @@ def test_a_metric_of_all_examples_is_resampled_in_pairs(monkeypatch):
     assert np.mean([verdict.low <= 0 <= verdict.high for verdict in verdicts[0.0]]) >= 0.85
 
 
+def answered(n, rate, seed, n_classes=10):
+    """Return the labels and the outputs of a version that is right at a rate."""
+    draw = generator(seed)
+    labels, others = torch.randint(n_classes, (2, n), generator=draw)
+    said = torch.where(torch.rand(n, generator=draw) < rate, labels, others)
+    return labels, torch.nn.functional.one_hot(said, n_classes).double()
+
+
+def a_day(today, past, n_today=60, n_past=120, seed=0, shuffled=False):
+    """Return (outputs, outputs, labels): versions that are equally good, at other rates on the day and on past days."""
+    days = answered(n_today, today, 2 * seed), answered(n_past, past, 2 * seed + 1)
+    labels, outputs = (torch.cat(parts) for parts in zip(*days, strict=True))
+    if shuffled:
+        labels[:n_today] = labels[:n_today][torch.randperm(n_today, generator=generator(seed))]
+    return outputs, outputs, labels
+
+
+def log_loss(outputs, targets):
+    return torch.nn.functional.cross_entropy(5 * outputs, targets)
+
+
+@pytest.mark.parametrize(("metric", "better"), [(metrics.accuracy, "higher"), (log_loss, "lower")])
+def test_a_day_whose_labels_have_nothing_to_do_with_its_inputs_is_refused(metric, better, monkeypatch):
+    monkeypatch.setattr("daynight.nights.gate.N_RESAMPLES", 100)
+    gate = Gate(tolerance=0.02, better=better)
+
+    def lives(*rates, **settings):
+        days = [a_day(*rates, seed=seed, **settings) for seed in range(40)]
+        return [gate.judge(metric, *day, generator(), n_today=60) for day in days]
+
+    wrong = lives(0.8, 0.8, shuffled=True)
+    assert sum(verdict.accepted for verdict in wrong) <= 2  # of 40, each with probability 1 / 101
+    assert wrong[0].reason.startswith("the targets of the day have nothing to do with its inputs: on its 60 held-out")
+    assert sum(verdict.accepted for verdict in lives(0.8, 0.8)) >= 38
+    assert sum(verdict.accepted for verdict in lives(0.4, 0.8)) >= 38  # a harder day
+    assert sum(verdict.accepted for verdict in lives(0.0, 0.0)) >= 38  # what nobody can learn is no worse than before
+    # Without past days, there is nothing to compare with.
+    assert gate.judge(metric, *a_day(0.8, 0.8, shuffled=True), generator(), n_today=180).accepted
+
+
+def test_a_metric_that_cannot_measure_the_day_alone_is_no_obstacle():
+    labels = torch.cat([torch.zeros(60, dtype=torch.int64), torch.arange(120) % 2])
+    outputs = labels[:, None] + 0.1 * torch.randn(180, 1, generator=generator())
+    outputs[:60] = 2
+
+    def area(outputs, targets):
+        if len(targets.unique()) < 2:
+            raise ValueError("one class only")
+        return ranking(outputs, targets)
+
+    assert Gate(tolerance=0.1).judge(area, outputs, outputs, labels, generator(), n_today=60).accepted
+
+
 def test_the_bootstrap_agrees_with_the_interval_of_a_mean():
     targets = torch.randn(300, 1, generator=generator(1))
     old, new = (targets + s * torch.randn(300, 1, generator=generator(2 + s)) for s in (1, 2))
