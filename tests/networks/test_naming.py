@@ -203,6 +203,8 @@ def grows(layer):
 ])  # fmt: skip
 def test_a_method_that_draws_no_new_weights_is_found_when_the_agent_is_made(kind, method, reason):
     network = Net(type("Own", (kind,), {"reset_parameters": method}))
+    for parameter in network.parameters():  # what no method has drawn is whatever was in memory
+        nn.init.normal_(parameter)
     names = [] if issubclass(kind, nn.Linear) else ["first", "last"]
     before = network.first.weight.clone()
     with pytest.raises(SettingError, match=rf"first\.weight by .*\(\) of Own, which {reason}.*restart='zero'"):

@@ -86,7 +86,7 @@ def test_a_task_that_a_clock_has_tried_is_not_tried_again(monkeypatch):
     def note(network, training, task, day, *rest):
         tried.append((task.name, day))
 
-    monkeypatch.setattr("daynight.agent.preflight", note)
+    monkeypatch.setattr("daynight.training.outlook.preflight", note)
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.4, days=3), training=Training(batch_size=10))
     stream = toy_stream(3)
     Clock(agent, stream, policy=OneShot(), wake=Steps(2), night=Steps(2)).run(until=2)
