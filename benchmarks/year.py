@@ -81,7 +81,7 @@ class Nightly:
 
     rate: float = 1e-3
     #: Steps of the wake; the night has the rest.
-    wake: int = 20
+    wake: int = 5
     policy: dn.SleepPolicy = attrs.field(factory=dn.OneShot)
     replay: float = 0.0
     decays: bool = True
@@ -252,8 +252,8 @@ class DeepRiver:
             self.model.learn_many(self.table[batch], self.late[batch])
 
     def answer(self, where: slice) -> Tensor:
-        """Ask the model."""
-        return torch.tensor(self.model.predict_proba_many(self.table[where])[1].to_numpy())
+        """Ask the model; its columns are not named by the labels 0 and 1, but False and True."""
+        return torch.tensor(self.model.predict_proba_many(self.table[where]).iloc[:, 1].to_numpy())
 
     def save(self) -> int:
         """Write the network and its Adam, which is carried from night to night."""
@@ -296,14 +296,14 @@ def dense(**settings: Any) -> Made:
 #: The rows, as they were chosen on February.
 ROWS: dict[str, Made] = {
     "succession": succession(),
-    "succession, replay": succession(replay=0.5),
-    "fine-tuned": dense(),
+    "succession, replay": succession(replay=0.2),
+    "fine-tuned": dense(rate=3e-4),
     "day alone": dense(anew=True),
-    "all past, anew": dense(past=True, anew=True),
+    "all past, anew": dense(rate=3e-3, past=True, anew=True),
     "all past, goes on": dense(past=True),
     "river, logistic": partial(River, model=partial(linear, rate=0.01), as_kinds=False),
+    "deep-river": partial(DeepRiver, rate=3e-3),
     "river, forest": partial(River, model=partial(forest, n_trees=5), as_kinds=True),
-    "deep-river": partial(DeepRiver, rate=1e-3),
 }
 
 
@@ -395,8 +395,8 @@ def live_all(folder: Path, names: Sequence[str], n_seeds: int) -> None:
     nights, years = begun(folder / "nights.csv", NIGHTS), begun(folder / "years.csv", YEARS)
     done = {(row["row"], int(row["seed"])) for row in rows.read(years)[1]}
     flights = data.read()
-    for name in names:
-        for seed in range(n_seeds):
+    for seed in range(n_seeds):
+        for name in names:
             if (name, seed) in done:
                 continue
             learner = ROWS[name](flights, seed)

@@ -28,30 +28,34 @@ GRADUAL = dn.GradualPruning(5, 0.5)
 DESIGNS: dict[str, dict[str, year.Made]] = {
     "fine-tuned": {f"rate {rate:g}": year.dense(rate=rate) for rate in (1e-4, *RATES)},
     "day alone": {f"rate {rate:g}": year.dense(rate=rate, anew=True) for rate in (*RATES, 1e-2)},
-    "all past, anew": {f"rate {rate:g}": year.dense(rate=rate, past=True, anew=True) for rate in (*RATES, 1e-2)},
+    "all past, anew": {f"rate {rate:g}": year.dense(rate=rate, past=True, anew=True) for rate in (1e-3, 3e-3, 1e-2)},
     "all past, goes on": {f"rate {rate:g}": year.dense(rate=rate, past=True) for rate in RATES},
     "river, logistic": {
         f"rate {rate:g}": partial(year.River, model=partial(year.linear, rate=rate), as_kinds=False)
         for rate in (1e-3, 3e-3, 1e-2, 3e-2)
     },
-    "deep-river": {f"rate {rate:g}": partial(year.DeepRiver, rate=rate) for rate in RATES},
+    "deep-river": {f"rate {rate:g}": partial(year.DeepRiver, rate=rate) for rate in (1e-3, 3e-3)},
     "succession": {
-        **{f"wake 20, one prune, rate {rate:g}": year.succession(rate=rate) for rate in (1e-4, *RATES)},
+        "wake 5, one prune, rate 0.001": year.succession(wake=5, rate=1e-3),
+        **{f"wake 20, one prune, rate {rate:g}": year.succession(wake=20, rate=rate) for rate in (1e-4, *RATES)},
         **{
             f"wake 50, five prunes, rate {rate:g}": year.succession(wake=50, policy=GRADUAL, rate=rate)
             for rate in RATES
         },
     },
     "succession, replay": {
+        "wake 5, one prune, rate 0.001, share 0.1": year.succession(wake=5, rate=1e-3, replay=0.1),
         **{
-            f"wake 20, one prune, rate {rate:g}, share {share:g}": year.succession(rate=rate, replay=share)
+            f"wake 20, one prune, rate {rate:g}, share {share:g}": year.succession(wake=20, rate=rate, replay=share)
             for share in (0.5, 0.8) for rate in RATES
         },
+        "wake 20, one prune, rate 0.001, share 0.2": year.succession(wake=20, rate=1e-3, replay=0.2),
+        "wake 5, one prune, rate 0.001, share 0.2": year.succession(wake=5, rate=1e-3, replay=0.2),
         **{
             f"wake 50, five prunes, rate {rate:g}, share 0.8": year.succession(
                 wake=50, policy=GRADUAL, rate=rate, replay=0.8
             )
-            for rate in RATES
+            for rate in (3e-4, 1e-3)
         },
     },
 }  # fmt: skip
