@@ -321,10 +321,11 @@ def write_year():
     plt.close(figure)
     tried = csv_rows(folder / "tried.csv")
     best = {row["row"]: max(float(each["auc"]) for each in tried if each["row"] == row["row"]) for row in tried}
+    names = list(best)
     marked = [
         {"row": row["row"], "design": row["design"], "AUC in February": row["auc"],
          "": "chosen" if float(row["auc"]) == best[row["row"]] else ""}
-        for row in tried
+        for row in sorted(tried, key=lambda row: names.index(row["row"]))
     ]  # fmt: skip
     write_page("year_tried", marked, ())
     (GENERATED / "year.rst").write_text(f".. image:: /_build/generated/year.png\n   :width: 100%\n\n{table}")
@@ -359,16 +360,14 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     colours = dict(zip(series, plt.get_cmap("tab10").colors, strict=False))
     for name, values in series.items():
         style = {"color": colours[name], "lw": 2.4 if name.startswith("succession") else 1.2}
-        if name in (reference, "succession", "river, forest"):
-            top.plot(dates[span - 1 :], rolling(values, span), label=f"{name}, four weeks", **style)
-        if name != reference:
-            low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
-    low.axhline(0, color=colours[reference], lw=1.2)
-    top.set(ylabel="AUC of the next day", title="Is the flight late? Each night's answers for the next day")
+        if name in (reference, "succession, replay", "river, forest"):
+            top.plot(dates[span - 1 :], rolling(values, span), **style)
+        low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
+    top.set(ylabel="AUC of the next day", title="Days, and means of four weeks")
     low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks")
+    figure.legend(loc="outside lower center", fontsize="small", ncols=5)
     for ax in (top, low):
-        ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3")
-        ax.legend(loc="lower right", fontsize="x-small", ncols=2)
+        ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
         ax.spines[["top", "right"]].set_visible(False)
     low.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%b"))
     return figure
