@@ -6,6 +6,7 @@ import csv
 import functools
 import itertools
 import json
+import math
 import multiprocessing
 import statistics
 import sys
@@ -294,6 +295,91 @@ def write_without_task():
     write_page("without_task", rows, ())
 
 
+def write_year():
+    """Draw the year of flights and write its tables, from a line for each night."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import year
+
+    folder = HERE / "results" / "year"
+    rows = [
+        {
+            "": row["row"], "AUC": f"{row['auc']:.4f}" + half(row["auc_half"]),
+            "pooled": f"{row['pooled_auc']:.4f}" + half(row["pooled_auc_half"]),
+            "nights lost": f"{row['nights_lost']:.1f}", "seconds a night": f"{row['seconds']:.2f}",
+            "steps": f"{row['steps']:.0f}", "weights": f"{row['weights']:,.0f}",
+            "file, kB": f"{row['file_bytes'] / 1e3:,.0f}", "past flights, MB": f"{row['data_bytes'] / 1e6:,.0f}",
+        }
+        for row in year.summed(folder)
+    ]  # fmt: skip
+    write_page("year_table", rows, ())
+    table = (GENERATED / "year_table.rst").read_text()
+    figure = year_figure(year, folder)
+    figure.savefig(GENERATED / "year.png", dpi=160)
+    plt.close(figure)
+    tried = csv_rows(folder / "tried.csv")
+    best = {row["row"]: max(float(each["auc"]) for each in tried if each["row"] == row["row"]) for row in tried}
+    names = list(best)
+    marked = [
+        {"row": row["row"], "design": row["design"], "AUC in February": row["auc"],
+         "": "chosen" if float(row["auc"]) == best[row["row"]] else ""}
+        for row in sorted(tried, key=lambda row: names.index(row["row"]))
+    ]  # fmt: skip
+    write_page("year_tried", marked, ())
+    (GENERATED / "year.rst").write_text(f".. image:: /_build/generated/year.png\n   :width: 100%\n\n{table}")
+
+
+def half(width):
+    """Give what stands behind a mean: half the width of its interval, if it has one."""
+    return "" if math.isnan(width) else f" ± {width:.4f}"
+
+
+def csv_rows(path):
+    """Give the rows of a table whose first line is a comment."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def year_figure(year, folder, reference="fine-tuned", span=28):
+    """Draw the score of one row over the year, and how far the others are from it: means of four weeks."""
+    import datetime
+
+    import matplotlib.dates
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    by_row = defaultdict(lambda: defaultdict(list))
+    for night in csv_rows(folder / "nights.csv"):
+        by_row[night["row"]][int(night["day"])].append(float(night["auc"]))
+    series = {name: np.array([mean(days[day]) for day in sorted(days)]) for name, days in by_row.items()}
+    dates = [datetime.date(2013, 1, 1) + datetime.timedelta(day) for day in sorted(by_row[reference])]
+    figure, (top, low) = plt.subplots(2, 1, figsize=(9.0, 6.4), sharex=True, layout="constrained")
+    top.plot(dates, series[reference], ".", color="#b5b5b5", markersize=3, label=f"{reference}, each day")
+    colours = dict(zip(series, plt.get_cmap("tab10").colors, strict=False))
+    for name, values in series.items():
+        style = {"color": colours[name], "lw": 2.4 if name.startswith("succession") else 1.2}
+        if name in (reference, "succession, replay", "river, forest"):
+            top.plot(dates[span - 1 :], rolling(values, span), **style)
+        low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
+    top.set(ylabel="AUC of the next day", title="Days, and means of four weeks")
+    low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks")
+    figure.legend(loc="outside lower center", fontsize="small", ncols=5)
+    for ax in (top, low):
+        ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
+        ax.spines[["top", "right"]].set_visible(False)
+    low.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%b"))
+    return figure
+
+
+def rolling(values, span):
+    """Give the mean of each `span` values in a row."""
+    import numpy as np
+
+    return np.convolve(values, np.ones(span) / span, "valid")
+
+
 def write_works():
     """Write the tables of what works with what."""
     import works
@@ -329,7 +415,7 @@ PARTS = (
     (write_tournament, "mnist"), (reproduced.write_all,), (write_choices,), (write_tournament, "screen", "choose"),
     (write_tournament, "permuted", "rotated", "cifar10-small"), (write_layout,), (write_ideas,),
     (write_mnist_nights_tables,), (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,),
-    (write_without_task,), (write_kills,), (write_checkpoints,), (write_works,),
+    (write_without_task,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ INTERVALS = {"gain", "fall", "rise", "less", "compression"}
 #: Tutorials in the order in which they are best read.
 TUTORIALS = (
     "first_nights", "read_a_hypnogram", "bring_your_own", "write_a_policy", "deadline_and_restart", "study_with_seeds",
-    "nightly_forecaster",
+    "nightly_forecaster", "year_of_flights",
 )  # fmt: skip
 
 
