@@ -212,7 +212,7 @@ class Agent:
 
     @property
     def kept_tasks(self) -> tuple[Task, ...]:
-        """The finished tasks whose data the agent keeps: with ``"rehearse"`` and without `replay`, all of them."""
+        """Finished tasks whose data the agent keeps, which are all of them with ``"rehearse"`` and without `replay`."""
         return tuple(self._past.kept)
 
     @property

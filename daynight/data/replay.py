@@ -206,8 +206,8 @@ class Memory:
             task: Index of a task: its examples, and those of the tasks that it succeeded. None is all examples.
 
         Returns:
-            Examples of one form each: one part if all days have inputs and targets of one type and shape, and none if
-            nothing is kept.
+            Parts of one form each. There is one part if all days have inputs and targets of one type and shape, and
+            none if nothing is kept.
         """
         parts = [part if task is None else part.at(part.tasks == task) for part in self._parts]
         return [attrs.evolve(part, inputs=as_inputs(part.inputs)) for part in parts if len(part)]
