@@ -19,7 +19,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import machine
 import torch
@@ -60,6 +62,13 @@ def tonight(folder: Path, night: int, stream: dn.TaskStream, training: dn.Traini
     return agent
 
 
+def ends(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, float]]:
+    """Yield what is measured, and its median over early and late nights."""
+    for name in COLUMNS[1:4]:
+        values = [float(row[name]) for row in rows]
+        yield name, statistics.median(values[N_MEDIAN : 2 * N_MEDIAN]), statistics.median(values[-N_MEDIAN:])
+
+
 def main() -> None:
     """Live the nights, and compare late ones with early ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -89,9 +98,7 @@ def main() -> None:
             file.write(about + "\n")
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
     worst = 0.0
-    for name, place_of in (("cpu_seconds", 1), ("file_bytes", 2), ("resident_bytes", 3)):
-        early = statistics.median(row[place_of] for row in rows[N_MEDIAN : 2 * N_MEDIAN])
-        late = statistics.median(row[place_of] for row in rows[-N_MEDIAN:])
+    for name, early, late in ends([dict(zip(COLUMNS, row, strict=True)) for row in rows]):
         worst = max(worst, late / early)
         print(f"{name}: nights 11 to 20 {early:g}, the last {N_MEDIAN} {late:g}: {late / early:.3f} of it")
     sys.exit(0 if worst <= 1.05 else 1)

@@ -295,6 +295,38 @@ def write_without_task():
     write_page("without_task", rows, ())
 
 
+def write_nights():
+    """Write what is known of jobs of many nights: what the gate accepts, what kills leave, what late nights cost."""
+    import thousand_nights
+    from scipy import stats
+
+    folder, rows = HERE / "results" / "nights", []
+    lives = csv_rows(folder / "gate.csv")
+    for kind, name in (("honest", "as before"), ("shuffled", "labels shuffled"), ("tiny", "20 examples")):
+        found = [row for row in lives if row["day"] == kind]
+        n = sum(int(row["accepted"]) for row in found)
+        low, high = stats.binomtest(n, len(found)).proportion_ci()
+        scores = {f"score {when}": f"{mean(float(row[when]) for row in found):.3f}" for when in ("before", "after")}
+        share = {"accepted": f"{n} of {len(found)}", "95 %": f"{low:.3f} to {high:.3f}"}
+        rows.append({"the third day": name, **share, **scores})
+    write_page("nights_gate", rows, ())
+    job = result_of("nights/killed_job")
+    end = "the same bit for bit" if not job["differ"] else f"different: {', '.join(job['differ'])}"
+    text = f"{job['n_kills']} kills in {job['nights']} nights: what they left was {end}.\n"
+    (GENERATED / "nights_kills.rst").write_text(text)
+    nights, shown = csv_rows(folder / "thousand_nights.csv"), {
+        "cpu_seconds": ("CPU seconds a night", 1, 3), "file_bytes": ("file, MB", 1e6, 3),
+        "resident_bytes": ("memory of the process, MB", 1e6, 0),
+    }  # fmt: skip
+    rows = []
+    for column, early, late in thousand_nights.ends(nights):
+        name, unit, digits = shown[column]
+        early_and_late = {"nights 11 to 20": early, f"the last 10 of {len(nights):,}": late}
+        values = {when: f"{value / unit:.{digits}f}" for when, value in early_and_late.items()}
+        rows.append({"": name, **values, "ratio": f"{late / early:.3f}"})
+    write_page("nights_cost", rows, ())
+
+
 def write_year():
     """Draw the year of flights and write its tables, from a line for each night."""
     import matplotlib
@@ -415,7 +447,7 @@ PARTS = (
     (write_tournament, "mnist"), (reproduced.write_all,), (write_choices,), (write_tournament, "screen", "choose"),
     (write_tournament, "permuted", "rotated", "cifar10-small"), (write_layout,), (write_ideas,),
     (write_mnist_nights_tables,), (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,),
-    (write_without_task,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
+    (write_without_task,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
 )  # fmt: skip
 
 
