@@ -300,7 +300,7 @@ def write_nights():
     import thousand_nights
     from scipy import stats
 
-    folder, rows = HERE / "results" / "nights", []
+    folder, rows, job = HERE / "results" / "nights", [], result_of("nights/killed_job")
     lives = csv_rows(folder / "gate.csv")
     for kind, name in (("honest", "as before"), ("shuffled", "labels shuffled"), ("tiny", "20 examples")):
         found = [row for row in lives if row["day"] == kind]
@@ -310,7 +310,7 @@ def write_nights():
         share = {"accepted": f"{n} of {len(found)}", "95 %": f"{low:.3f} to {high:.3f}"}
         rows.append({"the third day": name, **share, **scores})
     write_page("nights_gate", rows, ())
-    job = result_of("nights/killed_job")
+    assert job is not None
     end = "the same bit for bit" if not job["differ"] else f"different: {', '.join(job['differ'])}"
     text = f"{job['n_kills']} kills in {job['nights']} nights: what they left was {end}.\n"
     (GENERATED / "nights_kills.rst").write_text(text)
