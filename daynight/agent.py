@@ -359,6 +359,8 @@ class Agent:
             steps_per_epoch = self.training.steps_per_epoch(task, replay)
             self._check_phases(tryout.phases if tryout else schedules.of_wake(budget, steps_per_epoch))
             succeeds, seen = self._past.roll.predecessor(task, views), outlook.seen(views)
+            if succeeds is not None:
+                self._past.verify_task(succeeds, self.network)  # its seal ends with the day
             form = Form.of(task, None if succeeds is None else forms[succeeds])
             trainer, choice = self._trainer_of(task, succeeds), None
             if tryout is not None:
@@ -653,6 +655,7 @@ class Agent:
 
         Raises:
             StateError: If there is no such living task.
+            DataError: If the inputs have another shape than those that were learnt.
         """
         check_task(task)
         with self._drawing("test_first"), seeding.forked(0, "evaluate", self.day, device=self.device):
@@ -696,11 +699,11 @@ class Agent:
             inputs = inputs if self.training.transform is None else self.training.transform(inputs)
             return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
 
-    def export(self, task: int, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+    def export(self, task: int | str, path: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write a finished task's subnetwork into a file that other programs run.
 
         Args:
-            task: Index of the task.
+            task: Index or name of the task, as in `predict`.
             path: Path of the file. The ending names the format: ``.pt`` or ``.safetensors`` holds the state dict of
                 `subnetwork`; ``.pt2`` (`torch.export`) or ``.onnx`` computes the same as `predict`, for any number of
                 inputs.
@@ -714,8 +717,9 @@ class Agent:
             OutputError: If the file cannot be written.
         """
         with self._drawing("export"):
-            network, inputs = self.subnetwork(task, compact=compact), self._answers.probe(task)
-            export(path, network, self.training.transform, inputs, self.predict(inputs, task))
+            index = self._answers.finished("export", task)
+            network, inputs = self.subnetwork(index, compact=compact), self._answers.probe(index)
+            export(path, network, self.training.transform, inputs, self.predict(inputs, index))
 
     def sizes(self) -> tuple[Size, ...]:
         """Return the sizes of the parts of the agent, including heads, owner maps and the optimizer's state.

@@ -160,3 +160,8 @@ def _check_outputs(task: Task, name: str, other: Form | Task) -> None:
             f"{titled(task.name)} has {task.n_outputs} outputs, and {name}, which it succeeds, has {other.n_outputs}. "
             "A successor keeps all outputs: set n_outputs to that number or more."
         )
+    if task.n_outputs > other.n_outputs and not task.classifies:
+        raise DataError(
+            f"{titled(task.name)} has {task.n_outputs} targets an example, and {name}, which it succeeds, has "
+            f"{other.n_outputs}. Only classes can be added: give as many, or leave succeeds= out for a new task."
+        )

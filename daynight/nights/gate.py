@@ -17,6 +17,8 @@ from daynight.support import checks
 
 #: An interval for a metric that is no mean over examples is made from so many resamples.
 N_RESAMPLES = 1000
+#: What is less probable does not happen by chance.
+_RARE = 0.001
 
 
 def _tolerance(value: Any) -> float:
@@ -94,7 +96,8 @@ class Gate:
     equally badly. So an agent also keeps held-out examples of past days, and tries both versions on them, too. A day is
     also refused if its labels have nothing to do with its inputs, as far as the new version can tell: on the held-out
     examples of the day it is worse than on those of past days by more than `tolerance`, beyond chance, and no better
-    than if the targets of these examples were shuffled. This needs `least` examples of each.
+    than if the targets of these examples were shuffled. So is a day whose held-out examples all have the same target,
+    if that would happen by chance in less than one of 1,000 days like those before. Both need `least` examples of each.
 
     Args:
         tolerance: Decline that is accepted, in units of the score, 0 or more.
@@ -163,7 +166,8 @@ class Gate:
         For `daynight.metrics.accuracy`, this is `compare`. For other metrics, the interval is the percentile interval
         of the paired bootstrap: the metric of both versions is computed on 1,000 resamples of the examples. (B. Efron
         and R. J. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.) If targets repeat, such as
-        labels, each resample has as many examples of each target as there are, so that no class is missing.
+        labels, each resample has as many examples of each target as there are, so that no class is missing. A version
+        is refused if the metric is not finite on one of them.
 
         Args:
             metric: Function of (outputs, targets) of a whole split to a number.
@@ -174,7 +178,7 @@ class Gate:
             n_today: How many of the examples, at the beginning, are of the new version's own day; None is all.
 
         Raises:
-            DataError: If numbers of examples differ, or the metric fails or is not finite.
+            DataError: If numbers of examples differ, or the metric fails.
         """
         n = len(targets)
         if not len(old) == len(new) == n:
@@ -189,20 +193,23 @@ class Gate:
         else:
             mean = _difference(metric, old, new, targets)
             draws = [_difference(metric, old[i], new[i], targets[i]) for i in _resamples(targets, generator)]
-            verdict = self._verdict(mean, self._interval([mean, *draws]), n, n_today)
+            interval = self._interval([mean, *draws])
+            if interval is None and n_today >= self.least:
+                return Verdict(
+                    accepted=False, difference=math.nan, low=math.nan, high=math.nan, n=n,
+                    reason=f"the metric is not finite on all resamples of the {n:,} held-out examples",
+                )  # fmt: skip
+            verdict = self._verdict(mean, interval or (math.nan, math.nan), n, n_today)
         if verdict.accepted and self.least <= n_today <= n - self.least:
             with contextlib.suppress(DataError):  # a metric may be unable to measure the day's examples alone
                 reason = self._aimless(metric, new, targets, generator, n_today)
                 verdict = verdict if reason is None else attrs.evolve(verdict, accepted=False, reason=reason)
         return verdict
 
-    def _interval(self, draws: list[float]) -> tuple[float, float]:
-        """Return the percentile interval of some draws."""
+    def _interval(self, draws: list[float]) -> tuple[float, float] | None:
+        """Return the percentile interval of some draws; None if some are not finite."""
         if not all(map(math.isfinite, draws)):
-            raise DataError(
-                "Gate: the metric is not finite on all resamples of the held-out examples. Hold out more, or choose "
-                "another metric."
-            )
+            return None
         ends = torch.tensor([(1 - self.confidence) / 2, (1 + self.confidence) / 2], dtype=torch.float64)
         low, high = torch.tensor(draws, dtype=torch.float64).quantile(ends).tolist()
         return low, high
@@ -221,6 +228,8 @@ class Gate:
         samples: Efron and Tibshirani, chapter 16), and no better than with shuffled targets (a permutation test:
         chapter 15). The second test finds a relation where there is none in one of 1,001 days.
         """
+        if (same := _same(targets, n_today)) is not None:
+            return same
         sign = 1 if self.better == "higher" else -1
         today, past = (outputs[:n_today], targets[:n_today]), (outputs[n_today:], targets[n_today:])
         reached, usual = sign * _score(metric, *today), sign * _score(metric, *past)
@@ -230,7 +239,8 @@ class Gate:
             sign * (_score(metric, today[0][i], today[1][i]) - _score(metric, past[0][j], past[1][j]))
             for i, j in zip(_resamples(today[1], generator), _resamples(past[1], generator), strict=True)
         ]
-        if self._interval(differences)[1] >= -self.tolerance:
+        interval = self._interval(differences)
+        if interval is None or interval[1] >= -self.tolerance:
             return None
         shuffled = (today[1][torch.randperm(n_today, generator=generator)] for _ in range(N_RESAMPLES))
         if all(sign * _score(metric, today[0], drawn) < reached for drawn in shuffled):
@@ -259,6 +269,22 @@ class Gate:
             accepted = not self.strict
             reason = f"too few held-out examples to tell whether the new version is {by_more}: {shown}"
         return Verdict(accepted=accepted, reason=reason, difference=difference, low=low, high=high, n=n)
+
+
+def _same(targets: Tensor, n_today: int) -> str | None:
+    """Return, in words, that all targets of the day are the same, as those of past days are not; None if not so.
+
+    A label that no past day has is a new class.
+    """
+    today, past = targets[:n_today], targets[n_today:]
+    share = float((past == today[0]).reshape(len(past), -1).all(1).double().mean())
+    is_new = not share and not targets.is_floating_point()
+    if bool((today != today[0]).any()) or is_new or (share + 1 / len(past)) ** n_today >= _RARE:
+        return None
+    return (
+        f"all {n_today:,} held-out examples of the day have the same target ({today[0].tolist()}), which {share:.0%} "
+        "of those of past days have"
+    )
 
 
 def _of_numbers(difference: Tensor, confidence: float) -> tuple[float, float]:

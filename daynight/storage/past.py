@@ -157,13 +157,17 @@ class Past:
             raise StateError(
                 "verify: tasks are sealed with consolidation='freeze' only; here owned weights go on learning."
             )
-        for task, sealed in self.seals.items():
-            seals.check(task, sealed, seals.seal(self._sealed(task, network)))
+        for task in self.seals:
+            self.verify_task(task, network)
         if self.memory is not None and (changed := self.memory.changed()):
             raise SealError(
                 f"the examples that replay keeps have changed: {', '.join(changed)}. Something other than the "
                 "agent has written to them; load the agent from a file that was saved before."
             )
+
+    def verify_task(self, task: int, network: MaskedNetwork) -> None:
+        """Raise SealError unless a finished task is as it was sealed."""
+        seals.check(task, self.seals[task], seals.seal(self._sealed(task, network)))
 
     def about(self) -> dict[str, Any]:
         """Return the attributes of `About` that say what is kept, by name, without the slow field `kept`."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.roll import Roll, Views
+from daynight.data.signatures import Form
 from daynight.data.splits import fitted
 from daynight.data.tasks import Task
 from daynight.errors import DataError, StateError
@@ -79,6 +80,7 @@ class Answers:
         """Return loss and score of task `index` on one of its splits."""
         if index in self.roll.forms:
             self.roll.forms[index].check_outputs(task, index)
+            self.roll.forms[index].check_shape(task, Form.of(task), index)
         index = self.learnt(index)
         examples = task.splits()[split]
         outputs = outputs_of(self.network, examples, index, self.training.transform, self.device)
@@ -101,6 +103,7 @@ class Answers:
         index = self.roll.predecessor(task, Views.of_task(task))
         if index is None:
             return None
+        self.roll.forms[index].check_shape(task, Form.of(task), self.network.n_tasks)
         outputs = outputs_of(self.network, task.train, index, self.training.transform, self.device)
         whole = widened(outputs, task.n_outputs)
         loss, score = self.training.judge(task, whole, fitted(task.train.targets, self.network.dtype, self.device))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from daynight import metrics
 from daynight.data.replay import Memory
 from daynight.data.splits import Split, fitted
 from daynight.data.tasks import Task, titled
-from daynight.errors import DataError
+from daynight.errors import DataError, SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import outputs_of
 from daynight.nights.gate import Gate, Verdict
 from daynight.support import expected, seeding
 from daynight.training.settings import Training
 
+#: Which values of the library's own metrics are better.
+_BETTER = (
+    (metrics.accuracy, "higher"), (metrics.label_accuracy, "higher"), (metrics.r_squared, "higher"),
+    (metrics.mean_squared_error, "lower"),
+)  # fmt: skip
 _STATE = expected.mapping(expected.fields({"n_seen": expected.whole(), "below": expected.number(0, 1)}))
 
 
@@ -46,13 +52,44 @@ class Gatekeeper:
         """Bytes that the kept examples take in memory."""
         return sum(memory.n_bytes for memory in self._held.values())
 
-    def check(self, task: Task, succeeds: bool) -> None:
-        """Raise DataError if a task succeeds another, and has no held-out examples by which it could be accepted."""
+    def check(self, task: Task, succeeds: bool, training: Training, index: int | None = None) -> None:
+        """Raise an error if a task succeeds another, and could not be compared with it.
+
+        Args:
+            task: The task.
+            succeeds: Whether it succeeds another.
+            training: How outputs are measured.
+            index: Index of that other, if it is known.
+
+        Raises:
+            DataError: If the task has no held-out examples, or other targets than the examples that are kept.
+            SettingError: If the gate takes the metric for one of which less is better, or more, and it is not.
+        """
+        self._check_metric(training.metric_of(task))
+        if succeeds and index in self._held:
+            for part in self._held[index].all():
+                kept, own = part.targets, task.train.targets
+                if kept.is_floating_point() != own.is_floating_point() or kept.shape[1:] != own.shape[1:]:
+                    raise DataError(
+                        f"{titled(task.name)} has targets of the type {own.dtype} and shape {tuple(own.shape[1:])}, "
+                        f"and task {index}, which it succeeds, had {kept.dtype} and {tuple(kept.shape[1:])}. A "
+                        "successor has targets of the same form; leave succeeds= out for a new task."
+                    )
         if succeeds and task.validation is None:
             raise DataError(
                 f"{titled(task.name)} has no validation split, on which the gate compares it with the version that it "
                 "succeeds. Hold out some of its training data: task.hold_out(0.2)."
             )
+
+    def _check_metric(self, metric: Callable[..., Any]) -> None:
+        known = metrics.given(metric)
+        known = known.func if isinstance(known, functools.partial) else known
+        for own, better in _BETTER:
+            if known is own and better != self.gate.better:
+                raise SettingError(
+                    f"Gate: better={self.gate.better!r}, and of {own.__name__} the {better} value is better. Set "
+                    f"better={better!r}, or another Training(metric=...)."
+                )
 
     def judged(
         self, task: Task, succeeds: int, network: MaskedNetwork, training: Training, device: torch.device
@@ -147,14 +184,16 @@ class Gatekeeper:
 
 
 def widened(outputs: Tensor, n: int) -> Tensor:
-    """Return outputs with more columns, in which no class is chosen that a version does not know.
+    """Return outputs with more columns: a class that a version does not know is as its least likely one.
+
+    So it is never chosen, and losses stay finite.
 
     Args:
         outputs: (batch, outputs of a version).
         n: Number of columns, that many or more.
     """
     missing = n - outputs.shape[1]
-    return functional.pad(outputs, (0, missing), value=torch.finfo(outputs.dtype).min) if missing else outputs
+    return torch.cat([outputs, outputs.amin(1, keepdim=True).expand(-1, missing)], dim=1) if missing else outputs
 
 
 def _splits(memory: Memory) -> list[Split]:

@@ -157,7 +157,7 @@ class Outlook:
             )
         if day == self.day:
             succeeds = self.roll.predecessor(task, views)
-            self._check_gate(task, succeeds is not None)
+            self._check_gate(task, succeeds is not None, succeeds)
             if succeeds is None:
                 self.consolidation.check_room(self.network, self.capacity, task, day)
                 return room_of(self.network, self.capacity)
@@ -207,6 +207,6 @@ class Outlook:
     def _has_begun(self, day: int) -> bool:
         return self.today is not None and day == self.day
 
-    def _check_gate(self, task: Task, succeeds: bool) -> None:
+    def _check_gate(self, task: Task, succeeds: bool, index: int | None = None) -> None:
         if self.gatekeeper is not None:
-            self.gatekeeper.check(task, succeeds)
+            self.gatekeeper.check(task, succeeds, self.training, index)

@@ -100,6 +100,20 @@ def test_a_subnetwork_computes_the_same_bits(name):
     agent.verify()
 
 
+def test_a_task_is_exported_by_its_name(tmp_path):
+    agent = Agent(toy_network, capacity=Capacity(keep_per_task=0.3))
+    for task in toy_stream(2):
+        agent.wake(task, Steps(2))
+        agent.sleep(OneShot(), Steps(1))
+    for name, task in (("by_name", "toy 1"), ("by_index", 1)):
+        agent.export(task, tmp_path / f"{name}.pt")
+    found, expected = (torch.load(tmp_path / f"{name}.pt") for name in ("by_name", "by_index"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+    with pytest.raises(StateError, match="'other' has not been learnt"):
+        agent.export("other", tmp_path / "other.pt")
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"consolidation": "rehearse"}, {"consolidation": "fine-tune"}, {"exclude": ["body.1"]},

@@ -208,14 +208,32 @@ def test_a_day_whose_labels_have_nothing_to_do_with_its_inputs_is_refused(metric
     assert gate.judge(metric, *a_day(0.8, 0.8, shuffled=True), generator(), n_today=180).accepted
 
 
+@pytest.mark.parametrize("n_past", [60, 600])
+def test_a_day_with_one_label_only_is_refused_unless_it_is_new_or_usual(n_past):
+    gate, always = Gate(tolerance=0.02), {}
+    labels = a_day(0.8, 0.8, n_past=n_past)[2]
+    for name, label, past in (("known", 1, labels), ("new", 1, labels % 1), ("usual", 0, labels // 9 * 9 % 9)):
+        targets = past.clone()
+        targets[:60] = label
+        right = torch.nn.functional.one_hot(targets, 10).double()
+        always[name] = gate.judge(metrics.accuracy, right, right, targets, generator(), n_today=60)
+    assert not always["known"].accepted
+    assert "all 60 held-out examples of the day have the same target (1), which " in always["known"].reason
+    assert always["new"].accepted
+    assert always["usual"].accepted
+    values = torch.cat([torch.full((60, 1), 0.3), torch.randn(n_past, 1, generator=generator())])
+    broken = Gate(tolerance=0.02).judge(metrics.r_squared, values, values, values, generator(), n_today=60)
+    assert "have the same target" in broken.reason
+
+
 def test_a_metric_that_cannot_measure_the_day_alone_is_no_obstacle():
-    labels = torch.cat([torch.zeros(60, dtype=torch.int64), torch.arange(120) % 2])
+    labels = torch.arange(180) % 2
     outputs = labels[:, None] + 0.1 * torch.randn(180, 1, generator=generator())
     outputs[:60] = 2
 
     def area(outputs, targets):
-        if len(targets.unique()) < 2:
-            raise ValueError("one class only")
+        if len(targets) == 60:
+            raise ValueError("too few")
         return ranking(outputs, targets)
 
     assert Gate(tolerance=0.1).judge(area, outputs, outputs, labels, generator(), n_today=60).accepted
@@ -252,8 +270,9 @@ def test_what_cannot_be_compared_is_refused():
     outputs = ones[:, None]
     with pytest.raises(DataError, match="60 and 59 outputs for 60 targets"):
         gate.judge(ranking, outputs, outputs[1:], ones.long(), generator())
-    with pytest.raises(DataError, match="metric is not finite"):
-        gate.judge(lambda *_: math.nan, outputs, outputs, ones.long(), generator())
+    undefined = gate.judge(lambda *_: math.nan, outputs, outputs, ones.long(), generator())
+    assert not undefined.accepted
+    assert undefined.reason == "the metric is not finite on all resamples of the 60 held-out examples"
     with pytest.raises(DataError, match=r"metric fails on a resample.*ZeroDivisionError"):
         gate.judge(lambda *_: 1 / 0, outputs, outputs, ones.long(), generator())
     for n in (0, 1):

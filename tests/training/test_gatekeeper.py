@@ -5,8 +5,8 @@ import pytest
 import torch
 from resumable import Killed, Killer
 
-from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles
-from daynight.errors import DamagedFileError, DataError, SettingError
+from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles, metrics
+from daynight.errors import DamagedFileError, DataError, SealError, SettingError
 from daynight.history import COLUMNS, History
 from daynight.loggers import CSVLogger
 from daynight.support import archive
@@ -34,8 +34,8 @@ def task_of(day, n=400, n_outputs=2, is_poisoned=False, n_held=0.25):
     return task.hold_out(n_held) if n_held else task
 
 
-def made(gate=GATE, **settings):
-    return Agent(toy_network, capacity=Capacity(keep_per_task=0.3), training=TRAINING, gate=gate, **settings)
+def made(gate=GATE, training=TRAINING, **settings):
+    return Agent(toy_network, capacity=Capacity(keep_per_task=0.3), training=training, gate=gate, **settings)
 
 
 def live(agent, task, events=None):
@@ -246,3 +246,81 @@ def test_logs_and_histories_without_the_columns_of_a_gate_are_read(tmp_path):
     logger.begin(history)
     assert History.from_csv(path) == history
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS[:older])  # no record has more
+
+
+def test_what_cannot_succeed_is_refused_before_training():
+    agent = made()
+    live(agent, task_of(0))
+    inputs, labels = task_of(1).train.load()
+    rates = labels[:, None] + inputs[:, :2]
+    other = Task(train=(inputs, rates), test=(inputs, rates), name="job", succeeds="job").hold_out(0.25)
+    with pytest.raises(DataError, match=r"targets of the type torch.float32 and shape \(2,\), and task 0, which it"):
+        agent.wake(other, Epochs(1))
+    first = Task(train=(inputs, rates), test=(inputs, rates), name="rates").hold_out(0.25)
+    regression = Agent(toy_network, capacity=Capacity(keep_per_task=0.3), training=TRAINING)
+    live(regression, first)
+    wider = torch.cat([rates, rates], dim=1)
+    more = Task(train=(inputs, wider), test=(inputs, wider), name="rates", succeeds="rates")
+    with pytest.raises(DataError, match=r"has 4 targets an example, and task 0, which it succeeds, has 2\. Only"):
+        regression.wake(more, Epochs(1))
+    assert agent.phase == regression.phase == "between days"
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"), [(None, "lower"), (metrics.accuracy, "lower"), (metrics.mean_squared_error, "higher")]
+)
+def test_a_gate_that_takes_the_librarys_own_metrics_the_wrong_way_is_refused(metric, better):
+    training = attrs.evolve(TRAINING, metric=metric)
+    agent = Agent(
+        toy_network, capacity=Capacity(keep_per_task=0.3), training=training, gate=attrs.evolve(GATE, better=better)
+    )
+    with pytest.raises(SettingError, match=rf"better='{better}', and of \w+ the (high|low)er value is better"):
+        agent.check(task_of(0))
+
+
+def test_a_metric_that_is_not_finite_at_dawn_refuses_the_day_and_loses_no_night():
+    def area(outputs, targets):
+        return float("nan") if len(targets) > 50 else 0.5
+
+    agent = made(training=attrs.evolve(TRAINING, metric=area))
+    live(agent, task_of(0))
+    before = kept(agent)
+    live(agent, task_of(1))
+    assert agent.refused.gate_examples
+    assert_same(kept(agent), before)
+
+
+def test_a_log_loss_of_a_version_without_the_new_classes_is_finite():
+    training = attrs.evolve(TRAINING, metric=torch.nn.functional.cross_entropy)
+    agent = made(training=training, gate=attrs.evolve(GATE, better="lower"))
+    live(agent, task_of(0))
+    task = task_of(1)
+    inputs, labels = task.train.load()
+    labels = torch.where(inputs[:, 2] > 0.5, 2, labels)
+    grown = Task(train=(inputs, labels), test=(inputs, labels), name="job", succeeds="job").hold_out(0.25)
+    assert 0 < agent.test_first(grown)[2] < 20
+    live(agent, grown)
+    assert agent.refused is None
+    assert agent.predict(inputs, "job").shape == (len(inputs), 3)
+
+
+def test_a_predecessor_that_was_written_to_is_not_succeeded():
+    agent = made()
+    live(agent, task_of(0))
+    with torch.no_grad():
+        for parameter in agent.network.module.parameters():
+            parameter.zero_()
+    with pytest.raises(SealError, match="task 0"):
+        agent.wake(task_of(1), Epochs(1))
+    assert agent.phase == "between days"
+
+
+def test_inputs_of_another_shape_are_named():
+    agent = made()
+    live(agent, task_of(0))
+    wide = Task(train=(torch.ones(40, 7), torch.arange(40) % 2), test=(torch.ones(9, 7), torch.arange(9) % 2),
+                name="job", succeeds="job")  # fmt: skip
+    with pytest.raises(DataError, match=r"inputs have the shape \(7,\), and those of day 0 \(6,\)"):
+        agent.evaluate(wide, 0)
+    with pytest.raises(DataError, match=r"inputs have the shape \(7,\)"):
+        agent.test_first(wide)
