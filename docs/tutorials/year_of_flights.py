@@ -75,6 +75,13 @@ makes them:
 #
 # .. include:: /_build/generated/year.rst
 #
+# Succession with replay is as good as the best dense networks, with a tenth of their
+# weights, and has the highest pooled AUC. Without replay, the agent follows each day too
+# far. After a day with many delays, its new version expects delays of flights that are on
+# time: the gate refuses more than twenty versions a year, three quarters of them from the
+# tenth of all days with the most delays. To learn from all past flights alike is not better
+# here than to go on with the last day, although it needs all data of the past.
+#
 # Seconds are CPU seconds of one thread on a busy machine: compare them with each other.
 # Weights are all numbers that an answer is computed from, of the forest its nodes. The
 # file is what the next night needs: an agent's has the map of who owns which weight, the
