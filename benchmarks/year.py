@@ -228,7 +228,7 @@ class River:
         """Return the weights of a linear model, or the nodes of all trees."""
         if not self.as_kinds:
             return 0, len(self.model.weights) + 1, 0
-        return 0, sum(int(tree.model.n_nodes or 0) for tree in self.model), 0
+        return 0, sum(int(tree.n_nodes or 0) for tree in self.model), 0
 
 
 class DeepRiver:
