@@ -34,6 +34,10 @@ DESIGNS: dict[str, dict[str, year.Made]] = {
         f"rate {rate:g}": partial(year.River, model=partial(year.linear, rate=rate), as_kinds=False)
         for rate in (1e-3, 3e-3, 1e-2, 3e-2)
     },
+    "river, forest": {
+        f"{n_trees} trees": partial(year.River, model=partial(year.forest, n_trees=n_trees), as_kinds=True)
+        for n_trees in (3, 10)
+    },
     "deep-river": {f"rate {rate:g}": partial(year.DeepRiver, rate=rate) for rate in (1e-3, 3e-3)},
     "succession": {
         "wake 5, one prune, rate 0.001": year.succession(wake=5, rate=1e-3),
