@@ -75,12 +75,15 @@ makes them:
 #
 # .. include:: /_build/generated/year.rst
 #
+# The forest is too far from the others to be in the lower part of the figure.
+#
 # Succession with replay is as good as the best dense networks, with a tenth of their
 # weights, and has the highest pooled AUC. Without replay, the agent follows each day too
 # far. After a day with many delays, its new version expects delays of flights that are on
 # time: the gate refuses more than twenty versions a year, three quarters of them from the
 # tenth of all days with the most delays. To learn from all past flights alike is not better
-# here than to go on with the last day, although it needs all data of the past.
+# here than to go on with the last day, although it needs all data of the past. Logistic
+# regression comes within 0.003 with 152 weights: most of what can be said is simple.
 #
 # Seconds are CPU seconds of one thread on a busy machine: compare them with each other.
 # Weights are all numbers that an answer is computed from, of the forest its nodes. The
