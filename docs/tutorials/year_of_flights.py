@@ -68,7 +68,7 @@ makes them:
 # and are not counted. The score is the area under the ROC curve (AUC) of each day from 1
 # March to 31 December, before the day is learnt, as the mean over the 306 days; "pooled"
 # is the AUC of all flights of these days together. Behind "±" is half of the 95 % interval
-# over three seeds.
+# over three seeds; nothing is random in logistic regression, which has one.
 #
 # A year
 # ------
