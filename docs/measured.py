@@ -324,7 +324,7 @@ def write_year():
     names = list(best)
     marked = [
         {"row": row["row"], "design": row["design"], "AUC in February": row["auc"],
-         "": "chosen" if float(row["auc"]) == best[row["row"]] else ""}
+         "": "best" if float(row["auc"]) == best[row["row"]] else ""}
         for row in sorted(tried, key=lambda row: names.index(row["row"]))
     ]  # fmt: skip
     write_page("year_tried", marked, ())
