@@ -57,8 +57,8 @@ makes them:
 #   are hard to beat (A. Prabhu et al., "Computationally Budgeted Continual Learning: What
 #   Does Matter?", CVPR 2023). They need all data of the past.
 # - **river**: logistic regression, and an adaptive random forest, which reads kinds
-#   such as carriers as they are. It has three trees to save time. Each flight is learnt once, in the order of the
-#   departures.
+#   such as carriers as they are. It has three trees to save time. Each flight is learnt
+#   once, in the order of the departures.
 # - **deep-river**: its classifier with the same dense network, once through the day in
 #   batches of 128. (A call takes about 35 ms with 153 columns, so 100 steps a night would
 #   take longer than anything else here.)
@@ -152,7 +152,7 @@ for row in ("succession", "succession, replay"):
 #
 # All settings were compared on the days of February, with seed 0
 # (``benchmarks/year_designs.py``), and the best of each row was taken, except for the
-# forest. Agents have five kinds of designs: a wake of half the
-# night or less, one prune or five, and replay of a tenth to four fifths of each batch.
+# forest. The designs of agents differ in the wake (5 to 50 of the 100 steps), in the prunes
+# (one or five), and in the share of replay (a tenth to four fifths of each batch).
 #
 # .. include:: /_build/generated/year_tried.rst
