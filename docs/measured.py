@@ -341,7 +341,7 @@ def write_year():
             "": row["row"], "AUC": f"{row['auc']:.4f}" + half(row["auc_half"]),
             "pooled": f"{row['pooled_auc']:.4f}" + half(row["pooled_auc_half"]),
             "nights lost": f"{row['nights_lost']:.1f}", "seconds a night": f"{row['seconds']:.2f}",
-            "steps": f"{row['steps']:.0f}", "weights": f"{row['weights']:,.0f}",
+            "steps": f"{row['steps'] or math.nan:.0f}".replace("nan", ""), "weights": f"{row['weights']:,.0f}",
             "file, kB": f"{row['file_bytes'] / 1e3:,.0f}", "past flights, MB": f"{row['data_bytes'] / 1e6:,.0f}",
         }
         for row in year.summed(folder)
@@ -356,7 +356,7 @@ def write_year():
     names = list(best)
     marked = [
         {"row": row["row"], "design": row["design"], "AUC in February": row["auc"],
-         "": "chosen" if float(row["auc"]) == best[row["row"]] else ""}
+         "": "best" if float(row["auc"]) == best[row["row"]] else ""}
         for row in sorted(tried, key=lambda row: names.index(row["row"]))
     ]  # fmt: skip
     write_page("year_tried", marked, ())
@@ -392,9 +392,11 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     colours = dict(zip(series, plt.get_cmap("tab10").colors, strict=False))
     for name, values in series.items():
         style = {"color": colours[name], "lw": 2.4 if name.startswith("succession") else 1.2}
-        if name in (reference, "succession, replay", "river, forest"):
-            top.plot(dates[span - 1 :], rolling(values, span), **style)
-        low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
+        is_far = mean(values - series[reference]) < -0.03  # would leave no height for the others below
+        if is_far or name in (reference, "succession, replay"):
+            top.plot(dates[span - 1 :], rolling(values, span), label=name if is_far else None, **style)
+        if not is_far:
+            low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
     top.set(ylabel="AUC of the next day", title="Days, and means of four weeks")
     low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks")
     figure.legend(loc="outside lower center", fontsize="small", ncols=5)
