@@ -15,7 +15,8 @@ seconds of one thread, for learning and for writing the file, not for the answer
 answers are computed from, biases and head included. Bytes are those of the file after the last night; `data_bytes` are
 those of past flights that the learner needs besides, at four bytes a feature.
 
-deep-river 0.3.4 asks for a PyTorch before 2.6; the first line of each table says which versions were used.
+deep-river 0.3.4 asks for a PyTorch before 2.6, which pip then installs: use an environment of its own. The first line
+of each table says which versions were used; deep-river also works with later ones (``pip install --no-deps``).
 
     pip install '.[year]'
     OMP_NUM_THREADS=1 python benchmarks/year.py --out docs/results/year

@@ -10,7 +10,7 @@ be more than 15 minutes late. Other ways to do this run beside it.
 
 The year takes some minutes for each of them, so it is not lived while this page is
 built. Its raw results, with a line for each night, are in ``docs/results/year/``. This
-makes them:
+makes them, in an environment of its own, since deep-river asks for an older PyTorch:
 
 .. code-block:: sh
 
