@@ -363,8 +363,8 @@ class MLflowLogger:
         """
         if self._clock is not None and self._clock.history is not history:
             raise SettingError(
-                "MLflowLogger: the clock that runs is not the one that was attached, so agent and settings would be "
-                "those of another run. Call logger.attach(clock) for each new clock before it runs."
+                "MLflowLogger: the clock that runs is not the one that was attached, which names agent and settings. "
+                "Call logger.attach(clock) for each new clock before it runs."
             )
         self._begin(history)
 
