@@ -267,6 +267,9 @@ class Driver(Protocol):
     """What `MLflowLogger` reads of a clock."""
 
     agent: Any
+    stream: Any
+    first_day: int
+    history: History
     policy: Any
     wake: Budget
     night: Budget
@@ -289,12 +292,15 @@ class MLflowLogger:
     - as artifacts, ``hypnogram.png`` and, with `model`, the agent's file ``agent/agent.dn``. Such a run becomes a
       version of the registered model, and the alias ``champion`` moves to this version, unless the night was refused.
 
-    A night is written once its task is tested at dawn; without a clock, in `close`. A night that the store has already
+    A night is written once its task is tested at dawn; without a clock, in `close`. A night that the gate refused has
+    no such test: it is written at its end, tagged ``daynight.accepted=false``. A night that the store has already
     is left alone, also after a checkpoint was restored. Nights of the history that the store does not have are written
     when a clock begins or resumes, without the agent's file unless the agent is as that night left it.
 
-    A store that fails does not end a night: there is a warning, and the night is written after the next one. MLflow
-    repeats failed requests to a server for minutes; its variable ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` sets how often.
+    A store that fails does not end a night: there is a warning, and the night is written after the clock's next one,
+    when the run is resumed, or in `close`. A program that makes a new clock each night calls `close` after the night:
+    what the store does not take then is lost to it. MLflow repeats failed requests to a server for minutes; its
+    variable ``MLFLOW_HTTP_REQUEST_MAX_RETRIES`` sets how often.
 
     Args:
         experiment: Name of the experiment, which is made if there is none.
@@ -328,11 +334,19 @@ class MLflowLogger:
         self._nights = list[Record]()  # records of the days that are still to be written
 
     def attach(self, clock: Driver) -> None:
-        """Take names, settings and the agent from a clock. Call this before the clock runs.
+        """Take names, settings and the agent from a clock. Call this before the clock runs, and for each clock.
 
         Args:
             clock: The `Clock` that has the logger as its hook.
+
+        Raises:
+            SettingError: If `clock` is not a clock.
         """
+        if not all(hasattr(clock, name) for name in Driver.__annotations__):
+            raise SettingError(
+                f"MLflowLogger.attach: clock must be the Clock that has the logger as its hook, not {clock!r}. Call "
+                "logger.attach(clock) before the clock runs."
+            )
         self._clock = clock
 
     def begin(self, history: History) -> None:
@@ -344,8 +358,17 @@ class MLflowLogger:
         Raises:
             OutputError: If the store fails and the history is still empty. A run that goes on only warns.
             MissingPackageError: If a package that the store needs is not installed.
-            SettingError: If there is a `model` and no clock is attached.
+            SettingError: If there is a `model` and no clock is attached, or if the attached clock is another one than
+                that of the history.
         """
+        if self._clock is not None and self._clock.history is not history:
+            raise SettingError(
+                "MLflowLogger: the clock that runs is not the one that was attached, which names agent and settings. "
+                "Call logger.attach(clock) for each new clock before it runs."
+            )
+        self._begin(history)
+
+    def _begin(self, history: History) -> None:
         if self._model is not None and self._clock is None:
             raise SettingError("MLflowLogger: model needs the agent. Call logger.attach(clock) before the clock runs.")
         self.close()
@@ -367,7 +390,7 @@ class MLflowLogger:
         if not isinstance(event, Record):
             return
         if self._history is None:
-            self.begin(History())
+            self._begin(History())
         assert self._history is not None
         known = self._history.select(day=event.day)
         if not known or known[-1] is not event:  # no clock has added the event
@@ -389,7 +412,8 @@ class MLflowLogger:
     def _warn(self, error: Exception) -> None:
         warnings.warn(
             f"MLflowLogger: cannot write to {self._where}: {_brief(error)}. What is missing is written after the next "
-            "night, or when the clock begins again.", stacklevel=3,
+            "night of this clock, when its run is resumed, or by logger.close(); a new clock does not know it.",
+            stacklevel=3,
         )  # fmt: skip
 
     def _open(self) -> None:
@@ -409,9 +433,8 @@ class MLflowLogger:
     def _is_whole(self, night: Record) -> bool:
         """Return whether all records of a night are there."""
         assert self._history is not None
-        return _is_refused(night) or bool(
-            self._history.select(kind="evaluation", phase="dawn", day=night.day, task=night.day)
-        )
+        tests = self._history.select(kind="evaluation", phase="dawn", day=night.day, task=night.day)
+        return _is_refused(night) or bool(tests)
 
     def _write(self, nights: Sequence[Record]) -> None:
         """Write nights that the store does not have. If the store fails, warn; they are to be written later."""
@@ -439,8 +462,8 @@ class MLflowLogger:
     def _key(self, night: Record) -> str:
         """Return what a night has as its own. It is the same for a night that was lived again bit for bit.
 
-        Forks have the same history at first, and a day that was refused or given up has the index of the next one. So
-        the key depends on the numbers of the night.
+        Forks have the same history at first, and a day that was given up has the index of the next one. So the key
+        depends on the numbers of the night.
         """
         assert self._history is not None
         numbers = (
@@ -492,7 +515,7 @@ class MLflowLogger:
                 values |= {name: float(value) for name, value in steps.items() if value is not None}
             when = run.info.start_time + index
             points += [Metric(name, value, when, record.step) for name, value in values.items()]
-        params = {"day": str(night.day), "task": self._task_name(night.day), "sees": night.sees or ""}
+        params = {"day": str(night.day), "task": self._name_of(night), "sees": night.sees or ""}
         if self._clock is not None:
             clock = self._clock
             params |= {"policy": repr(clock.policy), "wake": repr(clock.wake), "night": repr(clock.night)}
@@ -523,16 +546,22 @@ class MLflowLogger:
         if self._model is None or self._clock is None:
             return None
         agent = self._clock.agent
-        is_now = agent.phase == "between days" and agent.day == night.day + 1 and agent.days[-1] == night
+        is_now = agent.phase == "between days" and agent.day == night.day + 1 and agent.days[-1:] == (night,)
         return agent if is_now else None
 
     def _task_name(self, task: int) -> str:
         names = () if self._clock is None else self._clock.agent.task_names
         return str(names[task]) if task < len(names) else ""
 
+    def _name_of(self, night: Record) -> str:
+        """Return the name of a night's task; if the agent does not have the task (any more), that in the stream."""
+        name, clock = self._task_name(night.day), self._clock
+        place = 0 if clock is None else night.day - clock.first_day
+        return str(clock.stream[place].name) if clock and not name and 0 <= place < len(clock.stream) else name
+
     def _title(self, night: Record) -> str:
         """Return the name of a run: one line, of which databases keep 250 characters."""
-        return " ".join(f"day {night.day}, {self._task_name(night.day)}".split()).rstrip(",")[:_LONGEST_NAME]
+        return " ".join(f"day {night.day}, {self._name_of(night)}".split()).rstrip(",")[:_LONGEST_NAME]
 
 
 def _without_mlflow() -> MissingPackageError:
@@ -546,7 +575,7 @@ def _brief(error: Exception) -> str:
 
 def _is_refused(night: Record) -> bool:
     """Return whether a record of a day says that the night was refused. Records without a word on it are accepted."""
-    return night.kind == "day" and getattr(night, "accepted", None) is False
+    return night.kind == "day" and night.accepted == 0
 
 
 def _digest(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from daynight import plots
 from daynight._version import __version__
 from daynight.errors import DataError
-from daynight.history import History
+from daynight.history import History, Record
 from daynight.support import atomic
 
 #: A report draws each night of a run that has at most this many nights; otherwise it draws no night.
@@ -132,7 +132,8 @@ def _last_scores(accuracy: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _days(history: History) -> list[dict[str, Any]]:
-    rows = []
+    rows = list[dict[str, Any]]()
+    has_gate = any(record.accepted is not None for record in history.select(kind="day"))
     for record in history.select(kind="day"):
         day = record.day
         scores = {
@@ -146,8 +147,19 @@ def _days(history: History) -> list[dict[str, Any]]:
             "owned weights": record.owned, "free weights": record.free, "private numbers": record.private,
             "score at dusk": scores["dusk"][-1] if scores["dusk"] else None,
             "score at dawn": scores["dawn"][-1] if scores["dawn"] else None, "seconds": record.elapsed_seconds,
-        })  # fmt: skip
+        } | (_judged(record) if has_gate else {}))  # fmt: skip
     return rows
+
+
+def _judged(record: Record) -> dict[str, Any]:
+    """Return what a gate has decided on a day, and by which difference between the new version and the old one."""
+    low, high = record.gate_low, record.gate_high
+    return {
+        "gate": None if record.accepted is None else "accepted" if record.accepted else "refused",
+        "difference": record.gate_difference,
+        "interval": None if low is None or high is None else f"{low:,.4g} to {high:,.4g}",
+        "held-out examples": record.gate_examples,
+    }
 
 
 def _trials(history: History) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 from resumable import Killed, clock
 
-from daynight import Agent, History, OneShot, Record, plots
+from daynight import Agent, Clock, Epochs, Gate, History, OneShot, Record, plots
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataError, MissingPackageError, OutputError, SettingError
 from daynight.loggers import MLflowLogger
@@ -255,27 +255,103 @@ def test_tasks_without_a_name_of_their_own_are_named_by_index(client, store):
     assert {"test score/task 0", "test score/task 1"} <= set(runs(client)[1].data.metrics)
 
 
-@attrs.frozen(kw_only=True)
-class Judged(Record):
-    accepted: bool | None = None
+def versions(*sizes):
+    """Return a function that makes a stream of versions of one task, each with so many examples."""
+    days = [toy_stream(1, n_train=size)[0] for size in sizes]
+    return lambda _: TaskStream([attrs.evolve(task, name="digits", succeeds="digits") for task in days])
+
+
+GATE = Gate(tolerance=1, least=5)  # which refuses only days of few examples
 
 
 def test_a_refused_night_is_written_and_is_no_champion(client, store):
-    logger = MLflowLogger("toys", store, model="toy")
-    run = logged(clock(), logger)
-    run.run(until=1)
-    champion = client.get_model_version_by_alias("toy", "champion")
-    epoch = Record(kind="epoch", day=1, phase="wake", step=run.agent.n_steps + 1, loss=0.5)
-    refused = Judged(kind="day", day=1, phase="dawn", step=run.agent.n_steps + 2, accepted=False)
-    for record in (epoch, refused):
-        run.history.append(record)
-        logger(record)
-    assert [one.data.tags["daynight.accepted"] for one in runs(client)] == ["true", "false"]
-    assert client.get_model_version_by_alias("toy", "champion").version == champion.version
-    run.history.forget_day(1)
+    run = clock(days=3, make_stream=versions(40, 10, 40), gate=GATE)
+    logged(run, MLflowLogger("toys", store, model="toy")).run(until=2)
+    assert run.agent.refused is not None
+    first, refused = runs(client)
+    assert [one.data.tags["daynight.accepted"] for one in (first, refused)] == ["true", "false"]
+    assert (refused.info.run_name, refused.info.status) == ("day 1, digits", "FINISHED")
+    assert refused.data.params["task"] == "digits"
+    assert not client.list_artifacts(refused.info.run_id)
+    assert client.get_model_version_by_alias("toy", "champion").run_id == first.info.run_id
     run.run()
-    assert len(runs(client)) == 3  # the day has been tried again
-    assert client.get_model_version_by_alias("toy", "champion").version != champion.version
+    found = runs(client)
+    assert [one.data.tags["daynight.accepted"] for one in found] == ["true", "false", "true"]
+    assert {one.run_id for one in client.search_model_versions("name = 'toy'")} == {
+        found[0].info.run_id, found[2].info.run_id,
+    }  # fmt: skip
+    assert client.get_model_version_by_alias("toy", "champion").run_id == found[2].info.run_id
+
+
+def test_a_job_with_a_new_clock_each_night_has_a_run_for_each(client, store, tmp_path):
+    clock(days=3, gate=GATE).agent.save("agent.dn")
+    for task in versions(40, 10, 40)(3).hold_out(0.2):
+        agent = Agent.load("agent.dn", toy_network)
+        night = Clock(
+            agent, [task], first_day=agent.day, policy=OneShot(), wake=Epochs(2), night=Epochs(2),
+            checkpoint=tmp_path / str(agent.day),
+        )  # fmt: skip
+        logged(night, MLflowLogger("toys", store, model="toy")).run()
+        agent.save("agent.dn")
+    assert [(one.info.run_name, one.data.tags["daynight.accepted"]) for one in runs(client)] == [
+        ("day 0, digits", "true"), ("day 1, digits", "false"), ("day 2, digits", "true"),
+    ]  # fmt: skip
+    assert len(client.search_model_versions("name = 'toy'")) == 2
+    logged(clock_of(night, tmp_path / "2"), MLflowLogger("toys", store, model="toy")).resume()
+    assert len(runs(client)) == 3
+
+
+def clock_of(run, checkpoint):
+    """Return a clock that resumes from the checkpoint of another."""
+    return Clock(
+        run.agent, run.stream, first_day=run.first_day, policy=run.policy, wake=run.wake, night=run.night,
+        checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+def test_a_refused_night_of_a_resumed_clock_is_written(client, store, tmp_path):
+    settings = {"days": 2, "make_stream": versions(40, 10), "gate": GATE}
+    clock(tmp_path / "run", **settings).run()
+    logged(clock(tmp_path / "run", **settings), MLflowLogger("toys", store, model="toy")).resume()
+    first, refused = runs(client)
+    assert (refused.info.run_name, refused.data.tags["daynight.accepted"]) == ("day 1, digits", "false")
+    assert first.info.run_name == "day 0, digits"
+    assert not client.search_registered_models()  # day 0 is over for long
+
+
+@pytest.mark.parametrize("model", [None, "toy"])
+def test_a_logger_of_a_second_clock_that_was_not_attached_is_refused(client, store, model):
+    logger = MLflowLogger("toys", store, model=model)
+    logged(clock(days=1), logger).run()
+    second = clock(days=1)
+    second.hooks.append(logger)
+    with pytest.raises(SettingError, match=r"not the one that was attached.*Call logger.attach\(clock\) for each"):
+        second.run()
+    assert second.agent.n_steps == 0
+    logger.attach(second)
+    second.run()
+    assert len(runs(client)) == 2
+
+
+def test_only_a_clock_can_be_attached(store):
+    for other in (clock().agent, None, "clock", toy_stream(1)):
+        with pytest.raises(SettingError, match=r"attach: clock must be the Clock .* Call logger.attach\(clock\)"):
+            MLflowLogger("toys", store, model="toy").attach(other)
+
+
+def test_what_a_clock_of_one_night_could_not_write_is_written_by_close(client, store, tmp_path):
+    for is_closed in (False, True):
+        logger = MLflowLogger("toys", store)
+        run = logged(clock(days=1), logger)
+        run.resume()
+        break_store(tmp_path / "store.db")
+        with pytest.warns(UserWarning, match=r"by logger.close\(\); a new clock does not know it"):
+            run.run()
+        mend_store(tmp_path / "store.db")
+        if is_closed:
+            logger.close()
+        logged(clock(days=1), MLflowLogger("toys", store)).resume()
+        assert len(runs(client)) == is_closed
 
 
 def test_an_agent_without_a_clock_is_written_at_the_end(client, store):

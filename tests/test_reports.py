@@ -3,9 +3,10 @@
 import html.parser
 import re
 
+import attrs
 import pytest
 
-from daynight import Agent, Capacity, Clock, Epochs, History, Record, UniformCycles
+from daynight import Agent, Capacity, Clock, Epochs, Gate, History, Record, UniformCycles
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.study import Results
 from daynight.testing import toy_network, toy_stream
@@ -75,6 +76,22 @@ def test_a_history_with_little_in_it_can_be_reported(tmp_path):
     page = Page(tmp_path / "r.html")
     assert "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not evaluated · 5 of 9 weights free" in page.words
     assert not page.pictures
+
+
+def test_a_report_says_which_days_a_gate_has_refused_and_by_which_interval(tmp_path):
+    agent = Agent(toy_network, capacity=Capacity(keep_per_task=0.2), gate=Gate(tolerance=1, least=5))
+    tasks = [toy_stream(1, n_train=n)[0] for n in (40, 10, 40)]
+    stream = [attrs.evolve(task, name="toy", succeeds="toy").hold_out(0.2) for task in tasks]
+    history = Clock(agent, stream, policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run()
+    history.report(tmp_path / "run.html")
+    words = Page(tmp_path / "run.html").words
+    columns = ("gate", "difference", "interval", "held-out examples")
+    assert set(columns) <= set(words)
+    assert [words.count(word) for word in ("refused", "accepted")] == [1, 1]  # the first day succeeds none
+    for record in history.select(kind="day")[1:]:
+        assert f"{record.gate_low:,.4g} to {record.gate_high:,.4g}" in words
+    lived(1).report(tmp_path / "other.html")
+    assert not set(columns) & set(Page(tmp_path / "other.html").words)
 
 
 def test_a_run_of_many_days_is_reported_without_its_single_nights(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Data, LazyInputs, Pair, Split, as_split
-from daynight.errors import DataError
+from daynight.errors import DataError, SettingError
 from daynight.support import checks, digests, seeding
 
 #: Whole numbers that occur this many times on average look like classes.
@@ -95,6 +95,15 @@ def _as_text(name: Any) -> str:
     if isinstance(name, bool) or not isinstance(name, str | numbers.Integral | datetime.date | np.datetime64):
         raise DataError(f"a task's name must be text, such as '2026-03-01', not {name!r}.")
     return str(name)
+
+
+def _as_groups(title: str, groups: Any) -> tuple[int, ...]:
+    try:
+        return tuple(checks.integer("groups", number, least=1) for number in groups)
+    except (TypeError, SettingError) as error:
+        raise DataError(
+            f"{title}: groups must be the number of classes of each task of a union, such as (2, 2), not {groups!r}."
+        ) from error
 
 
 def _look_at_scales(title: str, splits: dict[str, Split]) -> None:
@@ -193,11 +202,11 @@ class Task:
             splits.get("validation"),
             n_outputs,
             name,
-            tuple(groups),
+            _as_groups(titled(name), groups),
             succeeds,
             sees,
         )
-        if groups and (not self.classifies or sum(groups) != n_outputs):
+        if self.groups and (not self.classifies or sum(self.groups) != n_outputs):
             raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
         for which, split in splits.items():
             if split.input_shape() != self.input_shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from daynight.data.splits import Split
-from daynight.errors import DamagedFileError, DataError
+from daynight.errors import DamagedFileError, DataError, StateError
 from daynight.networks.prediction import CHUNK, PORTION, padded
 from daynight.support import checks, seeding
 
@@ -98,8 +99,23 @@ class Answer:
         )  # fmt: skip
 
     def of_task(self, task: int) -> Tensor:
-        """Return the outputs (n, outputs of the task) of one of the tasks, by its index."""
-        return self._parts()[self.tasks.index(task)]
+        """Return the outputs (n, outputs of the task) of one of the tasks.
+
+        Args:
+            task: Index of a task that was living when the agent answered.
+
+        Raises:
+            StateError: If there is no such task among `tasks`.
+        """
+        try:
+            if isinstance(task, bool):
+                raise TypeError
+            return self._parts()[self.tasks.index(operator.index(task))]
+        except (TypeError, ValueError) as error:
+            raise StateError(
+                f"of_task: task {task!r} is not among the tasks of this answer, whose indices are {list(self.tasks)}. "
+                "Give one of these indices. To ask a task by its name, call agent.predict(inputs, name)."
+            ) from error
 
     @property
     def label(self) -> Tensor:
@@ -277,6 +293,10 @@ def probabilities(
     the one of `TEMPERATURES` that gives the tasks' validation examples the highest probability (Guo et al., ICML 2017).
     With p the `Signature.tail` of the most probable task, the probability of none is none / (none + p): more than one
     half if fewer than a share `none` of the task's own examples lie so far out.
+
+    With n validation examples of that task (training examples if it has none), p is at least 1 / (n + 1), so the
+    probability of none is at most (n + 1) / (n + 1 + 1 / none): with none = 0.01, it exceeds one half only if n is 100
+    or more.
 
     Computed in chunks of fixed size: equal inputs give equal bits whatever the batch and the order of the tasks.
 

@@ -29,7 +29,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     symbolic link, the file that it names is replaced, and the link stays.
 
     Raises:
-        OutputError: If the folder cannot be created or written to.
+        OutputError: If `path` is a folder, or its folder cannot be created or written to.
         SettingError: If `path` is not text or a path.
     """
     target = file_named(path)
@@ -37,6 +37,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.is_symlink():  # the link stays, and its file is replaced
             target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():  # said before anything is written, and "." and "/" have no name to replace
+            raise IsADirectoryError
         mode = target.stat().st_mode & 0o777 if target.exists() else None
         temporary = _created(target, mode)
     except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other

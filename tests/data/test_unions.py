@@ -136,3 +136,9 @@ def test_what_cannot_be_joined_is_refused(make, message):
 def test_groups_must_sum_to_the_outputs():
     with pytest.raises(DataError, match="sum to its 4 outputs"):
         task_of(4, 2, n_outputs=4, groups=(2, 3))
+
+
+@pytest.mark.parametrize("groups", [5, None, "22", (2, "2"), (2.0, 2.0), (4, 0), (5, -1), [[2, 2]]])
+def test_groups_must_be_numbers_of_classes(groups):
+    with pytest.raises(DataError, match=r"groups must be the number of classes of each task of a union, such as"):
+        task_of(4, 2, n_outputs=4, groups=groups)

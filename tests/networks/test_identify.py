@@ -1,14 +1,25 @@
 import math
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 
 from daynight.data.splits import Split
-from daynight.errors import DamagedFileError, DataError, SettingError
+from daynight.errors import DamagedFileError, DataError, SettingError, StateError
 from daynight.networks import identify
-from daynight.networks.identify import LEVELS, N_COVARIANCES, N_MEANS, RANK, Signature, fit, probabilities, sketch
+from daynight.networks.identify import (
+    LEVELS,
+    N_COVARIANCES,
+    N_MEANS,
+    RANK,
+    Answer,
+    Signature,
+    fit,
+    probabilities,
+    sketch,
+)
 
 N_FEATURES = 20
 
@@ -40,6 +51,23 @@ def test_inputs_are_told_apart_and_strange_ones_belong_to_none(signatures):
         assert (chances.argmax(1) == index).double().mean() > 0.97
     strange = probabilities(signatures, examples(-30.0).inputs)
     assert bool((strange.argmax(1) == 3).all())
+
+
+@pytest.mark.parametrize("n", [10, 49, 98, 99, 100, 250])
+def test_few_validation_examples_limit_the_probability_of_none(n):
+    found = probabilities([fit(examples(0.0), examples(0.0, n))], examples(-30.0).inputs)[:, -1]
+    torch.testing.assert_close(found, torch.full_like(found, (n + 1) / (n + 101)), rtol=1e-12, atol=0)
+    assert bool((found > 0.5 + 1e-12).all()) == (n >= 100)
+
+
+def test_an_answer_has_the_outputs_of_its_own_tasks_only():
+    outputs = {0: torch.rand(3, 2), 4: torch.rand(3, 5)}
+    answer = Answer.of(outputs, torch.full((3, 3), 1 / 3, dtype=torch.float64))
+    for index in (4, np.int64(4), torch.tensor(4)):
+        assert torch.equal(answer.of_task(index), outputs[4])
+    for task in (1, -1, 9, "a", None, True, 4.0):
+        with pytest.raises(StateError, match=r"is not among the tasks of this answer, whose indices are \[0, 4\]"):
+            answer.of_task(task)
 
 
 @given(st.integers(0, 600), st.integers(0, 100), st.permutations(range(3)), st.floats(1e-3, 1e3))

@@ -127,3 +127,13 @@ def test_a_path_that_names_no_file_is_refused(path):
         atomic.replacing(path).__enter__()
     with pytest.raises(SettingError, match="must be named by text or a path, not"):
         atomic.check_folder(path)
+
+
+def test_a_folder_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "link.txt").symlink_to("folder.txt")
+    for path in (".", "..", "./", "/", "folder.txt", "link.txt", "folder.txt/..", tmp_path):
+        with pytest.raises(OutputError, match=r"cannot write to .*: it is a folder\. Name a file\."):
+            atomic.replacing(path).__enter__()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder.txt", "link.txt"]
