@@ -58,7 +58,7 @@ def network() -> torch.nn.Module:
 
 def tonight(home: Path, night: int, stream: dn.TaskStream) -> None:
     """Learn a day, unless it is learnt."""
-    date, digits, files = f"{night:04}", stream[0], sorted(home.glob("*.dn"))
+    date, digits, files = f"{night:04}", stream[0], sorted(home.glob("[0-9]*.dn"))
     training = dn.Training(batch_size=32, augment=kills.noisy)
     if not files:
         agent = dn.Agent(
@@ -88,8 +88,9 @@ def work(settings: argparse.Namespace, folder: str, sender: Connection) -> None:
     """Do the job, or what is left of it."""
     torch.set_num_threads(1)
     home, stream = Path(folder), dn.split_mnist([tuple(range(10))], data=settings.data)
-    sender.send({"nights": len(list(home.glob("*.dn")))})
-    for night in range(settings.nights):
+    n_done = len(list(home.glob("[0-9]*.dn")))
+    sender.send({"nights": n_done})
+    for night in range(n_done, settings.nights):
         tonight(home, night, stream)
     sender.send({"outcome": outcome(home)})
 
@@ -98,7 +99,7 @@ def outcome(home: Path) -> dict[str, str]:
     """Return digests of what the job has left, without seconds: the last file, the agent's records, and each log."""
     import safetensors.torch
 
-    files = sorted(home.glob("*.dn"))
+    files = sorted(home.glob("[0-9]*.dn"))
     agent = dn.Agent.load(files[-1], network, training=dn.Training(augment=kills.noisy))
     agent.verify()
     tensors = sorted(safetensors.torch.load_file(files[-1]).items())
