@@ -245,16 +245,16 @@ def scalars(record: Record, task: str | None = None) -> dict[str, float]:
         task: Name of the evaluated task; None is its index, as in ``task 0``.
     """
     phase, task = record.phase, f"task {record.task}" if task is None else task
-    if record.kind == "evaluation":
+    if record.kind == "evaluation" and phase == "before":  # on the day's own data, before they are learnt
+        found = {f"score before/{task}": record.score, f"loss before/{task}": record.loss}
+    elif record.kind == "evaluation":
         found = {f"test score/{task}": record.score, f"test loss/{task}": record.loss}
         found[f"test score without task/{task}"] = record.score_without_task
     elif record.kind == "day":
         found = {"weights/free": record.free, "weights/owned": record.owned, "day/seconds": record.elapsed_seconds}
     elif record.kind == "trial":
-        found = {
-            f"trial loss/sees {record.sees}": record.validation_loss,
-            f"trial score/sees {record.sees}": record.validation_score,
-        }
+        seen = f"sees {record.sees}"
+        found = {f"trial loss/{seen}": record.validation_loss, f"trial score/{seen}": record.validation_score}
     else:
         found = {
             f"loss/{phase}": record.loss, f"validation loss/{phase}": record.validation_loss,

@@ -105,6 +105,11 @@ def expected(history):
     return found
 
 
+def test_a_score_before_a_day_is_no_test_score():
+    record = Record(kind="evaluation", day=3, phase="before", step=7, task=2, loss=0.5, score=0.9)
+    assert scalars(record, "digits") == {"score before/digits": 0.9, "loss before/digits": 0.5}
+
+
 def test_tensorboard_shows_what_happened(tmp_path):
     logger = TensorBoardLogger(tmp_path / "board")
     history = clock(hook=logger).run()
