@@ -94,7 +94,7 @@ def expected_labels(found, sight, needed):
 SEES = st.one_of(st.sampled_from(["none", "all"]), st.integers(0, 9).map(lambda n: [n]))
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     past=st.lists(SEES, min_size=0, max_size=4), n_steps=st.integers(55, 90), retires=st.booleans(),
     network=st.sampled_from([toy_network, Dropping]), restart=st.sampled_from(["zero", "redraw", "keep"]),
@@ -227,6 +227,19 @@ def clock(folder=None, hook=(), wake=None, network=Dropping, **settings):
     )  # fmt: skip
 
 
+def budget_of(is_timed):
+    return Seconds(0.5, timer=FakeTimer(0.01)) if is_timed else Steps(50)
+
+
+@functools.cache
+def undisturbed(is_timed):
+    """Return the events of a run that nobody kills, its outcome, and what each day sees. Call it `at_every_step`."""
+    heard = []
+    whole = clock(None, heard.append, budget_of(is_timed))
+    whole.run()
+    return heard, outcome(whole), [record.sees for record in whole.history.select(kind="day")]
+
+
 @pytest.mark.usefixtures("at_every_step")
 @pytest.mark.parametrize(
     ("is_timed", "place", "n_later"),
@@ -234,19 +247,14 @@ def clock(folder=None, hook=(), wake=None, network=Dropping, **settings):
     ids=["in a trial", "at its end", "after all", "in seconds"],
 )
 def test_a_run_that_is_killed_in_a_trial_ends_as_one_that_was_not(is_timed, place, n_later, tmp_path):
-    def new(folder=None, hook=()):
-        return clock(folder, hook, Seconds(0.5, timer=FakeTimer(0.01)) if is_timed else Steps(50))
-
-    heard = []
-    whole = new(hook=heard.append)
-    whole.run()
-    assert [record.sees is None for record in whole.history.select(kind="day")] == [False] * 3
+    heard, expected, sees = undisturbed(is_timed)
+    assert [seen is None for seen in sees] == [False] * 3
     ends = [n for n, event in enumerate(heard) if isinstance(event, Record) and event.kind == "trial"]
     with pytest.raises(Killed):
-        new(tmp_path, Killer(ends[place] + n_later)).run()
-    again = new(tmp_path)
+        clock(tmp_path, Killer(ends[place] + n_later), budget_of(is_timed)).run()
+    again = clock(tmp_path, (), budget_of(is_timed))
     again.run()
-    assert outcome(again) == outcome(whole)
+    assert outcome(again) == expected
 
 
 @pytest.mark.usefixtures("at_every_step")
