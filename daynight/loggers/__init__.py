@@ -1,0 +1,8 @@
+"""Loggers: hooks that show or write the events of a run while it goes on."""
+
+from daynight.loggers.csv_log import CSVLogger
+from daynight.loggers.mlflow import MLflowLogger
+from daynight.loggers.progress import ProgressBar, n_steps_after
+from daynight.loggers.tensorboard import TensorBoardLogger, scalars
+
+__all__ = ["CSVLogger", "MLflowLogger", "ProgressBar", "TensorBoardLogger", "n_steps_after", "scalars"]
