@@ -488,7 +488,8 @@ class Agent:
         with self._keeper.long("retire"), interrupts.deferred():
             if not self.consolidation.freezes:
                 raise SettingError(
-                    "retire: with this consolidation all tasks share all weights, and none has weights of its own."
+                    f"retire: with consolidation={self.consolidation.name!r} all tasks share all weights, and none has "
+                    "weights of its own to leave. Take consolidation='freeze'."
                 )
             if self._today is not None:
                 raise StateError(f"retire: day {self.day} has begun. Call finish_night, or abandon_day, before.")
@@ -722,7 +723,7 @@ class Agent:
             export(path, network, self.training.transform, inputs, self.predict(inputs, index))
 
     def sizes(self) -> tuple[Size, ...]:
-        """Return the sizes of the parts of the agent, including heads, owner maps and the optimizer's state.
+        """Return the sizes of the parts of the agent: weights, heads, owner maps, what it keeps, and the optimizer.
 
         Raises:
             StateError: If a day has begun.
@@ -730,8 +731,7 @@ class Agent:
         with self._keeper.short("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            memory, keepsakes = self._past.memory, self._past.keepsakes.state().values()
-            return sizes(self.network, self.training, keepsakes, None if memory is None else memory.tensors().values())
+            return sizes(self.network, self.training, self._past.parts())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.

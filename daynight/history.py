@@ -66,6 +66,7 @@ class Record:
         sees: Whose weights a trial lets the task see or, in the record of a day that had trials, whose it sees:
             ``"none"``, ``"all"``, or the indices of tasks, such as ``"0 2"``.
         trial_steps: Optimizer steps of a trial or, in the record of a day, of all its trials.
+        gate_reason: Why the gate has accepted or refused the day's task, in words.
     """
 
     kind: str
@@ -100,6 +101,7 @@ class Record:
     score_without_task: float | None = None
     sees: str | None = None
     trial_steps: int | None = None
+    gate_reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +155,7 @@ _CHOICES = {
     "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn"),
 }
 _NEEDED = tuple(field.name for field in attrs.fields(Record) if field.default is attrs.NOTHING)
+_TEXTS = ("sees", "gate_reason")
 _FLOATS = {field.name for field in attrs.fields(Record) if "float" in str(field.type)}
 #: The largest index of a day, task or cycle, and the largest other whole number in a record.
 _LAST, _MOST = 10**6, 10**18
@@ -163,6 +166,7 @@ _FORMS: dict[str, expected.Form] = {
     **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
     **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
     "sees": expected.text(SEES),
+    "gate_reason": expected.text(),
     **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},
     **{name: expected.number(0, 1) for name in ("density", "score_without_task")},
 }
@@ -423,7 +427,7 @@ def _value_of(name: str, value: Any) -> Any:
         if value not in _CHOICES[name]:
             raise ValueError(f"{value!r} is not a {name}")
         return value
-    if isinstance(value, str) and name != "sees":
+    if isinstance(value, str) and name not in _TEXTS:
         value = float(value) if name in _FLOATS else int(value)
     if name not in _FLOATS and isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers
         value = int(value)

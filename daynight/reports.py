@@ -159,6 +159,7 @@ def _judged(record: Record) -> dict[str, Any]:
         "difference": record.gate_difference,
         "interval": None if low is None or high is None else f"{low:,.4g} to {high:,.4g}",
         "held-out examples": record.gate_examples,
+        "because": record.gate_reason,
     }
 
 

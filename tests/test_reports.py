@@ -85,7 +85,7 @@ def test_a_report_says_which_days_a_gate_has_refused_and_by_which_interval(tmp_p
     history = Clock(agent, stream, policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run()
     history.report(tmp_path / "run.html")
     words = Page(tmp_path / "run.html").words
-    columns = ("gate", "difference", "interval", "held-out examples")
+    columns = ("gate", "difference", "interval", "held-out examples", "because")
     assert set(columns) <= set(words)
     assert [words.count(word) for word in ("refused", "accepted")] == [1, 1]  # the first day succeeds none
     for record in history.select(kind="day")[1:]:

@@ -107,7 +107,9 @@ def test_the_last_living_task_and_a_begun_day_are_not_retired():
 def test_where_all_weights_are_shared_no_task_retires_or_chooses(consolidation):
     agent = made(consolidation=consolidation)
     live(agent, task_of(0))
-    with pytest.raises(SettingError, match=r"^retire: with this consolidation all tasks share all weights"):
+    with pytest.raises(
+        SettingError, match=rf"^retire: with consolidation='{consolidation}' all tasks share all weights"
+    ):
         agent.retire(0)
     for settings_ in ({"sees": "none"}, {"succeeds": 0}):
         with pytest.raises(SettingError, match="only with consolidation='freeze'"):

@@ -218,17 +218,20 @@ class Memory:
         return [name for name, one, other in zip(self.tensors(), self._digests, now, strict=True) if one != other]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors of the memory by their names in files, such as ``replay.0.inputs``."""
+        """Return all tensors of the memory by their names in files, such as ``0.inputs``; `parts_of` takes them."""
         return {
-            f"replay.{place}.{name}": tensor
+            f"{place}.{name}": tensor
             for place, part in enumerate(self._parts)
             for name, tensor in attrs.asdict(part, recurse=False).items()
         }
 
+    def values(self) -> dict[str, Any]:
+        """Return the plain values that belong to the tensors."""
+        return {"n_seen": self._n_seen, "below": self._below}
+
     def state(self) -> dict[str, Any]:
         """Return the kept examples and their count as tensors and plain values; `restore` takes them."""
-        parts = [attrs.asdict(part, recurse=False) for part in self._parts]
-        return {"n_seen": self._n_seen, "below": self._below, "parts": parts}
+        return {**self.values(), "parts": [attrs.asdict(part, recurse=False) for part in self._parts]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned for a memory of the same size.
@@ -269,6 +272,31 @@ def _succeeded(part: Kept, task: int | None, day: int) -> Kept:
     return part if task is None else attrs.evolve(part, tasks=torch.where(part.tasks == task, day, part.tasks))
 
 
+def parts_of(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the parts of a `Memory.state` of which `Memory.tensors` returned the tensors.
+
+    Raises:
+        ValueError: If parts are missing.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        place, _, field = name.partition(".")
+        parts.setdefault(place, {})[field] = tensor
+    if parts.keys() != {str(place) for place in range(len(parts))}:
+        raise ValueError("parts of the kept examples are missing")
+    return [parts[str(place)] for place in range(len(parts))]
+
+
+def check_targets(task: Task, part: Kept) -> None:
+    """Raise DataError unless kept examples have targets of the same kind and shape as those of a task."""
+    own, kept = task.train.targets, part.targets
+    if own.is_floating_point() != kept.is_floating_point() or own.shape[1:] != kept.shape[1:]:
+        raise DataError(
+            f"{titled(task.name)} has {_named(own)} as targets, and the examples that are kept of earlier versions "
+            f"have {_named(kept)}. Give targets of the same form, or begin a task of its own, without succeeds."
+        )
+
+
 def joined(parts: Sequence[Kept], task: Task) -> Kept | None:
     """Return kept examples as one part, for the batches of a task; None if there are none.
 
@@ -280,12 +308,7 @@ def joined(parts: Sequence[Kept], task: Task) -> Kept | None:
         DataError: If their targets are not of the same kind and shape as those of the task.
     """
     for part in parts:
-        own, kept = task.train.targets, part.targets
-        if own.is_floating_point() != kept.is_floating_point() or own.shape[1:] != kept.shape[1:]:
-            raise DataError(
-                f"{titled(task.name)} has {_named(own)} as targets, and the examples that are kept of earlier versions "
-                f"have {_named(kept)}. Give targets of the same form, or begin a task of its own, without succeeds."
-            )
+        check_targets(task, part)
     return Kept(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True))) if parts else None
 
 

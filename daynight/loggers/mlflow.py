@@ -50,9 +50,10 @@ class MLflowLogger:
       version of the registered model, and the alias ``champion`` moves to this version, unless the night was refused.
 
     A night is written once its task is tested at dawn; without a clock, in `close`. A night that the gate refused has
-    no such test: it is written at its end, tagged ``daynight.accepted=false``. A night that the store has already
-    is left alone, also after a checkpoint was restored. Nights of the history that the store does not have are written
-    when a clock begins or resumes, without the agent's file unless the agent is as that night left it.
+    no such test: it is written at its end, with the tag ``daynight.accepted=false``. The tag ``daynight.reason`` has
+    what the gate says of a night. A night that the store has already is left alone, also after a checkpoint was
+    restored. Nights of the history that the store does not have are written when a clock begins or resumes, without the
+    agent's file unless the agent is as that night left it.
 
     A store that fails does not end a night: there is a warning, and the night is written after the clock's next one,
     when the run is resumed, or in `close`. A program that makes a new clock each night calls `close` after the night:
@@ -239,6 +240,7 @@ class MLflowLogger:
         if run is None:
             began = round(1000 * (time.time() - (night.elapsed_seconds or 0.0)))
             tags = {_NIGHT: key, _HISTORY: self._identity(), "daynight.accepted": str(not _is_refused(night)).lower()}
+            tags |= {"daynight.reason": night.gate_reason} if night.gate_reason else {}
             run = self._client.create_run(self._experiment, began, tags, self._title(night))
         self._log_numbers(run, night, records)
         with tempfile.TemporaryDirectory() as folder:

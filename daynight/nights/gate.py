@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -72,7 +71,7 @@ class Verdict:
         """Return the fields of the day's `Record`; without an interval if there are too few examples for one."""
         numbers = {"gate_difference": self.difference, "gate_low": self.low, "gate_high": self.high}
         found = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        return {"accepted": int(self.accepted), "gate_examples": self.n, **found}
+        return {"accepted": int(self.accepted), "gate_reason": self.reason, "gate_examples": self.n, **found}
 
 
 @attrs.frozen(kw_only=True)
@@ -201,9 +200,8 @@ class Gate:
                 )  # fmt: skip
             verdict = self._verdict(mean, interval or (math.nan, math.nan), n, n_today)
         if verdict.accepted and self.least <= n_today <= n - self.least:
-            with contextlib.suppress(DataError):  # a metric may be unable to measure the day's examples alone
-                reason = self._aimless(metric, new, targets, generator, n_today)
-                verdict = verdict if reason is None else attrs.evolve(verdict, accepted=False, reason=reason)
+            reason = _same(targets, n_today) or self._aimless(metric, new, targets, generator, n_today)
+            verdict = attrs.evolve(verdict, accepted=False, reason=reason) if reason else verdict
         return verdict
 
     def _interval(self, draws: list[float]) -> tuple[float, float] | None:
@@ -222,29 +220,34 @@ class Gate:
         generator: torch.Generator,
         n_today: int,
     ) -> str | None:
-        """Return, in words, that the day's targets have nothing to do with its inputs; None if they seem to have.
+        """Return, in words, that the day's targets have nothing to do with its inputs; None if that is not found.
 
-        This is so if the new version is worse on the day's examples than on those of past days (the bootstrap of two
+        It is found if the new version is worse on the day's examples than on those of past days (the bootstrap of two
         samples: Efron and Tibshirani, chapter 16), and no better than with shuffled targets (a permutation test:
         chapter 15). The second test finds a relation where there is none in one of 1,001 days.
         """
-        if (same := _same(targets, n_today)) is not None:
-            return same
         sign = 1 if self.better == "higher" else -1
-        today, past = (outputs[:n_today], targets[:n_today]), (outputs[n_today:], targets[n_today:])
-        reached, usual = sign * _score(metric, *today), sign * _score(metric, *past)
-        if not reached < usual - self.tolerance:
-            return None
-        differences = [
-            sign * (_score(metric, today[0][i], today[1][i]) - _score(metric, past[0][j], past[1][j]))
-            for i, j in zip(_resamples(today[1], generator), _resamples(past[1], generator), strict=True)
-        ]
-        interval = self._interval(differences)
-        if interval is None or interval[1] >= -self.tolerance:
-            return None
-        shuffled = (today[1][torch.randperm(n_today, generator=generator)] for _ in range(N_RESAMPLES))
-        if all(sign * _score(metric, today[0], drawn) < reached for drawn in shuffled):
-            return None
+        outputs, past_outputs = outputs[:n_today], outputs[n_today:]
+        targets, past_targets = targets[:n_today], targets[n_today:]
+
+        def scored(outputs: Tensor, targets: Tensor) -> float:
+            return sign * _score(metric, outputs, targets)
+
+        try:
+            reached, usual = scored(outputs, targets), scored(past_outputs, past_targets)
+            if not reached < usual - self.tolerance:
+                return None
+            places = zip(_resamples(targets, generator), _resamples(past_targets, generator), strict=True)
+            interval = self._interval(
+                [scored(outputs[i], targets[i]) - scored(past_outputs[j], past_targets[j]) for i, j in places]
+            )
+            if interval is None or interval[1] >= -self.tolerance:
+                return None
+            shuffled = (targets[torch.randperm(n_today, generator=generator)] for _ in range(N_RESAMPLES))
+            if all(scored(outputs, drawn) < reached for drawn in shuffled):
+                return None
+        except DataError:
+            return None  # the metric cannot measure the day's examples alone
         return (
             f"the targets of the day have nothing to do with its inputs: on its {n_today:,} held-out examples the new "
             f"version is no better ({sign * reached:.4g}) than with shuffled targets, and on those of past days it is "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from daynight import models
-from daynight.data.replay import Memory, Replay
+from daynight.data.replay import Kept, Memory, Replay, parts_of
 from daynight.data.signatures import Form
 from daynight.errors import DaynightError, SettingError
 from daynight.history import Record
@@ -54,8 +54,8 @@ _TASK = {
     "name": expected.either(expected.text(), expected.whole()),
 }
 _LINE = {"line": _NAME}
-#: The prefix of the tensors that a gate keeps beside those of the network.
-GATE = "gate."
+#: What the names of held-out examples of the gate, and of examples that replay keeps, begin with.
+GATE, REPLAY = "gate.", "replay."
 #: The settings that each file has, and all of them: a file may lack those that are newer than it.
 _OLDEST = ("batch_size", "carry_optimizer", "clip_norm", "autocast", "engine")
 _SETTINGS = [field.name for field in attrs.fields(Training) if field.name not in FUNCTIONS]
@@ -192,12 +192,6 @@ class About:
                 form.n_outputs, self.sees.get(str(task)), self.succeeds if task == self.n_finished else None
             ) for task, form in self.forms.items()
         }  # fmt: skip
-
-
-def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of the network, and those of the gate without their prefix."""
-    held = {name.removeprefix(GATE): tensor for name, tensor in tensors.items() if name.startswith(GATE)}
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GATE)}, held
 
 
 def check_tensors(
@@ -398,8 +392,7 @@ def replay_of(replay: Replay | None, memory: Memory | None) -> dict[str, Any] | 
     """Return the value of `About.replay`."""
     if replay is None or memory is None:
         return None
-    plain = {name: value for name, value in memory.state().items() if name != "parts"}
-    return {"examples": replay.examples, "share": replay.share, **plain}
+    return {"examples": replay.examples, "share": replay.share, **memory.values()}
 
 
 def check_replay(values: Mapping[str, Any]) -> None:
@@ -410,34 +403,21 @@ def check_replay(values: Mapping[str, Any]) -> None:
         raise ValueError(str(error)) from error
 
 
-def without_examples(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of a network, and those of kept examples (see `Memory.tensors`)."""
-    of_memory = {name: tensor for name, tensor in tensors.items() if name.startswith("replay.")}
-    return {name: tensor for name, tensor in tensors.items() if name not in of_memory}, of_memory
-
-
 def memory_state(about: About, tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Return what `Memory.restore` takes, from a file; None without replay.
 
     Args:
         about: The description of the agent.
-        tensors: The tensors of the kept examples, by name.
+        tensors: The tensors of the kept examples, by name (see `Memory.tensors`).
 
     Raises:
         ValueError: If parts are missing, or there are some without replay.
     """
     if about.replay is None:
         if tensors:
-            raise ValueError(f"{min(tensors)} is of a past day, and the agent keeps no examples of past days")
+            raise ValueError(f"{REPLAY}{min(tensors)} is of a past day, and the agent keeps no examples of past days")
         return None
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        _, place, field = name.split(".", 2)
-        parts.setdefault(place, {})[field] = tensor
-    if set(parts) != set(map(str, range(len(parts)))):
-        raise ValueError("parts of the kept examples are missing")
-    plain = {name: about.replay[name] for name in ("n_seen", "below")}
-    return {**plain, "parts": [parts[str(place)] for place in range(len(parts))]}
+    return {**{name: about.replay[name] for name in ("n_seen", "below")}, "parts": parts_of(tensors)}
 
 
 def check_memory(memory: Memory, about: About) -> None:
@@ -447,11 +427,23 @@ def check_memory(memory: Memory, about: About) -> None:
         for task in part.tasks.unique().tolist():
             if task not in living:
                 raise ValueError(f"there are kept examples of task {task}, which is no living task")
-            form, targets = living[task], part.targets[part.tasks == task]
-            if (tuple(part.inputs.shape[1:]), part.inputs.is_floating_point()) != (form.shape, form.is_floating_point):
-                raise ValueError(f"kept examples of task {task} have inputs of another shape or kind than the task")
-            if not targets.is_floating_point() and not 0 <= int(targets.min()) <= int(targets.max()) < form.n_outputs:
-                raise ValueError(f"kept examples of task {task} have labels that are none of its {form.n_outputs}")
+            check_examples("kept", part.at(part.tasks == task), task, living[task])
+
+
+def check_examples(which: str, part: Kept, task: int, form: Form) -> None:
+    """Raise ValueError unless examples, as a network reads them, are of the form of their task.
+
+    Args:
+        which: What kind of examples they are, for the error.
+        part: The examples.
+        task: Index of the task.
+        form: Its form.
+    """
+    targets = part.targets
+    if (tuple(part.inputs.shape[1:]), part.inputs.is_floating_point()) != (form.shape, form.is_floating_point):
+        raise ValueError(f"{which} examples of task {task} have inputs of another shape or kind than the task")
+    if not targets.is_floating_point() and not 0 <= int(targets.min()) <= int(targets.max()) < form.n_outputs:
+        raise ValueError(f"{which} examples of task {task} have labels that are none of its {form.n_outputs}")
 
 
 def check_seals(about: About, sealed_of: Callable[[int], Mapping[str, Tensor]]) -> None:

@@ -19,10 +19,12 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.nights.gate import Gate, Verdict
 from daynight.storage import contents, seals
 from daynight.support import seeding
+from daynight.support.named import parted, prefixed
+from daynight.training import keepsakes
 from daynight.training.consolidation import Consolidation, is_known
 from daynight.training.day import Day
 from daynight.training.gatekeeper import Gatekeeper
-from daynight.training.keepsakes import Keepsakes, parted
+from daynight.training.keepsakes import Keepsakes
 from daynight.training.settings import Training
 
 
@@ -159,11 +161,12 @@ class Past:
             )
         for task in self.seals:
             self.verify_task(task, network)
-        if self.memory is not None and (changed := self.memory.changed()):
-            raise SealError(
-                f"the examples that replay keeps have changed: {', '.join(changed)}. Something other than the "
-                "agent has written to them; load the agent from a file that was saved before."
-            )
+        for prefix, held in ((contents.REPLAY, self.memory), (contents.GATE, self.gatekeeper)):
+            if held is not None and (changed := [prefix + name for name in held.changed()]):
+                raise SealError(
+                    f"examples of past days that the agent keeps have changed: {', '.join(changed)}. Something other "
+                    "than the agent has written to them; load the agent from a file that was saved before."
+                )
 
     def verify_task(self, task: int, network: MaskedNetwork) -> None:
         """Raise SealError unless a finished task is as it was sealed."""
@@ -176,15 +179,25 @@ class Past:
             "seals": tuple(self.seals.values()), "kept": (), "keeps": self.keepsakes.kinds,
             "replay": contents.replay_of(self._replay, self.memory), "refused": self.refused,
             "gate": None if self._gate is None else attrs.asdict(self._gate),
-            "gate_held": {} if self.gatekeeper is None else self.gatekeeper.state()[0],
+            "gate_held": {} if self.gatekeeper is None else self.gatekeeper.values(),
         }  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that are kept beside the network, by their names in files."""
-        held = {} if self.gatekeeper is None else self.gatekeeper.state()[1]
-        held = {contents.GATE + name: tensor for name, tensor in held.items()}
+        held = {} if self.gatekeeper is None else self.gatekeeper.tensors()
         examples = {} if self.memory is None else self.memory.tensors()
-        return self.keepsakes.state() | held | examples
+        return self.keepsakes.state() | prefixed(contents.GATE, held) | prefixed(contents.REPLAY, examples)
+
+    def parts(self) -> dict[str, Iterable[Tensor]]:
+        """Return the tensors of each part that is kept, by what `Agent.sizes` calls the part."""
+        found: dict[str, Iterable[Tensor]] = {}
+        if kept := self.keepsakes.state():
+            found["what finished tasks keep of their data"] = kept.values()
+        if self.gatekeeper is not None:
+            found["held-out examples for the gate"] = self.gatekeeper.tensors().values()
+        if self.memory is not None:
+            found["examples of past days"] = self.memory.tensors().values()
+        return found
 
     def restore(
         self, about: contents.About, tensors: Mapping[str, Tensor], kept: Iterable[Task]
@@ -202,20 +215,22 @@ class Past:
         Raises:
             ValueError: If values do not fit.
         """
-        tensors, of_memory = contents.without_examples(tensors)
+        tensors, of_memory = parted(tensors, contents.REPLAY)
         if (kept_examples := contents.memory_state(about, of_memory)) is not None and self.memory is not None:
             self.memory.restore(kept_examples)
             contents.check_memory(self.memory, about)
-        tensors, held = contents.apart(tensors)
-        tensors, keepsakes = parted(tensors)
+        tensors, held = parted(tensors, contents.GATE)
+        tensors, of_tasks = parted(tensors, keepsakes.PREFIX)
         living = {record.day: about.forms[record.day] for record in about.days}
-        self.keepsakes.restore(keepsakes, living)
+        self.keepsakes.restore(of_tasks, living)
         self.records = {record.day: record for record in about.days}
         self.roll.forms, self.roll.day = about.forms, about.n_finished
         self.seals = dict(zip(self.records, about.seals, strict=False))
         self.kept, self.refused = list(kept) if self.memory is None else [], about.refused
         if self.gatekeeper is not None:
             self.gatekeeper.restore(about.gate_held, held, living)
+            for task, part in self.gatekeeper.examples():
+                contents.check_examples("held-out", part, task, living[task])
         elif held:
             raise ValueError("it has held-out examples for a gate, and no gate")
         return tensors
@@ -231,7 +246,8 @@ class Past:
             tensors: The tensors of the network; those that are kept beside it may be among them.
             is_day: Whether a day had begun.
         """
-        tensors, _ = parted(contents.apart(tensors)[0])
+        for prefix in (keepsakes.PREFIX, contents.GATE):
+            tensors, _ = parted(tensors, prefix)
         is_exact = is_known(self._consolidation.name)
         contents.check_network(network, about, tensors, is_day, is_exact=is_exact)
         contents.check_seals(about, lambda task: self._sealed(task, network))

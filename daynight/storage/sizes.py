@@ -35,9 +35,7 @@ class Size:
         return -(-self.n_numbers * self.n_least_bits // 8)
 
 
-def sizes(
-    network: MaskedNetwork, training: Training, kept: Iterable[Tensor] = (), examples: Iterable[Tensor] | None = None
-) -> tuple[Size, ...]:
+def sizes(network: MaskedNetwork, training: Training, besides: Mapping[str, Iterable[Tensor]]) -> tuple[Size, ...]:
     """Return the sizes of the parts of an agent. A number that several layers share counts once.
 
     A number of an owner map needs enough bits to distinguish the owners and "free". The size of the optimizer is that
@@ -46,8 +44,7 @@ def sizes(
     Args:
         network: The agent's network, between days.
         training: How the agent learns.
-        kept: What finished tasks keep of their data. If this is nothing, it is no part.
-        examples: The examples of past days that the agent keeps; None if it keeps none, and they are no part.
+        besides: The tensors of further parts, by name.
     """
     masked = {f"module.{name}" for name in network.anatomy.masked.values()}
     held: dict[str, list[Tensor]] = {"masked": []}
@@ -56,7 +53,6 @@ def sizes(
     of_head = {id(parameter) for parameter in network.heads.live.parameters()}
     named = network.module.named_parameters()
     trained = {name: p for name, p in named if p.requires_grad or id(p) in of_head}
-    keepsakes = _size("what finished tasks keep of their data", kept)
     return (
         _size("maskable weights", held["masked"]),
         _size("what they were when they were pruned", held.get("pruned", ())),
@@ -64,9 +60,8 @@ def sizes(
         _size("biases, norms and buffers as they are now", held.get("module", ())),
         _size("those of finished tasks", held.get("private", ())),
         _size("heads of finished tasks", held.get("heads", ())),
-        *([keepsakes] if keepsakes.n_numbers else []),
         _size("optimizer, while it trains", _states(training, trained)),
-        *([] if examples is None else [_size("examples of past days", examples)]),
+        *(_size(part, tensors) for part, tensors in besides.items()),
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from daynight import metrics
-from daynight.data.replay import Memory
+from daynight.data.replay import Kept, Memory, check_targets, parts_of
 from daynight.data.splits import Split, fitted
 from daynight.data.tasks import Task, titled
 from daynight.errors import DataError, SettingError
@@ -19,6 +19,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import outputs_of
 from daynight.nights.gate import Gate, Verdict
 from daynight.support import expected, seeding
+from daynight.support.named import parted, prefixed
 from daynight.training.settings import Training
 
 #: Which values of the library's own metrics are better.
@@ -44,14 +45,6 @@ class Gatekeeper:
         self.gate, self._seed = gate, seed
         self._held: dict[int, Memory] = {}  # by living task
 
-    def __len__(self) -> int:
-        return sum(map(len, self._held.values()))
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes that the kept examples take in memory."""
-        return sum(memory.n_bytes for memory in self._held.values())
-
     def check(self, task: Task, succeeds: bool, training: Training, index: int | None = None) -> None:
         """Raise an error if a task succeeds another, and could not be compared with it.
 
@@ -59,22 +52,15 @@ class Gatekeeper:
             task: The task.
             succeeds: Whether it succeeds another.
             training: How outputs are measured.
-            index: Index of that other, if it is known.
+            index: Index of that other; None if there is none, or it is not learnt yet.
 
         Raises:
             DataError: If the task has no held-out examples, or other targets than the examples that are kept.
             SettingError: If the gate takes the metric for one of which less is better, or more, and it is not.
         """
         self._check_metric(training.metric_of(task))
-        if succeeds and index in self._held:
-            for part in self._held[index].all():
-                kept, own = part.targets, task.train.targets
-                if kept.is_floating_point() != own.is_floating_point() or kept.shape[1:] != own.shape[1:]:
-                    raise DataError(
-                        f"{titled(task.name)} has targets of the type {own.dtype} and shape {tuple(own.shape[1:])}, "
-                        f"and task {index}, which it succeeds, had {kept.dtype} and {tuple(kept.shape[1:])}. A "
-                        "successor has targets of the same form; leave succeeds= out for a new task."
-                    )
+        for part in self._held[index].all() if index in self._held else ():
+            check_targets(task, part)
         if succeeds and task.validation is None:
             raise DataError(
                 f"{titled(task.name)} has no validation split, on which the gate compares it with the version that it "
@@ -144,18 +130,29 @@ class Gatekeeper:
         twin._held = {task: copy.copy(memory) for task, memory in self._held.items()}
         return twin
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return plain values and tensors by name; `restore` takes both."""
-        values, tensors = dict[str, Any](), dict[str, Tensor]()
+    def values(self) -> dict[str, Any]:
+        """Return the plain values that belong to the tensors, by the index of a task, as text."""
+        return {str(task): memory.values() for task, memory in self._held.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the kept examples by name, such as ``3.0.inputs``."""
+        found = dict[str, Tensor]()
         for task, memory in self._held.items():
-            state = memory.state()
-            values[str(task)] = {name: state[name] for name in ("n_seen", "below")}
-            for place, part in enumerate(state["parts"]):
-                tensors |= {f"{task}.{place}.{name}": tensor for name, tensor in part.items()}
-        return values, tensors
+            found |= prefixed(f"{task}.", memory.tensors())
+        return found
+
+    def examples(self) -> Iterator[tuple[int, Kept]]:
+        """Yield the index of each task, and its kept examples as a network reads them, in parts of one form each."""
+        for task, memory in self._held.items():
+            for part in memory.examples():
+                yield task, part
+
+    def changed(self) -> list[str]:
+        """Return the names of the tensors that something other than the agent has changed."""
+        return [f"{task}.{name}" for task, memory in self._held.items() for name in memory.changed()]
 
     def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor], living: Iterable[int]) -> None:
-        """Take over what `state` returned.
+        """Take over what `values` and `tensors` returned.
 
         Args:
             values: The plain values.
@@ -166,20 +163,16 @@ class Gatekeeper:
             ValueError: If values are missing, or do not fit each other.
         """
         _STATE("gate_held", dict(values))
-        known = {str(task): task for task in living}
-        parts: dict[str, dict[str, dict[str, Tensor]]] = {task: {} for task in values}
-        for name, tensor in tensors.items():
-            task, _, rest = name.partition(".")
-            place, _, field = rest.partition(".")
-            if task not in known or task not in parts:
-                raise ValueError(f"there are held-out examples of task {task}, which is not a living one")
-            parts[task].setdefault(place, {})[field] = tensor
         held = dict[int, Memory]()
-        for task, found in parts.items():
-            if task not in known or sorted(found) != [str(place) for place in range(len(found))]:
+        for task in living:
+            tensors, own = parted(tensors, f"{task}.")
+            if str(task) in values:
+                held[task] = Memory(max(1, self.gate.holds), self._seed)
+                held[task].restore({**values[str(task)], "parts": parts_of(own)})
+            elif own:
                 raise ValueError(f"the held-out examples of task {task} are not whole")
-            memory = held[known[task]] = Memory(max(1, self.gate.holds), self._seed)
-            memory.restore({**values[task], "parts": [found[place] for place in sorted(found)]})
+        if tensors or len(held) < len(values):
+            raise ValueError("there are held-out examples of a task that is not a living one")
         self._held = held
 
 

@@ -23,6 +23,8 @@ from daynight.support import checks, expected, seeding
 #: What a task can keep, as in `daynight.Agent(keeps=...)`, and what it is for, as errors say it.
 KINDS = ("profile", "signature")
 _FOR = {"profile": "with which new inputs are compared", "signature": "by which their inputs are recognised"}
+#: What the names of keepsakes in files begin with.
+PREFIX = "keepsakes."
 #: The fields of a profile that are no tensors: whole numbers, or lists of them.
 _PLAIN = ("n", "input_shape", "shape")
 Part = TypeVar("Part", Profile, Signature)
@@ -139,17 +141,17 @@ class Keepsakes:
 
     def used_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors that a task keeps, by their names in files; none for a task that is not finished."""
-        return self._of[task].tensors(f"keepsakes.{task}") if task in self._of else {}
+        return self._of[task].tensors(f"{PREFIX}{task}") if task in self._of else {}
 
     def state(self) -> dict[str, Tensor]:
-        """Return all tensors by name; `restore` takes them."""
+        """Return all tensors by their names in files."""
         return {name: tensor for task in self._of for name, tensor in self.used_by(task).items()}
 
     def restore(self, tensors: Mapping[str, Tensor], forms: Mapping[int, Form]) -> None:
         """Take over what `state` returned.
 
         Args:
-            tensors: The tensors by name.
+            tensors: The tensors by their names in files, without `PREFIX`.
             forms: The forms of the living finished tasks, by index.
 
         Raises:
@@ -161,13 +163,14 @@ class Keepsakes:
             groups[of][field] = tensor
         found = dict[int, Keepsake]()
         for task, form in forms.items():
-            state = {kind: groups.pop(f"keepsakes.{task}.{kind}", {}) for kind in self.kinds}
+            state = {kind: groups.pop(f"{task}.{kind}", {}) for kind in self.kinds}
             found[task] = Keepsake(
                 _profile_of(task, state["profile"], form) if "profile" in state else None,
                 _signature_of(task, state["signature"], form) if "signature" in state else None,
             )
         if groups:
-            raise ValueError(f"there are tensors {min(groups)}... that no living task keeps")
+            first = f"{PREFIX}{min(groups)}".rstrip(".")
+            raise ValueError(f"there are tensors {first}... that no living task keeps")
         self._of = found
 
     def _signatures(self, tasks: Iterable[int]) -> list[Signature]:
@@ -185,12 +188,6 @@ class Keepsakes:
                 f"{call}: the tasks of this agent keep no {kind}, {_FOR[kind]}. Give "
                 f'keeps=("{kind}",) when the agent is made.'
             )
-
-
-def parted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors of a file that are no keepsakes, and those that are."""
-    kept = {name: tensor for name, tensor in tensors.items() if name.startswith("keepsakes.")}
-    return {name: tensor for name, tensor in tensors.items() if name not in kept}, kept
 
 
 def _profile_of(task: int, tensors: Mapping[str, Tensor], form: Form) -> Profile:

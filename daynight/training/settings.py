@@ -156,11 +156,6 @@ class Training:
         """Whether the network itself computes the steps, by autograd."""
         return self.engine == "module" or self.autocast is not None
 
-    @property
-    def examples_per_step(self) -> int:
-        """Number of examples of an optimizer step; the last step of an epoch may have fewer."""
-        return self.batch_size * self.accumulate
-
     def settings(self) -> dict[str, Any]:
         """Return the settings by name, for files; without those that older files do not have, if they are default."""
         usual = {field.name: field.default for field in attrs.fields(Training)}

@@ -189,8 +189,8 @@ def test_versions_of_a_task_are_one_line_and_are_forgotten_together():
     memory.forget(4)
     assert memory.days.unique().tolist() == [1, 3]
     assert memory.changed() == []
-    memory.tensors()["replay.0.targets"][0] = 7
-    assert memory.changed() == ["replay.0.targets"]
+    memory.tensors()["0.targets"][0] = 7
+    assert memory.changed() == ["0.targets"]
 
 
 def test_pixels_stay_bytes_views_are_applied_and_forms_are_told_apart():

@@ -7,7 +7,7 @@ from resumable import Killed, Killer
 
 from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles, metrics
 from daynight.errors import DamagedFileError, DataError, SealError, SettingError
-from daynight.history import COLUMNS, History
+from daynight.history import COLUMNS, History, Record
 from daynight.loggers import CSVLogger
 from daynight.support import archive
 from daynight.testing import toy_network
@@ -121,6 +121,8 @@ def test_a_gate_is_in_the_file(tmp_path):
     [
         lambda values, tensors: tensors.update({"gate.0.0.ranks": tensors["gate.0.0.ranks"] + 2}),
         lambda values, tensors: tensors.pop("gate.0.0.targets"),
+        lambda values, tensors: tensors.update({"gate.0.0.targets": tensors["gate.0.0.targets"] + 2}),
+        lambda values, tensors: tensors.update({"gate.0.0.inputs": tensors["gate.0.0.inputs"][:, :5].contiguous()}),
         lambda values, tensors: tensors.update({"gate.7.0.days": tensors["gate.0.0.days"]}),
         lambda values, tensors: values.update(gate_held={}),
         lambda values, tensors: values.update(gate={"tolerance": -1.0}),
@@ -248,13 +250,44 @@ def test_logs_and_histories_without_the_columns_of_a_gate_are_read(tmp_path):
     assert path.read_text().splitlines()[0] == ",".join(COLUMNS[:older])  # no record has more
 
 
+def test_records_say_why_the_gate_has_decided(tmp_path):
+    agent, events = made(), []
+    live(agent, task_of(0))
+    live(agent, task_of(1), events)
+    live(agent, task_of(2, n=60), events)
+    first, second = (event for event in events if isinstance(event, Record) and event.kind == "day")
+    assert first.gate_reason.startswith("the new version is not worse by more than 0.05: ")
+    assert second.gate_reason == "too few held-out examples of the day: 15, and the gate needs 20 or more"
+    history = History([first, second])
+    for save, load, name in (
+        (history.to_csv, History.from_csv, "run.csv"), (history.to_json, History.from_json, "run.json"),
+    ):  # fmt: skip
+        save(tmp_path / name)
+        assert [record.gate_reason for record in load(tmp_path / name)] == [first.gate_reason, second.gate_reason]
+    agent.save(tmp_path / "agent.dn")
+    again = Agent.load(tmp_path / "agent.dn", toy_network, training=TRAINING)
+    assert again.refused.gate_reason == second.gate_reason
+
+
+def test_held_out_examples_count_in_the_sizes_and_are_verified():
+    agent = made()
+    live(agent, task_of(0))
+    part = {size.part: size for size in agent.sizes()}["held-out examples for the gate"]
+    assert part.n_bytes == 100 * (6 * 4 + 8 + 3 * 8)  # inputs, labels, days, tasks and random numbers
+    assert "held-out examples for the gate" not in [size.part for size in made(None).sizes()]
+    agent.verify()
+    agent.state()[1]["gate.0.0.targets"][0] += 1
+    with pytest.raises(SealError, match=r"that the agent keeps have changed: gate\.0\.0\.targets"):
+        agent.verify()
+
+
 def test_what_cannot_succeed_is_refused_before_training():
     agent = made()
     live(agent, task_of(0))
     inputs, labels = task_of(1).train.load()
     rates = labels[:, None] + inputs[:, :2]
     other = Task(train=(inputs, rates), test=(inputs, rates), name="job", succeeds="job").hold_out(0.25)
-    with pytest.raises(DataError, match=r"targets of the type torch.float32 and shape \(2,\), and task 0, which it"):
+    with pytest.raises(DataError, match="has 2 numbers as targets, and the examples that are kept of"):
         agent.wake(other, Epochs(1))
     first = Task(train=(inputs, rates), test=(inputs, rates), name="rates").hold_out(0.25)
     regression = Agent(toy_network, capacity=Capacity(keep_per_task=0.3), training=TRAINING)
