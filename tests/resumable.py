@@ -88,3 +88,24 @@ def killed(folder, n, **settings):
     with pytest.raises(Killed):
         clock(folder, Killer(n), **settings).run()
     return folder
+
+
+def lived_through(new, least, span, n_kills):
+    """Run clocks of one checkpoint folder, each of which is killed after some events, until one ends; return that one.
+
+    Args:
+        new: Makes a clock.
+        least: Fewest events that a clock hears.
+        span: The numbers of events are `least` and up to so many more, in turn.
+        n_kills: There must be more kills than this.
+    """
+    for n in range(1, 200):
+        run = new()
+        run.hooks.append(Killer(least + n % span))
+        try:
+            run.run()
+        except Killed:
+            continue
+        break
+    assert n > n_kills
+    return run

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resumable import Killed, Killer
+from resumable import lived_through
 from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles
@@ -337,15 +337,7 @@ def test_a_clock_runs_versions_and_evaluates_the_living():
 def test_a_clock_with_versions_is_resumed_anywhere(tmp_path):
     whole = job()
     whole.run()
-    for n_lives in range(1, 60):
-        clock = job(tmp_path)
-        clock.hooks.append(Killer(4 + n_lives % 3))
-        try:
-            clock.run()
-        except Killed:
-            continue
-        break
-    assert n_lives > 4
+    clock = lived_through(lambda: job(tmp_path), 4, 3, 4)
     state, other = whole.agent.network.state(), clock.agent.network.state()
     assert state.keys() == other.keys()
     assert all(torch.equal(state[name], other[name]) for name in state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -18,7 +18,7 @@ from daynight.networks.anatomy import Exclude, Stored, check_norms, check_number
 from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.networks.sight import Owners, Sight, Told, owned_by
-from daynight.networks.views import View, Views
+from daynight.networks.views import KeptViews, View, Viewed
 from daynight.support import checks, interrupts
 
 #: What an owner map holds for a weight that no task owns.
@@ -36,23 +36,6 @@ class Trainable:
 
     parameter: nn.Parameter
     mask: Tensor | None
-
-
-@attrs.frozen(eq=False)
-class Viewed:
-    """A function from inputs (batch, ...), as the network reads them, to outputs (batch, n_outputs).
-
-    Attributes:
-        compute: The function.
-        is_heard: Whether hooks of modules hear what it computes.
-    """
-
-    compute: Callable[[Tensor], Tensor]
-    is_heard: bool
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """Compute outputs (batch, n_outputs) of inputs (batch, ...)."""
-        return self.compute(inputs)
 
 
 class MaskedNetwork:
@@ -182,7 +165,7 @@ class MaskedNetwork:
         # Copies, made before the day, of all that it may change, and of `_pruned`, for `abandon_day`; None between
         # days.
         self._before: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
-        self._views = Views()  # of finished tasks, between days
+        self._views = KeptViews()  # of finished tasks, between days
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MaskedNetwork:
         memo[id(self)] = twin = type(self).__new__(type(self))

@@ -36,13 +36,30 @@ class View:
         return sum(tensor.nbytes for tensor in self.weights.values())
 
 
-class Views:
+@attrs.frozen(eq=False)
+class Viewed:
+    """A function from inputs (batch, ...), as the network reads them, to outputs (batch, n_outputs).
+
+    Attributes:
+        compute: The function.
+        is_heard: Whether hooks of modules hear what it computes.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    is_heard: bool
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Compute outputs (batch, n_outputs) of inputs (batch, ...)."""
+        return self.compute(inputs)
+
+
+class KeptViews:
     """The views of some tasks. Copies, and those in other processes, begin without any."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Any, View, Any]] = {}  # by task, the last used one at the end
 
-    def __reduce__(self) -> tuple[type[Views], tuple[()]]:
+    def __reduce__(self) -> tuple[type[KeptViews], tuple[()]]:
         return type(self), ()
 
     def clear(self) -> None:

@@ -29,7 +29,7 @@ N_PARTS = 5
 
 
 @attrs.frozen
-class View:
+class Candidate:
     """A set of earlier tasks whose weights a new task may see.
 
     Attributes:
@@ -51,7 +51,7 @@ class Choice:
     """What trials have found.
 
     Attributes:
-        label: The chosen set of earlier tasks (see `View`).
+        label: The chosen set of earlier tasks (see `Candidate`).
         ledger: The account of the wake's budget, in which the trials are entered.
         seconds: Seconds that the trials took.
     """
@@ -88,7 +88,7 @@ class Tryout:
         budget: The budget of the wake, of which the trials take a fifth.
 
     Attributes:
-        views: The candidates with which the trials begin.
+        candidates: Those with which the trials begin.
         n_most: The largest number of trials. It is 0 if there is only one candidate.
 
     Raises:
@@ -98,11 +98,11 @@ class Tryout:
 
     def __init__(self, task: Task, network: MaskedNetwork, training: Training, budget: Budget) -> None:
         self._task, self._network, self._training = task, network, training
-        self.views = _views(network)
-        singles = [view for view in self.views if view.label.isdecimal()]
+        self.candidates = _candidates_of(network)
+        singles = [candidate for candidate in self.candidates if candidate.label.isdecimal()]
         self.n_most = 0
-        if len(self.views) > 1:
-            self.n_most = len(self.views) + (0 if _are_nested(singles) else len(singles) - 1)
+        if len(self.candidates) > 1:
+            self.n_most = len(self.candidates) + (0 if _are_nested(singles) else len(singles) - 1)
         self._ledger = check(task, training, budget, self.n_most)
 
     @property
@@ -111,7 +111,7 @@ class Tryout:
         n_steps, n = self._ledger.n_steps, self._n_steps
         if n_steps is None or n is None:
             return []
-        left = [n_steps - n * n_trials for n_trials in range(len(self.views), self.n_most + 1)] or [n_steps]
+        left = [n_steps - n * n_trials for n_trials in range(len(self.candidates), self.n_most + 1)] or [n_steps]
         tried = [schedules.Phase("a trial of sees='best'", n, n)] if self.n_most else []
         return tried + [schedules.Phase("a wake", rest, rest) for rest in left if rest]
 
@@ -125,23 +125,23 @@ class Tryout:
             on_event: Called with a record after each trial, and with progress events.
         """
         began, has_gradients = time.perf_counter(), torch.is_grad_enabled()
-        losses = dict[View, float]()
+        losses = dict[Candidate, float]()
 
         def tell(event: Event) -> None:
             with seeding.shielded(device):
                 on_event(event)
 
         try:
-            for view in self._candidates(losses) if self.n_most else ():
+            for candidate in self._to_try(losses) if self.n_most else ():
                 self._ledger.resume()
-                record = self._tried(view, len(losses), trainer, seed, device, tell)
+                record = self._tried(candidate, len(losses), trainer, seed, device, tell)
                 loss = record.validation_loss
-                losses[view] = math.inf if loss is None or math.isnan(loss) else loss
+                losses[candidate] = math.inf if loss is None or math.isnan(loss) else loss
                 tell(record)
                 self._ledger.pause()
         finally:
             torch.set_grad_enabled(has_gradients)  # Ctrl-C within PyTorch's code may leave them off
-        chosen = min(losses, key=losses.__getitem__) if losses else self.views[0]
+        chosen = min(losses, key=losses.__getitem__) if losses else self.candidates[0]
         return chosen.asked, Choice(chosen.label, self._ledger, time.perf_counter() - began)
 
     @property
@@ -150,15 +150,15 @@ class Tryout:
         n_steps = self._ledger.n_steps
         return None if n_steps is None else n_steps // N_PARTS // max(1, self.n_most)
 
-    def _candidates(self, losses: dict[View, float]) -> Iterator[View]:
+    def _to_try(self, losses: dict[Candidate, float]) -> Iterator[Candidate]:
         """Yield what to try, while the losses so far, by candidate in the order of trials, are entered in `losses`."""
-        yield from self.views
-        singles = [view for view in self.views if view.label.isdecimal()]
+        yield from self.candidates
+        singles = [candidate for candidate in self.candidates if candidate.label.isdecimal()]
         singles.sort(key=losses.__getitem__)
-        known, best = {view.owners for view in self.views}, singles[0] if singles else self.views[0]
+        known, best = {candidate.owners for candidate in self.candidates}, singles[0] if singles else self.candidates[0]
         for single in singles[1:]:
             tasks = sorted(map(int, (*best.label.split(), single.label)))
-            more = View(" ".join(map(str, tasks)), best.owners | single.owners)
+            more = Candidate(" ".join(map(str, tasks)), best.owners | single.owners)
             if more.owners in known:
                 continue
             yield more
@@ -167,7 +167,7 @@ class Tryout:
             best = more
 
     def _tried(
-        self, view: View, n_before: int, trainer: Trainer, seed: int, device: torch.device, on_event: Hook
+        self, candidate: Candidate, n_before: int, trainer: Trainer, seed: int, device: torch.device, on_event: Hook
     ) -> Record:  # fmt: skip
         """Try a candidate on a copy of the network, and return the record of the trial."""
         began, ledger, day, n = time.perf_counter(), self._ledger, self._network.n_tasks, self._n_steps
@@ -179,7 +179,7 @@ class Tryout:
             end = (n_steps + n) / ledger.n_steps
         network = copy.deepcopy(self._network)
         with seeding.forked(seed, "head", day, device=device):
-            network.begin_day(self._task.n_outputs, view.asked)
+            network.begin_day(self._task.n_outputs, candidate.asked)
         training = attrs.evolve(
             self._training, loss=copy_of(self._training.loss), metric=copy_of(self._training.metric)
         )  # fmt: skip
@@ -203,7 +203,7 @@ class Tryout:
         except TrainingError:  # such as of a rate that is too high: if all trials fail, the wake will say so
             pass
         return Record(
-            kind="trial", day=day, phase="wake", step=trial.step, sees=view.label, validation_loss=loss,
+            kind="trial", day=day, phase="wake", step=trial.step, sees=candidate.label, validation_loss=loss,
             validation_score=score, trial_steps=ledger.spent_steps - n_steps,
             elapsed_seconds=time.perf_counter() - began,
         )  # fmt: skip
@@ -243,17 +243,17 @@ def check_held_out(task: Task) -> None:
         )
 
 
-def _views(network: MaskedNetwork) -> list[View]:
+def _candidates_of(network: MaskedNetwork) -> list[Candidate]:
     """Return the candidates that see different weights: none, all, and each living task with what it sees."""
-    views = [View("all", frozenset(network.sight.needed)), View("none", frozenset())]
-    views += [View(str(task), frozenset(network.sight.of[task])) for task in network.living]
-    found = dict[frozenset[int], View]()
-    for view in views:
-        found.setdefault(view.owners, view)
+    candidates = [Candidate("all", frozenset(network.sight.needed)), Candidate("none", frozenset())]
+    candidates += [Candidate(str(task), frozenset(network.sight.of[task])) for task in network.living]
+    found = dict[frozenset[int], Candidate]()
+    for candidate in candidates:
+        found.setdefault(candidate.owners, candidate)
     return list(found.values())
 
 
-def _are_nested(views: list[View]) -> bool:
-    """Return whether of each two views one shows all that the other shows, so that no two together show more."""
-    sets = sorted((view.owners for view in views), key=len)
+def _are_nested(candidates: list[Candidate]) -> bool:
+    """Return whether of each two candidates one shows all that the other shows, so that no two together show more."""
+    sets = sorted((candidate.owners for candidate in candidates), key=len)
     return all(one <= other for one, other in itertools.pairwise(sets))

@@ -3,7 +3,7 @@
 import attrs
 import pytest
 import torch
-from resumable import Killed, Killer
+from resumable import lived_through
 
 from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles, metrics
 from daynight.errors import DamagedFileError, DataError, SealError, SettingError
@@ -212,15 +212,7 @@ def test_a_job_with_refused_days_is_resumed_anywhere(tmp_path):
     whole = job()
     whole.run()
     assert [record.accepted for record in whole.history.select(kind="day")] == [None, 0, 1, 0, 1]
-    for n_lives in range(1, 99):
-        clock = job(tmp_path)
-        clock.hooks.append(Killer(9 + n_lives % 7))
-        try:
-            clock.run()
-        except Killed:
-            continue
-        break
-    assert n_lives > 5
+    clock = lived_through(lambda: job(tmp_path), 9, 7, 5)
     assert plain(clock.history) == plain(whole.history)
     assert_same(kept(clock.agent), kept(whole.agent))
 

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from resumable import Dropping, Killed, Killer
+from resumable import Dropping, lived_through
 from scipy import stats
 from torch.utils.data import Dataset
 
@@ -242,14 +242,7 @@ def job(folder=None, hook=(), replay=Replay(25, 0.4), **settings):  # noqa: B008
 def test_a_run_that_is_killed_at_any_step_gives_the_same_bits(settings, tmp_path):
     whole = job(**settings)
     whole.run()
-    for n_lives in range(1, 200):
-        clock = job(tmp_path, Killer(3 + n_lives % 4), **settings)
-        try:
-            clock.run()
-        except Killed:
-            continue
-        break
-    assert n_lives > 10
+    clock = lived_through(lambda: job(tmp_path, **settings), 3, 4, 10)
     assert alike(clock.agent, whole.agent)
     np.testing.assert_array_equal(clock.history.accuracy, whole.history.accuracy)
     with pytest.raises(SettingError, match=r"is of a run with another replay \(Replay\(examples=25, share=0.4\) then"):

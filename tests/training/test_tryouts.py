@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resumable import Dropping, Killed, Killer, outcome
-from torch import nn
-from torch.nn import functional
+from test_stateful_losses import Running
 
 from daynight import (
     Agent,
@@ -295,19 +294,6 @@ def test_an_interrupted_trial_begins_anew():
     for one in (agent, other):
         one.wake(STREAM[3], Steps(100), sees="best")
     assert same(agent, other)
-
-
-class Running(nn.Module):
-    """A loss that divides by a running mean."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("mean", torch.ones(()))
-
-    def forward(self, outputs, targets):
-        loss = functional.cross_entropy(outputs, targets)
-        self.mean = 0.9 * self.mean + 0.1 * loss.detach()
-        return loss / self.mean
 
 
 def test_trials_change_nothing_that_a_loss_keeps():
