@@ -73,8 +73,9 @@ def test_no_circle_between_files():
             del below[name]
 
 
-def test_import_loads_nothing_that_only_some_users_need():
-    code = "import sys, torch; before = set(sys.modules); import daynight; print(*set(sys.modules) - before)"
+@pytest.mark.parametrize("name", ["daynight", "daynight.study"])
+def test_import_loads_nothing_that_only_some_users_need(name):
+    code = f"import sys, torch; before = set(sys.modules); import {name}; print(*set(sys.modules) - before)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name.split(".")[0] for name in loaded} <= {"daynight", "attr", "attrs"}
 

@@ -8,9 +8,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-
-from daynight import plots, reports
 from daynight.errors import SettingError
 from daynight.storage.identity import describe, digest
 from daynight.study import statistics
@@ -20,6 +17,7 @@ from daynight.support.frames import frame_of
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 Entry = Mapping[str, Any]
 
@@ -174,6 +172,8 @@ class Results:
             SettingError: If there are no runs, no run has such a setting, or a run has no such result.
             OutputError: If the file cannot be written.
         """
+        from daynight import reports  # here and below, since workers of studies draw nothing, and begin sooner without
+
         if not self.entries:
             raise SettingError(
                 "report: there are no runs. Name the folder of a study's store that has some.", page="studies"
@@ -186,6 +186,8 @@ class Results:
 
     def _drawn(self, across: str, by: Sequence[str], value: str) -> Axes:
         """Draw the means of a value against a setting, with a line for each combination of the other settings."""
+        from daynight import plots
+
         others, ax = [name for name in by if name != across], None
         lines = self.groups(*others) if others else {(): self}
         lines = dict(sorted(lines.items(), key=lambda line: [_place(item) for item in line[0]]))
@@ -209,8 +211,10 @@ def setting(entry: Entry, name: str) -> Any:
     """Return the description of a run's setting, or of another name for `Results.groups`; None if the run has none."""
     first, *rest = name.split(".")
     run = entry["run"]
-    known = {"machine": entry.get("machine")} | run["settings"] | {name: run.get(name) for name in _OF_RUN}
-    value = known.get(first)
+    if first in _OF_RUN:
+        value = run.get(first)
+    else:
+        value = run["settings"].get(first, entry.get("machine") if first == "machine" else None)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

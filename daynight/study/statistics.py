@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 import numpy as np
-from scipy import special
 
 from daynight.errors import SettingError
 from daynight.support import checks
@@ -61,6 +60,8 @@ def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summar
     mean, n = float(given.mean()), len(given)
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
+    from scipy import special  # here, since workers of studies need no SciPy, and begin sooner without
+
     error = float(given.std(ddof=1)) / math.sqrt(n)
     reach = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
     return Summary(n, mean, error, mean - reach, mean + reach)

@@ -200,14 +200,14 @@ class Tournament:
         picked = {p: {uniform: "N", self.ranked[0]: "policy"} for p, uniform in self.best_uniform.items()}
         return [{**row, "chosen": picked[row["p"]].get(row["policy"], "")} for row in rows]
 
-    @property
+    @functools.cached_property
     def finalists(self) -> Named:
         """The best design of each kind in the screen, by name."""
         places = {row["policy"]: place for place, row in enumerate(self.screened)}
         best = [min(named, key=places.__getitem__) for named in self.designs.values()]
         return {name: self._entered[name] for name in best}
 
-    @property
+    @functools.cached_property
     def best_uniform(self) -> dict[float, str]:
         """The name of the best uniform cycles at each p, on held-out data."""
         found: dict[float, str] = {}
@@ -216,7 +216,7 @@ class Tournament:
                 found.setdefault(row["p"], row["policy"])
         return found
 
-    @property
+    @functools.cached_property
     def ranked(self) -> list[str]:
         """Names of the finalists, by the ratio of their error to that of `ONCE`, averaged over p; the best first."""
         once = {row["p"]: max(_error(row), 1e-9) for row in self.chosen_from if row["policy"] == ONCE}
