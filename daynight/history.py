@@ -274,7 +274,7 @@ class History:
                 writer.writerow(cells_of(record, columns))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the records as JSON: ``{"records": [{...}, ...]}``.
+        """Write the records as JSON: ``{"records": [{...}, ...]}``, with a line for each record.
 
         Args:
             path: The file, which is written completely or not at all.
@@ -283,7 +283,8 @@ class History:
             OutputError: If the file cannot be written.
         """
         with atomic.replacing(path) as temporary:
-            temporary.write_text(json.dumps({"records": self.to_rows()}, indent=1) + "\n")
+            rows = ",\n".join(map(json.dumps, self.to_rows()))
+            temporary.write_text(f'{{"records": [\n{rows}\n]}}\n')
 
     def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
         """Write figures and tables into one self-contained HTML file.

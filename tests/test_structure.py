@@ -1,6 +1,7 @@
 """The shape of the package: which way imports point, what an import costs, and what no file does to another."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections import Counter
@@ -28,9 +29,15 @@ KNOWN = {name_of(path): path for path in PACKAGE.rglob("*.py")}
 LAID_OUT = {name for names, _ in LAYERS for name in names}
 
 
+@functools.cache
+def tree_of(path):
+    """Return the syntax tree of a file, which is read once. No test changes it."""
+    return ast.parse(path.read_text())
+
+
 def imported(path):
     """Yield the modules of daynight that a module imports, whole or names from them."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: relative imports hide which way they point"
             names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module else []
@@ -90,7 +97,7 @@ def test_all_public_names_exist_and_are_documented():
 def born_outside_init(path):
     """Yield the attributes that a class with a state, of which `restore` takes over what `state` returns, first sets
     elsewhere than in its ``__init__``."""
-    for kind in ast.walk(ast.parse(path.read_text())):
+    for kind in ast.walk(tree_of(path)):
         if not isinstance(kind, ast.ClassDef):
             continue
         methods = {item.name: item for item in kind.body if isinstance(item, ast.FunctionDef)}
@@ -186,20 +193,20 @@ SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_uses_what_is_private_in_another(path):
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     own = {*defined_in(tree), *FOREIGN}
     found = {f"{name}, line {line}" for name, line in private_uses(tree) if private(name) and name not in own}
     assert not found, "give it a public name, or do it otherwise"
 
 
 def test_private_names_of_others_are_all_in_use():
-    trees = [ast.parse(path.read_text()) for path in SOURCES if path != Path(__file__)]
+    trees = [tree_of(path) for path in SOURCES if path != Path(__file__)]
     assert {name for tree in trees for name, _ in private_uses(tree)} >= FOREIGN.keys()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_ledger_is_asked_of_which_kind_it_is(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         kinds = []
         if (
             isinstance(node, ast.Call)
@@ -220,7 +227,7 @@ WAYS, MAKES_WAYS = {"freeze", "rehearse", "fine-tune"}, "training.consolidation"
 
 @pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) != MAKES_WAYS], ids=name_of)
 def test_no_text_is_compared_with_a_way_to_consolidate(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Compare | ast.MatchValue):
             texts = {item.value for item in ast.walk(node) if isinstance(item, ast.Constant)}
             assert not texts & WAYS, f"line {node.lineno}: ask the object that consolidates"
@@ -236,7 +243,7 @@ def named_in(node):
 
 
 def test_no_class_is_cut_in_two_by_inheritance():
-    trees = {name: ast.parse(path.read_text()) for name, path in KNOWN.items()}
+    trees = {name: tree_of(path) for name, path in KNOWN.items()}
     classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     everywhere = Counter(name for tree in trees.values() for name in named_in(tree))
     # What a package offers is used by others.
