@@ -27,8 +27,9 @@ PORTION = 16 * CHUNK
 
 
 def predict(
-    network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None
-) -> Tensor:
+    network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None,
+    is_exact: bool = True,
+) -> Tensor:  # fmt: skip
     """Return the outputs of a task, with bits that do not depend on the number of inputs.
 
     Args:
@@ -36,6 +37,7 @@ def predict(
         inputs: (n, ...), as the network reads them, on the network's device.
         task: Index of a finished task, or of the day's task; None is all outputs of the head that the day trains.
         transform: Applied to each chunk before the network; None is no transform.
+        is_exact: Whether the bits do not depend on the number of inputs. It saves time if they may.
 
     Returns:
         (n, outputs of the task).
@@ -48,9 +50,9 @@ def predict(
 
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
-            size = CHUNK
+            size = CHUNK if is_exact else len(chunk)
             # Hooks would hear of the random numbers by which sizes are compared.
-            if len(chunk) < CHUNK and not compute.is_heard:
+            if len(chunk) < size and not compute.is_heard:
                 head = network.heads.of(network.n_tasks if task is None else task)
                 known, shapes = _COMPARED.setdefault(network, {}), tuple(tuple(p.shape) for p in head.parameters())
                 key = (*chunk.shape[1:], chunk.dtype, chunk.device, torch.get_num_threads(), id(transform), shapes)
