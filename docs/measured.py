@@ -77,6 +77,7 @@ def write_speed_tables():
     )
 
 
+@functools.cache
 def tournament_of_runs():
     """Give the tournament that the page on choosing a policy is about, as far as its runs are done."""
     from daynight.study.paper import setups
@@ -102,9 +103,10 @@ def write_tournament(*stages):
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
 
 
-def write_choices():
-    """Write the other tables of the page on choosing a policy."""
+def write_contest():
+    """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
     contest = tournament_of_runs()
+    write_tournament("mnist", "screen", "choose", "permuted", "rotated", "cifar10-small")
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)
@@ -447,10 +449,9 @@ def write_ideas():
 
 #: What is written, in parts that two processes share: the longest first.
 PARTS = (
-    (write_tournament, "mnist"), (reproduced.write_all,), (write_choices,), (write_tournament, "screen", "choose"),
-    (write_tournament, "permuted", "rotated", "cifar10-small"), (write_layout,), (write_ideas,),
-    (write_mnist_nights_tables,), (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,),
-    (write_without_task,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
+    (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
+    (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
+    (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
 )  # fmt: skip
 
 
