@@ -97,7 +97,7 @@ class Outlook:
         if begins and self.passed.begins(task, day):
             return  # a clock has tried it, as all days, before the first one
         replays = self.replay_of(task, day, before, views) is not None
-        preflight(self.network, self.training, task, day, self.seed, self.device, replays)
+        preflight(self.network, self.training, task, day, self.seed, self.device, self.passed, replays)
         if not replays:  # whether any are kept then is not known before the day
             self.passed.note(task, day)
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -164,17 +164,29 @@ N_EXAMPLES = 7
 
 
 class Passed:
-    """Which task has passed `preflight` for a day and has not begun. A copy, as in another process, knows none."""
+    """Which tasks have passed `preflight`. A copy, as in another process, knows none."""
 
     def __init__(self) -> None:
         self._tasks = weakref.WeakValueDictionary[int, Task]()
+        self._training: Training | None = None  # with which the forms have passed
+        self._forms = set[Hashable]()
 
     def __reduce__(self) -> tuple[type[Passed], tuple[()]]:
         return Passed, ()
 
     def note(self, task: Task, day: int) -> None:
-        """Note that a task has passed for a day."""
+        """Note that a task has passed for a day that has not begun."""
         self._tasks[day] = task
+
+    def knows(self, training: Training, form: Hashable) -> bool:
+        """Return whether a task of a form has passed with these settings."""
+        return training is self._training and form in self._forms
+
+    def learn(self, training: Training, form: Hashable) -> None:
+        """Note that a task of a form has passed with these settings."""
+        if training is not self._training:
+            self._training, self._forms = training, set()
+        self._forms.add(form)
 
     def begins(self, task: Task, day: int) -> bool:
         """Return whether a task has passed for a day, and forget it."""
@@ -182,7 +194,7 @@ class Passed:
 
 
 def preflight(
-    network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device,
+    network: MaskedNetwork, training: Training, task: Task, day: int, seed: int, device: torch.device, passed: Passed,
     replays: bool = False,
 ) -> None:  # fmt: skip
     """Raise an error unless a task, a network and settings work together, on a few examples.
@@ -196,6 +208,7 @@ def preflight(
         day: Index of the day, from 0.
         seed: Names the random numbers that are drawn.
         device: The network's device.
+        passed: What has passed before: whether a step works is tried once for all tasks of a form.
         replays: Whether each batch has an example of past days besides those of the task.
 
     Raises:
@@ -204,14 +217,16 @@ def preflight(
         DataError: If a batch is too small to train on.
     """
     # A loss or a metric may keep values from call to call.
-    training = attrs.evolve(training, loss=copy_of(training.loss), metric=copy_of(training.metric))
+    copied = attrs.evolve(training, loss=copy_of(training.loss), metric=copy_of(training.metric))
     index = torch.arange(N_EXAMPLES) % len(task.train)
     inputs, targets = load(task.train.subset(index), network.dtype, device)
     with seeding.forked(seed, "probe", device=device):
-        _try_settings(network, training, task, inputs, targets)
+        form = (inputs.shape, inputs.dtype, targets.shape, targets.dtype, task.n_outputs, task.classifies)
+        _try_settings(network, copied, task, inputs, targets, steps=not passed.knows(training, form))
+        passed.learn(training, form)
         if not replays:
-            _check_batches(network, training, task, inputs, day)
-        _try_splits(network, training, task, inputs, day)
+            _check_batches(network, copied, task, inputs, day)
+        _try_splits(network, copied, task, inputs, day)
 
 
 def copy_of(function: Any) -> Any:
@@ -264,7 +279,9 @@ def check_memory(training: Training, task: Task, dtype: torch.dtype, device: tor
         )  # fmt: skip
 
 
-def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor) -> None:
+def _try_settings(
+    network: MaskedNetwork, training: Training, task: Task, inputs: Tensor, targets: Tensor, steps: bool
+) -> None:
     given, augmented = inputs, inputs
     if training.augment is not None:
         augmented = _changed("augment", training.augment, inputs)
@@ -292,7 +309,9 @@ def _try_settings(network: MaskedNetwork, training: Training, task: Task, inputs
             "with random ones, so its scores would be NaN. A metric may need test examples of each class, or targets "
             "that differ.", stacklevel=2,
         )  # fmt: skip
-    tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: training.loss_of(task)(outputs, targets)))
+    if steps:
+        loss = training.loss_of(task)
+        tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: loss(outputs, targets)))
 
 
 def _extremes(split: Split) -> Tensor:

@@ -336,3 +336,30 @@ def test_an_optimizer_that_cannot_step_is_refused_with_what_to_do(make, advice):
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(optimizer=make))
     with pytest.raises(SettingError, match=f"the optimizer cannot take a step: .*{advice}"):
         agent.check(toy_stream(1)[0])
+
+
+def test_whether_a_step_works_is_tried_once_for_tasks_of_a_form():
+    made = []
+
+    def optimizer(parameters):
+        made.append(1)
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    agent = Agent(toy_network, capacity=Capacity(keep_per_night=0.1), training=Training(optimizer=optimizer))
+
+    def tried(task):
+        before = len(made)
+        agent.check(task)
+        return len(made) - before
+
+    first, second = toy_stream(2)
+    assert tried(first) > 0
+    assert tried(second) == 0
+    inputs, targets = first.train.load()
+    wide = Task(train=(inputs, targets), test=(inputs, targets), n_outputs=3)
+    assert tried(wide) > 0
+    assert tried(wide) == 0
+    real = Task(train=(inputs, targets.float()[:, None]), test=(inputs, targets.float()[:, None]), n_outputs=1)
+    assert tried(real) > 0
+    agent.training = Training(optimizer=optimizer, batch_size=3)
+    assert tried(first) > 0
