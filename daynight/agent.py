@@ -696,9 +696,7 @@ class Agent:
             module = compaction.plain(self.network, self._answers.finished("subnetwork", task))
             if not compact:
                 return module
-            inputs = self._answers.probe(task)
-            inputs = inputs if self.training.transform is None else self.training.transform(inputs)
-            return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, inputs)
+            return compaction.compact(module, {*self.network.weights, self.network.anatomy.head}, self._probe(task))
 
     def export(self, task: int | str, path: str | os.PathLike[str], *, compact: bool = False) -> None:
         """Write a finished task's subnetwork into a file that other programs run.
@@ -725,13 +723,15 @@ class Agent:
     def sizes(self) -> tuple[Size, ...]:
         """Return the sizes of the parts of the agent: weights, heads, owner maps, what it keeps, and the optimizer.
 
+        Of the weights, it also says how many are owned in vain.
+
         Raises:
             StateError: If a day has begun.
         """
-        with self._keeper.short("sizes"):
+        with self._drawing("sizes"):
             if self._today is not None:
                 raise StateError(f"sizes: day {self.day} has begun. Call finish_night, or abandon_day, before.")
-            return sizes(self.network, self.training, self._past.parts())
+            return sizes(self.network, self.training, self._past.parts(), self._probe)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent into one file, which `load` reads. The file is written whole or not at all.
@@ -875,6 +875,11 @@ class Agent:
         self._keeper.check(call)  # a hook may wait for this thread
         with seeding.shielded(self.device), self._keeper.short(call):
             yield
+
+    def _probe(self, task: int) -> Tensor:
+        """Return some random inputs (64, ...) of a task's shape, with the training's transform."""
+        inputs = self._answers.probe(task)
+        return inputs if self.training.transform is None else self.training.transform(inputs)
 
     def _trainer_of(self, task: Task, succeeds: int | None) -> Trainer:
         trained, past = self._past.taught(task, succeeds)

@@ -56,7 +56,8 @@ def clock(
     **settings,
 ):
     training = Training(batch_size=16, **settings.pop("training", {}))
-    agent = Agent(network, capacity=Capacity(free_at_end=0.6, days=days), training=training, seed=3, **settings)
+    capacity = settings.pop("capacity", Capacity(free_at_end=0.6, days=days))
+    agent = Agent(network, capacity=capacity, training=training, seed=3, **settings)
     stream = make_stream(days).hold_out(0.2)
     return Clock(
         agent, stream, policy=policy or UniformCycles(2), wake=wake or Epochs(2), night=night or Epochs(2),

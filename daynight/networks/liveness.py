@@ -1,12 +1,13 @@
-"""Which units of a chain of parts have an effect on the outputs: those that a later part reads."""
+"""Which units of a chain of parts are read by a later part, and which are reached from the inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from daynight.networks.sequences import CONVOLUTIONS
 from daynight.networks.tracing import Part
 
 #: Kinds of parts that compute each unit (feature or channel) only from the same unit of their inputs.
@@ -47,6 +48,40 @@ def read_units(
     return read
 
 
+def reached_units(parts: Sequence[Part], weights: Mapping[str, Tensor], n_places: Sequence[int]) -> list[Tensor | None]:
+    """Return which units before each part, and after the last part, depend on the chain's inputs.
+
+    A unit that no input reaches has the same value for all inputs, such as that of its bias.
+
+    Args:
+        parts: The chain.
+        weights: As in `read_units`. All outputs of a layer without an entry are reached.
+        n_places: As in `read_units`.
+
+    Returns:
+        For each of these places, bool (units,); None if all units are reached.
+    """
+    reached: list[Tensor | None] = [None]
+    for part, n in zip(parts, n_places, strict=True):
+        after = before = reached[-1]
+        if is_layer(part):
+            after = _outputs_reached(weights[part.name], before) if part.name in weights else None
+        elif part.kind == "flatten":
+            after = before.repeat_interleave(n) if before is not None and n else None
+        elif part.kind == "other":
+            after = None
+        reached.append(after)
+    return reached
+
+
+def n_places_of(parts: Sequence[Part]) -> list[int]:
+    """Return, for each part that flattens, how many features it makes from a channel; 0 if unknown, and for others.
+
+    A chain that begins with a flattening gets the features themselves, so that each feature is a channel of one place.
+    """
+    return [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
+
+
 def flattened(units: Tensor, n_places: int) -> Tensor:
     """Return the features (int64) that a flattening makes from some channels, each of which has `n_places`."""
     return (units[:, None] * n_places + torch.arange(n_places, device=units.device)).reshape(-1)
@@ -59,3 +94,21 @@ def _inputs_read(weight: Tensor, outputs: Tensor | None, n_least: int) -> Tensor
     if not bool(read.any()):
         read[:n_least] = True
     return None if bool(read.all()) else read
+
+
+def _outputs_reached(weight: Tensor, inputs: Tensor | None) -> Tensor | None:
+    """Return which outputs of a layer are reached from `inputs`; None if all outputs are reached."""
+    reached = (weight if inputs is None else weight[:, inputs]).flatten(1).any(1)
+    return None if bool(reached.all()) else reached
+
+
+def _n_places(parts: Sequence[Part], index: int) -> int:
+    if index == 0:
+        return 1
+    before = next((part for part in reversed(parts[:index]) if part.kind not in PASSING), None)
+    after = next((part for part in parts[index + 1 :] if part.kind not in PASSING), None)
+    if before is None or after is None or (before.kind, after.kind) != ("convolution", "linear"):
+        return 0
+    assert isinstance(before.module, CONVOLUTIONS)
+    assert isinstance(after.module, nn.Linear)
+    return after.module.in_features // before.module.out_channels

@@ -72,6 +72,11 @@ def _floor(n: Any) -> int:
     return checks.integer("Capacity: min_per_layer", n, least=0)
 
 
+def _connected(value: Any) -> bool:
+    checks.flag("Capacity: connected", value)
+    return bool(value)
+
+
 def _fraction(name: str, value: Any) -> float:
     fraction = checks.finite(f"Capacity: {name}", value)
     if not 0 < fraction <= 1:
@@ -146,6 +151,9 @@ class Capacity:
             (`daynight.pruning.layer_adaptive`).
         min_per_layer: Least number of new weights that each layer gets each night (if the layer has
             that many free weights), 0 or more.
+        connected: Whether prunes avoid weights in vain. A weight into a unit that nothing reads, or out of a unit that
+            nothing reaches, ranks last in its layer, again until none such is left. Each layer keeps as many weights as
+            without. All masked layers must be linear layers or convolutions in one chain; other networks are refused.
 
     Raises:
         SettingError: If a value is outside its range, or the arguments are not one of `free_at_end` with `days`,
@@ -158,6 +166,7 @@ class Capacity:
     ranking: Literal["layer", "global", "balanced"] = attrs.field(default="layer")
     min_per_layer: int = attrs.field(default=0, converter=_floor)
     keep_per_task: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_task))
+    connected: bool = attrs.field(default=False, converter=_connected)
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in attrs.fields(Capacity)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from daynight.errors import TrainingError
+from daynight.networks.connectivity import Connections
 
 
 def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
@@ -44,6 +45,23 @@ def keep_top(scores: Tensor, candidates: Tensor, k: int) -> Tensor:
     return mask.reshape(candidates.shape)
 
 
+def keep_in_turn(scores: Tensor, groups: Iterable[Tensor], k: int) -> Tensor:
+    """Return the mask of k candidates: all of the first groups, and those with the highest scores of the group after.
+
+    Args:
+        scores: As in `keep_top`.
+        groups: Candidates: bool, same shape. One that is in several groups counts in the first.
+        k: Number to keep, from 0 to the number of candidates.
+    """
+    kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    for group in groups:
+        left = group & ~kept
+        n = min(k, int(torch.count_nonzero(left)))
+        kept |= keep_top(scores, left, n)
+        k -= n
+    return kept
+
+
 def keep_top_per_layer(
     scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor], counts: Mapping[str, int]
 ) -> dict[str, Tensor]:
@@ -77,6 +95,98 @@ def keep_top_globally(
         name: floors[name] | part.reshape(mask.shape)
         for (name, mask), part in zip(candidates.items(), parts, strict=True)
     }
+
+
+def keep_connected(
+    scores: Mapping[str, Tensor],
+    candidates: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    seen: Mapping[str, Tensor],
+    connections: Connections,
+) -> Mapping[str, Tensor]:
+    """Return masks of as many candidates in each layer, in which weights in vain give way to others of their layer.
+
+    What is not in vain stays. In place of the rest, each layer keeps the candidates with the highest scores that would
+    not be in vain either; if these are too few, then candidates into units that are read, so that there is a path
+    through all layers if there can be one. This is repeated until nothing changes. If weights are still in vain then, a
+    weight that connects some of them takes the place of one without which no unit is cut off.
+
+    Args:
+        scores: Per layer, floating point.
+        candidates: Per layer, bool of the same shape.
+        masks: Per layer, which candidates would be kept by scores alone: bool of the same shape.
+        seen: Per layer, which weights there are besides, and stay: bool of the same shape.
+        connections: How the layers are connected.
+
+    Returns:
+        Per layer, bool of the same shape. A layer keeps a weight in vain only if it keeps all candidates that would not
+        be in vain beside those that are kept and are not.
+    """
+
+    def useful(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return connections.useful({name: seen[name] | mask for name, mask in kept.items()})
+
+    possible = useful(candidates)
+    while True:
+        on_paths = useful(masks)
+        sound = {name: mask & on_paths[name] for name, mask in masks.items()}
+        if _are_equal(sound, masks):
+            return masks
+        safe, found = useful(sound), dict(masks)
+        # From the last layer to the first, so that each layer knows which units are read now.
+        for name in reversed(connections.layers):
+            read = connections.read({other: seen[other] | mask for other, mask in found.items()})[name]
+            leads_on = candidates[name] & possible[name]
+            if read is not None:
+                leads_on[~read] = False
+            groups = sound[name], candidates[name] & safe[name], leads_on, candidates[name]
+            found[name] = keep_in_turn(scores[name], groups, int(torch.count_nonzero(masks[name])))
+        if _are_equal(found, masks):
+            bridges = {name: candidates[name] & ~mask & on_paths[name] & ~safe[name] for name, mask in masks.items()}
+            there = {name: (seen[name] | mask) & on_paths[name] for name, mask in masks.items()}
+            if not _bridge(found, scores, bridges, sound, there, connections.layers):
+                return masks
+        masks = found
+
+
+def _bridge(
+    masks: dict[str, Tensor],
+    scores: Mapping[str, Tensor],
+    bridges: Mapping[str, Tensor],
+    sound: Mapping[str, Tensor],
+    there: Mapping[str, Tensor],
+    layers: Sequence[str],
+) -> bool:
+    """Exchange one weight in masks for one that connects weights in vain, and return whether there was any.
+
+    Args:
+        masks: Per layer, which weights are kept; one layer is changed.
+        scores: Per layer, floating point.
+        bridges: Per layer, candidates that would connect weights in vain.
+        sound: Per layer, which of the kept weights are not in vain.
+        there: Per layer, which weights are not in vain, those that stay in any case included.
+        layers: Names of the layers, from the first to the last.
+    """
+    for name in layers:
+        if not bool(bridges[name].any()):
+            continue
+        spare = masks[name] & ~sound[name]
+        if not bool(spare.any()):
+            # An input of the first layer need not be read, and an output of the last need not be reached.
+            spare, pairs = sound[name].clone(), there[name].flatten(1).view(*there[name].shape[:2], -1)
+            if name != layers[0]:
+                spare[:, pairs.sum((0, 2)) < 2] = False
+            if name != layers[-1]:
+                spare[pairs.sum((1, 2)) < 2] = False
+        if n := int(torch.count_nonzero(spare)):
+            lowest = spare & ~keep_top(scores[name], spare, n - 1)
+            masks[name] = masks[name] & ~lowest | keep_top(scores[name], bridges[name], 1)
+            return True
+    return False
+
+
+def _are_equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(mask, second[name]) for name, mask in first.items())
 
 
 def layer_adaptive(scores: Mapping[str, Tensor], candidates: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from daynight import criteria
 from daynight.criteria import Criterion, Layer
+from daynight.networks.connectivity import Connections
 from daynight.networks.masked import MaskedNetwork
 from daynight.pruning.capacity import Capacity, Room
-from daynight.pruning.masks import keep_top_globally, keep_top_per_layer, layer_adaptive
+from daynight.pruning.masks import keep_connected, keep_top_globally, keep_top_per_layer, layer_adaptive
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -30,6 +31,7 @@ class Selection:
         generator: Function that returns a random generator. Equal arguments give the same stream of numbers.
         start: By layer, the weights at the beginning of the day, if the criterion reads them.
         cycle: Index of the night's cycle, which names the random generators.
+        connections: Function that returns how the layers are connected; called only if the capacity is connected.
     """
 
     network: MaskedNetwork
@@ -40,6 +42,7 @@ class Selection:
     generator: Callable[..., torch.Generator]
     start: Mapping[str, Tensor]
     cycle: int
+    connections: Callable[[], Connections]
     #: By layer, the score of each weight.
     scores: dict[str, Tensor] = attrs.field(init=False)
 
@@ -54,16 +57,20 @@ class Selection:
             scores[name] = criteria.scored(self.criterion, layer, weight, f"layer {name!r}")
         return scores
 
-    def masks(self, keep: float, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def masks(self, keep: float, held: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return per layer the mask of the held weights to keep, as many as `Room.kept` says for density `keep`."""
-        sizes = self.network.sizes
-        counts = self.room.kept(keep)
-        scores = self.scores
+        scores, counts = self.scores, self.room.kept(keep)
         if self.capacity.ranking == "layer":
-            return keep_top_per_layer(scores, held, dict(zip(sizes, counts, strict=True)))
-        if self.capacity.ranking == "balanced":
-            scores = layer_adaptive(scores, held)
-        return keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
+            found = keep_top_per_layer(scores, held, dict(zip(self.network.sizes, counts, strict=True)))
+        else:
+            if self.capacity.ranking == "balanced":
+                scores = layer_adaptive(scores, held)
+            found = keep_top_globally(scores, held, counts[0], self.capacity.min_per_layer)
+        if not self.capacity.connected:
+            return found
+        today = self.network.held()
+        seen = {name: shown & ~today[name] for name, shown in self.network.shown().items()}
+        return keep_connected(scores, held, found, seen, self.connections())
 
     def squares(self, held: Mapping[str, Tensor]) -> float:
         """Return the sum of the squares of the held weights."""

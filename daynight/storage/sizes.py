@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
+import torch
 from torch import Tensor
 
+from daynight.networks.connectivity import Connections, in_vain
 from daynight.networks.masked import MaskedNetwork
 from daynight.training.preflight import tried
 from daynight.training.settings import Training
@@ -22,12 +24,16 @@ class Size:
         n_numbers: How many numbers it holds.
         n_bytes: Bytes that the numbers take in memory.
         n_least_bits: Least number of bits for each number.
+        n_in_vain: Of the maskable weights, how many a living task owns in vain: as the task sees the network, they
+            reach no output, or no input reaches them (see `daynight.Capacity`). None for other parts, and if it cannot
+            be told.
     """
 
     part: str
     n_numbers: int
     n_bytes: int
     n_least_bits: int
+    n_in_vain: int | None = None
 
     @property
     def n_least_bytes(self) -> int:
@@ -35,7 +41,10 @@ class Size:
         return -(-self.n_numbers * self.n_least_bits // 8)
 
 
-def sizes(network: MaskedNetwork, training: Training, besides: Mapping[str, Iterable[Tensor]]) -> tuple[Size, ...]:
+def sizes(
+    network: MaskedNetwork, training: Training, besides: Mapping[str, Iterable[Tensor]],
+    probe: Callable[[int], Tensor],
+) -> tuple[Size, ...]:  # fmt: skip
     """Return the sizes of the parts of an agent. A number that several layers share counts once.
 
     A number of an owner map needs enough bits to distinguish the owners and "free". The size of the optimizer is that
@@ -45,6 +54,7 @@ def sizes(network: MaskedNetwork, training: Training, besides: Mapping[str, Iter
         network: The agent's network, between days.
         training: How the agent learns.
         besides: The tensors of further parts, by name.
+        probe: Returns some inputs (batch, ...) of a task, as the network reads them.
     """
     masked = {f"module.{name}" for name in network.anatomy.masked.values()}
     held: dict[str, list[Tensor]] = {"masked": []}
@@ -54,7 +64,7 @@ def sizes(network: MaskedNetwork, training: Training, besides: Mapping[str, Iter
     named = network.module.named_parameters()
     trained = {name: p for name, p in named if p.requires_grad or id(p) in of_head}
     return (
-        _size("maskable weights", held["masked"]),
+        attrs.evolve(_size("maskable weights", held["masked"]), n_in_vain=_n_in_vain(network, probe)),
         _size("what they were when they were pruned", held.get("pruned", ())),
         _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
         _size("biases, norms and buffers as they are now", held.get("module", ())),
@@ -69,6 +79,18 @@ def _size(part: str, tensors: Iterable[Tensor], n_least_bits: int | None = None)
     held = list(tensors)
     n, n_bytes = sum(t.numel() for t in held), sum(t.numel() * t.element_size() for t in held)
     return Size(part=part, n_numbers=n, n_bytes=n_bytes, n_least_bits=n_least_bits or (8 * n_bytes // n if n else 0))
+
+
+def _n_in_vain(network: MaskedNetwork, probe: Callable[[int], Tensor]) -> int | None:
+    """Return how many weights living tasks own in vain; None if it cannot be told."""
+    if not network.living:
+        return 0
+    try:
+        connections = Connections.of(network, probe(network.living[0]))
+    except Exception:  # a user's module may fail in any way on random inputs
+        return None
+    found = [in_vain(network, connections, task) for task in network.living]
+    return sum(int(torch.count_nonzero(mask)) for masks in found for mask in masks.values())
 
 
 def _states(training: Training, trained: Mapping[str, Tensor]) -> list[Tensor]:

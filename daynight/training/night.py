@@ -310,6 +310,7 @@ class Sleep:
         return Selection(
             network=self._network, capacity=self._capacity, room=self._room, criterion=self._criterion,
             start=self._start, gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
+            connections=self._trainer.connections,
         )  # fmt: skip
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:

@@ -10,19 +10,21 @@ import torch
 from daynight.data.replay import Memory, Replay
 from daynight.data.roll import Roll, Views
 from daynight.data.signatures import Form, check_task
+from daynight.data.splits import load
 from daynight.data.tasks import Task, glimpse, titled
 from daynight.errors import SettingError, StateError
+from daynight.networks.connectivity import Connections
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.sight import Owners
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Night
 from daynight.pruning.capacity import Capacity, Room
-from daynight.support import checks
+from daynight.support import checks, seeding
 from daynight.training import tryouts
 from daynight.training.consolidation import Consolidation
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.gatekeeper import Gatekeeper
-from daynight.training.preflight import Passed, preflight
+from daynight.training.preflight import N_EXAMPLES, Passed, preflight
 from daynight.training.settings import Training
 from daynight.training.tryouts import Tryout
 
@@ -98,6 +100,8 @@ class Outlook:
             return  # a clock has tried it, as all days, before the first one
         replays = self.replay_of(task, day, before, views) is not None
         preflight(self.network, self.training, task, day, self.seed, self.device, self.passed, replays)
+        if self.capacity.connected:
+            self._check_connected(task)
         if not replays:  # whether any are kept then is not known before the day
             self.passed.note(task, day)
 
@@ -206,6 +210,13 @@ class Outlook:
 
     def _has_begun(self, day: int) -> bool:
         return self.today is not None and day == self.day
+
+    def _check_connected(self, task: Task) -> None:
+        """Raise NetworkError unless it can be told how the network's masked layers are connected."""
+        index, transform = torch.arange(N_EXAMPLES) % len(task.train), self.training.transform
+        inputs, _ = load(task.train.subset(index), self.network.dtype, self.device)
+        with seeding.forked(self.seed, "probe", device=self.device):
+            Connections.of(self.network, inputs if transform is None else transform(inputs))
 
     def _check_gate(self, task: Task, succeeds: bool, index: int | None = None) -> None:
         if self.gatekeeper is not None:

@@ -20,6 +20,7 @@ from daynight.data.tasks import Task
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
 from daynight.networks import norms, sequences, tracing
+from daynight.networks.connectivity import Connections
 from daynight.networks.copies import has_gradient_hooks
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import CHUNK, outputs_of, predict
@@ -146,6 +147,7 @@ class Trainer:
         self._random: dict[str, Any] | None = None  # the state of random numbers to resume with
         self._is_training = False
         self._tracing: Tracing | None = None
+        self._connections: Connections | None = None
         # The training examples as the network reads them, unless they are read lazily.
         is_lazy = isinstance(task.train.inputs, LazyInputs)
         self._sample: Tensor | None = None  # inputs for `check_finite`
@@ -355,6 +357,14 @@ class Trainer:
         finally:
             network.module.train(was_training)
         return dict(zip(network.weights, total, strict=True))
+
+    def connections(self) -> Connections:
+        """Return how the network's masked layers are connected; raise NetworkError if that cannot be told."""
+        if self._connections is None:
+            inputs, transform = self._some(self._training.batch_size)[0], self._training.transform
+            with seeding.forked(self._seed, "draw", self._day, device=self._device):
+                self._connections = Connections.of(self._network, inputs if transform is None else transform(inputs))
+        return self._connections
 
     def state(self) -> dict[str, Any]:
         """Return the state of the trainer, without the network; `restore` takes it.

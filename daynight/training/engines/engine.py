@@ -56,7 +56,7 @@ class Engine:
         self._network, self._name, self._batch_size = network, name, batch_size
         self._visible = network.shown()
         self._movable = network.movable()
-        n_places = [_n_places(parts, index) if part.kind == "flatten" else 0 for index, part in enumerate(parts)]
+        n_places = liveness.n_places_of(parts)
         # Each layer reads at least one input, since kernels cannot compute with empty matrices.
         read, *wanted = map(_indices, liveness.read_units(parts, self._visible, n_places, n_least=1))
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
@@ -171,22 +171,6 @@ def loss_and_gradient(loss: Loss, outputs: Tensor, targets: Tensor, share: float
         (value if share == 1.0 else value * share).backward()
     assert leaf.grad is not None
     return value.detach(), leaf.grad
-
-
-def _n_places(parts: Sequence[Part], index: int) -> int:
-    """Return how many features part `index`, a flattening, makes from a channel; 0 if unknown.
-
-    A chain that begins with a flattening gets the features themselves, so that each feature is a channel of one place.
-    """
-    if index == 0:
-        return 1
-    before = next((part for part in reversed(parts[:index]) if part.kind not in liveness.PASSING), None)
-    after = next((part for part in parts[index + 1 :] if part.kind not in liveness.PASSING), None)
-    if before is None or after is None or (before.kind, after.kind) != ("convolution", "linear"):
-        return 0
-    assert isinstance(before.module, CONVOLUTIONS)
-    assert isinstance(after.module, nn.Linear)
-    return after.module.in_features // before.module.out_channels
 
 
 def _indices(units: Tensor | None) -> Units:
