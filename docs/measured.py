@@ -417,6 +417,28 @@ def rolling(values, span):
     return np.convolve(values, np.ones(span) / span, "valid")
 
 
+def write_gap():
+    """Draw the figures and write the tables of the gap at equal nights."""
+    import gap_tables
+
+    found = gap_tables.read()
+    for name, function in gap_tables.TABLES.items():
+        rows = function(found)
+        if rows:
+            write_page(f"gap_{name}", rows, gap_tables.PRUNINGS)
+        else:
+            (GENERATED / f"gap_{name}.rst").write_text("Not measured yet.\n")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    for name, function in gap_tables.FIGURES.items():
+        figure = function(found)
+        figure.savefig(GENERATED / f"gap_{name}.png", dpi=160)
+        plt.close(figure)
+
+
 def write_works():
     """Write the tables of what works with what."""
     import works
@@ -452,6 +474,7 @@ PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
     (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
+    (write_gap,),
 )  # fmt: skip
 
 
