@@ -15,7 +15,7 @@ from torch.func import functional_call
 from daynight.errors import NetworkError, SettingError
 from daynight.networks import sequences
 from daynight.networks.anatomy import Exclude, Stored, check_norms, check_numbers, check_redrawn, dissect, redrawn
-from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
+from daynight.networks.copies import carry_hooks, copied_with_hooks, copies, has_gradient_hooks, without_graph
 from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
 from daynight.networks.sight import Owners, Sight, Told, owned_by
 from daynight.networks.views import KeptViews, View, Viewed
@@ -287,9 +287,8 @@ class MaskedNetwork:
 
     def seen_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
-        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
         head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
-        return self.heads.beside() | weights | self.private_of(task) | head
+        return self.heads.beside() | self._weights_of(task) | self.private_of(task) | head
 
     @contextlib.contextmanager
     def viewing(self, task: int | None = None) -> Iterator[Viewed]:
@@ -324,22 +323,19 @@ class MaskedNetwork:
 
     def _view(self, task: int) -> View:
         """Return the view of a finished task, or of the day's task; between days, views are kept."""
-        if self._before is not None or task not in self.sight.of:
-            return self._new_view(task)
-        head, private = self.heads.of(task), self._private[task]
-        sources = (*self.weights.values(), *self.owners.values(), *private.values(), *head.parameters())
-        return self._views.of(task, sources, self.sight.of[task], lambda: self._new_view(task))
+        head, private = self.heads.of(task), self.private_of(task)
 
-    def _new_view(self, task: int) -> View:
-        head, weights = self.heads.of(task), {}
-        for name in self.weights:
-            weights[self.anatomy.masked[name]] = self.visible(name, task)
-        if not sequences.is_plain(self.module, head):
-            return View(weights)
-        named = dict(self.module.named_parameters())
-        swapped = {id(named[name]): tensor for name, tensor in (weights | self.private_of(task)).items()}
-        run = sequences.computing(self.module, swapped, dict.fromkeys(self.anatomy.heads, head))
-        return View(weights, run, (*self.module.modules(), *head.modules()))
+        def make() -> View:
+            return View.of(self.module, self._weights_of(task), private, head, self.anatomy.heads)
+
+        if self._before is not None or task not in self.sight.of:
+            return make()
+        sources = (*self.weights.values(), *self.owners.values(), *private.values(), *head.parameters())
+        return self._views.of(task, sources, self.sight.of[task], make)
+
+    def _weights_of(self, task: int) -> dict[str, Tensor]:
+        """Return the maskable weights as `task` sees them, by their names in the module."""
+        return {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int, sees: Owners | None = None, succeeds: int | None = None) -> None:
@@ -602,8 +598,3 @@ class MaskedNetwork:
             fresh = redrawn(self.module, self.anatomy.masked[name])
         with torch.no_grad():
             self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))
-
-
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors, by their names."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}
