@@ -246,10 +246,7 @@ class Past:
             tensors: The tensors of the network; those that are kept beside it may be among them.
             is_day: Whether a day had begun.
         """
-        for prefix in (keepsakes.PREFIX, contents.GATE):
-            tensors, _ = parted(tensors, prefix)
-        is_exact = is_known(self._consolidation.name)
-        contents.check_network(network, about, tensors, is_day, is_exact=is_exact)
+        contents.check_network(network, about, tensors, is_day, is_exact=is_known(self._consolidation.name))
         contents.check_seals(about, lambda task: self._sealed(task, network))
 
     def _sealed(self, task: int, network: MaskedNetwork) -> dict[str, Tensor]:
