@@ -48,8 +48,11 @@ class Heads:
         Raises:
             NetworkError: If the head cannot be made.
         """
-        make = self._make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
-        return new_head(make, n_outputs, {self._module, *self.kept.values()}).to(self._like.device, self._like.dtype)
+        if self._make_head is None:
+            head = new_head(lambda n_outputs: fresh_head(self._template, n_outputs), n_outputs)
+        else:
+            head = new_head(self._make_head, n_outputs, {self._module, *self.kept.values()})
+        return head.to(self._like.device, self._like.dtype)
 
     def for_day(self, n_outputs: int) -> nn.Module:
         """Return a new head for a day to train."""
@@ -201,7 +204,7 @@ class JoinedHeads(Heads):
         return head
 
 
-def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
+def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module] = ()) -> nn.Module:
     """Return a new head that shares no tensors with other modules.
 
     Args:

@@ -288,8 +288,27 @@ class MaskedNetwork:
     def seen_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
         weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
-        return self.heads.beside() | weights | self.private_of(task) | head
+        return self.heads.beside() | weights | self.own_of(task)
+
+    def shared(self, owners: Owners) -> dict[str, Tensor]:
+        """Return what several finished tasks may use, by name: weights of some owners, owner maps, and frozen tensors.
+
+        Args:
+            owners: The indices of finished tasks whose weights to return; all other weights are zero, and all other
+                owners `FREE`.
+        """
+        private = {*self._own_names, *self.anatomy.masked.values()}
+        found = {name: tensor for name, tensor in self.heads.beside().items() if name not in private}
+        for name, weight in self.weights.items():
+            values, of = (weight, self.owners[name]) if self._settled is None else self._settled[name]
+            is_theirs = owned_by(of, owners)
+            found |= {f"weights.{name}": torch.where(is_theirs, values.detach(), 0)}
+            found |= {f"owners.{name}": torch.where(is_theirs, of, FREE)}
+        return found
+
+    def own_of(self, task: int) -> dict[str, Tensor]:
+        """Return the tensors that only a finished task uses, by their names in the module."""
+        return self.private_of(task) | tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
 
     @contextlib.contextmanager
     def viewing(self, task: int | None = None) -> Iterator[Viewed]:
