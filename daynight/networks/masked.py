@@ -127,12 +127,6 @@ class MaskedNetwork:
         if freezes:
             check_norms(module, anatomy)
         check_numbers(module)
-        spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
-        if spoilt:
-            raise NetworkError(
-                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first."
-                + checks.also(spoilt[1:])
-            )
         if make_head is None:
             check_hooks(module, anatomy.head)
         self.module = copied_with_hooks(module).to(device)
