@@ -1,4 +1,7 @@
-"""`MaskedNetwork`: any module, with an owner for each of its weights."""
+"""`MaskedNetwork`: any module, with an owner for each of its weights.
+
+Longer than other files, since whatever writes owner maps is in this one class.
+"""
 
 from __future__ import annotations
 
