@@ -8,6 +8,7 @@ import attrs
 from torch import Tensor
 
 from daynight.networks.masked import MaskedNetwork
+from daynight.storage.huffman import n_coded_bytes
 from daynight.training.preflight import tried
 from daynight.training.settings import Training
 from daynight.training.together import held_by
@@ -22,12 +23,15 @@ class Size:
         n_numbers: How many numbers it holds.
         n_bytes: Bytes that the numbers take in memory.
         n_least_bits: Least number of bits for each number.
+        n_coded_bytes: Bytes of the owner maps in Huffman codes (see `daynight.storage.huffman`), from which the masks
+            of all tasks follow; None for other parts.
     """
 
     part: str
     n_numbers: int
     n_bytes: int
     n_least_bits: int
+    n_coded_bytes: int | None = None
 
     @property
     def n_least_bytes(self) -> int:
@@ -56,7 +60,10 @@ def sizes(network: MaskedNetwork, training: Training, besides: Mapping[str, Iter
     return (
         _size("maskable weights", held["masked"]),
         _size("what they were when they were pruned", held.get("pruned", ())),
-        _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
+        attrs.evolve(
+            _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
+            n_coded_bytes=n_coded_bytes(held["owners"]),
+        ),
         _size("biases, norms and buffers as they are now", held.get("module", ())),
         _size("those of finished tasks", held.get("private", ())),
         _size("heads of finished tasks", held.get("heads", ())),
