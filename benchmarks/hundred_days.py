@@ -84,7 +84,7 @@ def live(stream: dn.TaskStream, settings: argparse.Namespace) -> tuple[list[Row]
     )
     clock = dn.Clock(
         agent, stream, policy=dn.UniformCycles(settings.rounds), wake=dn.Epochs(settings.epochs),
-        night=dn.Epochs(settings.budget),
+        night=dn.Epochs(settings.budget), evaluate="all",
     )  # fmt: skip
     rows: list[Row] = []
     while not clock.is_over:

@@ -674,6 +674,20 @@ class Agent:
         with self._keeper.short("verify"):
             self._past.verify(self.network)
 
+    def unmoved(self) -> frozenset[int]:
+        """Return the indices of the living finished tasks that use the same numbers, bit for bit, as at their dawns.
+
+        The first call compares as `verify` does. Later ones digest what tasks share once, whatever the number of tasks;
+        for the tensors of a task's own, they compare PyTorch's counts of writes.
+
+        Returns:
+            The indices; none if the tasks are not sealed, because owned weights keep learning.
+        """
+        with self._keeper.short("unmoved"):
+            if self._today is not None:
+                self._today.trainer.flush()
+            return self._past.unmoved(self.network)
+
     def subnetwork(self, task: int, *, compact: bool = False) -> nn.Module:
         """Return a finished task's subnetwork as a plain module, in evaluation mode.
 

@@ -6,12 +6,13 @@ import os
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from daynight.agent import Agent
 from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse, warn_if_known
 from daynight.errors import DataError, OutputError, SettingError
-from daynight.history import Event, History, Hook, Record, hooks_of, record_of
+from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.loggers import ProgressBar, n_steps_after
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
@@ -46,6 +47,11 @@ class Clock:
             that it takes less than 2 % of the time. A checkpoint is also written at each dawn and after `to_dusk`.
         first_day: Index of the day of the stream's first task, from 0 to the agent's number of finished days. Tasks of
             earlier days are not evaluated; their data may be gone.
+        evaluate: What is evaluated at dusk and dawn. ``"changed"``: the day's task, and all those of which anything
+            that their predictions use has changed since their last evaluation. With freezing, this is the day's task
+            alone; a record of the kind ``"carried"`` names the tasks whose scores stand. Test data are taken to be the
+            same as then. ``"all"``: all living tasks, every time. Tasks that keep signatures are always evaluated,
+            since their score without the task depends on all other tasks.
 
     Attributes:
         agent: As given.
@@ -54,6 +60,7 @@ class Clock:
         wake: As given.
         night: As given.
         first_day: As given.
+        evaluate: As given.
         history: The records so far.
         hooks: The functions that are called with each event, in order.
 
@@ -76,6 +83,7 @@ class Clock:
         checkpoint: str | os.PathLike[str] | None = None,
         every: float = 60.0,
         first_day: int = 0,
+        evaluate: Literal["changed", "all"] = "changed",
     ) -> None:
         if not isinstance(agent, Agent):
             raise SettingError(f"the agent must be an Agent, not {agent!r}.")
@@ -91,6 +99,8 @@ class Clock:
                 f"first_day={first_day} is too late: the agent is at day {agent.day}, for which the stream has no "
                 f"task. Set first_day to {agent.day} or less."
             )
+        checks.one_of("evaluate", evaluate, ("changed", "all"))
+        self.evaluate = evaluate
         self.history = History()
         self._days = Days(self.stream, first_day)
         self._n_noted = agent.day  # days before this one are whole in the history, or older than it
@@ -244,7 +254,7 @@ class Clock:
         twin = Clock(
             agent, self.stream, wake=self.wake, policy=self.policy if policy is None else policy,
             night=self.night if night is None else night, progress=self._progress, first_day=self.first_day,
-            on_event=on_event,
+            on_event=on_event, evaluate=self.evaluate,
         )  # fmt: skip
         twin.history, twin._n_noted = History(self.history), self._n_noted
         return twin
@@ -338,11 +348,16 @@ class Clock:
             )  # fmt: skip
 
     def _evaluate(self, day: int, phase: str) -> None:
-        """Evaluate every task so far that has no evaluation at this phase of the day yet."""
-        known = {record.task for record in self.history.select(kind="evaluation", day=day, phase=phase)}
-        for index in range(self.first_day, day + 1):
-            if index in known or (index < self.agent.day and index not in self.agent.living):
-                continue
+        """Evaluate every task so far that has no evaluation at this phase of the day yet, or carry its score over."""
+        known, living = self.history.tested(day, phase), set(self.agent.living)
+        left = [n for n in range(self.first_day, day + 1) if n not in known and (n in living or n >= self.agent.day)]
+        stand = self._standing(left)
+        if self.hooks:
+            for index in stand:
+                self._note(self.history.carried(day, phase, self.agent.n_steps, index))
+        else:
+            self.history.carry(day, phase, self.agent.n_steps, stand)
+        for index in sorted({*left}.difference(stand)):
             began = time.perf_counter()
             loss, score = self.agent.evaluate(self._days[index], index)
             without = self.agent.score_without_task(self._days[index], index)
@@ -351,6 +366,14 @@ class Clock:
                 Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
                        score=score, elapsed_seconds=seconds, score_without_task=without)
             )  # fmt: skip
+
+    def _standing(self, tasks: Iterable[int]) -> list[int]:
+        """Return those of some tasks whose evaluations at their own dawns stand."""
+        known = self.history.tested_at_their_dawn
+        if self.evaluate == "all" or "signature" in self.agent.keeps or not any(task in known for task in tasks):
+            return []
+        unmoved = self.agent.unmoved()
+        return [task for task in tasks if task in known and task in unmoved]
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
@@ -393,7 +416,7 @@ class Clock:
         self._marks += [glimpse(task) for task in self._days.before(n_begun)[len(self._marks) :]]
         values = {
             "agent": agents.to_json(about), "settings": self._settings, "marks": self._marks,
-            "records": self.history.to_rows(), "n_noted": self._n_noted,
+            "records": self.history.to_rows(is_short=True), "n_noted": self._n_noted,
         }  # fmt: skip
         return values, tensors, today
 
@@ -415,9 +438,8 @@ class Clock:
         checkpoint.check_tasks(values["marks"], self.stream, self.first_day)
         agents.check(path, about, tensors, way, has_network=True, is_day=today is not None)
         with agents.fitting(path, "history of a run"):
-            records = list(map(record_of, values["records"]))
-            last = about.n_finished + (today is not None)
-            if values["n_noted"] > about.n_finished or any(record.day > last for record in records):
+            history, last = History.from_rows(values["records"]), about.n_finished + (today is not None)
+            if values["n_noted"] > about.n_finished or any(day > last for day in history.days):
                 raise ValueError("it has records of days to come")
         if self.agent.phase != "between days":
             raise SettingError("an agent that resumes from a checkpoint must be new, and this one has begun a day.")
@@ -432,5 +454,5 @@ class Clock:
         now = None if today is None else (self._days[about.n_finished], self.wake, self.night, today)
         with agents.fitting(path, "state of a run"):
             self.agent.restore(about, tensors, kept if way.keeps_tasks else (), now)
-        self.history, self._n_noted = History(records), values["n_noted"]
+        self.history, self._n_noted = history, values["n_noted"]
         return True

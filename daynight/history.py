@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 
 from daynight.errors import DataError, DataNotFoundError, SettingError
-from daynight.support import atomic, checks, expected
+from daynight.support import atomic, checks, expected, interrupts
 from daynight.support.frames import frame_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Record:
         longest_step_seconds: Seconds of the night's longest optimizer step, including the preparation of the step.
         longest_prune_seconds: Seconds of the night's longest prune.
         elapsed_seconds: Seconds since the phase began; for an evaluation or a trial, its duration; for a ``"day"``, the
-            duration of wake and night, without evaluations.
+            duration of wake and night, without evaluations. An evaluation at dusk or dawn that has none was carried
+            over: its numbers are those of the task's own dawn, since nothing that its predictions use has changed.
         accepted: 1 if a gate has let the day's task take over from the one that it succeeds, 0 if it was refused.
         gate_difference: Score of the new version minus that of the old one, on the same held-out examples.
         gate_low: Lower end of the confidence interval of this difference.
@@ -150,6 +152,8 @@ COLUMNS = tuple(field.name for field in attrs.fields(Record))
 LATER = COLUMNS[COLUMNS.index("elapsed_seconds") + 1 :]
 #: What the field `sees` can be.
 SEES = r"none|all|[0-9]+( [0-9]+)*"
+#: Tasks whose evaluations were carried over.
+_RANGES = r"[0-9]{1,7}-[0-9]{1,7}( [0-9]{1,7}-[0-9]{1,7})*"
 _CHOICES = {
     "kind": ("epoch", "prune", "evaluation", "trial", "day"),
     "phase": ("before", "wake", "nrem", "rem", "dusk", "dawn"),
@@ -172,8 +176,32 @@ _FORMS: dict[str, expected.Form] = {
 }
 
 
+@attrs.define(eq=False)
+class _Carried:
+    """Evaluations at a dusk or dawn that were carried over: each has the numbers of its task's own dawn."""
+
+    day: int
+    phase: str
+    step: int
+    tasks: list[range]
+
+    @property
+    def n(self) -> int:
+        """Number of evaluations."""
+        return sum(map(len, self.tasks))
+
+    def add(self, task: int) -> None:
+        """Add a task."""
+        if self.tasks and self.tasks[-1].stop == task:
+            self.tasks[-1] = range(self.tasks[-1].start, task + 1)
+        else:
+            self.tasks.append(range(task, task + 1))
+
+
 class History:
     """The records of a run, in the order of their events. Only the run's `Clock` adds records.
+
+    Evaluations that were carried over take no memory of their own: their records are made when they are asked for.
 
     Args:
         records: Records to begin with, such as the records of several histories. Equal records count once. If a day was
@@ -181,21 +209,40 @@ class History:
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._of_day: dict[int, list[Record]] = {}
-        ends: dict[int, float] = {}  # up to which step each day is known
+        self._begin(records)
+
+    def _begin(self, records: Iterable[Record]) -> None:
+        of_day, ends = dict[int, list[Record]](), dict[int, float]()  # the latter: up to which step each day is known
         for record in dict.fromkeys(records):
             day, end = record.day, ends.get(record.day, -1.0)
             if (record.kind == "epoch" and record.step <= end) or (record.kind != "evaluation" and end == math.inf):
-                self._of_day[day], ends[day] = [], -1.0  # the day was run again: drop its earlier records
+                of_day[day], ends[day] = [], -1.0  # the day was run again: drop its earlier records
             if record.kind in ("epoch", "day"):
                 ends[day] = record.step if record.kind == "epoch" else math.inf
-            self._of_day.setdefault(day, []).append(record)
-        self._records = [record for day in sorted(self._of_day) for record in self._of_day[day]]
+            of_day.setdefault(day, []).append(record)
+        self._of_day: dict[int, list[Record | _Carried]] = {}
+        self._tested: dict[int, Record] = {}  # by task, its evaluation at its own dawn
+        self._n = 0
+        for day in sorted(of_day):
+            for record in of_day[day]:
+                self.append(record)
 
     @property
     def records(self) -> tuple[Record, ...]:
         """All records."""
-        return tuple(self._records)
+        return tuple(self)
+
+    @property
+    def days(self) -> tuple[int, ...]:
+        """The indices of the days that have records."""
+        return tuple(self._of_day)
+
+    @property
+    def last(self) -> Record | None:
+        """The last record; None if there is none."""
+        items = next(reversed(self._of_day.values())) if self._of_day else []
+        item = items[-1] if items else None
+        return _carried(self._tested[item.tasks[-1][-1]], item) if isinstance(item, _Carried) else item
 
     def select(self, **fields: Any) -> tuple[Record, ...]:
         """Return the records whose fields have the given values, such as ``select(kind="prune", day=2)``.
@@ -206,9 +253,24 @@ class History:
         unknown = [name for name in fields if name not in COLUMNS]
         if unknown:
             raise SettingError(f"select: a record has no field {unknown[0]!r}, only {', '.join(COLUMNS)}.")
-        wanted = fields.items()
-        found = self._of_day.get(fields["day"], []) if "day" in fields else self._records
-        return tuple(r for r in found if all(getattr(r, name) == value for name, value in wanted))
+        days = [self._of_day.get(fields["day"], [])] if "day" in fields else self._of_day.values()
+        wanted, found = fields.items(), list[Record]()
+        for item in itertools.chain.from_iterable(days):
+            if isinstance(item, Record):
+                found += [item] if all(getattr(item, name) == value for name, value in wanted) else []
+            elif all(fields.get(name, value) == value for name, value in _place(item).items()):
+                records = self._records_of([item], fields.get("task"))
+                found += [r for r in records if all(getattr(r, name) == value for name, value in wanted)]
+        return tuple(found)
+
+    def measured(self, day: int | None = None) -> tuple[Record, ...]:
+        """Return all records but those of evaluations that were carried over.
+
+        Args:
+            day: Index of the only day, from 0; None is all days.
+        """
+        days = self._of_day.values() if day is None else [self._of_day.get(day, [])]
+        return tuple(item for items in days for item in items if isinstance(item, Record))
 
     @property
     def n_days(self) -> int:
@@ -234,17 +296,24 @@ class History:
             DataError: If the table is too large for the scores that it would hold.
         """
         checks.one_of("phase", phase, ("dusk", "dawn"))
-        found = self.select(kind="evaluation", phase=phase)
-        size = 1 + max((record.day for record in found), default=-1)
-        if size**2 > max(_LARGE, 1000 * len(found)):
+        tests = [item for items in self._of_day.values() for item in items if _is_test(item) and item.phase == phase]
+        n_tests = sum(test.n if isinstance(test, _Carried) else 1 for test in tests)
+        size = 1 + max((test.day for test in tests), default=-1)
+        if size**2 > max(_LARGE, 1000 * n_tests):
             raise DataError(
                 f"the table of scores has a row and a column for each day up to {size - 1:,}, and is too large for "
-                f"{len(found):,} scores. Read the records themselves: history.select(kind='evaluation').",
+                f"{n_tests:,} scores. Read the records themselves: history.select(kind='evaluation').",
                 page="pictures",
             )
-        table = np.full((size, size), np.nan)
-        for record in found:
-            table[record.day, record.task] = record.score
+        table, own = np.full((size, size), np.nan), np.full(size, np.nan)
+        for task, record in self._tested.items():
+            own[task : task + 1] = record.score
+        for test in tests:
+            if isinstance(test, Record):
+                table[test.day, test.task] = test.score
+            else:
+                for tasks in test.tasks:
+                    table[test.day, tasks.start : tasks.stop] = own[tasks.start : tasks.stop]
         return table
 
     def to_frame(self) -> pandas.DataFrame:
@@ -253,7 +322,7 @@ class History:
         Raises:
             MissingPackageError: If pandas is not installed.
         """
-        return frame_of([attrs.asdict(record) for record in self._records], COLUMNS)
+        return frame_of([attrs.asdict(record) for record in self], COLUMNS)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the records as CSV, one row per record; None becomes an empty field.
@@ -268,13 +337,16 @@ class History:
         """
         with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
-            columns = columns_of(self._records)
+            columns = columns_of(self)
             writer.writerow(columns)
-            for record in self._records:
+            for record in self:
                 writer.writerow(cells_of(record, columns))
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the records as JSON: ``{"records": [{...}, ...]}``, with a line for each record.
+
+        Evaluations of one dusk or dawn that were carried over have one line, which names their tasks:
+        ``"carried": "0-3 5-5"``.
 
         Args:
             path: The file, which is written completely or not at all.
@@ -283,7 +355,7 @@ class History:
             OutputError: If the file cannot be written.
         """
         with atomic.replacing(path) as temporary:
-            rows = ",\n".join(map(json.dumps, self.to_rows()))
+            rows = ",\n".join(map(json.dumps, self.to_rows(is_short=True)))
             temporary.write_text(f'{{"records": [\n{rows}\n]}}\n')
 
     def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
@@ -309,7 +381,7 @@ class History:
             DataNotFoundError: If there is no such file.
             DataError: If the file is not a history, or is incomplete.
         """
-        return cls(_read(path, _rows_of_csv))
+        return cls._read(path, _rows_of_csv)
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> History:
@@ -319,16 +391,122 @@ class History:
             DataNotFoundError: If there is no such file.
             DataError: If the file is not a history, or is incomplete.
         """
-        return cls(_read(path, _rows_of_json))
+        return cls._read(path, _rows_of_json)
 
-    def to_rows(self) -> list[dict[str, Any]]:
-        """Return each record as a dict of its fields that are not None. ``Record(**row)`` makes the record again."""
-        return [attrs.asdict(record, filter=lambda _, value: value is not None) for record in self._records]
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> History:
+        """Return the history in a file. `rows_of` makes the rows from the text of the file."""
+        try:
+            return cls.from_rows(rows_of(atomic.file_named(path).read_bytes().decode()))
+        except FileNotFoundError as error:
+            raise DataNotFoundError(
+                f"there is no history {path}. Name a file that to_csv or to_json wrote.", page="pictures"
+            ) from error
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+            raise DataError(
+                f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
+            ) from error
 
+    def to_rows(self, *, is_short: bool = False) -> list[dict[str, Any]]:
+        """Return each record as a dict of its fields that are not None. ``Record(**row)`` makes the record again.
+
+        Args:
+            is_short: Whether evaluations of one dusk or dawn that were carried over have one row, with their tasks in
+                a field `carried`. `from_rows` reads both.
+        """
+        rows = list[dict[str, Any]]()
+        for items in self._of_day.values():
+            for item in items:
+                if isinstance(item, Record):
+                    rows.append(_row(item))
+                elif is_short:
+                    ends = " ".join(f"{tasks.start}-{tasks.stop - 1}" for tasks in item.tasks)
+                    rows.append({**_place(item), "carried": ends})
+                else:
+                    rows += map(_row, self._records_of([item]))
+        return rows
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Any]) -> History:
+        """Return the history whose records `to_rows` returned.
+
+        Raises:
+            ValueError, TypeError: If a row is not of a record.
+        """
+        rows = list(rows)
+        if not any(isinstance(row, Mapping) and "carried" in row for row in rows):
+            return cls(map(record_of, rows))
+        history = cls()
+        for row in rows:
+            if not isinstance(row, Mapping) or "carried" not in row:
+                history.append(record_of(row))
+                continue
+            names = ("kind", "day", "phase", "step")
+            kind, day, phase, step = (_value_of(name, row.get(name)) for name in names)
+            expected.text(_RANGES)("carried", row["carried"])
+            ends = [part.split("-") for part in row["carried"].split()]
+            tasks = [range(int(first), int(last) + 1) for first, last in ends]
+            is_test = kind == "evaluation" and phase in ("dusk", "dawn") and None not in (day, step)
+            if not is_test or row.keys() != {*names, "carried"} or any(not n or n.stop > day for n in tasks):
+                raise ValueError(f"its record of evaluations that were carried over is not valid: {dict(row)}")
+            history.carry(day, phase, step, itertools.chain.from_iterable(tasks))
+        return history
+
+    @interrupts.deferred()
     def append(self, record: Record) -> None:
         """Add a record. Only the `Clock` that the history belongs to calls this."""
-        self._records.append(record)
+        own = self._tested.get(-1 if record.task is None else record.task) if record.kind == "evaluation" else None
+        if own is not None and record == _carried(own, record):
+            self.carry(record.day, record.phase, record.step, [own.day])
+            return
         self._of_day.setdefault(record.day, []).append(record)
+        self._n += 1
+        if _is_test(record) and record.phase == "dawn" and record.task == record.day:
+            self._tested.setdefault(record.day, record)
+
+    @interrupts.deferred()
+    def carry(self, day: int, phase: str, step: int, tasks: Iterable[int]) -> None:
+        """Add evaluations that are carried over. Only the `Clock` that the history belongs to calls this.
+
+        Args:
+            day: Index of the day, from 0.
+            phase: ``"dusk"`` or ``"dawn"``.
+            step: Optimizer steps that the agent has taken in its life.
+            tasks: Indices of the tasks, each of which has an evaluation at its own dawn.
+
+        Raises:
+            ValueError: If one has none.
+        """
+        items: list[Record | _Carried] = []
+        for task in tasks:
+            items = items or self._of_day.setdefault(day, [])
+            if task not in self._tested:
+                raise ValueError(f"task {task} has no evaluation that could be carried over to day {day}")
+            last = items[-1] if items else None
+            if not isinstance(last, _Carried) or (last.phase, last.step) != (phase, step):
+                last = _Carried(day, phase, step, [])
+                items.append(last)
+            last.add(task)
+            self._n += 1
+
+    def carried(self, day: int, phase: str, step: int, task: int) -> Record:
+        """Return the record of a task's evaluation that is carried over. `carry` adds it."""
+        return _carried(self._tested[task], _Carried(day, phase, step, []))
+
+    def tested(self, day: int, phase: str) -> set[int]:
+        """Return the tasks that have an evaluation at a dusk or dawn of a day."""
+        found = set[int]()
+        for item in self._of_day.get(day, ()):
+            if isinstance(item, _Carried) and item.phase == phase:
+                found.update(*item.tasks)
+            elif isinstance(item, Record) and _is_test(item) and item.phase == phase and item.task is not None:
+                found.add(item.task)
+        return found
+
+    @property
+    def tested_at_their_dawn(self) -> Collection[int]:
+        """The tasks that have an evaluation at their own dawn, which can be carried over."""
+        return self._tested.keys()
 
     def forget_day(self, day: int) -> None:
         """Remove all records of a day. Only the `Clock` that the history belongs to calls this.
@@ -336,17 +514,17 @@ class History:
         Args:
             day: Index of the day, from 0.
         """
-        self._records = [record for record in self._records if record.day != day]
-        self._of_day.pop(day, None)
+        if day in self._of_day:
+            self._begin([record for record in self if record.day != day])
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._n
 
     def __iter__(self) -> Iterator[Record]:
-        return iter(self._records)
+        return itertools.chain.from_iterable(map(self._records_of, [*self._of_day.values()]))
 
     def __repr__(self) -> str:
-        days = sorted({record.day for record in self._records})
+        days = sorted(self.days)
         return f"<History of {len(self)} records" + (f", days {days[0]} to {days[-1]}>" if days else ">")
 
     def __eq__(self, other: object) -> bool:
@@ -354,20 +532,32 @@ class History:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _records_of(self, items: Iterable[Record | _Carried], task: Any = None) -> Iterator[Record]:
+        """Yield the records of some items; of evaluations that were carried over, all or those of one task."""
+        for item in items:
+            if isinstance(item, Record):
+                yield item
+            else:
+                for index in itertools.chain.from_iterable(item.tasks):
+                    if task is None or index == task:
+                        yield _carried(self._tested[index], item)
 
-def _read(path: str | os.PathLike[str], rows_of: Callable[[str], list[dict[str, Any]]]) -> list[Record]:
-    """Return the records in a file. `rows_of` makes one dict of fields per record from the text of the file."""
-    try:
-        rows = rows_of(atomic.file_named(path).read_bytes().decode())
-        return [record_of(row) for row in rows]
-    except FileNotFoundError as error:
-        raise DataNotFoundError(
-            f"there is no history {path}. Name a file that to_csv or to_json wrote.", page="pictures"
-        ) from error
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
-        raise DataError(
-            f"{path} is not a history: {error}. Name a whole file that to_csv or to_json wrote.", page="pictures"
-        ) from error
+
+def _is_test(item: Record | _Carried) -> bool:
+    return isinstance(item, _Carried) or (item.kind == "evaluation" and item.phase in ("dusk", "dawn"))
+
+
+def _place(item: Record | _Carried) -> dict[str, Any]:
+    return {"kind": "evaluation", "day": item.day, "phase": item.phase, "step": item.step}
+
+
+def _carried(own: Record, to: Record | _Carried) -> Record:
+    """Return the record of an evaluation at a task's own dawn, as it is carried over."""
+    return attrs.evolve(own, **_place(to), elapsed_seconds=None)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {name: value for name in COLUMNS if (value := getattr(record, name)) is not None}
 
 
 def columns_of(records: Iterable[Record]) -> tuple[str, ...]:

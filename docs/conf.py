@@ -46,7 +46,9 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|datetime|matplotlib|np|numpy|nn|os|pathlib|torch)\..*"),
     (r"py:class", r"[A-Z]\w*"),
-    (r"py:.*", r"daynight\.(nights\.cycle\.Measured|data\.splits\.LazyInputs|study\.paper\.setups\.Setup)"),
+    (r"py:.*", r"daynight\.nights\.cycle\.Measured"),
+    (r"py:.*", r"daynight\.data\.splits\.LazyInputs"),
+    (r"py:.*", r"daynight\.study\.paper\.setups\.Setup"),
     (r"py:.*", r"daynight\.loggers\.mlflow\.Driver"),
 ]
 autodoc_member_order = "bysource"

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import csv
-import functools
 import itertools
 import json
 import math
@@ -77,22 +76,25 @@ def write_speed_tables():
     )
 
 
-@functools.cache
-def tournament_of_runs():
-    """Give the tournament that the page on choosing a policy is about, as far as its runs are done."""
+def write_contest():
+    """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
     from daynight.study.paper import setups
     from daynight.study.tournament import tournament
 
-    fetch = functools.cache(lambda stage: setups.reading(entries_of(stage), is_whole=True))
-    return tournament.Tournament(setups=tournament.streams(), fetch=fetch)
+    stores = {name: setups.reading(entries_of(name), is_whole=True) for name in ("nights", *tournament.STREAMS)}
+    contest = tournament.Tournament(setups=tournament.streams(), fetch=stores.__getitem__)
+    write_tournament(contest, "mnist", "screen", "choose", "permuted", "rotated", "cifar10-small")
+    write_section_of_choice(contest)
+    write_gains(contest)
+    write_dips_of_nights(contest)
+    write_unequal(contest)
 
 
-def write_tournament(*stages):
+def write_tournament(contest, *stages):
     """Draw the figures and write the tables of some stages of the tournament."""
     from daynight.study.paper import drawing
     from daynight.study.tournament import tournament
 
-    contest = tournament_of_runs()
     rows_of = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
     for stage in stages:
 
@@ -101,16 +103,6 @@ def write_tournament(*stages):
             return drawing.contest(rows, contest.night_of, n_columns=8), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
-
-
-def write_contest():
-    """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
-    contest = tournament_of_runs()
-    write_tournament("mnist", "screen", "choose", "permuted", "rotated", "cifar10-small")
-    write_section_of_choice(contest)
-    write_gains(contest)
-    write_dips_of_nights(contest)
-    write_unequal(contest)
 
 
 def reported_so_far(contest, stream):

@@ -20,15 +20,6 @@ hypothesis.settings.register_profile("daynight", deadline=None, derandomize=True
 hypothesis.settings.load_profile("daynight")
 
 
-#: Files of which single tests take long.
-LONG = ("test_invariants.py", "test_engines.py", "test_study_runner.py", "test_interrupts.py", "test_export.py")
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with the tests that take long, so that at the end no process waits for another one."""
-    items.sort(key=lambda item: item.path.name not in LONG)
-
-
 @pytest.fixture(autouse=True)
 def _one_thread():
     # Tensors this small are slower on many threads, and the bits of sums depend on their number.

@@ -226,3 +226,61 @@ def test_capacity_is_drawn_of_days_that_were_joined_in_any_order():
         for history in (whole, History(sorted(whole, key=lambda record: -record.day)))
     ]
     assert shown[0] == shown[1]
+
+
+@pytest.fixture(scope="module")
+def carried():
+    """Return the history of a life in which scores were carried over."""
+    agent = Agent(toy_network, capacity=Capacity(keep_per_night=0.15), training=Training(batch_size=20))
+    return Clock(agent, toy_stream(4), policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run()
+
+
+def test_scores_that_were_carried_over_are_records_like_others(carried, tmp_path):
+    assert len(carried) == len(list(carried)) == len(carried.to_rows())
+    assert carried.last == carried.records[-1]
+    records = carried.select(kind="evaluation", day=3, phase="dawn")
+    assert [record.task for record in records] == [0, 1, 2, 3]
+    assert [record.elapsed_seconds is None for record in records] == [True, True, True, False]
+    for record in records[:3]:
+        own = carried.select(kind="evaluation", day=record.task, phase="dawn", task=record.task)[0]
+        assert (record.loss, record.score, record.step) == (own.loss, own.score, carried.records[-1].step)
+    carried.to_csv(tmp_path / "h.csv")
+    carried.to_json(tmp_path / "h.json")
+    assert History.from_csv(tmp_path / "h.csv") == History.from_json(tmp_path / "h.json") == carried == History(carried)
+
+
+def test_short_rows_have_one_for_all_scores_that_a_dusk_carries_over(carried):
+    short = json.loads(json.dumps(carried.to_rows(is_short=True)))
+    assert [row["carried"] for row in short if "carried" in row] == ["0-0"] * 2 + ["0-1"] * 2 + ["0-2"] * 2
+    again = History.from_rows(short)
+    assert again == carried
+    assert again.to_rows(is_short=True) == History(carried).to_rows(is_short=True) == short
+    assert History.from_rows(carried.to_rows()) == carried
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"carried": ""}, {"carried": "0"}, {"carried": "0-9"}, {"carried": "1-0"}, {"carried": "0-0 9999999-9999999"},
+        {"carried": 3}, {"carried": "0-" + "9" * 5000}, {"kind": "day"}, {"phase": "before"}, {"day": None},
+        {"step": "x"}, {"score": 0.5}, {"day": 0},
+    ],
+)  # fmt: skip
+def test_short_rows_that_are_not_valid_are_refused(carried, changes):
+    rows = carried.to_rows(is_short=True)
+    place = next(place for place, row in enumerate(rows) if "carried" in row)
+    rows[place] = {**rows[place], **changes}
+    with pytest.raises((ValueError, TypeError)):
+        History.from_rows(rows)
+    with pytest.raises(ValueError, match="task 0 has no evaluation"):
+        History.from_rows([row for row in carried.to_rows(is_short=True) if row["day"] > 0])
+
+
+def test_a_day_that_is_forgotten_takes_along_what_was_carried_over_from_it(carried):
+    history = History(carried)
+    history.forget_day(3)
+    assert history.days == (0, 1, 2)
+    assert history.records == tuple(record for record in carried if record.day < 3)
+    history.forget_day(0)
+    assert history.records == tuple(record for record in carried if record.day in (1, 2))
+    assert np.isfinite(history.accuracy[2]).all()

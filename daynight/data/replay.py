@@ -214,8 +214,8 @@ class Memory:
 
     def changed(self) -> list[str]:
         """Return the names of the tensors that something other than the memory has changed."""
-        now = [digests.digest(tensor) for tensor in self.tensors().values()]
-        return [name for name, one, other in zip(self.tensors(), self._digests, now, strict=True) if one != other]
+        known = zip(self.tensors().items(), self._digests, strict=True)
+        return [name for (name, tensor), of_held in known if digests.digest(tensor) != of_held]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the memory by their names in files, such as ``0.inputs``; `parts_of` takes them."""

@@ -53,7 +53,7 @@ class CSVLogger:
             return
         if not self._is_begun:
             self.begin(self._history)
-        if not self._history or self._history.records[-1] is not event:  # no clock has added the event
+        if self._history.last != event:  # no clock has added the event
             self._history.append(event)
         is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
         if not is_next or not set(columns_of([event])) <= set(self._columns):
@@ -78,7 +78,7 @@ class CSVLogger:
         try:
             with self.path.open(newline="") as stream:
                 header, *first = [*itertools.islice(csv.reader(stream), 2)] or [[]]
-            cells = [str(value) for value in cells_of(self._history.records[0], [n for n in header if n in COLUMNS])]
+            cells = [str(value) for value in cells_of(next(iter(self._history)), [n for n in header if n in COLUMNS])]
             if first and first[0] != cells:
                 names = (self.path.with_name(f"{self.path.stem}-{n}{self.path.suffix}") for n in itertools.count(1))
                 self.path.rename(next(name for name in names if not name.exists()))

@@ -150,8 +150,7 @@ class MLflowLogger:
         if self._history is None:
             self._begin(History())
         assert self._history is not None
-        known = self._history.select(day=event.day)
-        if not known or known[-1] is not event:  # no clock has added the event
+        if self._history.last != event:  # no clock has added the event
             self._history.append(event)
         if event.kind == "day":
             self._nights.append(event)

@@ -47,7 +47,7 @@ class TensorBoardLogger:
             history: The clock's history.
         """
         self.close()
-        step = max((record.step + 1 for record in history), default=0)
+        step = max((record.step + 1 for record in history.measured()), default=0)
         try:
             self._writer = self._make(self._folder, purge_step=step)
         except OSError as error:

@@ -161,12 +161,18 @@ def check_norms(module: nn.Module, anatomy: Anatomy) -> None:
 
 
 def check_numbers(module: nn.Module) -> None:
-    """Raise NetworkError if a parameter is complex, sparse, or of a type with 8 bits, which cannot be trained here."""
+    """Raise NetworkError if a parameter is complex, sparse, of a type with 8 bits, without values, or not finite."""
     found = [
         (name, parameter) for name, parameter in module.named_parameters() if parameter.is_complex()
         or parameter.layout != torch.strided or (parameter.is_floating_point() and parameter.dtype.itemsize == 1)
     ]  # fmt: skip
     if not found:
+        spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
+        if spoilt:
+            raise NetworkError(
+                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first."
+                + checks.also(spoilt[1:])
+            )
         return
     name, parameter = found[0]
     more = checks.also([name for name, _ in found[1:]])

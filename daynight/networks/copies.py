@@ -1,10 +1,10 @@
-"""Copies of modules that keep tensors, other than their parameters and buffers, from one pass to the next."""
+"""Copies of tensors, and of modules that keep more than parameters and buffers from one pass to the next."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
@@ -15,6 +15,11 @@ _Module = TypeVar("_Module", bound=nn.Module)
 PARTS = ("_modules", "_parameters", "_buffers")
 #: Objects whose attributes are no values that a pass has kept.
 _CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType, nn.Module, Tensor)
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors, by their names."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def copied(module: _Module) -> _Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from daynight.errors import DaynightError, NetworkError
 from daynight.networks import sequences
 from daynight.networks.anatomy import NORMS, Anatomy, tensors
-from daynight.networks.copies import copied
+from daynight.networks.copies import copied, has_gradient_hooks
 from daynight.support import checks
 
 MakeHead = Callable[[int], nn.Module]
@@ -48,8 +48,11 @@ class Heads:
         Raises:
             NetworkError: If the head cannot be made.
         """
-        make = self._make_head or (lambda n_outputs: fresh_head(self._template, n_outputs))
-        return new_head(make, n_outputs, {self._module, *self.kept.values()}).to(self._like.device, self._like.dtype)
+        if self._make_head is None:
+            head = new_head(lambda n_outputs: fresh_head(self._template, n_outputs), n_outputs)
+        else:
+            head = new_head(self._make_head, n_outputs, {self._module, *self.kept.values()})
+        return head.to(self._like.device, self._like.dtype)
 
     def for_day(self, n_outputs: int) -> nn.Module:
         """Return a new head for a day to train."""
@@ -201,7 +204,21 @@ class JoinedHeads(Heads):
         return head
 
 
-def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module]) -> nn.Module:
+def check_hooks(module: nn.Module, head: str) -> None:
+    """Raise NetworkError if a parameter of the module named `head` has hooks of its gradient, which new heads lack."""
+    of_head = {id(parameter) for parameter in module.get_submodule(head).parameters()}
+    heard = [
+        name for name, parameter in module.named_parameters()
+        if id(parameter) in of_head and has_gradient_hooks(parameter)
+    ]  # fmt: skip
+    if heard:
+        raise NetworkError(
+            f"{heard[0]} has hooks of its gradient, which would be lost, since each task has a new head. Give "
+            "make_head=, a function of the number of outputs that returns a head with these hooks."
+        )
+
+
+def new_head(make_head: Callable[[int], nn.Module], n_outputs: int, others: Iterable[nn.Module] = ()) -> nn.Module:
     """Return a new head that shares no tensors with other modules.
 
     Args:

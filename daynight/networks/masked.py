@@ -1,4 +1,7 @@
-"""`MaskedNetwork`: any module, with an owner for each of its weights."""
+"""`MaskedNetwork`: any module, with an owner for each of its weights.
+
+Longer than other files, since whatever writes owner maps is in this one class.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,17 @@ from torch.func import functional_call
 from daynight.errors import NetworkError, SettingError
 from daynight.networks import sequences
 from daynight.networks.anatomy import Exclude, Stored, check_norms, check_numbers, check_redrawn, dissect, redrawn
-from daynight.networks.copies import carry_hooks, copied_with_hooks, has_gradient_hooks, without_graph
-from daynight.networks.heads import Heads, JoinedHeads, MakeHead, check_alike, put_values, sizeable, tensors_of
+from daynight.networks.copies import carry_hooks, copied_with_hooks, copies, without_graph
+from daynight.networks.heads import (
+    Heads,
+    JoinedHeads,
+    MakeHead,
+    check_alike,
+    check_hooks,
+    put_values,
+    sizeable,
+    tensors_of,
+)
 from daynight.networks.sight import Owners, Sight, Told, owned_by
 from daynight.networks.views import KeptViews, View, Viewed
 from daynight.support import checks, interrupts
@@ -118,22 +130,8 @@ class MaskedNetwork:
         if freezes:
             check_norms(module, anatomy)
         check_numbers(module)
-        spoilt = [name for name, value in module.named_parameters() if value.is_meta or not checks.all_finite(value)]
-        if spoilt:
-            raise NetworkError(
-                f"{spoilt[0]} has no values, or some that are not finite. Initialise the network first."
-                + checks.also(spoilt[1:])
-            )
-        of_head = {id(parameter) for parameter in module.get_submodule(anatomy.head).parameters()}
-        heard = [
-            name for name, parameter in module.named_parameters()
-            if id(parameter) in of_head and has_gradient_hooks(parameter)
-        ]  # fmt: skip
-        if heard and make_head is None:
-            raise NetworkError(
-                f"{heard[0]} has hooks of its gradient, which would be lost, since each task has a new head. Give "
-                "make_head=, a function of the number of outputs that returns a head with these hooks."
-            )
+        if make_head is None:
+            check_hooks(module, anatomy.head)
         self.module = copied_with_hooks(module).to(device)
         self.biases, self.restart, self.freezes, self.joins_heads = biases, restart, freezes, joins_heads
         parameters = dict(self.module.named_parameters())
@@ -270,12 +268,10 @@ class MaskedNetwork:
         Without freezing, later tasks' weights are not zero. The returned weight is always contiguous in memory, so that
         the same kernel computes with it whatever the memory format of the module is.
         """
-        owners, weight = self.owners[name], self.weights[name].detach()
-        if task < self.n_tasks and self._settled is not None:
-            weight, owners = self._settled[name]
+        weight, owners = self._before_today(name) if task < self.n_tasks else (self.weights[name], self.owners[name])
         sees = self.sight.of.get(task, range(task + 1))  # the day's task sees all that is not zero
         is_seen = owned_by(owners, sees) if self.freezes else owners != FREE
-        return torch.where(is_seen, weight, 0).contiguous()
+        return torch.where(is_seen, weight.detach(), 0).contiguous()
 
     def private_of(self, task: int) -> dict[str, Tensor]:
         """Return the tensors, besides the head, that are private to a task, by their names in the module."""
@@ -287,9 +283,26 @@ class MaskedNetwork:
 
     def seen_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
-        weights = {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
-        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
-        return self.heads.beside() | weights | self.private_of(task) | head
+        return self.heads.beside() | self._weights_of(task) | self.own_of(task)
+
+    def own_of(self, task: int) -> dict[str, Tensor]:
+        """Return the tensors that only a finished task uses, by their names in the module."""
+        return self.private_of(task) | tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
+
+    def shared(self, owners: Owners) -> dict[str, Tensor]:
+        """Return what several finished tasks may use, by name: the weights of `owners`, owner maps, frozen tensors."""
+        own = {*self._own_names, *self.anatomy.masked.values()}
+        found = {name: tensor for name, tensor in self.heads.beside().items() if name not in own}
+        for name in self.weights:
+            weight, owner = self._before_today(name)
+            is_theirs = owned_by(owner, owners)
+            found[f"weights.{name}"] = torch.where(is_theirs, weight.detach(), 0)
+            found[f"owners.{name}"] = torch.where(is_theirs, owner, FREE)
+        return found
+
+    def _before_today(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the weights and owners of a layer as finished tasks see them."""
+        return (self.weights[name], self.owners[name]) if self._settled is None else self._settled[name]
 
     @contextlib.contextmanager
     def viewing(self, task: int | None = None) -> Iterator[Viewed]:
@@ -324,22 +337,19 @@ class MaskedNetwork:
 
     def _view(self, task: int) -> View:
         """Return the view of a finished task, or of the day's task; between days, views are kept."""
-        if self._before is not None or task not in self.sight.of:
-            return self._new_view(task)
-        head, private = self.heads.of(task), self._private[task]
-        sources = (*self.weights.values(), *self.owners.values(), *private.values(), *head.parameters())
-        return self._views.of(task, sources, self.sight.of[task], lambda: self._new_view(task))
+        head, private = self.heads.of(task), self.private_of(task)
 
-    def _new_view(self, task: int) -> View:
-        head, weights = self.heads.of(task), {}
-        for name in self.weights:
-            weights[self.anatomy.masked[name]] = self.visible(name, task)
-        if not sequences.is_plain(self.module, head):
-            return View(weights)
-        named = dict(self.module.named_parameters())
-        swapped = {id(named[name]): tensor for name, tensor in (weights | self.private_of(task)).items()}
-        run = sequences.computing(self.module, swapped, dict.fromkeys(self.anatomy.heads, head))
-        return View(weights, run, (*self.module.modules(), *head.modules()))
+        def make() -> View:
+            return View.of(self.module, self._weights_of(task), private, head, self.anatomy.heads)
+
+        if self._before is not None or task not in self.sight.of:
+            return make()
+        sources = (*self.weights.values(), *self.owners.values(), *private.values(), *head.parameters())
+        return self._views.of(task, sources, self.sight.of[task], make)
+
+    def _weights_of(self, task: int) -> dict[str, Tensor]:
+        """Return the maskable weights as `task` sees them, by their names in the module."""
+        return {self.anatomy.masked[name]: self.visible(name, task) for name in self.weights}
 
     @interrupts.deferred()
     def begin_day(self, n_outputs: int, sees: Owners | None = None, succeeds: int | None = None) -> None:
@@ -602,8 +612,3 @@ class MaskedNetwork:
             fresh = redrawn(self.module, self.anatomy.masked[name])
         with torch.no_grad():
             self.weights[name].copy_(torch.where(free, fresh, self.weights[name]))
-
-
-def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of tensors, by their names."""
-    return {name: tensor.clone() for name, tensor in tensors.items()}

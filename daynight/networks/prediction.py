@@ -28,7 +28,7 @@ PORTION = 16 * CHUNK
 
 def predict(
     network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None,
-    is_exact: bool = True,
+    is_padded: bool = True,
 ) -> Tensor:  # fmt: skip
     """Return the outputs of a task, with bits that do not depend on the number of inputs.
 
@@ -37,7 +37,7 @@ def predict(
         inputs: (n, ...), as the network reads them, on the network's device.
         task: Index of a finished task, or of the day's task; None is all outputs of the head that the day trains.
         transform: Applied to each chunk before the network; None is no transform.
-        is_exact: Whether the bits do not depend on the number of inputs. It saves time if they may.
+        is_padded: Whether small chunks are padded; if not, it takes less time, and the bits depend on their size.
 
     Returns:
         (n, outputs of the task).
@@ -50,7 +50,7 @@ def predict(
 
         for start in range(0, max(1, len(inputs)), CHUNK):
             chunk = inputs[start : start + CHUNK]
-            size = CHUNK if is_exact else len(chunk)
+            size = CHUNK if is_padded else len(chunk)
             # Hooks would hear of the random numbers by which sizes are compared.
             if len(chunk) < size and not compute.is_heard:
                 head = network.heads.of(network.n_tasks if task is None else task)

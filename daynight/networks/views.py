@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -29,6 +29,27 @@ class View:
     weights: dict[str, Tensor]
     run: Callable[[Tensor], Tensor] | None = None
     parts: tuple[nn.Module, ...] = ()
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, weights: dict[str, Tensor], private: dict[str, Tensor], head: nn.Module,
+        heads: Iterable[str],
+    ) -> View:  # fmt: skip
+        """Return the view of a task.
+
+        Args:
+            module: The module. It may hold the tensors of another task.
+            weights: The maskable weights as the task sees them, by their names in the module.
+            private: The tensors, besides the head, that are private to the task, by their names in the module.
+            head: The task's head.
+            heads: All names that the module has for its head.
+        """
+        if not sequences.is_plain(module, head):
+            return cls(weights)
+        named = dict(module.named_parameters())
+        swapped = {id(named[name]): tensor for name, tensor in (weights | private).items()}
+        run = sequences.computing(module, swapped, dict.fromkeys(heads, head))
+        return cls(weights, run, (*module.modules(), *head.modules()))
 
     @property
     def n_bytes(self) -> int:

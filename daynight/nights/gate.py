@@ -201,7 +201,8 @@ class Gate:
             verdict = self._verdict(mean, interval or (math.nan, math.nan), n, n_today)
         if verdict.accepted and self.least <= n_today <= n - self.least:
             reason = _same(targets, n_today) or self._aimless(metric, new, targets, generator, n_today)
-            verdict = attrs.evolve(verdict, accepted=False, reason=reason) if reason else verdict
+            if reason:
+                return attrs.evolve(verdict, accepted=False, reason=reason)
         return verdict
 
     def _interval(self, draws: list[float]) -> tuple[float, float] | None:

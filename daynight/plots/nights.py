@@ -104,7 +104,7 @@ def descent(history: History, day: int = 0, ax: Axes | None = None) -> Axes:
     has_validation = any(record.validation_loss is not None for record in prunes)
     points: list[tuple[str, float, float]] = []
     density = 1.0
-    for record in history.select(day=day):
+    for record in history.measured(day):
         if record.kind not in ("epoch", "prune"):
             continue
         loss = record.validation_loss if has_validation else record.loss
@@ -220,13 +220,11 @@ def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
 def _draw_phases(history: History, begin: int, ax: Axes) -> None:
     """Draw wake and REM as bands, and each NREM as a line down to the lowest level."""
     width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points: neighbours must stay apart
-    prunes: list[int] = []
-    for phase, start, end in _stretches(history, begin):
-        if phase == "nrem":
-            prunes.append(end)
-        else:
-            level = _LEVELS[phase]
-            ax.fill_between([start, end], level - 0.28, level + 0.28, color=COLOURS[phase], lw=0)
+    stretches = _stretches(history, begin)
+    prunes = [end for phase, _, end in stretches if phase == "nrem"]
+    for phase in ("wake", "rem"):  # all bands of a phase are one object: hundreds of them take seconds
+        bands = [(start, end - start) for own, start, end in stretches if own == phase]
+        ax.broken_barh(bands, (_LEVELS[phase] - 0.28, 0.56), color=COLOURS[phase], lw=0)
     ax.vlines(prunes, -0.28, 1.28, color=COLOURS["nrem"], lw=min(1.0, width), capstyle="butt")
     ax.vlines(prunes, -0.28, 0.28, color=COLOURS["nrem"], lw=width, capstyle="butt")
     ax.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
@@ -235,16 +233,16 @@ def _draw_phases(history: History, begin: int, ax: Axes) -> None:
 
 def _beginning(history: History) -> int:
     """Return the step at which the history's first day begins; if unknown, the first step in the history."""
-    first = min((record.day for record in history), default=0)
+    first = min(history.days, default=0)
     for record in history.select(kind="day", day=first):
         return record.step - (record.wake_steps or 0) - (record.night_steps or 0)
-    return 0 if first == 0 else min(record.step for record in history)
+    return 0 if first == 0 else min(record.step for record in history.measured())
 
 
 def _stretches(history: History, begin: int) -> list[tuple[str, int, int]]:
     """Return (phase, first step, last step) of all phases; consecutive epochs of a phase are joined."""
     phases: list[tuple[str, int, int]] = []
-    for record in history:
+    for record in history.measured():
         if record.kind not in ("epoch", "prune"):
             continue
         phase, start = record.phase, phases[-1][2] if phases else begin
@@ -258,8 +256,8 @@ def _spans(history: History) -> dict[int, tuple[int, int]]:
     """Return the steps at which each day begins and ends."""
     spans: dict[int, tuple[int, int]] = {}
     begin = _beginning(history)
-    for day in sorted({record.day for record in history}):
-        last = max(record.step for record in history.select(day=day))
+    for day in sorted(history.days):
+        last = max(record.step for record in history.measured(day))
         spans[day] = begin, last
         begin = last
     return spans
@@ -294,7 +292,7 @@ def _draw_density(history: History, spans: Mapping[int, tuple[int, int]], lower:
 
 
 def _draw_course(history: History, day: int, ax: Axes) -> None:
-    course: list[Record] = [record for record in history.select(day=day) if record.kind in ("epoch", "prune")]
+    course: list[Record] = [record for record in history.measured(day) if record.kind in ("epoch", "prune")]
     scores = [(record.step, record.validation_score) for record in course if record.validation_score is not None]
     if scores:
         ax.plot(*zip(*scores, strict=True), color=COLOURS["nrem"], lw=1.2)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from daynight.errors import DataError, SettingError
@@ -55,8 +56,6 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
                 names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6
             )
             ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
-        else:
-            ax.fill_between([name - 0.4, names[-1] + 0.4], bottom, top, color=colours[index], lw=0)
         if len(days) <= 6 or index == len(days) - 1:
             ax.annotate(
                 f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
@@ -65,6 +64,12 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     if few:
         ax.set_xticks(names)
     else:
+        end = names[-1] + 0.4
+        bands = [
+            [(name - 0.4, top - new), (end, top - new), (end, top), (name - 0.4, top)]
+            for name, top, new in zip(names, tops, owned, strict=True)
+        ]
+        ax.add_collection(PolyCollection(bands, facecolors=colours, lw=0))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("dawn of day")
     ax.set_ylabel(f"owned weights, of {total:,}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -307,14 +308,21 @@ class Capacity:
     def _owned(self, size: int, floor: int, n_nights: int) -> int:
         if self.keep_per_task is not None:
             return min(size, n_nights * max(round_half_up(size * self.keep_per_task), min(size, floor)))
-        owned = 0
-        # Without a floor the totals alone decide, so only the last total counts.
-        for n in range(1 if floor else n_nights, n_nights + 1):
-            owned = min(size, max(self._total(size, n), owned + floor))
-        return owned
+        if not floor:  # the totals alone decide
+            return min(size, self._total(size, n_nights))
+        return _by_night(self, size, floor, 2 ** n_nights.bit_length())[n_nights]
 
     def _total(self, size: int, n_nights: int) -> int:
         if self.free_at_end is not None and self.days is not None:
             return size - round_half_up(size * self.free_at_end ** (n_nights / self.days))
         assert self.keep_per_night is not None
         return round_half_up(size * self.keep_per_night * n_nights)
+
+
+@functools.lru_cache(maxsize=256)
+def _by_night(capacity: Capacity, size: int, floor: int, n_nights: int) -> tuple[int, ...]:
+    """Return how many weights of a layer tasks own after 0, 1, 2 ... nights, if each night gives at least `floor`."""
+    owned = [0]
+    for n in range(1, n_nights):
+        owned.append(min(size, max(capacity._total(size, n), owned[-1] + floor)))
+    return tuple(owned)

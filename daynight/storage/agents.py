@@ -29,7 +29,6 @@ from daynight.storage.contents import FUNCTIONS, About
 from daynight.storage.identity import Snapshot, describe, describe_structure, digest
 from daynight.storage.names import name_in_files
 from daynight.support import archive, digests
-from daynight.support.named import parted
 from daynight.training.consolidation import Consolidation, is_known
 from daynight.training.consolidation import consolidation_of as named
 from daynight.training.settings import Training
@@ -231,13 +230,12 @@ def check(
     Args:
         path: The file.
         about: The description.
-        tensors: The tensors of the network, by name.
+        tensors: The tensors of the network, and those that are kept beside it, by name.
         way: The way to consolidate.
         has_network: Whether the user has given the network.
         is_day: Whether a day had begun.
     """
     n_living = len(about.days)
-    tensors, _ = parted(tensors, contents.GATE)
     with fitting(path):
         contents.check_tasks(about, is_day)
         for what, wanted, found in (("seals", way.freezes, about.seals), ("kept tasks", way.keeps_tasks, about.kept)):

@@ -18,6 +18,7 @@ from daynight.history import Hook, Record
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.gate import Gate, Verdict
 from daynight.storage import contents, seals
+from daynight.storage.unmoved import Unmoved
 from daynight.support import seeding
 from daynight.support.named import parted, prefixed
 from daynight.training import keepsakes
@@ -64,7 +65,7 @@ class Past:
         self.gatekeeper = None if gate is None else Gatekeeper(gate, seed)
         self.refused: Record | None = None
         self._consolidation, self._replay, self._gate, self._seed = consolidation, replay, gate, seed
-        self._device = device
+        self._device, self._unmoved = device, Unmoved()
 
     def fork(self) -> Past:
         """Return a copy. Both share the examples, which are not copied."""
@@ -72,7 +73,7 @@ class Past:
         twin.records, twin.roll = dict(self.records), copy.deepcopy(self.roll)
         twin.seals, twin.kept, twin.memory = dict(self.seals), list(self.kept), copy.copy(self.memory)
         twin.gatekeeper = None if self.gatekeeper is None else self.gatekeeper.fork()
-        twin.keepsakes = copy.deepcopy(self.keepsakes)
+        twin.keepsakes, twin._unmoved = copy.deepcopy(self.keepsakes), Unmoved()
         return twin
 
     def closing(self, today: Day, network: MaskedNetwork, training: Training) -> Callable[[Hook], Record]:
@@ -172,6 +173,10 @@ class Past:
         """Raise SealError unless a finished task is as it was sealed."""
         seals.check(task, self.seals[task], seals.seal(self._sealed(task, network)))
 
+    def unmoved(self, network: MaskedNetwork) -> frozenset[int]:
+        """Return the indices of the finished tasks that are as they were sealed; none if tasks are not sealed."""
+        return self._unmoved.tasks(network, self.seals, lambda task: self._sealed(task, network))
+
     def about(self) -> dict[str, Any]:
         """Return the attributes of `About` that say what is kept, by name, without the slow field `kept`."""
         return {
@@ -246,10 +251,7 @@ class Past:
             tensors: The tensors of the network; those that are kept beside it may be among them.
             is_day: Whether a day had begun.
         """
-        for prefix in (keepsakes.PREFIX, contents.GATE):
-            tensors, _ = parted(tensors, prefix)
-        is_exact = is_known(self._consolidation.name)
-        contents.check_network(network, about, tensors, is_day, is_exact=is_exact)
+        contents.check_network(network, about, tensors, is_day, is_exact=is_known(self._consolidation.name))
         contents.check_seals(about, lambda task: self._sealed(task, network))
 
     def _sealed(self, task: int, network: MaskedNetwork) -> dict[str, Tensor]:

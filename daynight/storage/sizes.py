@@ -10,6 +10,7 @@ from torch import Tensor
 
 from daynight.networks.connectivity import Connections, in_vain
 from daynight.networks.masked import MaskedNetwork
+from daynight.storage.huffman import n_coded_bytes
 from daynight.training.preflight import tried
 from daynight.training.settings import Training
 from daynight.training.together import held_by
@@ -27,6 +28,8 @@ class Size:
         n_in_vain: Of the maskable weights, how many a living task owns in vain: as the task sees the network, they
             reach no output, or no input reaches them (see `daynight.Capacity`). None for other parts, and if it cannot
             be told.
+        n_coded_bytes: Bytes of the owner maps in Huffman codes (see `daynight.storage.huffman`), from which the masks
+            of all tasks follow; None for other parts.
     """
 
     part: str
@@ -34,6 +37,7 @@ class Size:
     n_bytes: int
     n_least_bits: int
     n_in_vain: int | None = None
+    n_coded_bytes: int | None = None
 
     @property
     def n_least_bytes(self) -> int:
@@ -66,7 +70,10 @@ def sizes(
     return (
         attrs.evolve(_size("maskable weights", held["masked"]), n_in_vain=_n_in_vain(network, probe)),
         _size("what they were when they were pruned", held.get("pruned", ())),
-        _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
+        attrs.evolve(
+            _size("owner maps", held["owners"], n_least_bits=max(1, len(network.sight.needed).bit_length())),
+            n_coded_bytes=n_coded_bytes(held["owners"]),
+        ),
         _size("biases, norms and buffers as they are now", held.get("module", ())),
         _size("those of finished tasks", held.get("private", ())),
         _size("heads of finished tasks", held.get("heads", ())),

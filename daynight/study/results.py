@@ -213,8 +213,10 @@ def setting(entry: Entry, name: str) -> Any:
     run = entry["run"]
     if first in _OF_RUN:
         value = run.get(first)
+    elif first == "machine":
+        value = run["settings"].get(first, entry.get(first))
     else:
-        value = run["settings"].get(first, entry.get("machine") if first == "machine" else None)
+        value = run["settings"].get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

@@ -59,8 +59,9 @@ class Gatekeeper:
             SettingError: If the gate takes the metric for one of which less is better, or more, and it is not.
         """
         self._check_metric(training.metric_of(task))
-        for part in self._held[index].all() if index in self._held else ():
-            check_targets(task, part)
+        if index in self._held:
+            for part in self._held[index].all():
+                check_targets(task, part)
         if succeeds and task.validation is None:
             raise DataError(
                 f"{titled(task.name)} has no validation split, on which the gate compares it with the version that it "
@@ -90,7 +91,8 @@ class Gatekeeper:
             device: The device of the network.
         """
         assert task.validation is not None
-        splits = [task.validation, *(() if succeeds not in self._held else _splits(self._held[succeeds]))]
+        held = self._held[succeeds].all() if succeeds in self._held else ()
+        splits = [task.validation, *(Split(part.inputs, part.targets) for part in held)]
         outputs: dict[int | None, Tensor] = {}
         for version in (succeeds, None):
             found = [outputs_of(network, split, version, training.transform, device) for split in splits]
@@ -187,7 +189,3 @@ def widened(outputs: Tensor, n: int) -> Tensor:
     """
     missing = n - outputs.shape[1]
     return torch.cat([outputs, outputs.amin(1, keepdim=True).expand(-1, missing)], dim=1) if missing else outputs
-
-
-def _splits(memory: Memory) -> list[Split]:
-    return [Split(part.inputs, part.targets) for part in memory.all()]

@@ -178,11 +178,11 @@ class Passed:
         """Note that a task has passed for a day that has not begun."""
         self._tasks[day] = task
 
-    def knows(self, training: Training, form: Hashable) -> bool:
+    def knows_form(self, training: Training, form: Hashable) -> bool:
         """Return whether a task of a form has passed with these settings."""
         return training is self._training and form in self._forms
 
-    def learn(self, training: Training, form: Hashable) -> None:
+    def note_form(self, training: Training, form: Hashable) -> None:
         """Note that a task of a form has passed with these settings."""
         if training is not self._training:
             self._training, self._forms = training, set()
@@ -222,8 +222,8 @@ def preflight(
     inputs, targets = load(task.train.subset(index), network.dtype, device)
     with seeding.forked(seed, "probe", device=device):
         form = (inputs.shape, inputs.dtype, targets.shape, targets.dtype, task.n_outputs, task.classifies)
-        _try_settings(network, copied, task, inputs, targets, steps=not passed.knows(training, form))
-        passed.learn(training, form)
+        _try_settings(network, copied, task, inputs, targets, steps=not passed.knows_form(training, form))
+        passed.note_form(training, form)
         if not replays:
             _check_batches(network, copied, task, inputs, day)
         _try_splits(network, copied, task, inputs, day)

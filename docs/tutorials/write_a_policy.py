@@ -91,8 +91,8 @@ results = study.Study(tempfile.mkdtemp()).run(
         network=functools.partial(dn.models.MLP, 784, 64, 64),
         training=dn.Training(batch_size=32),
         free_at_end=0.98,
-        wake=dn.Epochs(4),
-        night=dn.Epochs(8),
+        wake=dn.Epochs(6),
+        night=dn.Epochs(12),
         policy=list(policies.values()),
     )
 )

@@ -45,7 +45,7 @@ def compared(make, n, m, n_features, seed):
 
 @pytest.mark.parametrize("name", EQUAL)
 @pytest.mark.parametrize(
-    ("n", "m", "n_features", "n_lives"), [(20, 20, 1, 120), (600, 150, 1, 120), (150, 600, 200, 4)]
+    ("n", "m", "n_features", "n_lives"), [(20, 20, 1, 200), (600, 150, 1, 200), (150, 600, 200, 6)]
 )
 def test_equal_distributions_give_an_alarm_at_most_at_the_level(name, n, m, n_features, n_lives):
     found = [compared(EQUAL[name], n, m, n_features, seed) for seed in range(n_lives)]

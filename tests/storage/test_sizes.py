@@ -23,6 +23,8 @@ def test_sizes_are_counted_by_hand(optimizer, n_states):
     assert pruned.n_numbers == 0
     assert (weights.n_numbers, weights.n_bytes, weights.n_least_bits) == (6 * 8 + 8 * 8, 4 * 112, 32)
     assert (owners.n_numbers, owners.n_bytes, owners.n_least_bits, owners.n_least_bytes) == (112, 2 * 112, 2, 28)
+    assert 112 / 8 <= owners.n_coded_bytes <= 28 + 8
+    assert weights.n_coded_bytes is None
     assert (now.n_numbers, private.n_numbers) == (16, 2 * 16)
     assert heads.n_numbers == 2 * (8 + 1) * 2
     assert states.n_numbers == n_states  # of 112 weights, 16 biases and 18 numbers of the head

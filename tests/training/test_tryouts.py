@@ -93,7 +93,7 @@ def expected_labels(found, sight, needed):
 SEES = st.one_of(st.sampled_from(["none", "all"]), st.integers(0, 9).map(lambda n: [n]))
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     past=st.lists(SEES, min_size=0, max_size=4), n_steps=st.integers(55, 90), retires=st.booleans(),
     network=st.sampled_from([toy_network, Dropping]), restart=st.sampled_from(["zero", "redraw", "keep"]),
