@@ -45,6 +45,8 @@ class Design:
         settings: Further arguments of the agent.
         capacity: Further arguments of its capacity.
         sees: Whose weights each task sees.
+        is_even: Whether all tasks get the same share. If not, each night frees the same share of what is available, as
+            in the study (`daynight.Capacity`).
     """
 
     policy: Callable[[], dn.SleepPolicy]
@@ -53,18 +55,24 @@ class Design:
     settings: dict[str, Any] = attrs.field(factory=dict)
     capacity: dict[str, Any] = attrs.field(factory=dict)
     sees: str = "all"
+    is_even: bool = False
 
 
-def gradual(n: int, last: float, low: float = 0.0) -> dn.SleepPolicy:
-    """Return a policy that prunes n times, retrains for the share `last` of the night, and lowers the learning rate."""
-    return dn.Rated(dn.GradualPruning(n, last), dn.rates.Linear(1.0, low), "night")
+def gradual() -> dn.SleepPolicy:
+    """Return a policy that prunes in the first 30 % of the night, while the learning rate falls to a tenth."""
+    return dn.Rated(dn.GradualPruning(72, 0.7), dn.rates.Linear(1.0, 0.1), "night")
 
 
+CONNECTED = {"connected": True}
+GRADUAL = Design(policy=gradual, wake=1.0, rate=3e-3, settings={"restart": "redraw"}, is_even=True)
 DESIGNS = {
     "one prune": Design(policy=dn.OneShot),
     "recommended": Design(policy=dn.recommended_policy),
     "recommended, redraw": Design(policy=dn.recommended_policy, settings={"restart": "redraw"}),
-    "alone": Design(policy=lambda: gradual(72, 0.5), wake=2.0, settings={"restart": "redraw"}, sees="none"),
+    "gradual": GRADUAL,
+    "gradual, connected": attrs.evolve(GRADUAL, capacity=CONNECTED),
+    "alone": attrs.evolve(GRADUAL, sees="none"),
+    "alone, connected": attrs.evolve(GRADUAL, sees="none", capacity=CONNECTED),
 }
 
 
@@ -112,8 +120,12 @@ def measured(name: str, free: float, seed: int, settings: argparse.Namespace) ->
         held = task.hold_out(1 / 6, seed) if settings.on == "validation" else task
         test = held.validation or task.test
         tasks.append(dn.Task(train=held.train, test=test, n_outputs=10, name=task.name, sees=design.sees))
+    if design.is_even:
+        capacity = dn.Capacity(keep_per_night=(1 - free) / N_TASKS, **design.capacity)
+    else:
+        capacity = dn.Capacity(free_at_end=free, days=N_TASKS, **design.capacity)
     agent = dn.Agent(
-        lambda: dn.models.MLP(784, 100, 100), capacity=dn.Capacity(free_at_end=free, days=N_TASKS, **design.capacity),
+        lambda: dn.models.MLP(784, 100, 100), capacity=capacity,
         training=dn.Training(batch_size=10, optimizer=lambda params: torch.optim.Adam(params, lr=design.rate)),
         seed=seed, **design.settings,
     )  # fmt: skip
