@@ -431,6 +431,54 @@ def write_gap():
         plt.close(figure)
 
 
+#: Winning SubNetworks (ICML 2022), tables 1 and 2: accuracy on permuted MNIST and capacity, in percent.
+PUBLISHED = {
+    "WSN": [(94.84, 19.9), (96.14, 40.4), (96.41, 77.7)], "PackNet": [(96.37, 96.4)], "multitask": [(96.70, 100.0)],
+}  # fmt: skip
+
+
+def write_pmnist():
+    """Draw accuracy over capacity on permuted MNIST and write its tables, from a row for each run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from daynight.study.statistics import summarize
+
+    groups, rows, points = defaultdict(list), [], defaultdict(list)
+    for row in csv_rows(HERE / "results" / "pmnist.csv"):
+        if row["on"] == "test" and row["tasks"] == "10":
+            groups[float(row["free"]), row["design"]].append(row)
+    for (_, design), found in sorted(groups.items(), reverse=True):
+        accuracy = summarize(float(row["accuracy"]) for row in found)
+        parts = {name: 100 * mean(float(row[name]) for row in found) for name in ("capacity", "owned", "private")}
+        by_task = [mean(scores) for scores in zip(*(json.loads(row["by_task"]) for row in found), strict=True)]
+        points[design].append((parts["capacity"], accuracy))
+        rows.append({
+            "design": design, "seeds": len(found), "capacity, %": f"{parts['capacity']:.1f}",
+            "of it masks, %": f"{parts['capacity'] - parts['owned']:.1f}", "private, %": f"{parts['private']:.1f}",
+            "accuracy": f"{accuracy.mean:.2f}",
+            "95 %": "" if len(found) < 2 else f"{accuracy.low:.2f} to {accuracy.high:.2f}",
+            "first task": f"{by_task[0]:.2f}", "last task": f"{by_task[-1]:.2f}",
+        })  # fmt: skip
+    write_page("pmnist", rows, ())
+    figure, ax = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+    for design, found in points.items():
+        x, y = [each[0] for each in found], [each[1] for each in found]
+        reach = [0.0 if math.isnan(each.high) else each.high - each.mean for each in y]
+        ax.errorbar(x, [each.mean for each in y], yerr=reach, marker="o", ms=4, capsize=3, label=design)
+    for (name, values), marker in zip(PUBLISHED.items(), "s^*", strict=True):
+        y, x = zip(*values, strict=True)
+        ax.plot(x, y, marker, color="0.45", mfc="white", label=f"{name}, as published")
+    ax.set_xlabel("capacity: owned weights and coded masks, % of all maskable weights")
+    ax.set_ylabel("accuracy, %")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small")
+    figure.savefig(GENERATED / "pmnist.png", dpi=160)
+    plt.close(figure)
+
+
 def write_works():
     """Write the tables of what works with what."""
     import works
@@ -466,7 +514,7 @@ PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
     (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
-    (write_gap,),
+    (write_gap,), (write_pmnist,),
 )  # fmt: skip
 
 
