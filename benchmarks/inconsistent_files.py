@@ -38,7 +38,9 @@ from daynight.support import archive
 from daynight.testing import FakeTimer, toy_network, toy_stream
 from daynight.training import trainer
 
-STREAM = toy_stream(3)
+STREAM = toy_stream(3).hold_out(0.2)
+#: Nights choose what they keep.
+NEED = dn.Capacity(free_at_end=0.4, days=4, share="need", tolerance=0.5)
 INPUTS = STREAM[0].test.inputs
 Tensors = dict[str, Tensor]
 #: A good file: writes it with changed values, and uses it. What the use returns must be what it is unchanged.
@@ -161,7 +163,8 @@ def cosine(optimizer: torch.optim.Optimizer, n_steps: int) -> Any:
 
 def new_agent(network: Any, training: dn.Training, settings: dict[str, Any]) -> dn.Agent:
     """Return an agent without days."""
-    return dn.Agent(network, capacity=dn.Capacity(free_at_end=0.4, days=4), training=training, **settings)
+    settings = {"capacity": dn.Capacity(free_at_end=0.4, days=4), **settings}
+    return dn.Agent(network, training=training, **settings)
 
 
 def answers(agent: dn.Agent) -> tuple[Any, ...]:
@@ -180,6 +183,7 @@ def agents(folder: Path) -> Iterator[tuple[str, Any, Tensors, Use, bool]]:
         ("agent, a user's network", normed, {"network": normed}, {"restart": "keep", "biases": "freeze-after-first"}),
         ("agent, rehearsal", toy_network, {"kept": list(STREAM)[:2]}, {"consolidation": "rehearse"}),
         ("agent, fine-tuning", toy_network, {}, {"consolidation": "fine-tune"}),
+        ("agent, shares by need", toy_network, {}, {"capacity": NEED}),
         ("agent, replay", toy_network, {}, {"consolidation": "rehearse", "replay": dn.Replay(20)}),
     ):
         agent, path = new_agent(network, usual, settings), folder / "agent.dn"
@@ -205,12 +209,14 @@ def runs(folder: Path) -> Iterator[tuple[str, Any, Tensors, Use, bool]]:
     usual = dn.Training(batch_size=10)
     scheduled = dn.Training(batch_size=10, optimizer=momentum, scheduler=cosine, carry_optimizer=True)
     steps = {"wake": dn.Steps(10), "night": dn.Steps(12)}
-    for number, (name, stop, network, training, budgets) in enumerate((
-        ("checkpoint in a wake", (1, "wake", 4), toy_network, usual, steps),
-        ("checkpoint in a REM", (1, "rem", 5), normed, scheduled, steps),
-        ("checkpoint in a night in seconds", (0, "rem", 8), toy_network, usual,
-         {"wake": dn.Steps(10), "night": dn.Seconds(12, timer=FakeTimer(1, 1))}),
-        ("checkpoint at dusk", (1, "dusk", 0), toy_network, usual, steps),
+    timed = {"wake": dn.Steps(10), "night": dn.Seconds(12, timer=FakeTimer(1, 1))}
+    for number, (name, stop, network, training, budgets, settings) in enumerate((
+        ("checkpoint in a wake", (1, "wake", 4), toy_network, usual, steps, {}),
+        ("checkpoint in a REM", (1, "rem", 5), normed, scheduled, steps, {}),
+        ("checkpoint in a night in seconds", (0, "rem", 8), toy_network, usual, timed, {}),
+        ("checkpoint at dusk", (1, "dusk", 0), toy_network, usual, steps, {}),
+        ("checkpoint in a night that chooses", (1, "rem", 2), normed, usual, steps, {"capacity": NEED}),
+        ("checkpoint in a night that has chosen", (0, "rem", 11), toy_network, usual, steps, {"capacity": NEED}),
     )):  # fmt: skip
         place = folder / str(number)
 
@@ -219,13 +225,14 @@ def runs(folder: Path) -> Iterator[tuple[str, Any, Tensors, Use, bool]]:
             network: Any = network,
             training: Any = training,
             budgets: Any = budgets,
+            settings: Any = settings,
             hook: Any = (),
         ) -> dn.Clock:
             timed = dict(budgets)
             if isinstance(timed["night"], dn.Seconds):
                 timed["night"] = dn.Seconds(12, timer=FakeTimer(1, 1))
             return dn.Clock(
-                new_agent(network, training, {}), list(STREAM)[:2], policy=dn.UniformCycles(2), checkpoint=place,
+                new_agent(network, training, settings), list(STREAM)[:2], policy=dn.UniformCycles(2), checkpoint=place,
                 every=0, on_event=hook, **timed,
             )  # fmt: skip
 
@@ -246,10 +253,10 @@ def runs(folder: Path) -> Iterator[tuple[str, Any, Tensors, Use, bool]]:
             clock = new_clock()
             history = clock.run()
             clock.agent.verify()
-            sizes = tuple(clock.agent.network.sizes.values())
-            wanted = [sum(clock.agent.capacity.owned_after(sizes, n)) for n in (1, 2)]
-            owned = clock.agent.owned
-            return clock.agent.day, [owned[0], sum(owned)] == wanted, history.accuracy.shape
+            network = clock.agent.network
+            owned = [tuple(network.count(day).values()) for day in range(2)]
+            is_exact = clock.agent.capacity.allows(tuple(network.sizes.values()), owned)
+            return clock.agent.day, is_exact, history.accuracy.shape
 
         yield name, *archive.read(place / "clock.dn", "clock"), use, True
 

@@ -48,7 +48,7 @@ from daynight.training.answers import Answers
 from daynight.training.consolidation import Consolidation, check_replay, consolidation_of
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.keepsakes import kinds_of
-from daynight.training.outlook import Outlook
+from daynight.training.outlook import Outlook, check_measurable
 from daynight.training.preflight import Passed
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -258,7 +258,8 @@ class Agent:
         Raises:
             StateError: If `day` has begun with another task.
             DataError: If the task's inputs have another shape than those of day 0, or if `day` is finished and its task
-                had another name or number of outputs.
+                had another name or number of outputs; if the night chooses what the task keeps, or trials what it sees,
+                and it has no validation split.
             NetworkError: If the network cannot read the task's inputs or make its outputs.
             SettingError: If the optimizer, the loss or the metric fails for the task.
             CapacityError: If no weight is free on that day, or the task gets no new weight in a layer.
@@ -428,6 +429,8 @@ class Agent:
     def finish_night(self, on_event: Hook = ignore) -> None:
         """End the night now: prune down to the dawn density without a REM, and seal the task.
 
+        A night that chooses its dawn density, and has not done so, ends at the equal share (see `Capacity`).
+
         An agent with `replay` then keeps some of the day's training examples. If they cannot be read, nothing is
         changed, and the night stays open.
 
@@ -510,6 +513,7 @@ class Agent:
 
         Raises:
             StateError: During a wake or a night, or if `capacity` differs after the first night.
+            DataError: If `capacity` has ``share="need"``, and the day's task no validation split.
         """
         with self._keeper.short("fork"):
             return self._fork(capacity)
@@ -519,6 +523,8 @@ class Agent:
             raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
+        if capacity is not None and capacity.share == "need" and self._today is not None:
+            check_measurable(self._today.task)
         twin = copy.copy(self)
         twin._keeper, twin._passed = threads.Keeper(), Passed()
         twin.capacity = self.capacity if capacity is None else capacity

@@ -69,6 +69,11 @@ class Record:
             ``"none"``, ``"all"``, or the indices of tasks, such as ``"0 2"``.
         trial_steps: Optimizer steps of a trial or, in the record of a day, of all its trials.
         gate_reason: Why the gate has accepted or refused the day's task, in words.
+        share: The equal share of the day, in weights. This field and the next two are for days of a
+            ``Capacity(share="need")``.
+        bank_before: Number of weights that the days before have saved; below 0 if they have borrowed them. For a task
+            that succeeds another, it includes the weights of that.
+        bank: The same after the day.
     """
 
     kind: str
@@ -104,6 +109,9 @@ class Record:
     sees: str | None = None
     trial_steps: int | None = None
     gate_reason: str | None = None
+    share: int | None = None
+    bank_before: int | None = None
+    bank: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +177,7 @@ _FORMS: dict[str, expected.Form] = {
     **{name: expected.number(is_finite=False) for name in _FLOATS},
     **{name: expected.number(least=0) for name in _FLOATS if name.endswith("_seconds")},
     **{name: expected.whole(most=_MOST) for name in COLUMNS if name not in _FLOATS},
+    **{name: expected.whole(-_MOST, _MOST) for name in ("bank_before", "bank")},
     "sees": expected.text(SEES),
     "gate_reason": expected.text(),
     **{name: expected.whole(most=_LAST) for name in ("day", "task", "cycle")},

@@ -37,6 +37,7 @@ def parse() -> argparse.Namespace:
     add("--paper", action="store_true", help="as in the paper: 72 and 72 epochs, N = 1, all training data")
     add("--rounds", type=int, metavar="N", help="cycles a night (4; with --paper 1)")
     add("--free", type=float, default=0.95, metavar="P", help="fraction still free after the last day (0.95)")
+    add("--share", choices=("equal", "need"), default="equal", help="what each task keeps (equal)")
     add("--biases", choices=("per-task", "freeze-after-first"), default="per-task")
     add("--seed", type=int, default=0)
     add("--out", default="mnist_nights", help="output folder (mnist_nights)")
@@ -58,7 +59,7 @@ def main() -> None:
     stream = stream if settings.paper else stream.hold_out(VALIDATION, settings.seed)
     agent = dn.Agent(
         lambda: dn.models.MLP(28 * 28, *HIDDEN),
-        capacity=dn.Capacity(free_at_end=settings.free, days=len(stream)),
+        capacity=dn.Capacity(free_at_end=settings.free, days=len(stream), share=settings.share),
         training=dn.Training(batch_size=BATCH_SIZE),
         biases=settings.biases,
         seed=settings.seed,
@@ -87,7 +88,6 @@ def main() -> None:
     print(f"{'mean':>5} {dawn.mean():>12.4f} {end.mean():>11.4f}")
     print(f"{agent.n_free:,} of {agent.n_weights:,} weights are free ({agent.n_free / agent.n_weights:.4%}).")
     print(f"Predictions that are bitwise those at dawn: {sum(unmoved)} of {len(unmoved)} tasks.")
-
     result = {
         "mean_accuracy": end.mean(),
         "accuracy": {task.name: score for task, score in zip(stream, end, strict=True)},

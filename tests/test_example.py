@@ -44,6 +44,14 @@ def test_example_does_its_job_on_real_digits(tmp_path):
     assert result["steps"] == 6 * 18 * 5
 
 
+def test_shares_by_need_leave_the_same_number_of_weights_free(tmp_path):
+    done = run(tmp_path, "--epochs", "2", "--budget", "4", "--rounds", "12", "--share", "need")
+    assert "252,928 of 266,240 weights are free (95.0000%)." in done.stdout
+    owned = list(json.loads((tmp_path / "result.json").read_text())["owned"].values())
+    assert sum(owned) == 266_240 - 252_928
+    assert len(set(owned)) > 1
+
+
 def test_same_seed_gives_the_same_history_but_for_times(tmp_path, monkeypatch):
     flags = ["--epochs", "1", "--budget", "2.5", "--rounds", "3", "--biases", "per-task", "--seed", "3"]
     run(tmp_path / "a", *flags)  # in its own process; the next one runs in this one
@@ -65,6 +73,10 @@ def test_same_seed_gives_the_same_history_but_for_times(tmp_path, monkeypatch):
         (["--rounds", "0"], "UniformCycles: n must be a whole number from 1 up, not 0"),
         (["--epochs", "-1"], "Epochs: n must be 0 or more, not -1.0"),
         (["--epochs", "0", "--budget", "0"], "--epochs and --budget are both 0, so there is nothing to learn or draw"),
+        (
+            ["--paper", "--share", "need"],
+            "'0/1' has no validation split, by whose loss a night of",
+        ),
         (["--seed", "-1"], "seed must be a whole number from 0 up"),
         (["--out", str(EXAMPLE)], "Name a folder that you may write to"),
     ],

@@ -17,6 +17,10 @@ Density = float | Literal["dawn"]
 TOLERANCE = 1e-9
 
 
+#: The attributes of a `Night` that have other values than their default ones only with ``share="need"``.
+BY_NEED = ("bank", "due_density", "highest_density", "is_settled")
+
+
 def _length(length: Any) -> float:
     return checks.finite("Cycle: length", length, least=0)
 
@@ -93,10 +97,16 @@ class Night:
         n_steps: The budget in optimizer steps; None for a budget of time.
         steps_per_epoch: Optimizer steps in one epoch of the day's task.
         density: Fraction of the weights available at dusk that is kept now; 1 at dusk.
-        dawn_density: The density to reach by dawn, above 0 and up to 1.
+        dawn_density: The density to reach by dawn, above 0 and up to 1. While a night still chooses it
+            (``Capacity(share="need")``), it is the lowest one that the night may choose, and then the chosen one.
         price: Share of the budget that an NREM costs, 0 or more.
         spent: Share of the budget spent so far, 0 to 1.
         cycle: Index of the next cycle, from 0.
+        bank: With ``share="need"``, number of weights that earlier days have saved; below 0 if they have borrowed them.
+        due_density: While the night chooses, the density of the equal share, at which it ends if it is cut off; else
+            None.
+        highest_density: While the night chooses, the highest density that it may choose; else None.
+        is_settled: Whether the night has chosen its dawn density. It then leaves out prunes below this density.
     """
 
     day: int
@@ -108,6 +118,10 @@ class Night:
     density: float = 1.0
     spent: float = 0.0
     cycle: int = 0
+    bank: int = attrs.field(default=0, repr=False)
+    due_density: float | None = attrs.field(default=None, repr=False)
+    highest_density: float | None = attrs.field(default=None, repr=False)
+    is_settled: bool = attrs.field(default=False, repr=False)
     _measured: Measured | None = attrs.field(default=None, repr=False)
 
     @property
@@ -133,6 +147,16 @@ class Night:
     def is_timed(self) -> bool:
         """Whether the budget is time, so that the number of steps is unknown."""
         return self.n_steps is None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the night has yet to choose its dawn density."""
+        return self.due_density is not None
+
+    @property
+    def last_density(self) -> float:
+        """The density at which the night ends if no cycle follows: the dawn density, if it does not choose that."""
+        return self.dawn_density if self.due_density is None else min(self.density, self.due_density)
 
     @property
     def left(self) -> float:
@@ -164,9 +188,19 @@ class Night:
             measured=measured,
         )
 
+    def settled(self, density: float) -> Night:
+        """Return the snapshot of a night that has chosen `density`, up to that of now, as its dawn density."""
+        return attrs.evolve(self, dawn_density=density, due_density=None, highest_density=None, is_settled=True)
+
     def to_json(self) -> dict[str, Any]:
-        """Return all values except the budget in plain form; `from_json` takes them."""
-        values = attrs.asdict(self, filter=lambda field, _: field.name != "budget")
+        """Return all values except the budget in plain form; `from_json` takes them.
+
+        Values that nights with equal shares do not have are left out.
+        """
+        usual = {field.name: field.default for field in attrs.fields(Night) if field.name in BY_NEED}
+        values = attrs.asdict(
+            self, filter=lambda field, value: field.name != "budget" and usual.get(field.name, ...) != value
+        )
         return {name.lstrip("_"): value for name, value in values.items()}
 
     @classmethod

@@ -161,7 +161,8 @@ def follow(policy: SleepPolicy, night: Night) -> Generator[Cycle, Night, None]:
             reason = str(error) if isinstance(error, DaynightError) else f"{type(error).__name__}: {error}"
             raise PolicyError(f"{_where(policy, night)}: {reason}") from error
         checked = _checked(policy, cycle, night)
-        n_idle = n_idle + 1 if checked.length <= TOLERANCE and checked.keep == night.density else 0
+        is_idle = checked.length <= TOLERANCE and checked.keep == night.density and not night.is_settled
+        n_idle = n_idle + 1 if is_idle else 0
         if n_idle > MAX_IDLE:
             raise PolicyError(
                 f"{_where(policy, night)}: {n_idle:,} cycles in a row neither prune nor last. Does its loop end?"
@@ -213,6 +214,8 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
     if night.cycle >= MAX_CYCLES:
         raise PolicyError(f"{_where(policy, night)}: more than {MAX_CYCLES:,} cycles in one night. Does its loop end?")
     keep = cycle.resolved(night)
+    if night.is_settled:
+        keep = max(keep, night.dawn_density)
     if keep > night.density * (1 + TOLERANCE):
         raise PolicyError(
             f"{_where(policy, night)}: the density goes up, from {night.density:.6g} to {keep:.6g}. A pruned weight "
@@ -228,7 +231,8 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             _check_rate(cycle.rate)
         except PolicyError as error:
             raise PolicyError(f"{_where(policy, night)}: {error}") from error
-    if keep < night.density and cycle.length < night.price * (1 - TOLERANCE):
+    is_planned = not night.is_settled  # a prune that follows from what a night has chosen is none of the policy's
+    if is_planned and keep < night.density and cycle.length < night.price * (1 - TOLERANCE):
         raise PolicyError(
             f"{_where(policy, night)}: its prune costs {night.price:.6g} of the night's budget, and the cycle takes "
             f"{cycle.length:.6g}. The length of a cycle includes the price of its NREM, night.price: plan fewer "

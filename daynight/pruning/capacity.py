@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from daynight.errors import CapacityError, SettingError
+from daynight.pruning.shares import Bounds, Rules
 from daynight.support import checks
 from daynight.support.checks import round_half_up
+
+#: The arguments of `Capacity` that have an effect only with ``share="need"``.
+NEED = ("least", "most", "loan", "tolerance")
 
 
 def kept_fraction_per_night(free_at_end: float, n_days: int) -> float:
@@ -95,6 +100,25 @@ def _per_task(value: Any) -> float:
     return _fraction("keep_per_task", value)
 
 
+def _least(value: Any) -> float:
+    least = checks.finite("Capacity: least", value)
+    if not 0 < least <= 1:
+        raise SettingError(f"Capacity: least is a factor of the equal share, above 0 and up to 1, not {value!r}.")
+    return least
+
+
+def _most(value: Any) -> float:
+    return checks.finite("Capacity: most (a factor of the equal share)", value, least=1)
+
+
+def _loan(value: Any) -> float:
+    return checks.finite("Capacity: loan (a factor of the equal share)", value, least=0)
+
+
+def _tolerance(value: Any) -> float:
+    return checks.finite("Capacity: tolerance", value, least=0)
+
+
 def keeps_nothing(n_weights: int, day: int) -> CapacityError:
     """Return the error for a night that keeps none of the network's maskable weights."""
     return CapacityError(
@@ -109,25 +133,50 @@ class Room:
 
     Attributes:
         free: Number of weights that it holds at dusk.
-        new: Number of weights that it owns at dawn.
+        new: Number of weights that it owns at dawn; the smallest one if the night chooses it.
+        due: If the night chooses (``share="need"``), the number that it owns if nothing is known; otherwise None.
+        most: If the night chooses, the largest number; otherwise None.
+        bank: Number of weights that earlier days have saved; below 0 if they have borrowed them.
     """
 
     free: tuple[int, ...]
     new: tuple[int, ...]
+    due: tuple[int, ...] | None = None
+    most: tuple[int, ...] | None = None
+    bank: int = 0
 
     @property
     def dawn_density(self) -> float:
         """Fraction of the weights held at dusk that the task owns at dawn; 1 if it holds none."""
-        return sum(self.new) / sum(self.free) if sum(self.free) else 1.0
+        return self._density(self.new)
+
+    @property
+    def due_density(self) -> float | None:
+        """`due` as a fraction of the weights held at dusk; None if the night does not choose."""
+        return None if self.due is None else self._density(self.due)
+
+    @property
+    def highest_density(self) -> float | None:
+        """`most` as a fraction of the weights held at dusk; None if the night does not choose."""
+        return None if self.most is None else self._density(self.most)
 
     def kept(self, density: float) -> tuple[int, ...]:
         """Return how many weights the night keeps at a density, a fraction of those held at dusk, up to 1.
 
-        A density up to the dawn density gives exactly the counts that the task owns at dawn.
+        A density up to the dawn density gives exactly the counts that the task owns at dawn. If the night chooses, the
+        densities of `due` and `most` give exactly these counts, and those between give counts between.
         """
-        if density <= self.dawn_density:
-            return self.new
-        return tuple(max(n, round_half_up(density * m)) for n, m in zip(self.new, self.free, strict=True))
+        rounded, below = tuple(round_half_up(density * n) for n in self.free), self.new
+        for counts in (self.new, self.due, self.most):
+            if counts is not None and density <= self._density(counts):
+                if counts is self.new or density == self._density(counts):
+                    return counts
+                return tuple(map(min, counts, map(max, below, rounded)))
+            below = counts or below
+        return tuple(map(max, below, rounded))
+
+    def _density(self, counts: tuple[int, ...]) -> float:
+        return sum(counts) / sum(self.free) if sum(self.free) else 1.0
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -136,6 +185,19 @@ class Capacity:
 
     With `free_at_end` and `keep_per_night`, every count comes from a cumulative total, ``round(size * share)``, so
     rounding errors never add up.
+
+    With ``share="need"``, a night itself chooses what its task keeps, from `least` to `most` times the day's equal
+    share, by the loss L on the task's validation split. From `most` times the share on, it prunes for as long as
+
+        L after the cycle <= L at dusk + `tolerance` * abs(L at dusk).
+
+    It ends at the last density for which this held, or at `most` times the share if it held for none. The rest of the
+    budget retrains what is kept. A night that is cut off before it has chosen ends at the equal share, or where it is
+    if that is less. What a task does not keep of its equal share goes into a bank. A task may keep more than its share
+    if the bank has it, or, while nothing is owed, on a loan, which the later days pay by even parts of their shares.
+    The last day keeps exactly what is left, so that after it all tasks together own what they own with equal shares.
+    The bank is what equal shares would have given until then, less what is owned: what retired tasks leave is in it,
+    and so is the share of a task that a gate has refused.
 
     Args:
         free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.
@@ -155,10 +217,17 @@ class Capacity:
         connected: Whether prunes avoid weights in vain. A weight into a unit that nothing reads, or out of a unit that
             nothing reaches, ranks last in its layer, again until none such is left. Each layer keeps as many weights as
             without. All masked layers must be linear layers or convolutions in one chain; other networks are refused.
+        share: ``"equal"`` gives each task its equal share. With ``"need"``, each night chooses, as said above. It needs
+            `free_at_end`, `days`, and tasks with a validation split.
+        least: With ``share="need"``, the smallest part of its equal share that a task keeps, above 0 and up to 1.
+        most: The largest multiple of its equal share that a task keeps, 1 or more. What the last day keeps may be more.
+        loan: How much may be owed at any time, as a multiple of the equal share of the day that borrows, 0 or more.
+        tolerance: How far the loss may be above that at dusk, as a fraction of that at dusk, 0 or more.
 
     Raises:
         SettingError: If a value is outside its range, or the arguments are not one of `free_at_end` with `days`,
-            `keep_per_night` and `keep_per_task`.
+            `keep_per_night` and `keep_per_task`; if ``share="need"`` is given without `free_at_end`, or one of the
+            arguments after it without ``share="need"``.
     """
 
     free_at_end: float | None = attrs.field(default=None, converter=attrs.converters.optional(check_free_at_end))
@@ -168,6 +237,11 @@ class Capacity:
     min_per_layer: int = attrs.field(default=0, converter=_floor)
     keep_per_task: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_task))
     connected: bool = attrs.field(default=False, converter=_connected)
+    share: Literal["equal", "need"] = attrs.field(default="equal")
+    least: float = attrs.field(default=0.5, converter=_least)
+    most: float = attrs.field(default=2.0, converter=_most)
+    loan: float = attrs.field(default=1.0, converter=_loan)
+    tolerance: float = attrs.field(default=0.02, converter=_tolerance)
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in attrs.fields(Capacity)
@@ -182,9 +256,19 @@ class Capacity:
                 "Capacity: free_at_end and days go together. If the number of days is unknown, use keep_per_night."
             )
         checks.one_of("Capacity: ranking", self.ranking, ("layer", "global", "balanced"))
+        checks.one_of("Capacity: share", self.share, ("equal", "need"))
+        if self.share == "need" and self.free_at_end is None:
+            raise SettingError(
+                "Capacity: share='need' divides a total among a known number of days. Give free_at_end and days."
+            )
+        given = [name for name in NEED if getattr(self, name) != getattr(attrs.fields(Capacity), name).default]
+        if self.share != "need" and given:
+            raise SettingError(
+                f"Capacity: {given[0]} has an effect only with share='need'. Add that, or leave {given[0]} out."
+            )
 
     def owned_after(self, sizes: Sequence[int], n_nights: int) -> tuple[int, ...]:
-        """Return how many weights all tasks together own after `n_nights` nights.
+        """Return how many weights all tasks together own after `n_nights` nights, with equal shares until then.
 
         Args:
             sizes: Number of maskable weights of each layer.
@@ -209,7 +293,7 @@ class Capacity:
             sizes: Number of maskable weights of each layer.
             day: Index of the day, from 0.
             free: Number of weights of each layer that the task holds at dusk. None is what is left if all earlier
-                tasks own what their nights gave them.
+                tasks own their equal shares.
             n_shares: With `keep_per_task`, the number of shares that the days until then take away from `free`.
 
         Raises:
@@ -222,11 +306,43 @@ class Capacity:
         left = tuple(size - owned for size, owned in zip(groups, before, strict=True))
         if free is not None:
             left = tuple(free) if self.ranking == "layer" else (sum(free),)
+        if self.share == "need":
+            return self._chosen(groups, before, left, day, self.min_per_layer * (len(sizes) // len(groups)))
         due = tuple(new - old for old, new in zip(before, after, strict=True))
         if self.keep_per_task is not None:
             due = self.owned_after(sizes, 1)
             left = tuple(max(0, n - n_shares * share) for n, share in zip(left, due, strict=True))
         return Room(left, tuple(map(min, due, left)))
+
+    def bank(self, sizes: Sequence[int], day: int, free: Sequence[int]) -> int:
+        """Return how many weights less than with equal shares are owned when a day begins.
+
+        Args:
+            sizes: Number of maskable weights of each layer.
+            day: Index of the day, from 0 to `days`.
+            free: Number of weights of each layer that nobody owns.
+        """
+        return sum(self.owned_after(sizes, day)) - (sum(sizes) - sum(free))
+
+    def allows(self, sizes: Sequence[int], counts: Sequence[Sequence[int]]) -> bool:
+        """Return whether nights can have given tasks these numbers of weights, if no task has retired.
+
+        Args:
+            sizes: Number of maskable weights of each layer.
+            counts: For each task from the first one on, how many weights of each layer it owns.
+
+        Raises:
+            CapacityError: If there are more tasks than days.
+        """
+        free = tuple(sizes)
+        for day, owned in enumerate(counts):
+            room = self.room(sizes, day, free)
+            new = tuple(owned) if self.ranking == "layer" else (sum(owned),)
+            most = room.new if room.most is None else room.most
+            if not all(low <= n <= high for low, n, high in zip(room.new, new, most, strict=True)):
+                return False
+            free = tuple(before - n for before, n in zip(free, owned, strict=True))
+        return True
 
     def available(self, sizes: Sequence[int], day: int) -> int:
         """Return how many weights are free when `day` begins. The task of the day holds all of them at dusk.
@@ -299,6 +415,27 @@ class Capacity:
                 + ". Set Capacity(min_per_layer=1) or higher, keep more per night, or exclude the layer."
             )
 
+    def _chosen(
+        self, sizes: Sequence[int], before: Sequence[int], free: tuple[int, ...], day: int, floor: int
+    ) -> Room:  # fmt: skip
+        """Return the room of a day whose night chooses what the task keeps.
+
+        Args:
+            sizes: Number of maskable weights of each group that is ranked together.
+            before: How many weights of each group equal shares would have given until then.
+            free: Number of weights of each group that the task holds at dusk.
+            day: Index of the day, from 0.
+            floor: Least number of new weights of each group.
+        """
+        assert self.days is not None
+        rules, found = Rules(least=self.least, most=self.most, loan=self.loan), list[Bounds]()
+        for size, left in zip(sizes, free, strict=True):
+            totals = _by_night(self, size, floor, self.days + 1)
+            found.append(rules.bounds(totals, day, size - left, floor))
+        least, due, most = (tuple(getattr(each, name) for each in found) for name in ("least", "due", "most"))
+        bank = sum(before) - sum(sizes) + sum(free)
+        return Room(free, least, bank=bank) if least == most else Room(free, least, due, most, bank)
+
     def _beyond(self) -> str:
         return (
             f"beyond the {self.days} days that the capacity is shared among. Give Capacity more days, or use "
@@ -312,6 +449,13 @@ class Capacity:
             return min(size, self._total(size, n_nights))
         return _by_night(self, size, floor, 2 ** n_nights.bit_length())[n_nights]
 
+    def _totals(self, size: int, floor: int) -> Iterator[int]:
+        """Yield how many of `size` weights are owned after 0, 1, ... nights, each of which takes `floor` or more."""
+        owned = 0
+        for n in itertools.count(1):
+            yield owned
+            owned = min(size, max(self._total(size, n), owned + floor))
+
     def _total(self, size: int, n_nights: int) -> int:
         if self.free_at_end is not None and self.days is not None:
             return size - round_half_up(size * self.free_at_end ** (n_nights / self.days))
@@ -322,7 +466,4 @@ class Capacity:
 @functools.lru_cache(maxsize=256)
 def _by_night(capacity: Capacity, size: int, floor: int, n_nights: int) -> tuple[int, ...]:
     """Return how many weights of a layer tasks own after 0, 1, 2 ... nights, if each night gives at least `floor`."""
-    owned = [0]
-    for n in range(1, n_nights):
-        owned.append(min(size, max(capacity._total(size, n), owned[-1] + floor)))
-    return tuple(owned)
+    return tuple(itertools.islice(capacity._totals(size, floor), n_nights))

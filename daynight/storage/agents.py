@@ -23,7 +23,7 @@ from daynight.history import record_of
 from daynight.networks.anatomy import Stored
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.gate import Gate
-from daynight.pruning.capacity import Capacity
+from daynight.pruning.capacity import NEED, Capacity
 from daynight.storage import contents
 from daynight.storage.contents import FUNCTIONS, About
 from daynight.storage.identity import Snapshot, describe, describe_structure, digest
@@ -36,15 +36,15 @@ from daynight.training.settings import Training
 Network = nn.Module | Callable[[], nn.Module]
 #: Fields that older files do not have.
 _LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_task", "gate", "gate_held",
-           "refused", "keeps", "replay", "connected", *history.LATER)  # fmt: skip
+           "refused", "keeps", "replay", "connected", "share", *NEED, *history.LATER)  # fmt: skip
 _NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 
 def to_json(about: About) -> dict[str, Any]:
     """Return the JSON of an `About`, which `from_json` reads, without what is empty and older files do not have."""
     return attrs.asdict(
-        about, filter=lambda field, value: field.name not in _LATER or (value is not False and value not in _NOTHING)
-    )
+        about, filter=lambda field, value: field.name not in _LATER or value not in (*_NOTHING, field.default)
+    )  # fmt: skip
 
 
 def code_of(network: MaskedNetwork, snapshot: Snapshot | None = None, keeps: bool = False) -> tuple[str, ...] | None:

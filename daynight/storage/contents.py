@@ -16,7 +16,7 @@ from torch import Tensor
 from daynight import models
 from daynight.data.replay import Kept, Memory, Replay, parts_of
 from daynight.data.signatures import Form
-from daynight.errors import DaynightError, SettingError
+from daynight.errors import CapacityError, DaynightError, SettingError
 from daynight.history import Record
 from daynight.networks.masked import FREE, Biases, MaskedNetwork, Restart
 from daynight.networks.sight import Told, owned_by
@@ -352,17 +352,29 @@ def check_network(
         named = rest.partition(".")[2] if kind in ("heads", "private") else rest
         if named in known.get(kind, ()) and not is_day and not checks.all_finite(value):
             raise ValueError(f"{name} has numbers that are not finite")
-    sizes, n_before = tuple(network.sizes.values()), 0
+    sizes, n_before, by_need = tuple(network.sizes.values()), 0, about.capacity.share == "need"
     if about.n_days is not None or about.succeeds is not None:
         _check_owned(network, about, tensors, owners)
         return
     for day, record in enumerate(about.days):
         n_owned = sum(int(torch.count_nonzero(owner == day)) for owner in owners.values())
         n_before += n_owned
-        said = _owned_after(about.capacity, sizes, day + 1) if is_exact else n_before
+        said = _owned_after(about.capacity, sizes, day + 1) if is_exact and not by_need else n_before
         counts = n_owned, sum(sizes) - n_before, sum(sizes)
         if said != n_before or (record.owned, record.free, record.capacity) != counts:
             raise ValueError(f"task {day} owns {n_owned:,} weights, and the capacity or its record has another number")
+    if is_exact and by_need:
+        _check_chosen(about.capacity, sizes, n_days, owners)
+
+
+def _check_chosen(capacity: Capacity, sizes: Sequence[int], n_days: int, owners: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless tasks own numbers of weights that their nights could choose."""
+    counts = [[int(torch.count_nonzero(owner == day)) for owner in owners.values()] for day in range(n_days)]
+    try:
+        if len(owners) == len(sizes) and not capacity.allows(sizes, counts):
+            raise ValueError("a task owns a number of weights that its night could not choose")
+    except CapacityError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_owned(

@@ -50,6 +50,9 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
 }
+_EQUAL = Capacity(free_at_end=0.5, days=2)
+#: With the first, a night goes on down to its lowest density, and with the second, it stops its prunes early.
+_CHOOSING = tuple(Capacity(free_at_end=0.5, days=2, share="need", tolerance=tolerance) for tolerance in (1e6, 0.0))
 #: The values of a cycle that are compared: its density, its length, and the factors of the learning rate in its REM.
 Laid = tuple[float, float, tuple[float, ...]]
 
@@ -59,8 +62,8 @@ def check_policy(policy: SleepPolicy) -> None:
 
     The policy first divides nights of many budgets and densities into cycles. Some of these nights have fewer steps
     than cycles. If the policy reacts, the nights have several courses of the loss. The policy then runs nights on a toy
-    network, with budgets in epochs and in seconds, also on simulated machines that are slower than planned. The policy
-    is not changed.
+    network, with budgets in epochs and in seconds, also on simulated machines that are slower than planned, and with
+    nights that choose what they keep. The policy is not changed.
 
     Args:
         policy: The policy, ready to be used.
@@ -76,7 +79,8 @@ def check_policy(policy: SleepPolicy) -> None:
               is less than one step per cycle, or zero;
             - yield equal cycles for equal nights;
             - keep no state from one night to the next;
-            - work with nights in seconds, which do not go as planned, and with prunes that have a small price.
+            - work with nights in seconds, which do not go as planned, and with prunes that have a small price;
+            - work with nights that choose their dawn density (``Capacity(share="need")``).
     """
     require_policy(policy)
     _check_settings(policy)
@@ -92,6 +96,9 @@ def check_policy(policy: SleepPolicy) -> None:
     _check_kept(policy, before)
     for budget in (Epochs(3), Epochs(0.25), Steps(0)):
         _sleep(policy, budget)
+    for capacity in _CHOOSING:
+        _sleep(policy, Epochs(3), capacity)
+        _sleep(policy, Seconds(2, timer=FakeTimer(0.05, 0.1)), capacity)
     for slow in (FakeTimer(0.01, 0.3), FakeTimer(0.4, 0.1), FakeTimer(lambda n: 0.02 * (1 + n % 5), lambda n: 0.1 * n)):
         _sleep(policy, Seconds(2, timer=slow))
     _sleep(policy, Until("06:00", timer=FakeTimer(900, 100)))
@@ -222,9 +229,9 @@ def _comparable(cycle: Cycle) -> Laid:
     return cycle.keep, cycle.length, factors
 
 
-def _sleep(policy: SleepPolicy, budget: Budget) -> None:
+def _sleep(policy: SleepPolicy, budget: Budget, capacity: Capacity = _EQUAL) -> None:
     """Run two days with the policy on a toy network."""
-    agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(batch_size=10))
+    agent = Agent(toy_network, capacity=capacity, training=Training(batch_size=10))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the night of day [01] was to be over", UserWarning)

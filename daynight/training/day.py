@@ -43,6 +43,9 @@ def dusk_of(
         price=ledger.price,
         steps_per_epoch=steps_per_epoch,
         dawn_density=room.dawn_density,
+        bank=room.bank,
+        due_density=room.due_density,
+        highest_density=room.highest_density,
     )
 
 
@@ -256,7 +259,17 @@ class Day:
             **sleep.ledger.times(),
             **({} if verdict is None else verdict.noted()),
             **tried,
+            **self._saved(sleep.room),
         )
+
+    def _saved(self, room: Room) -> dict[str, Any]:
+        """Return, after the end of the day, the fields of its record that say what it has saved or borrowed."""
+        if self._capacity.share != "need":
+            return {}
+        sizes, free = tuple(self._network.sizes.values()), tuple(self._network.count(FREE).values())
+        before, after = (sum(self._capacity.owned_after(sizes, self.index + n)) for n in (0, 1))
+        bank = self._capacity.bank(sizes, self.index + 1, free)
+        return {"share": after - before, "bank_before": room.bank, "bank": bank}
 
     def _at_dusk(self, budget: Budget) -> Sleep:
         room = room_of(self._network, self._capacity)

@@ -36,6 +36,7 @@ class Rem:
         end: Share of the budget that is spent when the REM is over, 0 to 1.
         before: The snapshot before the cycle.
         mark: The network before the cycle.
+        pruned_at: Number of steps at the last prune before the cycle, if no step had followed it; otherwise None.
     """
 
     turn: Turn
@@ -43,12 +44,14 @@ class Rem:
     end: float
     before: Night
     mark: Mark
+    pruned_at: int | None = None
 
     def state(self) -> dict[str, Any]:
         """Return the REM as plain values and tensors; `restore` takes them."""
         turn = attrs.asdict(self.turn, filter=lambda field, _: field.name != "cycle")
         cycle = {"keep": self.turn.cycle.keep, "length": self.turn.cycle.length}
-        return {**turn, **cycle, "cut": self.cut, "end": self.end, "before": self.before.to_json(), "mark": self.mark}
+        state = {**turn, **cycle, "cut": self.cut, "end": self.end, "before": self.before.to_json(), "mark": self.mark}
+        return state | ({"pruned_at": self.pruned_at} if self.before.chooses else {})
 
     @classmethod
     def restore(cls, state: dict[str, Any], planner: Planner, night: Night) -> Rem:
@@ -62,7 +65,8 @@ class Rem:
         if state["is_given"]:
             cycle = planner.resumed(cycle, before)
         turn = Turn(cycle, is_last=state["is_last"], takes_all=state["takes_all"], is_given=state["is_given"])
-        return cls(turn=turn, cut=state["cut"], end=state["end"], before=before, mark=state["mark"])
+        cut, end, pruned_at = state["cut"], state["end"], state.get("pruned_at")
+        return cls(turn=turn, cut=cut, end=end, before=before, mark=state["mark"], pruned_at=pruned_at)
 
 
 class Sleep:
@@ -74,7 +78,7 @@ class Sleep:
         trainer: Trains the day's task.
         network: The network, on that day.
         capacity: How layers are ranked.
-        room: How many weights the task holds at dusk, and owns at dawn.
+        room: How many weights the task holds at dusk, and owns or may own at dawn.
         training: How the task is learnt.
         criterion: Scores weights for a prune.
         start: By layer, the weights at the beginning of the day, if the criterion uses them.
@@ -83,6 +87,7 @@ class Sleep:
     Attributes:
         night: The snapshot after the last finished cycle.
         ledger: As given.
+        room: As given.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class Sleep:
     ) -> None:
         self.night, self.ledger, self._trainer, self._network = night, ledger, trainer, network
         self._capacity, self._training, self._criterion = capacity, training, criterion
-        self._start, self._learnt, self._room = start, learnt, room
+        self._start, self._learnt, self.room = start, learnt, room
         self._batches = trainer.new_batches("night")
         # Number of steps at the last prune, if no step has followed it: then running statistics are those of another
         # network. None if a step has.
@@ -109,6 +114,7 @@ class Sleep:
         self._is_open = False  # whether a policy has passed its checks
         self._planner: Planner | None = None
         self._rem: Rem | None = None  # the REM that is running
+        self._at_dusk: float | None = None  # the loss at dusk, with which a night that chooses compares
         self._stored: dict[str, Any] | None = None  # the state of a REM to resume
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
@@ -139,7 +145,8 @@ class Sleep:
                 if is_last:
                     return
                 takes_all, turn = turn.takes_all, self._planner.next(self.night, self._measure)
-            if self.night.cycle == 0 or not (takes_all or self.ledger.reached(1.0)):
+            is_over = takes_all or self.ledger.reached(1.0) or self.night.is_settled
+            if self.night.cycle == 0 or not is_over:
                 check_end(policy, self.night)
         except BaseException as error:
             if self._is_open and isinstance(error, TrainingError):
@@ -149,9 +156,9 @@ class Sleep:
             raise
 
     def finish(self, on_event: Hook) -> None:
-        """Prune down to the dawn density, if the density is still above it."""
-        if self.night.density > self.night.dawn_density:
-            self._prune(self.night, self.night.dawn_density, on_event, is_end=True)
+        """Prune down to the density at which the night ends, if the density is still above it."""
+        if self.night.density > self.night.last_density:
+            self._prune(self.night, self.night.last_density, on_event, is_end=True)
         if self._pruned_at is not None or self._training.norm_statistics == "anew":
             self._take_statistics()
 
@@ -163,6 +170,7 @@ class Sleep:
         parts = {"ledger": self.ledger.state(), "batches": self._batches.state()}
         state: dict[str, Any] = {"night": self.night.to_json(), **parts}
         state |= {} if self._pruned_at is None else {"pruned_at": self._pruned_at}
+        state |= {} if self._at_dusk is None else {"at_dusk": self._at_dusk}
         if self._stored is not None:  # the REM is not resumed yet
             state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
         elif self._rem is not None and self._planner is not None:
@@ -174,7 +182,7 @@ class Sleep:
         self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
-        self._pruned_at = state.get("pruned_at")
+        self._pruned_at, self._at_dusk = state.get("pruned_at"), state.get("at_dusk")
         self._batches.restore(state["batches"])
         self._stored = state if "rem" in state else None
 
@@ -185,6 +193,8 @@ class Sleep:
         self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
         if planner.plan is None:
             self._measure()
+        if self.night.chooses and self._at_dusk is None:
+            self._at_dusk = self._loss()
         self._check_remembered(remembered(policy, planner.plan))
         on_begin()
         self._is_open = True
@@ -207,6 +217,8 @@ class Sleep:
         """
         rem, pruned_at = self._rem, self._pruned_at
         night, mark = (rem.before, rem.mark) if rem else (self.night, self._network.mark())
+        if rem and night.chooses:
+            pruned_at = rem.pruned_at
         try:
             if rem is None:
                 is_last, rem = self._nrem(turn, mark, on_event)
@@ -215,6 +227,8 @@ class Sleep:
             if rem is not None:
                 self._rem = rem
                 self._retrain(rem, on_event)
+            if not is_last:
+                self._choose(night, mark, pruned_at)
             return is_last
         except BaseException:
             self._trainer.rest()
@@ -224,6 +238,37 @@ class Sleep:
         finally:
             self._rem = None
 
+    def _choose(self, before: Night, mark: Mark, pruned_at: int | None) -> None:
+        """Choose the dawn density after a cycle, if there is a choice and the cycle shows which it must be.
+
+        The rule is that of `daynight.Capacity` with ``share="need"``.
+
+        Args:
+            before: The snapshot before the cycle.
+            mark: The network before the cycle.
+            pruned_at: Number of steps at the last prune before the cycle, if no step had followed it.
+        """
+        night = self.night
+        if night.highest_density is None or night.density > night.highest_density:
+            return
+        if not self.ledger.allows("other"):  # no time to find out
+            self.night = night.settled(night.last_density)
+            return
+        assert self._at_dusk is not None
+        if not self._loss() <= self._at_dusk + self._capacity.tolerance * abs(self._at_dusk):
+            self._trainer.rest()
+            self._network.put_back(mark)
+            self.night = before.settled(min(before.density, night.highest_density))
+            self._pruned_at = pruned_at
+        elif night.density <= night.dawn_density:
+            self.night = night.settled(night.dawn_density)
+
+    def _loss(self) -> float:
+        """Measure the loss, which takes time of the night."""
+        loss = self._trainer.measure().loss
+        self.ledger.note_other()
+        return loss
+
     def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> tuple[bool, Rem | None]:
         """Prune, and prepare to retrain until the cycle's share of the budget is spent.
 
@@ -231,12 +276,13 @@ class Sleep:
             Whether the cycle is the night's last one, and its REM; None in place of the REM if the share is spent
             already.
         """
-        night, cycle, ledger = self.night, turn.cycle, self.ledger
+        night, cycle, ledger, pruned_at = self.night, turn.cycle, self.ledger, self._pruned_at
         keep, end = cycle.resolved(night), night.spent + cycle.length
         cut = self._prune(night, keep, on_event, weighs=cycle.rate is not None)
+        may_prune_again = not turn.is_last if night.chooses else keep > night.dawn_density
         if self.night.density < keep:
             turn, end = attrs.evolve(turn, is_last=True), 1.0
-        elif keep > night.dawn_density:
+        elif may_prune_again:
             end = min(end, ledger.latest_end)
         if ledger.reached(end):
             return turn.is_last, None
@@ -250,7 +296,7 @@ class Sleep:
             self._trainer.carry_on(n_steps)
         else:
             self._trainer.optimize(ledger.steps_until(1.0), n_steps)
-        return turn.is_last, Rem(turn=turn, cut=cut, end=end, before=night, mark=mark)
+        return turn.is_last, Rem(turn=turn, cut=cut, end=end, before=night, mark=mark, pruned_at=pruned_at)
 
     def _retrain(self, rem: Rem, on_event: Hook) -> None:
         assert self._planner is not None
@@ -274,10 +320,10 @@ class Sleep:
         ledger.note_other()
         held, chosen = self._network.held(), self._selection(night)
         masks, before = chosen.masks(keep, held), chosen.squares(held) if weighs else 0.0
-        # This prune may take so long that there is no time for another one. So choose the weights of the dawn density
-        # now, too.
-        is_timed = ledger.is_timed and keep > night.dawn_density
-        at_dawn = chosen.masks(night.dawn_density, masks) if is_timed else None
+        # This prune may take so long that there is no time for another one. So choose the weights with which the night
+        # would then end now, too.
+        last = attrs.evolve(night, density=keep).last_density
+        at_dawn = chosen.masks(last, masks) if ledger.is_timed and keep > last else None
         self._network.release(masks)
         self.night = attrs.evolve(night, density=keep)
         if keep < night.density:
@@ -288,10 +334,10 @@ class Sleep:
             ledger.note_prune()
         if at_dawn is not None and not ledger.allows("prune"):
             self._network.release(at_dawn)
-            self.night = attrs.evolve(night, density=night.dawn_density)
+            self.night = attrs.evolve(night, density=last)
         cut = math.sqrt(max(0.0, 1 - chosen.squares(self._network.held()) / before)) if before else 0.0
         owned = sum(self._network.count(night.day).values())
-        available = sum(self._room.free)
+        available = sum(self.room.free)
         record = Record(
             kind="prune", day=night.day, phase="nrem", step=self._trainer.step, cycle=night.cycle,
             **self._trainer.validated(ledger), density=owned / available if available else 1.0, owned=owned,
@@ -308,7 +354,7 @@ class Sleep:
 
     def _selection(self, night: Night) -> Selection:
         return Selection(
-            network=self._network, capacity=self._capacity, room=self._room, criterion=self._criterion,
+            network=self._network, capacity=self._capacity, room=self.room, criterion=self._criterion,
             start=self._start, gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
             connections=self._trainer.connections,
         )  # fmt: skip

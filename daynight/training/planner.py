@@ -9,8 +9,9 @@ import attrs
 
 from daynight.errors import PolicyError
 from daynight.nights.budgets import Ledger
-from daynight.nights.cycle import TOLERANCE, Cycle, Night
+from daynight.nights.cycle import TOLERANCE, Cycle, Density, Night
 from daynight.nights.policy import SleepPolicy, advance, follow, planned
+from daynight.nights.wrappers import Part
 
 
 @attrs.frozen
@@ -37,6 +38,9 @@ class Planner:
     cycle. If there is no time for the policy's next cycle, the night ends with a cycle that prunes down to the dawn
     density.
 
+    While a night chooses its dawn density (``Capacity(share="need")``), a cycle that would take all that is left is cut
+    in two: after its first half the night chooses, and the second half retrains what it has chosen.
+
     Args:
         policy: Chooses the cycles of the night.
         night: The snapshot with which the policy is asked for a plan.
@@ -54,13 +58,14 @@ class Planner:
         self._policy, self._night, self._ledger = policy, night, ledger
         self._cycles: Generator[Cycle, Night, None] | None = None  # None until the first cycle is asked for
         self._last: Cycle | None = None
+        self._half: Cycle | None = None  # the second half of the last cycle, if that was cut in two
         #: The snapshots with which the policy was asked for a cycle, each with the least length of that cycle.
         self._asked = list[tuple[Night, float]]()
 
     @property
     def n_cycles(self) -> int | None:
         """Number of cycles; None if unknown."""
-        return None if self.plan is None else len(self.plan)
+        return None if self.plan is None or self._night.chooses else len(self.plan)
 
     def first(self, night: Night) -> Turn | None:
         """Return the first cycle; None if the policy yields none.
@@ -142,6 +147,21 @@ class Planner:
                 budget in time: a cycle that is too short, or leaves too little for later cycles, is merged with the
                 next one, and prunes as far as that.
         """
+        if self._half is not None:
+            # What the night has chosen needs a prune, and may begin anew, only if the first half went too far at once.
+            rewind = self._half.rewind if night.density > night.dawn_density else None
+            cycle: Cycle | None = attrs.evolve(self._half, length=night.left, rewind=rewind)
+            self._half = None
+        else:
+            cycle = self._next(night, least)
+            if cycle is not None and night.chooses and _is_whole(cycle, night):
+                cycle, self._half = halves(cycle)
+        self._asked.append((night, least))
+        self._last = cycle
+        return cycle
+
+    def _next(self, night: Night, least: float) -> Cycle | None:
+        """Return the cycle that the policy yields next (see `_ask`)."""
         if self._cycles is not None:
             cycle = advance(self._cycles, night)
         else:
@@ -149,21 +169,19 @@ class Planner:
             is_live = self.plan is None or not night.is_timed
             self._cycles = follow(self._policy, night) if is_live else paced(self.plan or (), night, self._night.left)
             cycle = next(self._cycles, None)
-        self._asked.append((night, least))
         if self.plan is not None and night.is_timed and least > 0:
             while cycle is not None and min(cycle.length, night.left - cycle.length) < least:
                 following = advance(self._cycles, night.after(cycle))
                 if following is None:
                     break
                 cycle = cycle.merged(following)
-        self._last = cycle
         return cycle
 
     def _turn(self, cycle: Cycle | None, night: Night) -> Turn | None:
         if cycle is None:
             return None
         if self._ledger.is_timed:
-            goes_to_dawn = cycle.resolved(night) <= night.dawn_density
+            goes_to_dawn = not night.chooses and cycle.resolved(night) <= night.dawn_density
             if self._ledger.reached(1.0) or not (goes_to_dawn or self._ledger.allows("prune")):
                 return _to_dawn(night)
         return Turn(cycle, takes_all=cycle.length >= night.left - TOLERANCE)
@@ -171,7 +189,21 @@ class Planner:
 
 def _to_dawn(night: Night) -> Turn:
     """Return the cycle that ends a night without time for the policy's next cycle."""
-    return Turn(Cycle(keep="dawn", length=night.left), is_last=True, is_given=False)
+    keep: Density = night.last_density if night.chooses else "dawn"
+    return Turn(Cycle(keep=keep, length=night.left), is_last=True, is_given=False)
+
+
+def _is_whole(cycle: Cycle, night: Night) -> bool:
+    """Return whether a cycle goes down to the dawn density, and takes all that is left of the night."""
+    return cycle.resolved(night) <= night.dawn_density and cycle.length >= night.left - TOLERANCE
+
+
+def halves(cycle: Cycle) -> tuple[Cycle, Cycle]:
+    """Return a cycle as two of half its length; the second one goes on with its learning rates, to the dawn density."""
+    length = cycle.length / 2
+    rates = [None if cycle.rate is None else Part(cycle.rate, begin, 0.5) for begin in (0.0, 0.5)]
+    first = attrs.evolve(cycle, length=length, rate=rates[0])
+    return first, attrs.evolve(cycle, keep="dawn", length=length, rate=rates[1])
 
 
 def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, Night, None]:
@@ -188,4 +220,5 @@ def paced(plan: Sequence[Cycle], night: Night, left: float) -> Generator[Cycle, 
     for cycle in plan:
         length = cycle.length * night.left / left if left > 0 else 0.0
         left -= cycle.length
-        night = yield attrs.evolve(cycle, length=length)
+        # What a night has chosen for its dawn may be above what was planned.
+        night = yield attrs.evolve(cycle, keep=max(cycle.resolved(night), night.dawn_density), length=length)

@@ -17,7 +17,7 @@ from torch import Tensor
 from daynight.history import SEES
 from daynight.networks.heads import sizeable
 from daynight.networks.masked import MaskedNetwork
-from daynight.nights.cycle import TOLERANCE, Night
+from daynight.nights.cycle import BY_NEED, TOLERANCE, Night
 from daynight.support import checks, expected
 from daynight.support.expected import Form, anything, fields, flag, listed, number, one_of, optional, tensor, whole
 
@@ -63,14 +63,7 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     tensors = {
         name: tensor(None if name in sizes else known.shape, known.dtype) for name, known in mark["tensors"].items()
     }
-    frozen = {
-        "day": one_of(dusk.day), "steps_per_epoch": one_of(dusk.steps_per_epoch),
-        "dawn_density": number(dusk.dawn_density * (1 - TOLERANCE), dusk.dawn_density * (1 + TOLERANCE)),
-    }  # fmt: skip
-    night = fields({
-        **frozen, "n_steps": optional(whole()), "price": number(0, is_finite=False), "density": number(0, 1),
-        "spent": _SHARE, "cycle": whole(0, 10**9), "measured": optional(_MEASURED),
-    })  # fmt: skip
+    night = _night(dusk)
 
     def owners(where: str, value: Any) -> None:
         fields({name: tensor(known.shape, torch.int16, torch.int32) for name, known in mark["owners"].items()})(
@@ -85,11 +78,38 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
         "is_last": flag, "takes_all": flag, "is_given": flag, "cut": number(0, 1), "end": _LENGTH, "before": night,
         "keep": expected.either(one_of("dawn"), number(0, 1)), "length": _LENGTH,
         "mark": fields({"tensors": fields(tensors), "owners": owners, "pruned": fields({}, pruned)}),
-    })  # fmt: skip
+    }, {"pruned_at": optional(whole())})  # fmt: skip
     script = fields({"asked": night, "heard": listed(_pair(night, _LENGTH))})
     batches = fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})
     given = {"night": night, "ledger": _STATE, "batches": batches}
-    return fields(given, {"script": script, "rem": rem, "pruned_at": whole()})
+    form = fields(given, {"script": script, "rem": rem, "pruned_at": whole(), "at_dusk": number(is_finite=False)})
+
+    def check(where: str, value: Any) -> None:
+        form(where, value)
+        if "due_density" in value["night"] and "at_dusk" not in value:
+            raise ValueError("a night that chooses what it keeps has no loss at dusk")
+
+    return check
+
+
+def _night(dusk: Night) -> Form:
+    """Return the form of the snapshots of the night whose snapshot at dusk is `dusk`."""
+    snapshot = fields({
+        "day": one_of(dusk.day), "steps_per_epoch": one_of(dusk.steps_per_epoch), "n_steps": optional(whole()),
+        "price": number(0, is_finite=False), "density": number(0, 1), "dawn_density": number(0, 1), "spent": _SHARE,
+        "cycle": whole(0, 10**9), "measured": optional(_MEASURED),
+    }, dict.fromkeys(BY_NEED, anything))  # fmt: skip
+
+    def check(where: str, value: Any) -> None:
+        snapshot(where, value)
+        dawn, has_chosen = value["dawn_density"], dusk.chooses and "is_settled" in value
+        highest = min(dusk.highest_density or 1.0, value["density"]) if has_chosen else dusk.dawn_density
+        number(dusk.dawn_density * (1 - TOLERANCE), highest * (1 + TOLERANCE))(f"{where}.dawn_density", dawn)
+        like = (dusk.settled(dawn) if has_chosen else dusk).to_json()
+        for name in BY_NEED:
+            one_of(like.get(name))(f"{where}.{name}", value.get(name))
+
+    return check
 
 
 def _pair(first: Form, second: Form) -> Form:

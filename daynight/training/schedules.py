@@ -9,7 +9,7 @@ import attrs
 from daynight.errors import SettingError
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget, Ledger, opened
-from daynight.nights.cycle import Cycle, Night
+from daynight.nights.cycle import TOLERANCE, Cycle, Night
 from daynight.support import seeding, threads
 from daynight.training.preflight import Tried
 from daynight.training.settings import Training
@@ -42,12 +42,15 @@ def of_wake(budget: Budget, steps_per_epoch: int) -> list[Phase]:
 def of_night(plan: Sequence[Cycle] | None, night: Night, carries: bool) -> list[Phase]:
     """Return the REMs of a night, without those that take no step.
 
+    If the night chooses its dawn density, the halves of its last cycle are among them (see `Planner`).
+
     Args:
         plan: The cycles; None if the policy reacts, so that nothing is known.
         night: The snapshot at dusk.
         carries: Whether one scheduler serves the whole night.
     """
     ledger, found, whole = opened(night.budget, night.steps_per_epoch), list[Phase](), 0
+    cut = list[Phase]()
     if plan is None or ledger.n_steps is None or type(ledger).note_step is not Ledger.note_step:
         return []
     for cycle in plan:
@@ -57,12 +60,19 @@ def of_night(plan: Sequence[Cycle] | None, night: Night, carries: bool) -> list[
         n_steps = 0 if ledger.reached(end) else ledger.steps_until(end) or 0
         if n_steps:
             whole = whole or ledger.steps_until(1.0) or 0
-            found.append(Phase("a REM", n_steps, 0 if cycle.rate is not None else n_steps))
+            found.append(_rem(cycle, n_steps))
+            if night.chooses and cycle.length >= night.left - TOLERANCE:
+                half = ledger.steps_until(night.spent + cycle.length / 2) or 0
+                cut += [_rem(cycle, n) for n in (half, n_steps - half) if n]
         ledger.spent_steps += n_steps
         night = night.after(cycle)
     if carries and found:
         return [Phase("a night", whole, sum(phase.n_taken for phase in found))]
-    return found
+    return found + cut
+
+
+def _rem(cycle: Cycle, n_steps: int) -> Phase:
+    return Phase("a REM", n_steps, 0 if cycle.rate is not None else n_steps)
 
 
 def check(training: Training, network: MaskedNetwork, phases: Iterable[Phase], known: set[Phase]) -> None:
