@@ -189,15 +189,16 @@ class Capacity:
     With ``share="need"``, a night itself chooses what its task keeps, from `least` to `most` times the day's equal
     share, by the loss L on the task's validation split. From `most` times the share on, it prunes for as long as
 
-        L after the cycle <= L at dusk + `tolerance` * abs(L at dusk).
+        L after the cycle <= L at dusk + `tolerance` * max(0, L of guessing - L at dusk),
 
-    It ends at the last density for which this held, or at `most` times the share if it held for none. The rest of the
-    budget retrains what is kept. A night that is cut off before it has chosen ends at the equal share, or where it is
-    if that is less. What a task does not keep of its equal share goes into a bank. A task may keep more than its share
-    if the bank has it, or, while nothing is owed, on a loan, which the later days pay by even parts of their shares.
-    The last day keeps exactly what is left, so that after it all tasks together own what they own with equal shares.
-    The bank is what equal shares would have given until then, less what is owned: what retired tasks leave is in it,
-    and so is the share of a task that a gate has refused.
+    where guessing gives each example the mean of the outputs of all at dusk. It ends at the last density for which this
+    held, or at `most` times the share if it held for none. The rest of the budget retrains what is kept. A night that
+    is cut off before it has chosen ends at the equal share, or where it is if that is less. What a task does not keep
+    of its equal share goes into a bank. A task may keep more than its share if the bank has it, or, while nothing is
+    owed, on a loan, which the later days pay by even parts of their shares. The last day keeps exactly what is left, so
+    that after it all tasks together own what they own with equal shares. The bank is what equal shares would have given
+    until then, less what is owned: what retired tasks leave is in it, and so is the share of a task that a gate has
+    refused.
 
     Args:
         free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.
@@ -222,7 +223,7 @@ class Capacity:
         least: With ``share="need"``, the smallest part of its equal share that a task keeps, above 0 and up to 1.
         most: The largest multiple of its equal share that a task keeps, 1 or more. What the last day keeps may be more.
         loan: How much may be owed at any time, as a multiple of the equal share of the day that borrows, 0 or more.
-        tolerance: How far the loss may be above that at dusk, as a fraction of that at dusk, 0 or more.
+        tolerance: The part of what learning has gained over guessing that pruning may cost, 0 or more.
 
     Raises:
         SettingError: If a value is outside its range, or the arguments are not one of `free_at_end` with `days`,

@@ -114,7 +114,7 @@ class Sleep:
         self._is_open = False  # whether a policy has passed its checks
         self._planner: Planner | None = None
         self._rem: Rem | None = None  # the REM that is running
-        self._at_dusk: float | None = None  # the loss at dusk, with which a night that chooses compares
+        self._limit: float | None = None  # of the loss while a night chooses; None if not measured
         self._stored: dict[str, Any] | None = None  # the state of a REM to resume
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
@@ -170,7 +170,7 @@ class Sleep:
         parts = {"ledger": self.ledger.state(), "batches": self._batches.state()}
         state: dict[str, Any] = {"night": self.night.to_json(), **parts}
         state |= {} if self._pruned_at is None else {"pruned_at": self._pruned_at}
-        state |= {} if self._at_dusk is None else {"at_dusk": self._at_dusk}
+        state |= {} if self._limit is None else {"limit": self._limit}
         if self._stored is not None:  # the REM is not resumed yet
             state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
         elif self._rem is not None and self._planner is not None:
@@ -182,7 +182,7 @@ class Sleep:
         self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
-        self._pruned_at, self._at_dusk = state.get("pruned_at"), state.get("at_dusk")
+        self._pruned_at, self._limit = state.get("pruned_at"), state.get("limit")
         self._batches.restore(state["batches"])
         self._stored = state if "rem" in state else None
 
@@ -193,8 +193,10 @@ class Sleep:
         self.night = attrs.evolve(self.night, spent=max(self.night.spent, self.ledger.spent))
         if planner.plan is None:
             self._measure()
-        if self.night.chooses and self._at_dusk is None:
-            self._at_dusk = self._loss()
+        if self.night.chooses and self.night.cycle == 0 and self.ledger.allows("other"):
+            loss, gain = self._trainer.measure_gain()
+            self._limit = loss + self._capacity.tolerance * gain
+            self.ledger.note_other()
         self._check_remembered(remembered(policy, planner.plan))
         on_begin()
         self._is_open = True
@@ -251,23 +253,18 @@ class Sleep:
         night = self.night
         if night.highest_density is None or night.density > night.highest_density:
             return
-        if not self.ledger.allows("other"):  # no time to find out
+        if self._limit is None or not self.ledger.allows("other"):  # no time to find out
             self.night = night.settled(night.last_density)
             return
-        assert self._at_dusk is not None
-        if not self._loss() <= self._at_dusk + self._capacity.tolerance * abs(self._at_dusk):
+        loss = self._trainer.measure().loss
+        self.ledger.note_other()
+        if not loss <= self._limit:
             self._trainer.rest()
             self._network.put_back(mark)
             self.night = before.settled(min(before.density, night.highest_density))
             self._pruned_at = pruned_at
         elif night.density <= night.dawn_density:
             self.night = night.settled(night.dawn_density)
-
-    def _loss(self) -> float:
-        """Measure the loss, which takes time of the night."""
-        loss = self._trainer.measure().loss
-        self.ledger.note_other()
-        return loss
 
     def _nrem(self, turn: Turn, mark: Mark, on_event: Hook) -> tuple[bool, Rem | None]:
         """Prune, and prepare to retrain until the cycle's share of the budget is spent.

@@ -82,14 +82,8 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     script = fields({"asked": night, "heard": listed(_pair(night, _LENGTH))})
     batches = fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})
     given = {"night": night, "ledger": _STATE, "batches": batches}
-    form = fields(given, {"script": script, "rem": rem, "pruned_at": whole(), "at_dusk": number(is_finite=False)})
-
-    def check(where: str, value: Any) -> None:
-        form(where, value)
-        if "due_density" in value["night"] and "at_dusk" not in value:
-            raise ValueError("a night that chooses what it keeps has no loss at dusk")
-
-    return check
+    more = {"script": script, "rem": rem, "pruned_at": whole(), "limit": number(is_finite=False)}
+    return fields(given, more)
 
 
 def _night(dusk: Night) -> Form:

@@ -32,7 +32,7 @@ from daynight.training import resumed
 from daynight.training.engines import equivalence
 from daynight.training.engines.arena import ALIGNMENT
 from daynight.training.optimizer import Optimization
-from daynight.training.settings import Training
+from daynight.training.settings import Training, number
 
 #: A progress event comes after this many optimizer steps, or this many seconds.
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
@@ -322,11 +322,29 @@ class Trainer:
 
     def measure(self) -> Measured:
         """Measure the day's task now, on its validation data, or on its training data if there are none."""
+        with self._measuring() as (which, outputs, targets):
+            return Measured(*self._training.judge(self.task, outputs, targets), which)
+
+    def measure_gain(self) -> tuple[float, float]:
+        """Return the loss now, on the data of `measure`, and by how much it is below that of guessing, 0 or more.
+
+        Guessing gives each example the mean of the outputs of all. If its loss is not finite, the gain is 0.
+        """
+        loss = self._training.loss_of(self.task)
+        with self._measuring() as (_, outputs, targets):
+            guessed = number("loss", loss, outputs.mean(0, keepdim=True).expand_as(outputs).contiguous(), targets)
+            found = number("loss", loss, outputs, targets)
+        gain = guessed - found
+        return found, gain if 0 < gain < math.inf else 0.0
+
+    @contextlib.contextmanager
+    def _measuring(self) -> Iterator[tuple[Literal["train", "validation"], Tensor, Tensor]]:
+        """Yield the name of the split to measure on, the outputs for it, and its targets."""
         which: Literal["train", "validation"] = "train" if self.task.validation is None else "validation"
         split, fit = self.task.splits()[which], (self._network.dtype, self._device)
         with seeding.forked(self._seed, "measure", self._day, self.step, device=self._device):
             outputs = outputs_of(self._network, split, None, self._training.transform, self._device)
-            return Measured(*self._training.judge(self.task, outputs, fitted(split.targets, *fit)), which)
+            yield which, outputs, fitted(split.targets, *fit)
 
     def validated(self, ledger: Ledger) -> dict[str, Any]:
         """Return a record's values for the validation split; none if there is no such split, or no time to measure."""

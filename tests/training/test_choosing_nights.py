@@ -1,5 +1,7 @@
 """Nights that choose how many weights their task keeps (``Capacity(share="need")``): where they end; exact counts."""
 
+import functools
+
 import attrs
 import pytest
 import torch
@@ -63,6 +65,7 @@ def judge_by(monkeypatch, loss_of):
         return Measured(loss_of(day, sum(self._network.count(day).values())), 0.5, "validation")
 
     monkeypatch.setattr(Trainer, "measure", measure)
+    monkeypatch.setattr(Trainer, "measure_gain", lambda self: (measure(self).loss, 1.0))
 
 
 def above(least):
@@ -120,15 +123,40 @@ def test_a_night_that_goes_back_has_the_bits_from_before_its_last_prune(monkeypa
     assert sorted(ends) == list(range(12))
 
 
-def test_tolerance_is_a_fraction_of_the_loss_at_dusk(monkeypatch):
-    for dusk, loss, is_near in ((2.0, 2.5, True), (2.0, 2.51, False), (-2.0, -1.5, True), (-2.0, -1.49, False),
-                                (0.0, 0.0, True), (0.0, 1e-9, False), (2.0, float("nan"), False),
-                                (float("nan"), 1.0, False), (2.0, -1.0, True)):  # fmt: skip
-        judge_by(monkeypatch, lambda day, n, dusk=dusk, loss=loss: dusk if n == 112 else loss)
-        agent = made(attrs.evolve(NEED, tolerance=0.25))
-        agent.wake(STREAM[0], Epochs(1))
-        agent.sleep(UniformCycles(12), Epochs(6))
-        assert agent.owned == (sum(FIRST.new if is_near else FIRST.most),)
+@pytest.mark.parametrize(
+    ("dusk", "gain", "loss", "is_near"),
+    [(2.0, 2.0, 2.5, True), (2.0, 2.0, 2.51, False), (-2.0, 2.0, -1.5, True), (-2.0, 2.0, -1.49, False),
+     (0.0, 0.0, 0.0, True), (0.0, 0.0, 1e-9, False), (2.0, 1.0, float("nan"), False), (float("nan"), 0.0, 1.0, False),
+     (2.0, 0.0, -1.0, True)],
+)  # fmt: skip
+def test_tolerance_is_a_fraction_of_what_is_learnt(dusk, gain, loss, is_near, monkeypatch):
+    judge_by(monkeypatch, lambda day, n: loss)
+    monkeypatch.setattr(Trainer, "measure_gain", lambda self: (dusk, gain))
+    agent = made(attrs.evolve(NEED, tolerance=0.25))
+    agent.wake(STREAM[0], Epochs(1))
+    agent.sleep(UniformCycles(12), Epochs(6))
+    assert agent.owned == (sum(FIRST.new if is_near else FIRST.most),)
+
+
+def far(outputs, targets):
+    """A loss that is infinite for outputs that are all the same."""
+    return nn.functional.cross_entropy(outputs, targets) / outputs.std(0).mean()
+
+
+def test_the_gain_of_learning_is_by_how_much_the_loss_is_below_that_of_guessing(monkeypatch):
+    told, measure = [], Trainer.measure_gain
+    monkeypatch.setattr(Trainer, "measure_gain", lambda self: told.append(measure(self)) or told[-1])
+    held = STREAM[0].validation
+    for loss in (None, nn.functional.cross_entropy, far):
+        agent = Agent(toy_network, capacity=NEED, training=Training(batch_size=10, optimizer=adam, loss=loss))
+        agent.wake(STREAM[0], Epochs(20))
+        outputs = agent.predict(held.inputs, 0)
+        agent.sleep(OneShot(), Epochs(1))
+        found, gain = told.pop()
+        assert found == pytest.approx(float((loss or nn.functional.cross_entropy)(outputs, held.targets)), rel=1e-5)
+        guessed = nn.functional.cross_entropy(outputs.mean(0).expand(len(outputs), 2), held.targets)
+        assert gain == (0.0 if loss is far else pytest.approx(float(guessed) - found, rel=1e-5))
+        assert gain > 0.3 or loss is far
 
 
 def test_what_must_go_down_at_once_is_retrained_for_half_of_the_last_cycle(monkeypatch):
@@ -263,6 +291,7 @@ def test_nights_in_time_end_on_time_with_exact_counts(levels, policy, step, prun
     agent, free = made(), [(48, 64)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "measure", measure)
+        patch.setattr(Trainer, "measure_gain", lambda self: (measure(self).loss, 1.0))
         patch.setattr(Optimization, "step", still)
         for day, task in enumerate(STREAM):
             agent.wake(task, Epochs(1))
@@ -310,11 +339,9 @@ def split(inputs, labels, name, n_outputs):
 
 
 def easy(seed):
-    """Return a task of two classes by one input, with so much noise that a few weights do as well as many."""
-    drawn = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(1100, 6, generator=drawn)
-    labels = (inputs[:, seed] + torch.randn(1100, generator=drawn) > 0).long()
-    return split(inputs, labels, f"easy {seed}", 2)
+    """Return a task of two classes, by the sign of one input."""
+    inputs = torch.randn(1100, 6, generator=torch.Generator().manual_seed(seed))
+    return split(inputs, (inputs[:, seed] > 0).long(), f"easy {seed}", 2)
 
 
 def hard(seed):
@@ -329,10 +356,10 @@ def adam(parameters):
 
 def test_what_is_really_hard_first_and_last_gets_more():
     stream = TaskStream([hard(0), easy(1), easy(2), hard(3)]).hold_out(0.25)
-    capacity = Capacity(free_at_end=0.6, days=4, share="need", ranking="global", tolerance=0.3, loan=0.5)
-    training = Training(batch_size=20, optimizer=adam)
+    capacity = Capacity(free_at_end=0.6, days=4, share="need", ranking="global", tolerance=0.04, loan=0.25)
+    training = Training(batch_size=20, optimizer=functools.partial(torch.optim.Adam, lr=0.005))
     agent = Agent(lambda: toy_network(6, 16), capacity=capacity, training=training)
-    clock = Clock(agent, stream, policy=recommended_policy(30), wake=Epochs(10), night=Epochs(10))
+    clock = Clock(agent, stream, policy=UniformCycles(40), wake=Epochs(20), night=Epochs(20))
     days = clock.run().select(kind="day")
     assert [day.owned > day.share for day in days] == [True, False, False, True]
     assert days[0].bank < 0 < days[2].bank
