@@ -148,7 +148,7 @@ def n_in_vain(agent):
     "settings",
     [{}, {"restart": "redraw"}, {"consolidation": "rehearse"}, {"consolidation": "fine-tune"},
      {"criterion": dn.criteria.random}, {"biases": "freeze-after-first"}],
-    ids=str,
+    ids=lambda life: str(life).partition(" at 0x")[0],
 )  # fmt: skip
 def test_agents_keep_as_many_weights_and_none_in_vain(policy, settings):
     plain, connected = (
