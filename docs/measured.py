@@ -474,7 +474,7 @@ def write_pmnist():
     ax.set_xlabel("capacity: owned weights and coded masks, % of all maskable weights")
     ax.set_ylabel("accuracy, %")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="lower right")
     figure.savefig(GENERATED / "pmnist.png", dpi=160)
     plt.close(figure)
 

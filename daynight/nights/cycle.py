@@ -155,7 +155,7 @@ class Night:
 
     @property
     def last_density(self) -> float:
-        """The density at which the night ends if no cycle follows: the dawn density, if it does not choose that."""
+        """The density at which the night ends if no cycle follows. If it does not choose, it is the dawn density."""
         return self.dawn_density if self.due_density is None else min(self.density, self.due_density)
 
     @property
