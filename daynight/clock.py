@@ -48,10 +48,11 @@ class Clock:
         first_day: Index of the day of the stream's first task, from 0 to the agent's number of finished days. Tasks of
             earlier days are not evaluated; their data may be gone.
         evaluate: What is evaluated at dusk and dawn. ``"changed"``: the day's task, and all those of which anything
-            that their predictions use has changed since their last evaluation. With freezing, this is the day's task
-            alone; a record of the kind ``"carried"`` names the tasks whose scores stand. Test data are taken to be the
-            same as then. ``"all"``: all living tasks, every time. Tasks that keep signatures are always evaluated,
-            since their score without the task depends on all other tasks.
+            that `daynight.Agent.unmoved` compares has changed since their own dawn, or that this clock's history has no
+            evaluation of at their own dawn. With freezing, this is usually the day's task alone; the scores of the
+            others are carried over, as evaluations without `elapsed_seconds`. Test data are taken to be the same as
+            then. ``"all"``: all living tasks, every time. Tasks that keep signatures are always evaluated, since their
+            score without the task depends on all other tasks.
 
     Attributes:
         agent: As given.
