@@ -683,8 +683,8 @@ class Agent:
     def unmoved(self) -> frozenset[int]:
         """Return the indices of the living finished tasks that use the same numbers, bit for bit, as at their dawns.
 
-        The first call compares as `verify` does. Later ones digest what tasks share once, whatever the number of tasks;
-        for the tensors of a task's own, they compare PyTorch's counts of writes.
+        The first call compares as `verify` does. Later ones digest what tasks share once, whatever the number of tasks.
+        Of the tensors of a task's own, they compare which they are and how often PyTorch has counted a write to them.
 
         Returns:
             The indices; none if the tasks are not sealed, because owned weights keep learning.

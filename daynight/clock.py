@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import warnings
@@ -103,6 +104,7 @@ class Clock:
         checks.one_of("evaluate", evaluate, ("changed", "all"))
         self.evaluate = evaluate
         self.history = History()
+        self._doubtful = set[int]()  # tasks that were not as sealed when they were evaluated at their own dawn
         self._days = Days(self.stream, first_day)
         self._n_noted = agent.day  # days before this one are whole in the history, or older than it
         self.hooks = hooks_of(on_event)
@@ -257,7 +259,7 @@ class Clock:
             night=self.night if night is None else night, progress=self._progress, first_day=self.first_day,
             on_event=on_event, evaluate=self.evaluate,
         )  # fmt: skip
-        twin.history, twin._n_noted = History(self.history), self._n_noted
+        twin.history, twin._n_noted, twin._doubtful = History(self.history), self._n_noted, set(self._doubtful)
         return twin
 
     def run(self, until: int | None = None) -> History:
@@ -353,34 +355,55 @@ class Clock:
         known, living = self.history.tested(day, phase), set(self.agent.living)
         left = [n for n in range(self.first_day, day + 1) if n not in known and (n in living or n >= self.agent.day)]
         stand = self._standing(left)
-        if self.hooks:
-            for index in stand:
-                self._note(self.history.carried(day, phase, self.agent.n_steps, index))
-        else:
-            self.history.carry(day, phase, self.agent.n_steps, stand)
-        for index in sorted({*left}.difference(stand)):
-            began = time.perf_counter()
-            loss, score = self.agent.evaluate(self._days[index], index)
-            without = self.agent.score_without_task(self._days[index], index)
-            seconds = time.perf_counter() - began
-            self._note(
-                Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
-                       score=score, elapsed_seconds=seconds, score_without_task=without)
-            )  # fmt: skip
+        for stands, run in itertools.groupby(left, stand.__contains__):
+            if stands:
+                self._carry(day, phase, list(run))
+            else:
+                for index in run:
+                    self._measure(day, phase, index)
 
-    def _standing(self, tasks: Iterable[int]) -> list[int]:
+    def _standing(self, tasks: Sequence[int]) -> frozenset[int]:
         """Return those of some tasks whose evaluations at their own dawns stand."""
-        known = self.history.tested_at_their_dawn
-        if self.evaluate == "all" or "signature" in self.agent.keeps or not any(task in known for task in tasks):
-            return []
-        unmoved = self.agent.unmoved()
-        return [task for task in tasks if task in known and task in unmoved]
+        if not self._carries:
+            return frozenset()
+        known = self.history.tested_at_their_dawn.intersection(tasks) - self._doubtful
+        return known & self.agent.unmoved() if known else known
+
+    @property
+    def _carries(self) -> bool:
+        """Whether scores of tasks that are as at their dawn are carried over."""
+        return self.evaluate == "changed" and self.agent.consolidation.freezes and "signature" not in self.agent.keeps
+
+    def _carry(self, day: int, phase: str, tasks: Sequence[int]) -> None:
+        if not self.hooks:
+            self.history.carry(day, phase, self.agent.n_steps, tasks)
+            return
+        for task in tasks:
+            self.history.carry(day, phase, self.agent.n_steps, [task])
+            event = self.history.last
+            assert event is not None
+            self._tell(event)
+
+    def _measure(self, day: int, phase: str, index: int) -> None:
+        began = time.perf_counter()
+        loss, score = self.agent.evaluate(self._days[index], index)
+        without = self.agent.score_without_task(self._days[index], index)
+        seconds = time.perf_counter() - began
+        if self._carries and phase == "dawn" and index == day and index not in self.agent.unmoved():
+            self._doubtful.add(index)
+        self._note(
+            Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
+                   score=score, elapsed_seconds=seconds, score_without_task=without)
+        )  # fmt: skip
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
             self.history.append(event)
         else:
             self._save(is_needed=False)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         for hook in self.hooks:
             hook(event)
 
@@ -418,6 +441,7 @@ class Clock:
         values = {
             "agent": agents.to_json(about), "settings": self._settings, "marks": self._marks,
             "records": self.history.to_rows(is_short=True), "n_noted": self._n_noted,
+            **({"doubtful": sorted(self._doubtful)} if self._doubtful else {}),
         }  # fmt: skip
         return values, tensors, today
 
@@ -455,5 +479,5 @@ class Clock:
         now = None if today is None else (self._days[about.n_finished], self.wake, self.night, today)
         with agents.fitting(path, "state of a run"):
             self.agent.restore(about, tensors, kept if way.keeps_tasks else (), now)
-        self.history, self._n_noted = history, values["n_noted"]
+        self.history, self._n_noted, self._doubtful = history, values["n_noted"], set(values.get("doubtful", ()))
         return True

@@ -1,6 +1,8 @@
+import copy
 import csv
 import json
 
+import attrs
 import numpy as np
 import pytest
 
@@ -262,8 +264,9 @@ def test_short_rows_have_one_for_all_scores_that_a_dusk_carries_over(carried):
     "changes",
     [
         {"carried": ""}, {"carried": "0"}, {"carried": "0-9"}, {"carried": "1-0"}, {"carried": "0-0 9999999-9999999"},
-        {"carried": 3}, {"carried": "0-" + "9" * 5000}, {"kind": "day"}, {"phase": "before"}, {"day": None},
-        {"step": "x"}, {"score": 0.5}, {"day": 0},
+        {"carried": 3}, {"carried": "0-2 0-2"}, {"carried": "0-1 1-2"}, {"carried": "2-2 0-1"},
+        {"carried": "0-" + "9" * 5000}, {"kind": "day"}, {"phase": "before"}, {"day": None}, {"step": "x"},
+        {"score": 0.5}, {"day": 0},
     ],
 )  # fmt: skip
 def test_short_rows_that_are_not_valid_are_refused(carried, changes):
@@ -284,3 +287,45 @@ def test_a_day_that_is_forgotten_takes_along_what_was_carried_over_from_it(carri
     history.forget_day(0)
     assert history.records == tuple(record for record in carried if record.day in (1, 2))
     assert np.isfinite(history.accuracy[2]).all()
+
+
+def test_rows_that_are_joined_count_once_and_those_of_two_runs_are_refused(carried):
+    rows = carried.to_rows(is_short=True)
+    assert History.from_rows(rows + rows) == carried
+    assert History.from_rows(rows[:40] + rows[20:]) == carried
+    assert History.from_rows(carried.to_rows() + rows) == carried
+    other = [{**row, "score": 0.25} if row["kind"] == "evaluation" and row.get("task") == 0 else row for row in rows]
+    with pytest.raises(ValueError, match="belong to several runs"):
+        History.from_rows(rows + other)
+
+
+def test_records_that_look_as_if_they_were_carried_over_stay_what_they_are(tmp_path):
+    common = {"kind": "evaluation", "task": 1, "loss": 0.1, "score": 0.9}
+    records = [
+        Record(day=1, phase="dawn", step=3, **common), Record(day=1, phase="dawn", step=4, **common),
+        Record(day=2, phase="before", step=5, **common), Record(day=2, phase="dusk", step=6, **common),
+    ]  # fmt: skip
+    history = History(records)
+    assert list(history) == list(history.measured()) == records  # two dawns of a task: nothing is known to be carried
+    assert History([records[0], *records[2:]]).measured() == (records[0], records[2])
+    history.to_json(tmp_path / "h.json")
+    assert History.from_json(tmp_path / "h.json") == history
+
+
+def test_undefined_scores_are_equal():
+    records = [Record(kind="evaluation", day=day, phase="dawn", step=day, task=0, score=float("nan")) for day in (0, 1)]
+    history = History([*records, attrs.evolve(records[0], score=float("nan"))])
+    assert len(history) == 2
+    assert history == History(history) == History([*history, *history])
+    assert records[0] != attrs.evolve(records[0], score=0.0)
+
+
+def test_a_copy_is_a_history_of_its_own(carried):
+    history = History(carried)
+    twin = copy.copy(history)
+    history.append(Record(kind="day", day=9, phase="dawn", step=99))
+    assert twin == carried
+    assert len(twin) == len(carried) == len(history) - 1
+    with pytest.raises(ValueError, match="task 9 has no evaluation"):
+        history.carry(12, "dusk", 100, [0, 9])
+    assert history.days[-1] == 9

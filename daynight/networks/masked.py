@@ -283,11 +283,8 @@ class MaskedNetwork:
 
     def seen_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
-        return self.heads.beside() | self._weights_of(task) | self.own_of(task)
-
-    def own_of(self, task: int) -> dict[str, Tensor]:
-        """Return the tensors that only a finished task uses, by their names in the module."""
-        return self.private_of(task) | tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
+        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
+        return self.heads.beside() | self._weights_of(task) | self.private_of(task) | head
 
     def shared(self, owners: Owners) -> dict[str, Tensor]:
         """Return what several finished tasks may use, by name: the weights of `owners`, owner maps, frozen tensors."""

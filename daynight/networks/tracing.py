@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import operator
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -203,6 +204,8 @@ def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: li
     """Return the kind of each node: ``"other"`` for a node that a path through the graph bypasses."""
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     owners = _owners(module)
+    # A tensor that forward itself reads is used outside its module, too.
+    owners.update(id(operator.attrgetter(str(node.target))(module)) for node in nodes if node.op == "get_attr")
     place = {node: index for index, node in enumerate([entry, *nodes])}
     last_use = [max((place.get(user, len(place)) for user in node.users), default=0) for node in place]
     # The chain can be cut after node i if no node before i is read after i.

@@ -90,8 +90,7 @@ class KeptViews:
     def of(self, task: int, sources: tuple[Tensor, ...], sees: object, make: Callable[[], View]) -> View:
         """Return the view of a task: the one that is kept, or a new one if a source or part has changed since.
 
-        A source has changed if it is another tensor, has other memory, or was written to in a way that PyTorch counts.
-        PyTorch does not count what is written through `Tensor.data` or shared memory of other libraries.
+        Whether a source has changed is found out by `stamp_of`.
 
         Args:
             task: Index of the task.
@@ -99,20 +98,36 @@ class KeptViews:
             sees: What else it depends on, compared by ``==``.
             make: Makes the view.
         """
-        if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in sources):
-            return make()  # nobody counts changes of what is made there
-        stamp = [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in sources], sees
+        stamp = stamp_of(sources), sees
+        if stamp[0] is None:
+            return make()
         known = self._kept.pop(task, None)
-        if known is None or known[0] != (stamp, _outline(known[1])):
+        is_new = known is None or known[0] != (stamp, _outline(known[1]))
+        if known is None or is_new:
             view = make()
             # What the stamp names is held, so that no other object gets its `id`.
             held = sources, [(*vars(part).values(), *_inner(part)) for part in view.parts]
             known = (stamp, _outline(view)), view, held
         self._kept[task] = known
-        n_bytes = sum(kept.n_bytes for _, kept, _ in self._kept.values())
+        n_bytes = sum(kept.n_bytes for _, kept, _ in self._kept.values()) if is_new else 0
         while n_bytes > KEPT_BYTES and len(self._kept) > 1:
             n_bytes -= self._kept.pop(next(iter(self._kept)))[1].n_bytes
         return known[1]
+
+
+def stamp_of(tensors: Iterable[Tensor]) -> list[tuple[int, int, int]] | None:
+    """Return what changes if tensors are replaced, get other memory, or are written to in a way that PyTorch counts.
+
+    PyTorch does not count what is written through `Tensor.data`, shared memory of other libraries, or in inference
+    mode. Whoever keeps a stamp must hold the tensors, so that no other object gets the `id` of one.
+
+    Returns:
+        A stamp for each tensor; None in inference mode, or if a tensor was made there, since nothing is counted then.
+    """
+    held = list(tensors)
+    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in held):
+        return None
+    return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in held]
 
 
 def _outline(view: View) -> list[Any]:

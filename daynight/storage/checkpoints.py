@@ -37,7 +37,7 @@ _CONTENT = expected.fields({
     "agent": expected.mapping(expected.anything), "settings": expected.mapping(expected.listed(expected.text(), 2)),
     "marks": expected.listed(expected.text()), "records": expected.listed(expected.anything),
     "n_noted": expected.whole(), "state": expected.anything,
-})  # fmt: skip
+}, {"doubtful": expected.listed(expected.whole())})  # fmt: skip
 #: Attributes of optimizers that are stored in another way, or are PyTorch's notes for its warnings and checks.
 _NOT_STATE = {
     "state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured",

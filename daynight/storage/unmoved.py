@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-import attrs
 from torch import Tensor
 
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.sight import Owners
+from daynight.networks.views import stamp_of
 from daynight.storage.seals import Seal, seal
 from daynight.support.digests import digest_of, parts_of
 
-
-@attrs.frozen(eq=False)
-class _Own:
-    """The tensors of a task's own, as they were when its seal was checked."""
-
-    tensors: Sequence[Tensor]
-    versions: Sequence[int]
+#: The tensors of a task's own, and their stamp, as they were when its seal was checked.
+Own = tuple[list[Tensor], list[tuple[int, int, int]]]
 
 
 class Unmoved:
     """Finds out which finished tasks are as they were sealed. Copies, and those in other processes, begin anew.
 
-    What tasks share is digested once, whatever the number of tasks, and compared with the digest of the last time. For
-    the tensors of a task's own, PyTorch's counts of writes are compared. A task for which these do not show that it is
-    the same has its seal checked, as has the last task, whose head the module still holds.
+    What tasks share is digested once, whatever the number of tasks, and compared with the digest of the last time. Of
+    the tensors of a task's own, it is compared which they are and how often PyTorch has counted a write (see
+    `daynight.networks.views.stamp_of`). A task for which these do not show that it is the same has its seal checked, as
+    has the last task, whose head the module still holds.
 
-    PyTorch does not count what is written through `Tensor.data` or shared memory of other libraries; in a task's own
-    tensors, `daynight.Agent.verify` finds this.
+    What PyTorch does not count, in a task's own tensors, is found by `daynight.Agent.verify`.
     """
 
     def __init__(self) -> None:
-        self._own: dict[int, _Own] = {}  # of the tasks that were as sealed the last time
+        self._own: dict[int, Own] = {}  # of the tasks that were as sealed the last time
         self._owners: Owners = range(0)  # whose weights the digest is of
         self._digest = ""
 
@@ -51,21 +46,31 @@ class Unmoved:
             used: Returns all tensors that were sealed, by name.
         """
         is_same = bool(self._own) and self._digest == _digest(network, self._owners)
-        known = {
-            task: each for task, each in self._own.items()
-            if is_same and task in sealed and [tensor._version for tensor in each.tensors] == each.versions
-        }  # fmt: skip
-        known.pop(max(sealed, default=-1), None)
-        for task in sealed.keys() - known.keys():
-            if seal(used(task)) == sealed[task]:
-                tensors = list(network.own_of(task).values())
-                known[task] = _Own(tensors, [tensor._version for tensor in tensors])
+        last, found, known = max(sealed, default=-1), set[int](), dict[int, Own]()
+        for task in sealed:
+            tensors = list(_own_of(network, task))
+            stamp = stamp_of(tensors)
+            is_known = is_same and task != last and stamp is not None and self._own.get(task, ((), None))[1] == stamp
+            if is_known or seal(used(task)) == sealed[task]:
+                found.add(task)
+                if stamp is not None:
+                    known[task] = tensors, stamp
         needed = network.sight.needed
         if not is_same or needed != self._owners:
             self._owners, self._digest = needed, _digest(network, needed)
         self._own = known
-        return frozenset(known)
+        return frozenset(found)
 
 
 def _digest(network: MaskedNetwork, owners: Owners) -> str:
     return digest_of(part for tensor in network.shared(owners).values() for part in parts_of(tensor))
+
+
+def _own_of(network: MaskedNetwork, task: int) -> Iterator[Tensor]:
+    """Yield the tensors that only a finished task uses. It is quick: there may be a thousand tasks."""
+    yield from network.private_of(task).values()
+    modules = [network.heads.of(task)]
+    for module in modules:
+        own = vars(module)
+        yield from (each for each in (*own["_parameters"].values(), *own["_buffers"].values()) if each is not None)
+        modules += [part for part in own["_modules"].values() if part is not None]

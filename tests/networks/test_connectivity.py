@@ -153,9 +153,21 @@ class Residual(nn.Module):
         return self.head(found + self.second(found))
 
 
+class Reading(nn.Module):
+    """Reads the weight of a layer again, in a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, inputs):
+        found = torch.relu(self.second(torch.relu(self.first(inputs))))
+        return self.head(functional.linear(found, self.second.weight))
+
+
 @pytest.mark.parametrize(
     ("module", "inputs", "layer"),
-    [(Residual(), torch.rand(3, 3), "second"),
+    [(Residual(), torch.rand(3, 3), "second"), (Reading(), torch.rand(3, 3), "second"),
      (nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2)), torch.zeros(3, 2).long(), "0"),
      (nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(4, 2)), torch.rand(3, 4, 3, 3), "0")],
 )  # fmt: skip

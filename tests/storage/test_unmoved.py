@@ -6,23 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_versions import Normed
 from torch import nn
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Record, Steps, Task, Training
 from daynight.errors import SettingError
 from daynight.testing import toy_network, toy_stream
-
-
-class Normed(nn.Module):
-    """Has norms, whose statistics are private to each task, and is no plain sequence."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU())
-        self.head = nn.Linear(8, 2)
-
-    def forward(self, inputs):
-        return self.head(self.body(inputs))
 
 
 def made(
@@ -101,6 +90,21 @@ def of_last_head(agent):
     next(agent.network.module.head.parameters()).data += 1.0
 
 
+def of_replaced_head(agent):
+    head = agent.network.heads.of(0)
+    head.weight = nn.Parameter(head.weight.detach() + 1.0)
+
+
+def of_assigned_head(agent):
+    head = agent.network.heads.of(0)
+    head.load_state_dict({name: value + 1.0 for name, value in head.state_dict().items()}, assign=True)
+
+
+def of_memory(agent):
+    weight = agent.network.heads.of(0).weight
+    weight.data = weight.data + 1.0
+
+
 def of_owners(agent):
     owners = agent.network.owners["body.1"]
     owners[owners == 1] = 0
@@ -110,7 +114,8 @@ def of_owners(agent):
     ("write", "moved", "life"),
     [
         (of_module, {0, 1}, {}), (of_frozen, {0, 1}, {"biases": "freeze-after-first"}), (of_head, {0}, {}),
-        (of_last_head, {1}, {}), (of_owners, {0}, {}),
+        (of_last_head, {1}, {}), (of_owners, {0}, {}), (of_replaced_head, {0}, {}), (of_assigned_head, {0}, {}),
+        (of_memory, {0}, {}),
     ],
 )  # fmt: skip
 def test_what_was_written_to_is_measured_again(write, moved, life):
@@ -136,6 +141,40 @@ def test_what_was_restored_is_carried_over_again():
     weight.copy_(before)
     assert clock.agent.unmoved() == {0, 1}
     assert measured(clock.run(), day=2) == [(2, "dusk", 2), (2, "dawn", 2)]
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_score_of_a_dawn_stands_only_if_it_is_that_of_what_was_sealed(resumes, tmp_path):
+    """A hook writes to the first task before its evaluation at its dawn, and restores it afterwards."""
+
+    def writes(event):
+        if isinstance(event, Record) and event.day == 0 and event.phase == "dawn":
+            weight = clock.agent.network.weights["body.1"].data
+            weight.mul_(-1.0)  # at the record of the day, and back after the evaluation
+
+    clock = Clock(made().agent, toy_stream(3), policy=OneShot(), wake=Epochs(2), night=Epochs(2), on_event=writes,
+                  checkpoint=tmp_path)  # fmt: skip
+    clock.run(until=1)
+    assert clock.agent.unmoved() == {0}
+    if resumes:
+        clock = Clock(made().agent, toy_stream(3), policy=OneShot(), wake=Epochs(2), night=Epochs(2),
+                      checkpoint=tmp_path)  # fmt: skip
+    history = clock.run()
+    assert [task for _, phase, task in measured(history, day=1) if phase == "dusk"] == [0, 1]
+    right = clock.agent.evaluate(clock.stream[0], 0)
+    assert all((record.loss, record.score) == right for record in history.select(kind="evaluation", task=0, day=2))
+
+
+def test_lives_and_nights_in_inference_mode_are_as_others():
+    clocks = [made(3, evaluate=evaluate) for evaluate in ("changed", "all")]
+    for clock in clocks:
+        clock.to_dusk()
+        with torch.inference_mode():
+            clock.agent.finish_night()
+        clock.run()
+    assert timeless(clocks[0].history) == timeless(clocks[1].history)
+    with torch.inference_mode():
+        assert clocks[0].agent.unmoved() == {0, 1, 2}
 
 
 STREAM = toy_stream(6)
@@ -168,12 +207,16 @@ def test_lives_with_versions_have_the_same_scores_as_if_all_was_measured(days, f
     assert measured(found[0]) == [(day, phase, day) for day in range(len(tasks)) for phase in ("dusk", "dawn")]
 
 
-def test_tasks_without_an_evaluation_of_their_dawn_are_measured():
-    agent = made(4).agent
-    for task in toy_stream(2):
-        agent.wake(task, Steps(2))
-        agent.sleep(OneShot(), Steps(2))
-    history = made(4, agent=agent).run()
+def test_tasks_without_an_evaluation_of_their_dawn_are_measured_in_their_turn():
+    histories = []
+    for evaluate in ("changed", "all"):
+        agent = made(4).agent
+        for task in toy_stream(2):
+            agent.wake(task, Steps(2))
+            agent.sleep(OneShot(), Steps(2))
+        histories.append(made(4, agent=agent, evaluate=evaluate).run())
+    history = histories[0]
+    assert timeless(history) == timeless(histories[1])
     assert measured(history, day=3) == [(3, phase, task) for phase in ("dusk", "dawn") for task in (0, 1, 3)]
 
 
