@@ -104,7 +104,7 @@ def live(agent: dn.Agent, n_steps: int) -> tuple[Any, ...]:
     """Run a life, and return all that it ends with, seconds excepted."""
     clock = dn.Clock(agent, STREAM, policy=dn.UniformCycles(2), wake=dn.Steps(n_steps), night=dn.Steps(n_steps))
     records = [attrs.evolve(record, elapsed_seconds=None) for record in clock.run()]
-    state = agent.network.state()
+    state = agent.fork().network.state()  # a prediction in another thread puts its weights into the network meanwhile
     numbers = tuple(state[name].numpy().tobytes() for name in sorted(state))
     return records, numbers, agent.predict(INPUTS, 0).numpy().tobytes(), agent.predict(INPUTS, 1).numpy().tobytes()
 

@@ -354,20 +354,14 @@ class Clock:
         """Evaluate every task so far that has no evaluation at this phase of the day yet, or carry its score over."""
         known, living = self.history.tested(day, phase), set(self.agent.living)
         left = [n for n in range(self.first_day, day + 1) if n not in known and (n in living or n >= self.agent.day)]
-        stand = self._standing(left)
+        unmoved = self.agent.unmoved() if self._carries else frozenset[int]()
+        stand = unmoved & self.history.tested_at_their_dawn - self._doubtful
         for stands, run in itertools.groupby(left, stand.__contains__):
             if stands:
                 self._carry(day, phase, list(run))
             else:
                 for index in run:
-                    self._measure(day, phase, index)
-
-    def _standing(self, tasks: Sequence[int]) -> frozenset[int]:
-        """Return those of some tasks whose evaluations at their own dawns stand."""
-        if not self._carries:
-            return frozenset()
-        known = self.history.tested_at_their_dawn.intersection(tasks) - self._doubtful
-        return known & self.agent.unmoved() if known else known
+                    self._measure(day, phase, index, unmoved)
 
     @property
     def _carries(self) -> bool:
@@ -384,13 +378,15 @@ class Clock:
             assert event is not None
             self._tell(event)
 
-    def _measure(self, day: int, phase: str, index: int) -> None:
+    def _measure(self, day: int, phase: str, index: int, unmoved: frozenset[int]) -> None:
         began = time.perf_counter()
         loss, score = self.agent.evaluate(self._days[index], index)
         without = self.agent.score_without_task(self._days[index], index)
         seconds = time.perf_counter() - began
-        if self._carries and phase == "dawn" and index == day and index not in self.agent.unmoved():
-            self._doubtful.add(index)
+        if self._carries and phase == "dawn" and index == day:
+            # A hook may have written to the network since.
+            is_sound = index in (self.agent.unmoved() if self.hooks else unmoved)
+            self._doubtful.update(() if is_sound else (index,))
         self._note(
             Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
                    score=score, elapsed_seconds=seconds, score_without_task=without)

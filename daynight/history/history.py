@@ -62,7 +62,6 @@ class History:
         self._of_day: dict[int, list[Record | Carried]] = {}
         self._tested: dict[int, Record] = {}  # by task, its evaluation at its own dawn
         self._several = set[int]()  # tasks with several such evaluations
-        self._n = 0
         for day in sorted(of_day):
             for item in of_day[day]:
                 if isinstance(item, Record):
@@ -287,7 +286,6 @@ class History:
                 self.carry(record.day, record.phase, record.step, [record.task])
                 return
         self._of_day.setdefault(record.day, []).append(record)
-        self._n += 1
         if _is_own_dawn(record):
             self._enter(record)
 
@@ -301,7 +299,6 @@ class History:
         if any(isinstance(item, Carried) for day in self._of_day if day > record.day for item in self._of_day[day]):
             self._begin(whole)
 
-    @interrupts.deferred()
     def carry(self, day: int, phase: str, step: int, tasks: Iterable[int]) -> None:
         """Add evaluations that are carried over. Only the `Clock` that the history belongs to calls this.
 
@@ -321,12 +318,13 @@ class History:
         for task in new:
             if task not in self._tested or task >= day:
                 raise ValueError(f"task {task} has no evaluation that could be carried over to day {day}")
-        if new and not (here and items[-1] is here[-1]):
-            here = [Carried(day, phase, step)]
-            self._of_day.setdefault(day, []).append(here[-1])
+        # An interrupt at any place leaves whole evaluations.
         for task in new:
-            here[-1].add(task)
-        self._n += len(new)
+            if here and items[-1] is here[-1]:
+                here[-1].add(task)
+            else:
+                here, items = [Carried(day, phase, step, [range(task, task + 1)])], self._of_day.setdefault(day, [])
+                items.append(here[-1])
 
     def tested(self, day: int, phase: str) -> set[int]:
         """Return the tasks that have an evaluation at a dusk or dawn of a day."""
@@ -354,7 +352,7 @@ class History:
         return type(self)(self)
 
     def __len__(self) -> int:
-        return self._n
+        return sum(len(item) if isinstance(item, Carried) else 1 for items in self._of_day.values() for item in items)
 
     def __iter__(self) -> Iterator[Record]:
         return itertools.chain.from_iterable(map(self._records_of, [*self._of_day.values()]))

@@ -227,7 +227,10 @@ class Carried:
 
     def record(self, own: Record) -> Record:
         """Return the record of the task whose evaluation at its own dawn is `own`."""
-        return attrs.evolve(own, **self.place(), elapsed_seconds=None)
+        return Record(
+            kind=self.kind, day=self.day, phase=self.phase, step=self.step, task=own.task, loss=own.loss,
+            score=own.score, score_without_task=own.score_without_task,
+        )  # fmt: skip
 
     def to_row(self) -> dict[str, Any]:
         """Return a row of a file; `item_of` reads it."""

@@ -124,10 +124,12 @@ def stamp_of(tensors: Iterable[Tensor]) -> list[tuple[int, int, int]] | None:
     Returns:
         A stamp for each tensor; None in inference mode, or if a tensor was made there, since nothing is counted then.
     """
-    held = list(tensors)
-    if torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in held):
+    if torch.is_inference_mode_enabled():
         return None
-    return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in held]
+    try:
+        return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]
+    except RuntimeError:  # one was made in inference mode
+        return None
 
 
 def _outline(view: View) -> list[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.sight import Owners
@@ -48,7 +48,7 @@ class Unmoved:
         is_same = bool(self._own) and self._digest == _digest(network, self._owners)
         last, found, known = max(sealed, default=-1), set[int](), dict[int, Own]()
         for task in sealed:
-            tensors = list(_own_of(network, task))
+            tensors = _own_of(network, task)
             stamp = stamp_of(tensors)
             is_known = is_same and task != last and stamp is not None and self._own.get(task, ((), None))[1] == stamp
             if is_known or seal(used(task)) == sealed[task]:
@@ -66,11 +66,13 @@ def _digest(network: MaskedNetwork, owners: Owners) -> str:
     return digest_of(part for tensor in network.shared(owners).values() for part in parts_of(tensor))
 
 
-def _own_of(network: MaskedNetwork, task: int) -> Iterator[Tensor]:
-    """Yield the tensors that only a finished task uses. It is quick: there may be a thousand tasks."""
-    yield from network.private_of(task).values()
-    modules = [network.heads.of(task)]
+def _own_of(network: MaskedNetwork, task: int) -> list[Tensor]:
+    """Return the tensors that only a finished task uses. It is quick: there may be a thousand tasks."""
+    found: list[Tensor | None] = [*network.private_of(task).values()]
+    modules: list[nn.Module | None] = [network.heads.of(task)]
     for module in modules:
-        own = vars(module)
-        yield from (each for each in (*own["_parameters"].values(), *own["_buffers"].values()) if each is not None)
-        modules += [part for part in own["_modules"].values() if part is not None]
+        if module is not None:
+            own = vars(module)
+            found += [*own["_parameters"].values(), *own["_buffers"].values()]
+            modules += own["_modules"].values()
+    return [tensor for tensor in found if tensor is not None]
