@@ -46,24 +46,29 @@ class Unfrozen(nn.Module):
         return outputs
 
 
-def scores(agent: dn.Agent, tasks: Sequence[dn.Task], epochs: float, seed: int, batch_size: int = 128) -> list[float]:
+def scores(
+    agent: dn.Agent, tasks: Sequence[dn.Task], epochs: float, seed: int, batch_size: int = 128,
+    trained: Sequence[int] | None = None,
+) -> list[float]:  # fmt: skip
     """Train on, and return the accuracy of each task on its test images.
 
     Args:
         agent: An agent that has finished the tasks, with biases of each task. It does not change.
         tasks: The tasks.
-        epochs: Epochs of all data.
+        epochs: Epochs of all data of the tasks that train.
         seed: Names the order of the images.
         batch_size: Images of a step, of all tasks together.
+        trained: Indices of the tasks that train; None is all. The others may lose, and are not guarded.
     """
     network, generator = Unfrozen(agent), torch.Generator().manual_seed(seed)
-    data = [load(task.train, torch.float32, torch.device("cpu")) for task in tasks]
+    places = range(len(tasks)) if trained is None else trained
+    data = {place: load(tasks[place].train, torch.float32, torch.device("cpu")) for place in places}
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-    n_each, n_all = batch_size // len(tasks), sum(len(targets) for _, targets in data)
-    orders = [order(len(targets), n_each, generator) for _, targets in data]
+    n_each, n_all = batch_size // len(data), sum(len(targets) for _, targets in data.values())
+    orders = {place: order(len(targets), n_each, generator) for place, (_, targets) in data.items()}
     for _ in range(round(epochs * n_all / batch_size)):
         losses = []
-        for task, (inputs, targets) in enumerate(data):
+        for task, (inputs, targets) in data.items():
             index = next(orders[task])
             losses.append(functional.cross_entropy(network(inputs[index], task), targets[index]))
         optimizer.zero_grad()
