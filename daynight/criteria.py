@@ -26,6 +26,7 @@ class Layer:
         start: Function that returns the weights at the beginning of the day, same shape.
         gradient: Function that returns the gradient of the mean training loss, same shape.
         generator: Random generator on the CPU; named by seed, day and cycle.
+        squared_jacobian: Function that returns the squared derivatives of the outputs, same shape.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Layer:
         start: Callable[[], Tensor],
         gradient: Callable[[], Tensor],
         generator: torch.Generator,
+        squared_jacobian: Callable[[], Tensor] | None = None,
     ) -> None:
         self.name, self.weight, self.generator = name, weight, generator
-        self._start, self._gradient = start, gradient
+        self._start, self._gradient, self._squared_jacobian = start, gradient, squared_jacobian or _missing
 
     @property
     def start(self) -> Tensor:
@@ -48,6 +50,20 @@ class Layer:
     def gradient(self) -> Tensor:
         """The gradient of the current network's mean loss over some of the day's training examples; same shape."""
         return self._gradient()
+
+    @property
+    def squared_jacobian(self) -> Tensor:
+        """For each weight, the sum over the outputs of (d output / d weight)^2; same shape, 0 or more.
+
+        It is the mean over some of the day's training examples, in evaluation mode, and an estimate: the derivative of
+        a sum of outputs with random signs has this square on average. Source: Bekas, Kokiopoulou & Saad, "An estimator
+        for the diagonal of a matrix", Applied Numerical Mathematics 57, 2007.
+        """
+        return self._squared_jacobian()
+
+
+def _missing() -> Tensor:
+    raise SettingError("this layer was made without squared derivatives of outputs: Layer(..., squared_jacobian=...).")
 
 
 def magnitude(layer: Layer) -> Tensor:
@@ -64,6 +80,18 @@ def gradient_times_weight(layer: Layer) -> Tensor:
     Source: Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017.
     """
     return (layer.gradient * layer.weight).abs()
+
+
+def output_change(layer: Layer) -> Tensor:
+    """Score each weight by how much its removal changes the outputs, to first order: weight^2 * `squared_jacobian`.
+
+    The score is the mean squared change of the outputs, summed over them. Unlike the gradient of the loss, it does not
+    vanish when the training examples are learnt. It is twice the saliency of Optimal Brain Damage for half the squared
+    error of the outputs, in the Gauss-Newton (Levenberg-Marquardt) form.
+
+    Source: LeCun, Denker & Solla, "Optimal Brain Damage", NeurIPS 1989, sections 2.1 and 2.2.
+    """
+    return layer.weight.square() * layer.squared_jacobian
 
 
 def movement(layer: Layer) -> Tensor:
@@ -86,7 +114,7 @@ def random(layer: Layer) -> Tensor:
 
 def looks_back(criterion: Criterion) -> bool:
     """Return whether a criterion may read `Layer.start`. A user's criterion may, if only in some layers or nights."""
-    return not any(criterion is one for one in (magnitude, gradient_times_weight, random))
+    return not any(criterion is one for one in (magnitude, gradient_times_weight, output_change, random))
 
 
 def check(criterion: Criterion) -> None:
@@ -97,7 +125,7 @@ def check(criterion: Criterion) -> None:
     """
     weight = torch.tensor([[0.1, 0.0, -0.2], [0.3, -0.4, 0.5]])
     other = torch.tensor([[0.5, -0.25, 0.0], [1.0, 2.0, -3.0]])
-    layer = Layer("probe", weight.clone(), other.clone, other.clone, torch.Generator())
+    layer = Layer("probe", weight.clone(), other.clone, other.clone, torch.Generator(), other.square)
     scored(criterion, layer, weight, "a layer of 2 x 3 weights")
 
 

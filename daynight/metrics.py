@@ -51,9 +51,9 @@ class WithinGroups:
                 total = total + value * (n / len(targets))
         return total
 
-    def masked(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the outputs with minus infinity for classes of other tasks; softmax turns minus infinity into zero."""
-        return outputs.masked_fill(self._is_foreign.to(targets.device)[targets], -torch.inf)
+    def masked(self, outputs: Tensor, targets: Tensor, value: float = -torch.inf) -> Tensor:
+        """Return the outputs with `value` for classes of other tasks; softmax turns minus infinity into zero."""
+        return outputs.masked_fill(self._is_foreign.to(targets.device)[targets], value)
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:

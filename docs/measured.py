@@ -437,6 +437,26 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+def write_criteria():
+    """Write the table of criteria on split MNIST, from a row for each life."""
+    from daynight.study.statistics import paired, summarize
+
+    groups, rows = defaultdict(dict), []
+    for row in csv_rows(HERE / "results" / "criteria.csv"):
+        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "criterion"))
+        groups[kind][int(row["seed"])] = float(row["error"])
+    for (on, stream, p, nights, criterion), errors in groups.items():
+        error, usual = summarize(errors.values()), groups.get((on, stream, p, nights, "magnitude"), {})
+        less = paired(usual, errors) if usual is not errors and len(set(usual) & set(errors)) > 1 else None
+        rows.append({
+            "scored on": "held-out images" if on == "validation" else "test images", "stream": stream, "p": p,
+            "nights": nights, "criterion": criterion, "seeds": len(errors), "error, %": f"{error.mean:.2f}",
+            "95 %": "" if len(errors) < 2 else f"{error.low:.2f} to {error.high:.2f}",
+            "less than by magnitude": "" if less is None else f"{less.mean:.2f} ({less.low:.2f} to {less.high:.2f})",
+        })  # fmt: skip
+    write_page("criteria", rows, ())
+
+
 def write_pmnist():
     """Draw accuracy over capacity on permuted MNIST and write its tables, from a row for each run."""
     import matplotlib
@@ -522,7 +542,7 @@ PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
     (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
-    (write_gap,), (write_pmnist,),
+    (write_gap,), (write_criteria,), (write_pmnist,),
 )  # fmt: skip
 
 

@@ -9,21 +9,26 @@ from torch.nn import functional
 import daynight as dn
 from daynight import criteria
 from daynight.criteria import Layer, looks_back
+from daynight.data.unions import union
 from daynight.errors import SettingError
 from daynight.pruning import keep_top_globally, layer_adaptive
 from daynight.testing import toy_network, toy_stream
 
-CRITERIA = [criteria.magnitude, criteria.gradient_times_weight, criteria.movement, criteria.random]
+CRITERIA = [
+    criteria.magnitude, criteria.gradient_times_weight, criteria.output_change, criteria.movement, criteria.random,
+]  # fmt: skip
 
 
-def layer(weight, start=None, gradient=None):
+def layer(weight, start=None, gradient=None, squared_jacobian=None):
     generator = torch.Generator().manual_seed(1)
-    return Layer("a", torch.tensor(weight), lambda: torch.tensor(start), lambda: torch.tensor(gradient), generator)
+    read = [lambda each=each: torch.tensor(each) for each in (start, gradient, squared_jacobian)]
+    return Layer("a", torch.tensor(weight), *read[:2], generator, read[2])
 
 
 def test_scores_by_hand():
     assert criteria.magnitude(layer([-2.0, 0.5])).tolist() == [2.0, 0.5]
     assert criteria.gradient_times_weight(layer([-2.0, 0.5], gradient=[0.5, 4.0])).tolist() == [1.0, 2.0]
+    assert criteria.output_change(layer([-2.0, 0.5], squared_jacobian=[0.5, 4.0])).tolist() == [2.0, 1.0]
     assert criteria.movement(layer([-2.0, 0.5, 1.0], start=[-1.0, 1.0, 0.0])).tolist() == [3.0, -0.75, 1.0]
     scores = criteria.random(layer([1.0] * 1000))
     assert scores.tolist() == criteria.random(layer([1.0] * 1000)).tolist()
@@ -38,7 +43,7 @@ def test_what_never_looks_back_is_known(criterion):
         asked.append("start")
         return torch.ones(3)
 
-    criterion(Layer("a", torch.ones(3), start, lambda: torch.ones(3), torch.Generator()))
+    criterion(Layer("a", torch.ones(3), start, lambda: torch.ones(3), torch.Generator(), lambda: torch.ones(3)))
     assert looks_back(criterion) == bool(asked)
 
 
@@ -104,6 +109,58 @@ def test_gradients_are_those_of_the_mean_loss():
     agent.sleep(dn.NoSleep(), dn.Epochs(0))
     for gradient, name in zip(expected, agent.network.weights, strict=True):
         assert torch.allclose(seen[name], gradient, atol=1e-6)
+
+
+def squared_jacobians(agent, task):
+    """Return what a criterion reads at a prune, and the same of each example by derivatives of single outputs."""
+    seen = {}
+
+    def looks(layer):
+        seen[layer.name] = layer.squared_jacobian.clone()
+        return layer.weight.abs()
+
+    agent.criterion = looks
+    agent.wake(task, dn.Epochs(1))
+    module, (inputs, targets) = agent.network.module.eval(), task.train.load()
+    weights = agent.network.weights
+    each = {name: torch.zeros(len(inputs), *weight.shape) for name, weight in weights.items()}
+    task_of = [group for group, n in enumerate(task.groups or (task.n_outputs,)) for _ in range(n)]
+    for example, (row, target) in enumerate(zip(inputs, targets, strict=True)):
+        for column, output in enumerate(module(row[None])[0]):
+            if not task.groups or task_of[column] == task_of[int(target)]:
+                found = torch.autograd.grad(output, list(weights.values()), retain_graph=True)
+                for name, gradient in zip(weights, found, strict=True):
+                    each[name][example] += gradient.square()
+    agent.sleep(dn.NoSleep(), dn.Epochs(0))
+    return [(seen[name], each[name]) for name in weights]
+
+
+def agent_of(batch_size):
+    capacity, training = dn.Capacity(free_at_end=0.5, days=2), dn.Training(batch_size=batch_size)
+    return dn.Agent(toy_network, capacity=capacity, training=training)
+
+
+def test_the_squared_jacobian_of_one_output_and_one_example_at_a_time_is_exact():
+    draws = torch.Generator().manual_seed(0)
+    pair = torch.randn(30, 6, generator=draws), torch.randn(30, 1, generator=draws)
+    for seen, each in squared_jacobians(agent_of(1), dn.TaskStream([(pair, pair)])[0]):
+        assert torch.allclose(seen, each.mean(0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("is_union", [False, True])
+def test_the_squared_jacobian_is_estimated_with_random_signs(is_union):
+    tasks = list(toy_stream(2, n_train=700))
+    task = union(tasks) if is_union else tasks[0]
+    for seen, each in squared_jacobians(agent_of(8), task):
+        # The variance of the square of a sum with random signs is at most twice the square of its mean.
+        variance = sum(2 * batch.sum(0).square() for batch in each.split(8)) / len(each) ** 2
+        assert float(each.sum()) > 0
+        assert ((seen - each.mean(0)).abs() <= 6 * variance.sqrt() + 1e-7).all()
+
+
+def test_a_layer_without_squared_derivatives_says_so():
+    with pytest.raises(SettingError, match="squared_jacobian"):
+        criteria.output_change(Layer("a", torch.ones(2), lambda: 0, lambda: 0, torch.Generator()))
 
 
 @pytest.mark.parametrize("ranking", ["layer", "global", "balanced"])

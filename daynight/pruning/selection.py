@@ -28,6 +28,8 @@ class Selection:
         criterion: Function that scores the weights.
         gradients: Function that returns by layer the gradient of the mean training loss; called only if the criterion
             reads a gradient.
+        squared_jacobian: Function of a random generator that returns by layer the squared derivatives of the outputs;
+            called only if the criterion reads them.
         generator: Function that returns a random generator. Equal arguments give the same stream of numbers.
         start: By layer, the weights at the beginning of the day, if the criterion reads them.
         cycle: Index of the night's cycle, which names the random generators.
@@ -39,6 +41,7 @@ class Selection:
     room: Room
     criterion: Criterion
     gradients: Callable[[], Mapping[str, Tensor]]
+    squared_jacobian: Callable[[torch.Generator], Mapping[str, Tensor]]
     generator: Callable[..., torch.Generator]
     start: Mapping[str, Tensor]
     cycle: int
@@ -49,11 +52,13 @@ class Selection:
     @scores.default
     def _scores(self) -> dict[str, Tensor]:
         gradients, scores = functools.cache(self.gradients), {}
+        squares = functools.cache(lambda: self.squared_jacobian(self.generator("jacobian", self.cycle)))
         for name, weight in self.network.weights.items():
             # A criterion gets copies, since it may write to them.
             start, gradient = functools.partial(_at, self.start, name), functools.partial(_from, gradients, name)
             generator = self.generator("prune", self.cycle, name)
-            layer = Layer(name, weight.detach().clone(), start, gradient, generator)
+            square = functools.partial(_from, squares, name)
+            layer = Layer(name, weight.detach().clone(), start, gradient, generator, square)
             scores[name] = criteria.scored(self.criterion, layer, weight, f"layer {name!r}")
         return scores
 

@@ -352,8 +352,8 @@ class Sleep:
     def _selection(self, night: Night) -> Selection:
         return Selection(
             network=self._network, capacity=self._capacity, room=self.room, criterion=self._criterion,
-            start=self._start, gradients=self._trainer.gradients, generator=self._trainer.generator, cycle=night.cycle,
-            connections=self._trainer.connections,
+            start=self._start, gradients=self._trainer.gradients, squared_jacobian=self._trainer.squared_jacobian,
+            generator=self._trainer.generator, cycle=night.cycle, connections=self._trainer.connections,
         )  # fmt: skip
 
     def _factor(self, rate: Rate, cut: float, share: float) -> float:

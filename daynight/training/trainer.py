@@ -19,6 +19,7 @@ from daynight.data.splits import LazyInputs, fitted, load
 from daynight.data.tasks import Task
 from daynight.errors import TrainingError
 from daynight.history import Hook, Progress, Record
+from daynight.metrics import WithinGroups
 from daynight.networks import norms, sequences, tracing
 from daynight.networks.connectivity import Connections
 from daynight.networks.copies import has_gradient_hooks
@@ -38,6 +39,9 @@ from daynight.training.settings import Training, number
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
 #: Number of training examples, or all if there are fewer, over which gradients for a criterion are averaged.
 N_FOR_GRADIENTS = 1024
+#: The squared Jacobian is estimated with this many examples, and random signs for this many at a time, if batches have
+#: as many.
+N_FOR_JACOBIAN, N_SIGNED = 2048, 32
 
 
 @attrs.define(eq=False)
@@ -359,22 +363,55 @@ class Trainer:
 
     def gradients(self) -> dict[str, Tensor]:
         """Return the gradients by each masked layer's weights of the mean loss over `N_FOR_GRADIENTS` examples."""
-        network, training = self._network, self._training
-        index = torch.linspace(0, len(self.task.train) - 1, min(N_FOR_GRADIENTS, len(self.task.train))).round().long()
-        weights = list(network.weights.values())
-        loss, total = training.loss_of(self.task), [torch.zeros_like(weight) for weight in weights]
-        was_training = network.module.training
+        loss, n = self._training.loss_of(self.task), min(N_FOR_GRADIENTS, len(self.task.train))
+        total = [torch.zeros_like(weight) for weight in self._network.weights.values()]
+        for found in self._derivatives(
+            lambda outputs, targets: loss(outputs, targets) * (len(targets) / n), n, self._training.batch_size
+        ):
+            for part, gradient in zip(total, found, strict=True):
+                part += gradient
+        return dict(zip(self._network.weights, total, strict=True))
+
+    def squared_jacobian(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Estimate `daynight.criteria.Layer.squared_jacobian` of each masked layer with `N_FOR_JACOBIAN` examples.
+
+        Args:
+            generator: Draws the signs.
+        """
+        loss, n = self._training.loss_of(self.task), min(N_FOR_JACOBIAN, len(self.task.train))
+
+        def signed(outputs: Tensor, targets: Tensor) -> Tensor:
+            own = loss.masked(outputs, targets, 0.0) if isinstance(loss, WithinGroups) else outputs
+            signs = 2 * torch.randint(2, outputs.shape, generator=generator) - 1
+            return (own * signs.to(outputs)).sum()
+
+        total = [torch.zeros_like(weight) for weight in self._network.weights.values()]
+        for found in self._derivatives(signed, n, min(N_SIGNED, self._training.batch_size)):
+            for part, gradient in zip(total, found, strict=True):
+                part += gradient.square() / n
+        return dict(zip(self._network.weights, total, strict=True))
+
+    def _derivatives(
+        self, function: Callable[[Tensor, Tensor], Tensor], n: int, n_each: int
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the derivatives by each masked layer's weights of a function of outputs and targets, batch by batch.
+
+        Args:
+            function: Function of the outputs and targets of a batch to a scalar.
+            n: Number of training examples in all.
+            n_each: Number of examples of a batch.
+        """
+        network, transform = self._network, self._training.transform
+        index = torch.linspace(0, len(self.task.train) - 1, n).round().long()
+        weights, was_training = list(network.weights.values()), network.module.training
         network.module.train().eval()  # in training mode, modules drop values that they keep
         try:
-            for chunk in index.split(training.batch_size):
+            for chunk in index.split(n_each):
                 inputs, targets = load(self.task.train.subset(chunk), network.dtype, self._device)
-                inputs = inputs if training.transform is None else training.transform(inputs)
-                value = loss(network.module(inputs), targets) * (len(chunk) / len(index))
-                for part, gradient in zip(total, torch.autograd.grad(value, weights), strict=True):
-                    part += gradient
+                outputs = network.module(inputs if transform is None else transform(inputs))
+                yield torch.autograd.grad(function(outputs, targets), weights)
         finally:
             network.module.train(was_training)
-        return dict(zip(network.weights, total, strict=True))
 
     def connections(self) -> Connections:
         """Return how the network's masked layers are connected; raise NetworkError if that cannot be told."""

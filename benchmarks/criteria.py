@@ -1,0 +1,127 @@
+"""Which criterion should prunes use? Streams of MNIST, seed by seed.
+
+An agent lives five days with each criterion (`daynight.criteria`); all else is equal, seed included, and as in the
+study (`docs/reproduction.rst`). To choose, ``--on validation`` scores on a sixth of the training images, which is held
+out, with seeds 100 and up. To report, ``--on test`` scores on test images, with seeds 0 and up. Permuted and rotated
+MNIST are those of the tournament (`docs/choosing.rst`): five tasks of ten digits, with 12,000 images each.
+
+    DAYNIGHT_DATA=/data OMP_NUM_THREADS=1 python benchmarks/criteria.py --on test --out docs/results/criteria.csv
+
+A life takes about three minutes of one core. Lives that the file has are left out. `--show` only prints the means.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import machine
+import torch
+
+import daynight as dn
+from daynight.study.nights import held_out
+from daynight.study.statistics import paired, summarize
+from daynight.study.tournament.tournament import streams
+
+FIRST = {"validation": 100, "test": 0}
+SETTINGS = ("on", "stream", "p", "nights", "criterion", "ranking", "epochs", "seed")
+STREAMS = ("mnist", "permuted", "rotated")
+NIGHTS: dict[str, Callable[[], dn.SleepPolicy]] = {
+    "one": dn.OneShot, "recommended": dn.recommended_policy, "uniform 72": functools.partial(dn.UniformCycles, 72),
+}  # fmt: skip
+COLUMNS = (*SETTINGS, "error", "errors", "owned", "steps", "seconds")
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--on", default="validation", choices=list(FIRST), help="the images to score on (validation)")
+    add("--stream", default="mnist", choices=STREAMS, help="the tasks (mnist)")
+    add("--nights", nargs="+", default=["recommended"], choices=list(NIGHTS), help="policies (recommended)")
+    add("--p", type=float, nargs="+", default=[0.995], help="fractions still free after the last day (0.995)")
+    add(
+        "--criteria",
+        nargs="+",
+        default=["magnitude", "output_change"],
+        metavar="NAME",
+        help="functions of daynight.criteria",
+    )
+    add("--ranking", nargs="+", default=["layer"], choices=("layer", "global", "balanced"), help="see Capacity (layer)")
+    add("--seeds", type=int, default=10, metavar="N", help="number of seeds (10)")
+    add("--epochs", type=float, default=72.0, metavar="E", help="epochs of each wake and of each night (72)")
+    add("--show", action="store_true", help="print the means of the file, and run nothing")
+    add("--out", type=Path, required=True, metavar="CSV", help="the rows; a command that was cut off continues them")
+    return parser.parse_args()
+
+
+def lived(stream: dn.TaskStream, row: dict[str, str]) -> dict[str, Any]:
+    """Live all days with the settings of a row, and return the other columns."""
+    began, p, epochs = time.process_time(), float(row["p"]), float(row["epochs"])
+    agent = dn.Agent(
+        lambda: dn.models.MLP(784, 256, 256), seed=int(row["seed"]), training=dn.Training(batch_size=128),
+        capacity=dn.Capacity(free_at_end=p, days=len(stream), ranking=row["ranking"]),
+        criterion=getattr(dn.criteria, row["criterion"]),
+    )  # fmt: skip
+    clock = dn.Clock(
+        agent, stream, policy=NIGHTS[row["nights"]](), wake=dn.Epochs(epochs), night=dn.Epochs(epochs)
+    )  # fmt: skip
+    errors = 100 * (1 - clock.run().accuracy[-1])
+    return {
+        "error": f"{errors.mean():.4f}", "errors": " ".join(f"{error:.3f}" for error in errors),
+        "owned": " ".join(map(str, agent.owned)), "steps": agent.n_steps,
+        "seconds": round(time.process_time() - began),
+    }  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of the file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def show(rows: list[dict[str, str]]) -> None:
+    """Print mean errors, and by how much they are lower than by magnitude, seed by seed."""
+    found: dict[tuple[str, ...], dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in SETTINGS[:-1]), {})[int(row["seed"])] = float(row["error"])
+    for kind, errors in found.items():
+        print(f"{', '.join(kind)} epochs: error {summarize(errors.values())} %")
+        usual = found.get((*kind[:4], "magnitude", "layer", kind[-1]), {})
+        if usual is not errors and len(set(errors) & set(usual)) > 1:
+            print(f"    less error than by magnitude in each layer: {paired(usual, errors)} percentage points")
+
+
+def main() -> None:
+    """Live the lives that the file does not have yet, and compare."""
+    given = parse()
+    torch.set_num_threads(1)
+    if not given.show:
+        whole = streams()[given.stream].stream()
+        stream = whole if given.on == "test" else held_out(lambda: whole, 1 / 6)
+        if not given.out.exists():
+            with given.out.open("w", newline="") as file:
+                file.write(f"# {machine.line(machine.describe())}; {machine.named(whole.source)}\n")
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writeheader()
+        wanted = [
+            {"on": given.on, "stream": given.stream, "p": f"{p:g}", "nights": nights, "criterion": criterion,
+             "ranking": ranking, "epochs": f"{given.epochs:g}", "seed": str(seed)}
+            for seed in range(FIRST[given.on], FIRST[given.on] + given.seeds) for p in given.p
+            for nights in given.nights for criterion in given.criteria for ranking in given.ranking
+        ]  # fmt: skip
+        for row in wanted:
+            if row not in [{name: known[name] for name in SETTINGS} for known in read(given.out)]:
+                row |= lived(stream, row)
+                with given.out.open("a", newline="") as file:
+                    csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
+                print(row, flush=True)
+    show(read(given.out))
+
+
+if __name__ == "__main__":
+    main()
