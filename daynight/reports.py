@@ -31,19 +31,23 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; --ink: #1b1b3a; --page: #fff; --line: #d5d8e2; --soft: #5b6072; }}
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #e9ecf3; --page: #15161d; --line: #3a3d4c; --soft: #a3a8b8; }} }}
-body {{ margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 3rem; color: var(--ink); background: var(--page);
+body {{ margin: 0 auto; max-width: 76rem; padding: 1.5rem 1rem 3rem; color: var(--ink); background: var(--page);
   font: 1rem/1.5 system-ui, sans-serif; }}
 h1 {{ overflow-wrap: anywhere; font-size: 1.6rem; margin: 0 0 .3rem; }}
 h2 {{ font-size: 1.15rem; margin: 2.2rem 0 .6rem; }}
-p {{ color: var(--soft); margin: .2rem 0; }}
+p {{ color: var(--soft); margin: .2rem 0; max-width: 62rem; }}
 figure {{ margin: 0; }}
 figure img {{ max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }}
 .side {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem; }}
 .scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }}
-th, td {{ padding: .25rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }}
+th, td {{ padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
 th {{ font-weight: 600; white-space: normal; vertical-align: bottom; }}
+td.text {{ white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 11rem; max-width: 20rem; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
+@media print {{ body {{ max-width: none; padding: 0; color: #000; background: #fff; }} .scroll {{ overflow: visible; }}
+  table {{ font-size: .62rem; }} th, td {{ padding: .1rem .25rem; }} td.text {{ min-width: 6rem; }}
+  section, figure, tr {{ break-inside: avoid; }} }}
 footer {{ margin-top: 3rem; color: var(--soft); font-size: .85rem; }}
 </style>
 </head>
@@ -105,6 +109,7 @@ def of_rows(
     path: str | os.PathLike[str],
     title: str,
     facts: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Write a report with a table and figures.
 
@@ -114,12 +119,15 @@ def of_rows(
         path: The file.
         title: Title of the page.
         facts: Short texts for the line below the title.
+        notes: Sentences below it, a paragraph each.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
-    parts += [f"<h2>{html.escape(what)}</h2>{_picture(ax, what)}" for ax, what in pictures]
+    parts += [f"<p>{html.escape(note)}</p>" for note in notes]
+    figures = [f"<section><h2>{html.escape(what)}</h2>{_picture(ax, what)}</section>" for ax, what in pictures]
+    parts += [_side(figures)] if figures else []
     _write(path, title, [*parts, "<h2>All values</h2>", _table(rows)])
 
 
@@ -197,8 +205,15 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "<p>No rows.</p>"
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{_shown(value)}</td>' for value in row.values())}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(value: Any) -> str:
+    """Return a cell; long text may be broken into lines."""
+    if isinstance(value, str) and len(value) > 24:
+        return f'<td class="text">{_shown(value).replace("(", "(<wbr>")}</td>'
+    return f"<td>{_shown(value)}</td>"
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,7 @@ from daynight.testing import toy_network, toy_stream
 class Page(html.parser.HTMLParser):
     """What is in a page: tags, their attributes and text; and which tags are not closed."""
 
-    VOID = ("meta", "img")
+    VOID = ("meta", "img", "wbr")
 
     def __init__(self, path):
         super().__init__()
@@ -122,18 +122,32 @@ def test_a_report_of_a_study_has_a_figure_of_each_value(tmp_path):
     page = Page(tmp_path / "study.html")
     assert not page.open
     assert page.pictures == ["score by n", "loss by n"]
-    assert "12 runs · 4 combinations of way, n" in page.words
+    assert "12 runs · 4 combinations of way, n · n = 3 each" in page.words
     assert "a<" in page.words
     assert page.tags.count("tr") == 5
 
 
-def test_a_report_of_a_study_without_numbers_is_a_table(tmp_path):
-    results().select(n=8).report(tmp_path / "study.html", by=["way"], values=["score"])
+def test_a_report_of_a_study_without_numbers_has_a_picture(tmp_path):
+    results().select(n=8).report(tmp_path / "study.html", by=["way"], values=["score"], against={"way": "b"})
     page = Page(tmp_path / "study.html")
-    assert not page.pictures
+    assert page.pictures == ["score by way", "score: paired differences by way"]
     assert page.tags.count("tr") == 3
+    assert "6 runs · 2 combinations of way · n = 3 each" in page.words
+    assert any("Differences are from way=b, paired by seed, each with its own 95 % interval. There are 1." in words
+               for words in page.words)  # fmt: skip
+    assert {"score interval", "score difference interval"} <= set(page.words)
     with pytest.raises(SettingError, match="no run has a setting 'who'"):
         results().report(tmp_path / "study.html", by=["who"], values=["score"])
+
+
+def test_long_names_of_a_study_wrap(tmp_path):
+    name = f"Policy({', '.join(f'argument_{n}={n}' for n in range(12))})"
+    Results([{**entry, "run": {**entry["run"], "settings": {**entry["run"]["settings"], "way": name}}}
+             for entry in results().select(way="b")]).report(
+        tmp_path / "study.html", by=["way", "n"], values=["score"])  # fmt: skip
+    text = (tmp_path / "study.html").read_text()
+    assert 'td class="text"' in text
+    assert "td.text { white-space: normal;" in text
 
 
 def test_what_is_not_known_is_left_out_or_said(tmp_path):

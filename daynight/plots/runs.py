@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 from daynight.errors import DataError, SettingError
 from daynight.history import History
 from daynight.networks.masked import MaskedNetwork
-from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, limit, shades
+from daynight.plots.style import COLOURS, WHOLE, Colour, axes_or_new, bare, counted, limit, shades
 from daynight.support import checks
 
 
@@ -177,6 +177,8 @@ def means(
 ) -> Axes:
     """Draw means and standard errors against a number, such as accuracies against N. Each call draws one line.
 
+    The number of values of each mean is on the right above the axes: ``n = 10, bars: standard errors``.
+
     Args:
         samples: For each number, one or more values, such as one for each seed.
         label: Name of the line in a legend.
@@ -198,5 +200,7 @@ def means(
         markersize=4, lw=1.4, capsize=2.5, color=colour or COLOURS["rem"],
     )  # fmt: skip
     bare(ax)
+    said = counted([len(value) for value in values.values()], "standard errors", ax.get_title(loc="right"))
+    ax.set_title(said, loc="right", fontsize="small", color="0.3")
     ax.grid(axis="y", alpha=0.3)
     return ax

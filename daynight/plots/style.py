@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -65,6 +66,20 @@ def plain_log(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(4) if decades < 0.7 else locator)
     axis.set_major_formatter(AS_IT_IS)
     axis.set_minor_formatter(NullFormatter())
+
+
+def counted(counts: Iterable[int], bars: str, before: str = "") -> str:
+    """Return what a figure says about its bars: ``n = 3 to 10, bars: standard errors``.
+
+    Args:
+        counts: Numbers of values of which the figure shows means.
+        bars: What the bars are.
+        before: What the figure says already; its numbers count, too.
+    """
+    known = [*counts, *(int(number) for number in re.findall(r"\d+", before.partition(",")[0]))]
+    low, high = min(known), max(known)
+    n = f"n = {low}" if low == high else f"n = {low} to {high}"
+    return f"{n}, bars: {bars}" if high > 1 else f"{n}, no bars"
 
 
 def bare(ax: Axes) -> None:

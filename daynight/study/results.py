@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import csv
-import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daynight.errors import SettingError
-from daynight.storage.identity import describe, digest
+from daynight.storage.identity import describe
+from daynight.study import labels as naming
 from daynight.study import statistics
+from daynight.study.entries import OF_RUN, Entry, defaults, setting
+from daynight.study.labels import Labels
 from daynight.study.statistics import CONFIDENCE, Summary
-from daynight.support import atomic
+from daynight.support import atomic, checks
 from daynight.support.frames import frame_of
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
-
-Entry = Mapping[str, Any]
-
-#: The parts of a run's description besides its settings.
-_OF_RUN = ("method", "data", "version")
 
 
 class Results:
@@ -44,7 +42,7 @@ class Results:
     def select(self, **settings: Any) -> Results:
         """Return the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``.
 
-        A setting that was left at the method's default is not among a run's settings.
+        A setting that a run leaves at its method's default equals the same value written out (see `setting`).
 
         Raises:
             SettingError: If no run has a setting of that name.
@@ -65,10 +63,7 @@ class Results:
         for entry in self.entries:
             seed = setting(entry, "seed")
             if seed in found:
-                raise SettingError(
-                    f"values: several runs have the seed {seed}. Select those of one kind first, for example with "
-                    "select(free_at_end=0.99), or group by more settings."
-                )
+                raise SettingError(f"values: several runs have the seed {seed}. {self._advice()}", page="studies")
             if name not in entry["result"]:
                 known = ", ".join(sorted(entry["result"]))
                 raise SettingError(f"values: a run has no result {name!r}, only {known}.", page="studies")
@@ -101,36 +96,134 @@ class Results:
         self._check_names(names)
         found: dict[tuple[Any, ...], list[Entry]] = {}
         for entry in self.entries:
-            found.setdefault(tuple(_hashable(setting(entry, name)) for name in names), []).append(entry)
+            found.setdefault(tuple(naming.hashable(setting(entry, name)) for name in names), []).append(entry)
         return {key: Results(entries) for key, entries in found.items()}
 
+    def differing(self) -> dict[str, list[Any]]:
+        """Return the settings besides the seed in which the runs differ, each with its values as `groups` shows them.
+
+        The method, the data and the version are among them; the machine is not, nor a default that is written out.
+        """
+        names = [*OF_RUN, *dict.fromkeys(name for entry in self.entries for name in entry["run"]["settings"])]
+        values = {
+            name: list(dict.fromkeys(naming.hashable(setting(entry, name)) for entry in self.entries)) for name in names
+        }
+        return {name: found for name, found in values.items() if len(found) > 1 and name != "seed"}
+
+    def _advice(self) -> str:
+        """Return in which settings the runs differ, and what to do about it."""
+        found = self.differing()
+        if not found:
+            return "They differ in no setting. Remove those that are there twice."
+        shown, named = [], Labels()
+        for name, values in found.items():
+            texts = list(dict.fromkeys(_brief(named.of(setting(entry, name))) for entry in self.entries))
+            shown.append(f"{name} ({', '.join(texts[:4])}{', ...' if len(values) > 4 else ''})")
+        plain = next(((n, v) for n, values in found.items() for v in values if naming.is_number(v)), None)
+        such = f", such as select({plain[0]}={plain[1]})" if plain else ""
+        return f"They differ in {', '.join(shown)}. Select one value of each{such}, or group by them."
+
     def _check_names(self, names: Iterable[str]) -> None:
-        known = {name for entry in self.entries for name in entry["run"]["settings"]} | {*_OF_RUN, "machine"}
+        known = {name for entry in self.entries for name in entry["run"]["settings"]} | {*OF_RUN, "machine"}
+        methods = {str(entry["run"]["method"]): entry["run"]["method"] for entry in self.entries}
         for name in names:
-            if self.entries and name.partition(".")[0] not in known:
+            first = name.partition(".")[0]
+            if self.entries and first not in known and not any(first in defaults(own) for own in methods.values()):
                 raise SettingError(f"no run has a setting {name!r}, only {', '.join(sorted(known))}.", page="studies")
 
-    def table(self, by: Sequence[str], values: Sequence[str], confidence: float = CONFIDENCE) -> list[dict[str, Any]]:
-        """Return a row per combination of settings: the number of runs, and mean, error and interval of each result."""
+    def table(
+        self,
+        by: Sequence[str],
+        values: Sequence[str],
+        confidence: float = CONFIDENCE,
+        *,
+        labels: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return a row per combination of settings: the number of runs, and mean, error and interval of each result.
+
+        Args:
+            by: Names of the settings, as in `groups`.
+            values: Names of the results.
+            confidence: Probability that an interval covers its mean.
+            labels: Values of settings by short names for them, such as ``{"once": dn.OneShot()}``.
+            against: Some of the settings in `by`, with the values to compare with, such as
+                ``{"policy": dn.OneShot()}``. Each row then has the paired differences (see `compare`) from the runs
+                with these values and otherwise equal settings in `by`; how many pairs these are; and in
+                ``"comparisons"``, how many differences the whole table has. With many of them, some intervals miss:
+                for a `confidence` of all m together, pass 1 - 0.05 / m.
+
+        Raises:
+            SettingError: If no run has such a setting, a run has no such result, runs of a row share a seed, or
+                `labels` or `against` is not valid.
+        """
+        groups = self.groups(*by)
+        named = Labels(labels)
+        keys = {key: tuple(named.of(setting(own.entries[0], name)) for name in by) for key, own in groups.items()}
+        named.check(list(keys.values()))
+        others = {} if against is None else self.others(by, against)
         rows = []
-        for key, group in self.groups(*by).items():
-            row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"runs": len(group)}
+        for key, group in groups.items():
+            row: dict[str, Any] = dict(zip(by, keys[key], strict=True)) | {"runs": len(group)}
             for name in values:
                 summary = group.summary(name, confidence)
                 row |= {
                     name: summary.mean, f"{name} standard error": summary.standard_error,
                     f"{name} low": summary.low, f"{name} high": summary.high,
                 }  # fmt: skip
+                if against is not None:
+                    row |= _difference(group, others.get(key), name, confidence)
             rows.append(row)
+        if against is not None:
+            n = sum(row[f"{name} pairs"] > 0 for row in rows for name in values)
+            rows = [row | {"comparisons": n} for row in rows]
         return rows
 
-    def to_csv(self, path: str | os.PathLike[str], by: Sequence[str], values: Sequence[str]) -> None:
+    def others(self, by: Sequence[str], against: Mapping[str, Any]) -> dict[tuple[Any, ...], Results]:
+        """Return what the groups of runs are compared with, by their keys in `groups`, if there are such runs.
+
+        Args:
+            by: Names of the settings.
+            against: Values to compare with, as in `table`. Groups that have them are left out.
+
+        Raises:
+            SettingError: If `against` is not a dict of some settings in `by`, or no run has these values.
+        """
+        checks.kind("against", against, Mapping, "{'policy': dn.OneShot()}")
+        if missing := [name for name in against if name not in by] or ([] if against else ["it"]):
+            raise SettingError(
+                f"against: {missing[0]} is not one of the settings in by={list(by)}. Name at least one of these.",
+                page="studies",
+            )
+        groups = self.groups(*by)
+        wanted = {by.index(name): naming.hashable(describe(value)) for name, value in against.items()}
+        found = {}
+        for key in groups:
+            other = tuple(wanted.get(index, item) for index, item in enumerate(key))
+            if other != key and other in groups:
+                found[key] = groups[other]
+        if not found:
+            raise SettingError(
+                f"against: there are no runs to compare with, which have {dict(against)} and are otherwise equal in "
+                f"{', '.join(by)} to other runs.", page="studies",
+            )  # fmt: skip
+        return found
+
+    def to_csv(
+        self,
+        path: str | os.PathLike[str],
+        by: Sequence[str],
+        values: Sequence[str],
+        *,
+        labels: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write `table` as CSV.
 
         Raises:
             OutputError: If the file cannot be written.
         """
-        rows = self.table(by, values)
+        rows = self.table(by, values, labels=labels, against=against)
         with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]) if rows else list(by))
             writer.writeheader()
@@ -147,7 +240,7 @@ class Results:
         rows = []
         for entry in self.entries:
             settings = entry["run"]["settings"]
-            row = {name: _hashable(setting(entry, name)) for name in (*_OF_RUN, *settings)}
+            row = {name: naming.hashable(setting(entry, name)) for name in (*OF_RUN, *settings)}
             for name, value in settings.items():
                 if isinstance(value, Mapping) and "class" in value:
                     row |= {f"{name}.{part}": own for part, own in value.items() if _is_plain(own) and part != "class"}
@@ -155,105 +248,83 @@ class Results:
         return frame_of(rows)
 
     def report(
-        self, path: str | os.PathLike[str], by: Sequence[str], values: Sequence[str], title: str = "A study"
+        self,
+        path: str | os.PathLike[str],
+        by: Sequence[str],
+        values: Sequence[str],
+        title: str = "A study",
+        *,
+        labels: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | None = None,
+        bars: str = "standard errors",
     ) -> None:
-        """Write `table`, and a figure of each value, into one self-contained HTML file.
-
-        If a setting in `by` has numeric values, the last such setting is the horizontal axis of each figure. Each
-        combination of the other settings is one line, with standard errors.
+        """Write `table`, and figures of each value (see `draw`), into one self-contained HTML file.
 
         Args:
             path: The file, such as ``"study.html"``.
             by: Names of the settings.
             values: Names of the results, such as ``"mean_accuracy"``.
             title: The title of the report.
+            labels: As in `table`.
+            against: As in `table`. With it, the differences have a figure, too.
+            bars: As in `draw`.
 
         Raises:
-            SettingError: If there are no runs, no run has such a setting, or a run has no such result.
+            SettingError: If there are no runs, or an argument is not valid.
             OutputError: If the file cannot be written.
         """
-        from daynight import reports  # here and below, since workers of studies draw nothing, and begin sooner without
+        from daynight.study import pictures  # here and below, since workers draw nothing, and begin sooner without
 
-        if not self.entries:
-            raise SettingError(
-                "report: there are no runs. Name the folder of a study's store that has some.", page="studies"
-            )
-        rows = sorted(self.table(by, values), key=lambda row: [_place(row[name]) for name in by])
-        numeric = [name for name in by if all(_is_number(row[name]) for row in rows)]
-        pictures = [(self._drawn(numeric[-1], by, name), f"{name} by {numeric[-1]}") for name in values if numeric]
-        facts = [f"{len(self)} runs", f"{len(rows)} combinations of {', '.join(by)}"]
-        reports.of_rows(rows, pictures, path, title, facts)
+        pictures.report(self, path, by, values, title, labels, against, bars)
 
-    def _drawn(self, across: str, by: Sequence[str], value: str) -> Axes:
-        """Draw the means of a value against a setting, with a line for each combination of the other settings."""
-        from daynight import plots
+    def draw(
+        self,
+        value: str,
+        by: Sequence[str],
+        *,
+        labels: Mapping[str, Any] | None = None,
+        against: Mapping[str, Any] | None = None,
+        bars: str = "standard errors",
+    ) -> Axes:
+        """Draw the means of a result, or its paired differences, with n and what the bars are.
 
-        others, ax = [name for name in by if name != across], None
-        lines = self.groups(*others) if others else {(): self}
-        lines = dict(sorted(lines.items(), key=lambda line: [_place(item) for item in line[0]]))
-        styles = zip(plots.shades(len(lines)), itertools.cycle("os^DvPX<>*"), strict=False)
-        for (key, group), (colour, marker) in zip(lines.items(), styles, strict=False):
-            samples = {key[0]: list(own.values(value).values()) for key, own in group.groups(across).items()}
-            label = ", ".join(f"{name}={item}" for name, item in zip(others, key, strict=True)).replace("$", r"\$")
-            ax = plots.means(samples, label, ax, colour, marker)
-        assert ax is not None
-        ax.set_xlabel(across)
-        ax.set_ylabel(value)
-        if others:
-            ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-            figure = ax.get_figure(root=True)
-            assert figure is not None
-            figure.set_size_inches(8.5, max(3.6, 0.6 + 0.2 * len(lines)))
-        return ax
+        If a setting in `by` has numbers, the last such setting is the horizontal axis. Otherwise, the values of the
+        last setting are below each other, without lines between them: named ones in the order of `labels`, others in
+        the order of the runs. Each combination of the other settings has its own colour and marker.
+
+        Args:
+            value: Name of the result.
+            by: Names of the settings, at least one.
+            labels: As in `table`.
+            against: As in `table`. With it, the differences are drawn, with 95 % intervals.
+            bars: ``"standard errors"`` or ``"95 %"``: confidence intervals.
+
+        Raises:
+            SettingError: If there are no runs, there would be more than 24 colours, or an argument is not valid.
+        """
+        from daynight.study import pictures
+
+        return pictures.draw(self, value, by, labels, against, bars)
 
 
-def setting(entry: Entry, name: str) -> Any:
-    """Return the description of a run's setting, or of another name for `Results.groups`; None if the run has none."""
-    first, *rest = name.split(".")
-    run = entry["run"]
-    if first in _OF_RUN:
-        value = run.get(first)
-    elif first == "machine":
-        value = run["settings"].get(first, entry.get(first))
+def _difference(group: Results, other: Results | None, name: str, confidence: float) -> dict[str, Any]:
+    """Return the columns of the paired difference between two groups of runs; NaN if there is none."""
+    shared = set() if other is None else group.values(name).keys() & other.values(name).keys()
+    if other is None or not shared:
+        found = statistics.Summary(0, math.nan, math.nan, math.nan, math.nan)
     else:
-        value = run["settings"].get(first)
-    for part in rest:
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+        found = group.compare(other, name, confidence)
+    return {
+        f"{name} difference": found.mean, f"{name} difference low": found.low,
+        f"{name} difference high": found.high, f"{name} pairs": found.n,
+    }  # fmt: skip
 
 
-def _place(value: Any) -> tuple[bool, Any]:
-    """Return the sort key of a value: numbers first, then texts."""
-    return (False, value) if _is_number(value) else (True, str(value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _brief(value: Any) -> str:
+    """Return a value as short text, for errors."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, int | float | str)
-
-
-def _hashable(value: Any) -> Any:
-    """Return a described setting as a number, or as text that differs for different settings."""
-    if isinstance(value, Mapping):
-        return _shown(value)
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
-
-
-def _shown(value: Any) -> str:
-    """Return a description as text: ``MLP(784, 32)``, ``UniformCycles(n=4)``."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
-    if not isinstance(value, Mapping):
-        return repr(value)
-    rest = dict(value)
-    head = next((rest.pop(name) for name in ("function", "class", "partial", "name") if name in rest), "")
-    head = head if isinstance(head, str) else _shown(head)
-    arguments = [_shown(item) for item in rest.pop("args", [])] if "partial" in value else []
-    rest |= rest.pop("settings", {}) if "partial" in value else {}
-    if "code" in rest or "body" in rest:
-        return f"{head} {digest(value)[:6]}"
-    arguments += [f"{name}={_shown(item)}" for name, item in rest.items()]
-    return head if not arguments and "class" not in value else f"{head}({', '.join(arguments)})"

@@ -1,6 +1,7 @@
 """Results of runs: selected, summarized and written."""
 
 import functools
+import math
 import platform
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from daynight import Epochs, UniformCycles
+from daynight import Epochs, OneShot, UniformCycles, recommended_policy
 from daynight.errors import SettingError, StudyError
+from daynight.storage.identity import describe
 from daynight.study import Results, Study, grid
 from daynight.testing import toy_network, toy_stream
 
@@ -101,3 +103,136 @@ def test_settings_of_any_kind_are_told_apart_in_groups_and_tables(tmp_path):
             SettingError, match="no run has a setting 'walk', only data, machine, method, network, policy, seed"
         ):
             call()
+
+
+def entry(seed, value, **settings):
+    return {
+        "run": {"method": "m", "data": "d", "version": "v", "settings": {"seed": seed} | settings},
+        "result": {"score": value},
+    }
+
+
+def policies():
+    """Return runs of three policies at two p, seed by seed 0.1 above those of `OneShot`, and one seed less of one."""
+    gains = {OneShot(): 0.0, UniformCycles(12): 0.1, recommended_policy(): 0.3}
+    return Results(
+        entry(seed, seed + p + gain + 0.01 * seed * (gain > 0), policy=describe(policy), p=p)
+        for policy, gain in gains.items()
+        for p in (0.5, 0.9)
+        for seed in range(2 if gain == 0.3 else 3)
+    )
+
+
+def test_rows_have_short_names_and_paired_differences():
+    rows = policies().table(["p", "policy"], ["score"], labels={"once": OneShot()}, against={"policy": OneShot()})
+    assert [row["policy"] for row in rows[::2]] == ["once", "UniformCycles(n=12)", "recommended_policy()"]
+    assert [row["score pairs"] for row in rows] == [0, 0, 3, 3, 2, 2]
+    assert {row["comparisons"] for row in rows} == {4}
+    assert all(math.isnan(row["score difference"]) for row in rows[:2])
+    # By hand: differences of 0.10, 0.11 and 0.12 have the mean 0.11 and the standard error 0.01 / sqrt(3); t is 4.303.
+    assert [row["score difference"] for row in rows[2:]] == pytest.approx([0.11, 0.11, 0.305, 0.305])
+    assert rows[2]["score difference low"] == pytest.approx(0.11 - 4.3027 * 0.01 / 3**0.5, abs=1e-5)
+    assert rows[2]["score difference high"] == pytest.approx(0.11 + 4.3027 * 0.01 / 3**0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"against": {"night": 3}}, r"against: night is not one of the settings in by=\['p', 'policy'\]"),
+        ({"against": {}}, "Name at least one of these"),
+        ({"against": {"policy": UniformCycles(3)}}, "against: there are no runs to compare with"),
+        ({"labels": {"UniformCycles(n=12)": OneShot()}}, "'UniformCycles.n=12.' is also how another value is shown"),
+        ({"labels": {1: OneShot()}}, "labels: each name must be"),
+        ({"labels": ["once"]}, "labels must be"),
+    ],
+)
+def test_wrong_comparisons_are_refused(arguments, message):
+    with pytest.raises(SettingError, match=message):
+        policies().table(["p", "policy"], ["score"], **arguments)
+
+
+def test_categories_are_drawn_in_the_given_order_without_lines_between_them():
+    results = policies()
+    once = results.select(p=0.5)
+    ax = once.draw("score", ["policy"], labels={"recommended": recommended_policy(), "once": OneShot()})
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["recommended", "once", "UniformCycles(n=12)"]
+    low, high = ax.get_ylim()
+    assert low > high  # the first is on top
+    assert all(line.get_linestyle() == "None" for line in ax.lines)
+    assert ax.get_title(loc="right") == "n = 2 to 3, bars: standard errors"
+    assert once.draw("score", ["policy"]).get_yticklabels()[0].get_text() == "OneShot()"
+    both = results.draw("score", ["p", "policy"], bars="95 %")
+    assert both.get_xlabel() == "p"
+    assert both.get_title(loc="right") == "n = 2 to 3, bars: 95 %"
+    (legend,) = both.get_figure().legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "policy=OneShot()", "policy=UniformCycles(n=12)", "policy=recommended_policy()"]  # fmt: skip
+
+
+def test_a_legend_is_below_the_axes_and_within_the_figure():
+    ax = policies().draw("score", ["p", "policy"], against={"policy": OneShot()})
+    figure = ax.get_figure()
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.y1 < ax.get_window_extent().y0
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+    assert ax.get_ylabel() == "score, minus that with policy=OneShot()"
+    assert ax.get_title(loc="right") == "n = 2 to 3, bars: 95 %"
+
+
+def test_texts_from_a_store_are_sorted_because_its_order_has_no_meaning():
+    names = ("b", "a 12", "a 2")
+    stored = Results([entry(0, 1.0, way=name) | {"key": f"{index}"} for index, name in enumerate(names)])
+    given = Results([entry(0, 1.0, way=name) for name in names])
+    drawn = [
+        [tick.get_text() for tick in results.draw("score", ["way"]).get_yticklabels()] for results in (stored, given)
+    ]
+    assert drawn == [["a 2", "a 12", "b"], list(names)]
+    assert stored.draw("score", ["way"]).get_title(loc="right") == "n = 1, no bars"
+
+
+@pytest.mark.parametrize(
+    ("results", "arguments", "message"),
+    [
+        (Results([]), {}, "there must be runs"),
+        (policies(), {"bars": "errors"}, "bars must be one of 'standard errors', '95 %'"),
+        (Results(entry(0, 1.0, way=str(n), p=p) for n in range(25) for p in (1, 2)), {"by": ["way", "p"]}, "25 combin"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(results, arguments, message):
+    with pytest.raises(SettingError, match=message):
+        results.draw("score", **{"by": ["p", "policy"]} | arguments)
+
+
+def keyword(stream, *, seed, a=1, biases="per-task"):
+    return {"value": a + seed}
+
+
+def test_a_default_equals_what_is_left_out(tmp_path):
+    found = Study(tmp_path).run(
+        [*grid(keyword, toy_stream, seeds=[0]), *grid(keyword, toy_stream, seeds=[1, 2], a=[1, 2])]
+    )
+    assert found.select(a=1).values("value") == {0: 1, 1: 2, 2: 3}
+    assert len(found.select(biases="per-task")) == 5
+    assert [(key, len(own)) for key, own in found.groups("a").items()] == [((1,), 3), ((2,), 2)]
+    packed = Results([entry(0, 1.0)])
+    packed.entries[0]["run"]["method"] = {"function": "daynight.study.methods.packnet"}
+    assert len(packed.select(biases="per-task", ranking="layer", restart="zero")) == 1
+    assert not packed.select(restart="keep")
+    with pytest.raises(SettingError, match="no run has a setting 'altitude'"):
+        packed.select(altitude=3)
+
+
+def test_errors_name_the_settings_in_which_runs_differ():
+    with pytest.raises(SettingError) as caught:
+        policies().select(p=0.5).values("score")
+    assert str(caught.value) == (
+        "values: several runs have the seed 0. They differ in policy (OneShot(), UniformCycles(n=12), "
+        "recommended_policy()). Select one value of each, or group by them."
+    )
+    with pytest.raises(SettingError, match=r"differ in p \(0.5, 0.9\). Select one value of each, such as select.p=0.5"):
+        policies().table(["policy"], ["score"])
+    with pytest.raises(SettingError, match="They differ in no setting"):
+        Results([entry(0, 1.0), entry(0, 1.0)]).values("score")

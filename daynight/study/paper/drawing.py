@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from daynight import plots
 from daynight.nights.cycle import Cycle
+from daynight.plots.style import counted
 from daynight.study.matching import Match
 from daynight.study.results import Results
 from daynight.study.statistics import Summary, summarize
@@ -68,18 +69,20 @@ def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mea
         results: The runs of each method, by its name; those with the same p differ only in their seed.
         name: The result to draw.
     """
-    shown = set[float]()
+    shown, drawn = set[float](), []
     for method, own in results.items():
         points = {float(key[0]): group.summary(name) for key, group in own.groups("free_at_end").items()}
         _line(axes, [1 - p for p in sorted(points)], [points[p] for p in sorted(points)], method)
         shown |= set(points)
+        drawn.append(points.values())
     axes.set_xscale("log")
     axes.invert_xaxis()
     axes.xaxis.set_major_locator(FixedLocator(sorted(1 - p for p in shown)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda kept, _: f"{1 - kept:g}"))
     axes.tick_params(axis="x", rotation=45)
-    axes.set_xlabel("fraction of weights free at the end, $p$")
+    counts = [summary.n for line in drawn for summary in line]
+    axes.set_xlabel(f"fraction of weights free at the end, $p$\n{counted(counts, 'standard errors')}")
     axes.set_ylabel("mean accuracy")
     axes.legend(frameon=False)
     return axes
@@ -123,7 +126,8 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}" if n in labelled else ""))
     axes.tick_params(axis="x", labelsize="small")
-    axes.set_xlabel("cycles a night, $N$")
+    said = counted([one.n for one in summaries.values()], "standard errors", axes.get_xlabel().rpartition("\n")[2])
+    axes.set_xlabel(f"cycles a night, $N$\n{said}")
     axes.set_ylabel("mean accuracy")
     return axes
 
@@ -144,7 +148,7 @@ def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], t
         offset = (place - (len(results) - 1) / 2) * width
         _points(axes, [index + offset for index in range(len(tasks))], summaries, method)
     axes.set_xticks(range(len(tasks)), tasks)
-    axes.set_xlabel("task")
+    axes.set_xlabel(f"task\n{counted([len(own) for own in results.values()], 'standard errors')}")
     axes.set_ylabel("accuracy")
     axes.set_title(title, fontsize="medium")
     return axes
@@ -177,7 +181,7 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     axes.set_ylim(-0.5, len(summaries) - 0.2)
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.set_xlabel("gain in mean accuracy")
+    axes.set_xlabel(f"gain in mean accuracy\n{counted([one.n for one in summaries.values()], '95 %')}")
     axes.set_title(title, fontsize="medium")
     return axes
 
@@ -186,7 +190,8 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
     """Draw each policy's night above its errors, the best policies first.
 
     Args:
-        rows: Each with ``"policy"``, ``"p"``, ``"error %"``, and optionally ``"error % standard error"``.
+        rows: Each with ``"policy"``, ``"p"``, ``"error %"``, and optionally ``"error % standard error"`` and the
+            number of ``"seeds"``.
         night_of: Returns the cycles of a policy's night by its name.
         n_columns: Number of policies side by side.
     """
@@ -217,6 +222,8 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: i
             lower.set_xlabel("$p$", fontsize="small")
             upper.set_ylabel("density", fontsize="small")
             lower.set_ylabel("error, %", fontsize="small")
+    if counts := [row["seeds"] for row in rows if "seeds" in row]:
+        figure.supxlabel(counted(counts, "standard errors"), fontsize="small")
     return figure
 
 
@@ -227,7 +234,8 @@ def evaluations(axes: Axes, match: Match, method: str) -> Axes:
     _points(axes, [x for x, _ in points], [summary for _, summary in points], method)
     axes.axhline(match.target.mean, color="#3a78b5", lw=1, label="PackNet")
     axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0)
-    axes.set_xlabel("compression")
+    counts = [match.target.n, *(summary.n for _, summary in points)]
+    axes.set_xlabel(f"compression\n{counted(counts, 'standard errors')}")
     axes.set_ylabel("mean accuracy")
     beyond = ", or beyond" if match.at_edge else ""
     found = f"{match.compression:.2f}x{beyond}" if match.is_reached else "not reached"

@@ -17,7 +17,8 @@ from daynight.nights.budgets import Epochs
 from daynight.nights.schedules import UniformCycles
 from daynight.storage.identity import describe, digest
 from daynight.study import methods
-from daynight.study.results import Entry, Results
+from daynight.study.entries import Entry
+from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.runs import Method, combinations, grid
 from daynight.training.settings import Training
