@@ -38,6 +38,8 @@ calls as arguments. A run can be stopped at any time: the same command continues
 _REPORT = """examples:
   daynight report first/history.json --out first.html
   daynight report runs --by method policy.n free_at_end --values mean_accuracy --out study.html
+  daynight report docs/results/study/mnist --where method=packnet free_at_end=0.99 --by policy \
+    --values mean_accuracy --against "policy=UniformCycles(n=1)"
 """
 _VERIFY = """examples:
   daynight verify first/agent.dn
@@ -49,7 +51,9 @@ _STUDY = """examples:
   daynight study figure2 --quick
   daynight study figure2 --dataset mnist --seeds 10 --jobs 8
   daynight study figure2 --help
+  daynight study figure2 --store docs/results/study/mnist
   daynight study tournament screen --quick
+  daynight study explain docs/results/study/mnist 0.9891 free_at_end=0.99
   daynight study pack runs
   daynight study unpack runs
 
@@ -120,11 +124,14 @@ def run(settings: argparse.Namespace) -> None:
 
 
 def study(settings: argparse.Namespace) -> None:
-    """Make a figure or table of the paper, run the tournament, or pack the runs of a study."""
+    """Make a figure or table of the paper, run the tournament, explain a number, or pack the runs of a study."""
+    from daynight.study import explaining
     from daynight.study.paper import experiments
     from daynight.study.tournament import tournament
 
-    if settings.what == "tournament":
+    if settings.what == "explain":
+        explaining.main(settings.rest)
+    elif settings.what == "tournament":
         tournament.main(settings.rest)
     elif settings.what in ("pack", "unpack"):
         _pack(settings.what, settings.rest)
@@ -141,17 +148,32 @@ def report(settings: argparse.Namespace) -> None:
     if (path / "history.json").is_file():  # the folder of a run
         path = path / "history.json"
     if not path.is_dir():
-        if settings.by or settings.values:
-            raise SettingError(f"--by and --values are for a study's store, and {path} is the history of a run.")
+        if settings.by or settings.values or settings.where or settings.against:
+            raise SettingError(
+                f"--by, --values, --where and --against are for a study's store, and {path} is the history of a run."
+            )
         history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
         reports.of_run(history, settings.out, title)
     elif not settings.by or not settings.values:
         raise SettingError(f"{path} is the folder of a store: name settings with --by, and results with --values.")
     else:
-        from daynight.study import Results, Store
-
-        Results(Store(path)).report(settings.out, settings.by, settings.values, title)
+        _report_study(path, settings, title)
     print(f"Wrote {settings.out}.")
+
+
+def _report_study(path: Path, settings: argparse.Namespace, title: str) -> None:
+    """Write a report of a study; runs that differ in other settings than those of --by get rows of their own."""
+    from daynight.study import Results, Store
+    from daynight.study.explaining import filtered, found_as
+
+    results = filtered(Results(Store(path)), settings.where or [])
+    by = list(settings.by)
+    further = {name: n for own in results.groups(*by).values() for name, n in own.differing().items()}
+    if further:
+        by = [*further, *by]
+        print(f"The runs also differ in {', '.join(further)}: these are in the report, too. --where selects runs.")
+    against = dict(found_as(results, text) for text in settings.against or []) or None
+    results.report(settings.out, by, settings.values, title, against=against)
 
 
 def verify(settings: argparse.Namespace) -> None:
@@ -249,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("study", study, _STUDY)
     add(
         "what",
-        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament, pack, unpack; add "
+        help="figure1 to figure4, table1, choices, dips, optimizer, baselines, tournament, explain, pack, unpack; add "
         "--help for its options",
     )
     add = command("report", report, _REPORT)
@@ -257,6 +279,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", default="report.html", metavar="FILE", help="the file to write (%(default)s)")
     add("--by", nargs="+", metavar="SETTING", help="of a study: settings, of which each combination is a row")
     add("--values", nargs="+", metavar="RESULT", help="of a study: results, with a column and a figure each")
+    add("--where", nargs="+", metavar="SETTING=VALUE", help="of a study: only runs with these settings")
+    add("--against", nargs="+", metavar="SETTING=VALUE", help="of a study: settings in --by with the values to compare "
+        "with; adds differences that are paired by seed")  # fmt: skip
     add("--title", help="title of the report")
     add = command("verify", verify, _VERIFY)
     add("path", help="an agent's file, or the folder of a run")

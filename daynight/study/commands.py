@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from daynight.data.tasks import TaskStream
 from daynight.study import tables
-from daynight.study.paper import drawing
+from daynight.study.paper import drawing, setups
+from daynight.study.paper.setups import Fetch
 from daynight.study.runner import Study
 from daynight.study.tables import Rows
 from daynight.support import atomic, checks
@@ -33,6 +36,7 @@ def new_parser(name: str, about: str | None, out: str, runs: str) -> argparse.Ar
     add("--data", choices=("full", "sample", "auto"), help="all images (default), or MNIST's sample of 5,000")
     add("--out", default=name, metavar="FOLDER", help=f"folder for {out} ({name})")
     add("--store", metavar="FOLDER", help=f"folder for the results of runs{runs} (OUT/runs)")
+    add("--done", action="store_true", help="draw from the runs that are in the store, and do none")
     add("--states", metavar="FOLDER", help="folder for checkpoints of unfinished runs, and for first dusks that runs "
         "share; delete it at the end (none)")  # fmt: skip
     return parser
@@ -69,6 +73,19 @@ def study_of(settings: argparse.Namespace, part: str = "") -> Study:
     """
     states = None if settings.states is None else Path(settings.states) / part
     return Study(store_of(settings) / part, jobs=settings.jobs, progress=True, states=states, device=settings.device)
+
+
+def fetch_of(settings: argparse.Namespace, stream: Callable[[], TaskStream], data: str | None, part: str = "") -> Fetch:
+    """Return what does the missing runs, or, with ``--done``, only reads those that are there.
+
+    Args:
+        settings: The options.
+        stream: A function that returns the tasks.
+        data: Digest of their data, if it is known.
+        part: As in `study_of`.
+    """
+    study = study_of(settings, part)
+    return setups.reading(setups.of_data(study.store, data)) if settings.done else setups.doing(stream, study, data)
 
 
 def write(settings: argparse.Namespace, name: str, figure: Any, rows: Rows) -> None:

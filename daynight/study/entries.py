@@ -32,7 +32,7 @@ def setting(entry: Entry, name: str) -> Any:
     elif first in run["settings"]:
         value = run["settings"][first]
     else:
-        value = defaults(run["method"]).get(first)
+        value = defaults(run.get("method")).get(first)
     for part in rest:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

@@ -125,7 +125,7 @@ class Results:
 
     def _check_names(self, names: Iterable[str]) -> None:
         known = {name for entry in self.entries for name in entry["run"]["settings"]} | {*OF_RUN, "machine"}
-        methods = {str(entry["run"]["method"]): entry["run"]["method"] for entry in self.entries}
+        methods = {str(method): method for method in (entry["run"].get("method") for entry in self.entries)}
         for name in names:
             first = name.partition(".")[0]
             if self.entries and first not in known and not any(first in defaults(own) for own in methods.values()):

@@ -85,6 +85,18 @@ class Store:
             raise DataError(message, page="studies")
         return text.entry()
 
+    def where(self, key: str) -> tuple[Path, int | None]:
+        """Return the file that has the entry of a run, and the line in it, from 1; None for a file of its own.
+
+        Raises:
+            DataError: If the run is not in the store.
+        """
+        text = self._loose(key) or self._line(key) or self._loose(key)  # twice, as in __contains__
+        if text is None:
+            raise DataError(f"there is no run {key} in {self.folder}. Do the run, or copy its entry there.",
+                            page="studies")  # fmt: skip
+        return text.path, text.number
+
     def write(self, key: str, entry: dict[str, Any]) -> None:
         """Write an entry as a loose file. It counts in place of a packed entry with the same key.
 

@@ -235,7 +235,7 @@ def test_pairs_are_a_stream_and_the_report_says_what_was_run(capsys):
     assert main(["report", "nowhere"]) == 1
     assert "nowhere does not exist" in capsys.readouterr().err
     assert main(["report", "a", "--by", "n"]) == 1
-    assert "--by and --values are for a study's store" in capsys.readouterr().err
+    assert "--by, --values, --where and --against are for a study's store" in capsys.readouterr().err
 
 
 def test_an_error_in_ones_own_code_says_where(capsys):

@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 from daynight import Training
-from daynight.errors import DataError, SettingError
-from daynight.study import Study, Summary, packnet, tables
+from daynight.errors import DataError, DataNotFoundError, SettingError
+from daynight.study import Store, Study, Summary, grid, packnet, tables
 from daynight.study.matching import match
 from daynight.study.paper import drawing, setups
 from daynight.study.paper import experiments as paper_module
@@ -134,6 +134,56 @@ def test_the_command_writes_figure_table_and_runs(monkeypatch, setup, tmp_path, 
         paper_module.main(["dips", "--cycles", "1", "2", "2", "--out", str(tmp_path)])
     with pytest.raises(SettingError, match=r"free_at_end must be above 0 and below 1, not 1\.5"):
         paper_module.main(["figure1", "--prunings", "1.5", "--out", str(tmp_path)])
+
+
+COMMITTED = Path(__file__).parents[2] / "docs" / "results" / "study"
+
+
+@pytest.fixture(name="nowhere")
+def _nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("DAYNIGHT_DATA", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_figures_of_committed_runs_need_no_data(tmp_path, capsys):
+    store = ["--store", str(COMMITTED / "mnist"), "--out", str(tmp_path)]
+    paper_module.main(["figure2", *store])
+    assert (tmp_path / "figure2_mnist.pdf").exists()
+    assert len((tmp_path / "figure2_mnist.csv").read_text().splitlines()) == 1 + 3 * 12
+    with pytest.raises(DataNotFoundError, match="mnist does not have all runs, and the missing ones need their data: "):
+        paper_module.main(["choices", *store])
+    paper_module.main(["choices", "--done", *store])
+    with pytest.raises(DataError, match="the store has no runs of packnet"):
+        paper_module.main(["figure2", "--done", "--epochs", "3", *store])
+    with pytest.raises(DataNotFoundError, match="does not have all runs"):
+        paper_module.main(["figure2", "--images", "100", *store])
+    paper_module.main(["figure2", "--dataset", "cifar10", "--cycles", "1", "--seeds", "3",
+                       "--store", str(COMMITTED / "cifar10"), "--out", str(tmp_path)])  # fmt: skip
+    assert "the runs are in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(setups.DATA))
+def test_digests_of_data_are_those_of_the_committed_runs(name):
+    assert {entry["run"]["data"] for entry in Store(COMMITTED / name)} == {setups.DATA[name]}
+
+
+def test_data_are_read_for_missing_runs_alone(setup, tmp_path):
+    digest = Study(tmp_path).run(grid_of(setup)).entries[0]["run"]["data"]
+
+    def unread():
+        raise AssertionError
+
+    known = source(setup, doing(unread, Study(tmp_path), digest))
+    assert len(known("PackNet", 1, [0.5])) == 1
+    with pytest.raises(AssertionError):
+        known("PackNet", 2, [0.5])
+    with pytest.raises(AssertionError):
+        source(setup, doing(unread, Study(tmp_path), "other"))("PackNet", 1, [0.5])
+    assert len(source(setup, doing(setup.stream, Study(tmp_path), digest))("PackNet", 2, [0.5])) == 2
+
+
+def grid_of(setup):
+    return grid(packnet, setup.stream, seeds=[0], **setup.settings_of("PackNet", [0.5]))
 
 
 def test_the_commands_of_the_page_on_reproduction_are_accepted():

@@ -79,6 +79,15 @@ def test_data_that_cannot_be_had_are_missed_before_any_run(tmp_path):
     assert not list(tmp_path.rglob("*.json"))
 
 
+def test_a_report_of_committed_runs_needs_no_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("DAYNIGHT_DATA", str(tmp_path / "nowhere"))
+    store = Path(__file__).parents[2] / "docs" / "results" / "study"
+    for done in ([], ["--done"]):
+        tournament.main(["report", "--stream", "rotated", *done, "--store", str(store), "--out", str(tmp_path)])
+        assert len((tmp_path / "rotated.csv").read_text().splitlines()) > 3
+        (tmp_path / "rotated.csv").unlink()
+
+
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
     done = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))

@@ -3,7 +3,11 @@
     python -m daynight.study.paper figure2 --dataset mnist --jobs 2
 
 does the runs that are not in the store yet, and writes a figure (PDF and PNG) and a table (CSV) into the folder --out,
-where it replaces older files of the same name. The command can be stopped at any time; the same command then continues.
+where it replaces older files of the same name. Data are read only if runs are missing:
+
+    python -m daynight.study.paper figure2 --store docs/results/study/mnist
+
+draws from the committed runs, offline. The command can be stopped at any time; the same command then continues.
 """
 
 from __future__ import annotations
@@ -162,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = parse(arguments)
     setup = setup_of(settings)
     commands.check(settings)
-    study = commands.study_of(settings)
-    figure, rows = FIGURES[settings.what](setup, setups.source(setup, setups.doing(setup.stream, study)))
+    fetch = commands.fetch_of(settings, setup.stream, setup.data)
+    figure, rows = FIGURES[settings.what](setup, setups.source(setup, fetch))
     commands.write(settings, f"{settings.what}_{settings.dataset}", figure, rows)
 
 

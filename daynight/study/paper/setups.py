@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import torch
 from daynight import models
 from daynight.data import streams
 from daynight.data.tasks import TaskStream
-from daynight.errors import DataError
+from daynight.errors import DataError, DataNotFoundError
 from daynight.nights.budgets import Epochs
 from daynight.nights.schedules import UniformCycles
 from daynight.storage.identity import describe, digest
@@ -20,7 +21,7 @@ from daynight.study import methods
 from daynight.study.entries import Entry
 from daynight.study.results import Results
 from daynight.study.runner import Study
-from daynight.study.runs import Method, combinations, grid
+from daynight.study.runs import RESULTS_FORMAT, Method, combinations, grid
 from daynight.training.settings import Training
 
 #: Mean accuracy of PackNet with one cycle a night, by data set and p: the titles of Figure 3.
@@ -41,6 +42,13 @@ COMPRESSION: dict[str, dict[str, dict[float, float]]] = {
     },
 }
 COMPRESSION["cifar10-small"] = COMPRESSION["cifar10"]
+
+#: Digests of all data of the experiments and of the tournament's streams, as in descriptions of runs. By them, runs
+#: are found in a store without reading data.
+DATA = {
+    "mnist": "a2283aedb0b8f7a271b4", "cifar10": "11feb175472b03f361e5", "cifar10-small": "31a4502deb6a7ae62672",
+    "nights": "ae9a8d7e7b3616d8da9b", "permuted": "98cfb8c0d668b1320341", "rotated": "ea4dc88a0cd32f5f10d9",
+}  # fmt: skip
 
 Network = Callable[[], torch.nn.Module]
 DatasetName = Literal["mnist", "cifar10", "cifar10-small"]
@@ -74,6 +82,7 @@ class Setup:
         tolerance: Relative tolerance of the kept fraction in matching.
         settings: Further settings of the methods, such as ``biases``.
         tasks: Names of the tasks.
+        data: Digest of the data of `stream`, if it is known; see `doing`.
     """
 
     dataset: DatasetName
@@ -91,6 +100,7 @@ class Setup:
     tolerance: float = 0.1
     settings: dict[str, Any] = attrs.field(factory=dict)
     tasks: tuple[str, ...] = tuple("/".join(map(str, pair)) for pair in streams.PAIRS)
+    data: str | None = None
 
     def title(self, p: float) -> str:
         """Return the title of a panel: the data set and a fraction of weights free at the end."""
@@ -134,18 +144,41 @@ Fetch = Callable[..., Results]
 Source = Callable[..., Results]
 
 
-def doing(stream: Callable[[], TaskStream], study: Study) -> Fetch:
+def doing(stream: Callable[[], TaskStream], study: Study, data: str | None = None) -> Fetch:
     """Return a `Fetch` that does the missing runs.
 
     Args:
-        stream: A function that returns the tasks.
+        stream: A function that returns the tasks. It is called only if runs are missing, or `data` is None.
         study: Does the runs.
+        data: Digest of the tasks' data, if it is known.
     """
 
+    @functools.cache
+    def known() -> Fetch:
+        return reading(() if data is None else of_data(study.store, data), is_whole=True)
+
     def fetch(method: Method, seeds: Iterable[int], **settings: Any) -> Results:
-        return study.run(grid(method, stream, seeds=seeds, **settings))
+        seeds = list(seeds)
+        with contextlib.suppress(DataError):  # runs are missing; or an entry of another run is damaged
+            return known()(method, seeds, **settings)
+        try:
+            return study.run(grid(method, stream, seeds=seeds, **settings))
+        except DataNotFoundError as error:
+            raise DataNotFoundError(
+                f"{study.store.folder} does not have all runs, and the missing ones need their data: {error} "
+                "The option --done draws from the runs that are there.",
+                page=error.page,
+            ) from error
 
     return fetch
+
+
+def of_data(entries: Iterable[Entry], data: str | None) -> list[Entry]:
+    """Return the entries of runs on the data with a digest, or on any if it is None, whose results count today."""
+    return [
+        entry for entry in entries
+        if data in (None, entry["run"].get("data")) and entry["run"].get("version") == RESULTS_FORMAT
+    ]  # fmt: skip
 
 
 def reading(entries: Iterable[Entry], *, is_whole: bool = False) -> Fetch:
@@ -200,8 +233,10 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         return attrs.evolve(
             full("cifar10", data, 1000 if n_train is None else n_train), dataset=dataset,
             curve=(0.5, 0.8, 0.9, 0.95, 0.98), unbudgeted=(1, 2, 3), n_seeds=3, n_cycle_seeds=3, tolerance=0.2,
+            data=DATA[dataset] if data in (None, "full") and n_train in (None, 1000) else None,
         )  # fmt: skip
     source: Any = data or "full"
+    known = DATA[dataset] if source == "full" and n_train is None else None
     if dataset == "mnist":
         return Setup(
             dataset="mnist",
@@ -214,6 +249,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
             curve=(0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
             cycles=(1, 2, 3, 4, 6, 8, 9, 12, 18, 24, 36, 72),
             unbudgeted=(1, 2, 3, 4, 6),
+            data=known,
         )
     return Setup(
         dataset="cifar10",
@@ -226,6 +262,7 @@ def full(dataset: DatasetName, data: str | None = None, n_train: int | None = No
         curve=(0.5, 0.7, 0.8, 0.9, 0.95, 0.98),
         cycles=(1, 2, 3, 6),
         unbudgeted=(1, 2, 3, 6),
+        data=known,
     )
 
 
@@ -241,7 +278,7 @@ def quick(setup: Setup, n_train: int | None = None) -> Setup:
     return attrs.evolve(
         setup, stream=functools.partial(few_tested, stream), epochs=length, budget=length,
         prunings=tuple(dict.fromkeys((setup.prunings[0], setup.prunings[-1]))), curve=setup.curve[1::2],
-        cycles=setup.cycles[:3], unbudgeted=setup.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2,
+        cycles=setup.cycles[:3], unbudgeted=setup.unbudgeted[:2], n_seeds=2, n_cycle_seeds=2, data=None,
     )  # fmt: skip
 
 

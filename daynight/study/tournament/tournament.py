@@ -8,7 +8,11 @@ policies share. The screen compares all policies at one p; the best of each kind
 uniform cycles are then compared with more seeds and at each p. This chooses one N for each p, and one policy for all p,
 which is the recommended one. The report is of whole runs, on MNIST and on streams on which nothing was chosen. A stage
 also does the missing runs of the stages before it. The command can be stopped at any time; the same command then
-continues.
+continues. Data are read only if runs are missing:
+
+    python -m daynight.study.tournament report --store docs/results/study
+
+draws from the committed runs, offline.
 """
 
 from __future__ import annotations
@@ -58,9 +62,10 @@ def streams(data: str | None = None) -> dict[str, Setup]:
         "permuted": functools.partial(permuted_mnist, 5, data=source, n_train=12_000),
         "rotated": functools.partial(rotated_mnist, (0, 30, 60, 90, 120), data=source, n_train=12_000),
     }
+    digests = {name: setups.DATA[name] if source == "full" else None for name in others}
     return {
         "mnist": mnist,
-        **{name: attrs.evolve(mnist, stream=stream) for name, stream in others.items()},
+        **{name: attrs.evolve(mnist, stream=stream, data=digests[name]) for name, stream in others.items()},
         # The paper's highest p for this network, whose first layer has no weights for some days at p = 0.995.
         "cifar10-small": attrs.evolve(setups.full("cifar10-small", data), prunings=PRUNINGS[:1], n_cycle_seeds=5),
     }
@@ -293,7 +298,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.check(settings)
     contest = contest_of(settings)
     if settings.stage == "report":
-        contest.setups[settings.stream].stream()  # missing data are found before the runs that it builds on
+        setup = contest.setups[settings.stream]
+        if not settings.done and (setup.data is None or not len(commands.study_of(settings, settings.stream).store)):
+            setup.stream()  # missing data are found before the runs that it builds on
         rows = contest.reported(settings.stream)
     else:
         rows = contest.screened if settings.stage == "screen" else contest.with_choices(contest.chosen_from)
@@ -312,9 +319,11 @@ def contest_of(settings: argparse.Namespace) -> Tournament:
     chosen_on = functools.partial(nights.held_out, known["mnist"].stream, HELD_OUT)
     judged: dict[str, Callable[[], TaskStream]] = {"nights": chosen_on}
     judged |= {name: setup.stream for name, setup in known.items()}
+    digests = {name: setup.data for name, setup in known.items()}
+    digests["nights"] = None if known["mnist"].data is None else setups.DATA["nights"]
 
     def fetch(stage: str) -> Fetch:
-        return setups.doing(judged[stage], commands.study_of(settings, stage))
+        return commands.fetch_of(settings, judged[stage], digests[stage], stage)
 
     contest = Tournament(setups=known, fetch=fetch)
     return contest.few() if settings.quick else contest

@@ -1,0 +1,225 @@
+"""Where a number of a study comes from: which runs, in which files, with which settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from daynight.errors import DataNotFoundError, SettingError
+from daynight.study.entries import OF_RUN, Entry, setting
+from daynight.study.labels import Labels, hashable, is_number, natural, short
+from daynight.study.results import Results
+from daynight.study.statistics import Summary
+from daynight.study.store import Store
+
+#: At most so many groups of runs are shown in full.
+N_SHOWN = 5
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?(\s*%)?$", re.IGNORECASE)
+
+
+@attrs.frozen
+class Source:
+    """What a number may be: one result of runs that differ in their seed alone, or of one of them.
+
+    Attributes:
+        runs: The runs.
+        name: Name of the result.
+        seed: The seed of the one run whose result it is; None for the mean of all.
+        summary: The result over all of `runs`.
+    """
+
+    runs: Results
+    name: str
+    seed: int | None
+    summary: Summary
+
+
+def sources(results: Results, text: str) -> list[Source]:
+    """Return what a number in a table or figure may be: means over seeds first, then single runs.
+
+    Args:
+        results: The runs of a store.
+        text: The number as it is printed: a mean, or result of a run, rounded to as many digits. With ``%``, or above 1
+            for a result from 0 to 1, it is in percent, and may be an error, 100 minus the accuracy.
+
+    Raises:
+        SettingError: If `text` is not a number.
+    """
+    if not _NUMBER.match(text.strip()):
+        raise SettingError(f"explain: {text!r} is not a number, such as 0.9891 or 1.09%.", page="studies")
+    means, single = [], []
+    for runs in groups(results):
+        for name in names(runs):
+            summary = runs.summary(name)
+            if is_shown_as(summary.mean, text):
+                means.append(Source(runs, name, None, summary))
+            for seed, value in runs.values(name).items():
+                if summary.n > 1 and is_shown_as(value, text):
+                    single.append(Source(runs, name, seed, summary))
+    return means + single
+
+
+def groups(results: Results) -> list[Results]:
+    """Return the runs that differ in nothing but their seed, group by group."""
+    found: dict[str, list[Entry]] = {}
+    for entry in results:
+        run = dict(entry["run"])
+        run["settings"] = {name: value for name, value in run["settings"].items() if name != "seed"}
+        found.setdefault(json.dumps(run, sort_keys=True), []).append(entry)
+    return [Results(own) for _, own in sorted(found.items())]
+
+
+def names(results: Results) -> list[str]:
+    """Return the names of results that are a number in all runs."""
+    first, *rest = ({name for name, value in entry["result"].items() if is_number(value)} for entry in results)
+    return sorted(first.intersection(*rest))
+
+
+def is_shown_as(value: float, text: str) -> bool:
+    """Return whether a value, rounded, is printed as a text: as it is, in percent, or, of a share, as an error."""
+    digits = text.strip().rstrip("% ")
+    printed = float(digits)
+    mantissa, _, exponent = digits.lower().partition("e")
+    unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    is_percent = "%" in text
+    forms = [] if is_percent else [value]
+    if 0 <= value <= 1 and (is_percent or printed > 1):
+        forms += [100 * value, 100 * (1 - value)]
+    elif 0 <= value <= 1:
+        forms.append(1 - value)
+    return any(abs(form - printed) <= unit / 2 * (1 + 1e-9) for form in forms)
+
+
+def filtered(results: Results, filters: Sequence[str]) -> Results:
+    """Return the runs whose settings are shown as given.
+
+    Args:
+        results: The runs.
+        filters: Each ``NAME=VALUE``, such as ``"free_at_end=0.99"``, ``"policy.n=8"``, ``"method=packnet"`` or
+            ``"policy=UniformCycles(n=8)"``: a number, or what tables and reports show. Of a name such as
+            ``daynight.study.methods.packnet``, the last part is enough.
+
+    Raises:
+        SettingError: If a filter has another form, no run has such a setting, or no run is left.
+    """
+    for text in filters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
+        present = {key[0]: own for key, own in results.groups(name).items()}
+        kept = [own for own in present.values() if value in _texts(setting(own.entries[0], name))]
+        if not kept:
+            known = sorted({_texts(setting(own.entries[0], name))[0] for own in present.values()}, key=natural)
+            raise SettingError(
+                f"no run has {text}. Of {name} there {'are' if len(known) > 1 else 'is'} "
+                f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
+            )  # fmt: skip
+        results = Results(entry for own in kept for entry in own)
+    return results
+
+
+def found_as(results: Results, text: str) -> tuple[str, Any]:
+    """Return the name and the described value of a setting that a filter names.
+
+    Args:
+        results: The runs.
+        text: A filter, as in `filtered`.
+
+    Raises:
+        SettingError: As `filtered`.
+    """
+    name = text.partition("=")[0]
+    return name, setting(filtered(results, [text]).entries[0], name)
+
+
+def _texts(description: Any) -> list[str]:
+    """Return the texts by which a setting is found; the first is how it is shown."""
+    shown = Labels().of(description)
+    number = [f"{shown:g}"] if is_number(shown) else []
+    whole = str(hashable(description))
+    return [str(shown), *number, short(whole), whole, whole.rpartition(".")[2]]
+
+
+def described(store: Store, source: Source) -> Iterator[str]:
+    """Yield lines on a source: what it is, the settings of its runs, and each run's value, key, file and line.
+
+    Args:
+        store: The store with the runs.
+        source: The source.
+    """
+    which = "mean" if source.seed is None else f"seed {source.seed}, one of runs with the mean"
+    yield f"{source.name}, {which}: {source.summary}"
+    yield "  settings, besides the seed:"
+    run = source.runs.entries[0]["run"]
+    named = Labels()
+    for name in (*OF_RUN, *sorted(run["settings"])):
+        if name != "seed":
+            yield f"    {name} = {named.of(setting(source.runs.entries[0], name))}"
+    yield "  runs:"
+    for entry in sorted(source.runs, key=lambda entry: int(entry["run"]["settings"].get("seed", 0))):
+        seed, value = entry["run"]["settings"].get("seed"), entry["result"].get(source.name)
+        if source.seed in (None, seed):
+            machine = entry.get("machine", {}).get("platform", "an unknown machine")
+            seconds = entry.get("seconds", math.nan)
+            yield f"    seed {seed}: {value!r} in {seconds:.0f} s on {machine}, {_place(store, entry)}"
+
+
+def _place(store: Store, entry: Mapping[str, Any]) -> str:
+    """Return where the entry of a run is."""
+    path, line = store.where(entry["key"])
+    return f"{path}" if line is None else f"{path}, line {line}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print which runs, files and settings make a number, or which runs have some settings.
+
+    Raises:
+        DataNotFoundError: If the folder has no runs.
+        SettingError: If no run makes the number, or has the settings.
+    """
+    parser = argparse.ArgumentParser(
+        prog="daynight study explain",
+        description="Print which runs, in which files and with which settings, make a number of a table or figure.",
+        epilog="daynight study explain docs/results/study/mnist 0.9891 free_at_end=0.99",
+    )
+    parser.add_argument("store", help="the folder of a study's store")
+    parser.add_argument("what", nargs="+", metavar="NUMBER-OR-FILTER", help="a number as it is printed, such as 0.9891 "
+                        "or 1.09%%, and settings, such as policy.n=8 or method=packnet")  # fmt: skip
+    parser.add_argument("--all", action="store_true", help=f"show all, and not only the first {N_SHOWN}")
+    settings = parser.parse_args(arguments)
+    store = Store(settings.store)
+    if not Path(settings.store).is_dir() or not len(store):
+        raise DataNotFoundError(
+            f"there are no runs in {settings.store}. Name the folder of a study's store.", page="studies"
+        )
+    numbers = [text for text in settings.what if "=" not in text]
+    if len(numbers) > 1:
+        raise SettingError(f"explain one number at a time, not {' and '.join(numbers)}.", page="studies")
+    results = filtered(Results(store), [text for text in settings.what if "=" in text])
+    if numbers:
+        found = sources(results, numbers[0])
+        if not found:
+            raise SettingError(
+                f"no mean and no run is {numbers[0]}, of {len(results)} runs. Fewer digits find more: a number may be "
+                "rounded in another way.", page="studies",
+            )  # fmt: skip
+    else:
+        found = [Source(runs, name, None, runs.summary(name)) for runs in groups(results) for name in _main(runs)]
+    shown = found if settings.all else found[:N_SHOWN]
+    for source in shown:
+        print("\n".join(described(store, source)))
+    if len(shown) < len(found):
+        print(f"{len(found) - len(shown)} more, with --all; name more settings for fewer.")
+
+
+def _main(runs: Results) -> list[str]:
+    """Return the name of the result that is shown if none was asked for."""
+    known = names(runs)
+    return [name for name in ("mean_accuracy", *known) if name in known][:1]
