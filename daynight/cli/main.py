@@ -100,21 +100,22 @@ def run(settings: argparse.Namespace) -> None:
         agent, stream, policy=policy, wake=wake, night=night, checkpoint=out / "checkpoint",
         progress=not settings.quiet,
     )  # fmt: skip
+    title = settings.title or out.resolve().name
+    about = f"{stream.source}; {settings.network}, {policy!r}, {training!r}, wake {wake!r}, night {night!r}, "
+    about += f"{settings.free_at_end:g} free at the end, biases {settings.biases}, seed {settings.seed}"
     clock.resume()
     print(f"Data: {stream.source}.", flush=True)
     if clock.is_over:
         print("All days are over already.")
     else:
-        _write_settings(out / "settings.json", settings, stream.source)
+        _write_settings(out / "settings.json", settings, stream.source, title, about)
         if agent.n_steps:
             print(f"Resumes in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
     agent.verify()
     agent.save(out / "agent.dn")
     history.to_json(out / "history.json")
-    about = f"{stream.source}; {settings.network}, {policy!r}, {training!r}, wake {wake!r}, night {night!r}, "
-    about += f"{settings.free_at_end:g} free at the end, biases {settings.biases}, seed {settings.seed}"
-    reports.of_run(history, out / "report.html", settings.title or out.resolve().name, about)
+    reports.of_run(history, out / "report.html", title, about)
     dawn, end = history.accuracy.diagonal(), history.accuracy[-1]
     print(f"{'task':>12} {'at its dawn':>12} {'at the end':>11} {'weights owned':>14} {'private':>8}")
     for task, day in zip(stream, history.select(kind="day"), strict=True):
@@ -144,21 +145,35 @@ def report(settings: argparse.Namespace) -> None:
     path = Path(settings.path)
     if not path.exists():
         raise DataNotFoundError(f"{path} does not exist. Name the folder of a run, a history, or a study's store.")
-    title = settings.title or path.resolve().stem
-    if (path / "history.json").is_file():  # the folder of a run
-        path = path / "history.json"
+    title, about = settings.title or path.resolve().stem, ""
+    for name in ("history.json", "history.csv"):  # the folder of a run
+        if (path / name).is_file():
+            title, about = _described(path, settings.title)
+            path = path / name
     if not path.is_dir():
         if settings.by or settings.values or settings.where or settings.against:
             raise SettingError(
                 f"--by, --values, --where and --against are for a study's store, and {path} is the history of a run."
             )
         history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
-        reports.of_run(history, settings.out, title)
+        reports.of_run(history, settings.out, title, about)
     elif not settings.by or not settings.values:
         raise SettingError(f"{path} is the folder of a store: name settings with --by, and results with --values.")
     else:
         _report_study(path, settings, title)
     print(f"Wrote {settings.out}.")
+
+
+def _described(folder: Path, title: str | None) -> tuple[str, str]:
+    """Return the title of a run and what it says about itself, as `run` and examples write them, if they do."""
+    for name in ("settings.json", "result.json"):
+        try:
+            said = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(said, dict) and isinstance(said.get("about"), str):
+            return title or str(said.get("title") or folder.resolve().name), said["about"]
+    return title or folder.resolve().name, ""
 
 
 def _report_study(path: Path, settings: argparse.Namespace, title: str) -> None:
@@ -217,12 +232,13 @@ def _pack(what: str, arguments: Sequence[str]) -> None:
         print(f"{folder}: {n_runs:,} runs, {form}")
 
 
-def _write_settings(path: Path, settings: argparse.Namespace, data: str) -> None:
-    """Write the options, the data and the versions of a run."""
+def _write_settings(path: Path, settings: argparse.Namespace, data: str, title: str, about: str) -> None:
+    """Write what a run is, for its reports, and the options, the data and the versions of a run."""
     given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
-    about = {"settings": given, "data": data, "daynight": __version__, "torch": torch.__version__}
+    written = {"title": title, "about": about, "settings": given, "data": data}
+    written |= {"daynight": __version__, "torch": torch.__version__}
     with atomic.replacing(path) as temporary:
-        temporary.write_text(json.dumps(about, indent=2) + "\n")
+        temporary.write_text(json.dumps(written, indent=2) + "\n")
 
 
 def _budget(name: str, text: str) -> Budget:

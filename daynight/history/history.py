@@ -200,12 +200,13 @@ class History:
             rows = ",\n".join(map(json.dumps, self.to_rows(is_short=True)))
             temporary.write_text(f'{{"records": [\n{rows}\n]}}\n')
 
-    def report(self, path: str | os.PathLike[str], title: str = "A run") -> None:
+    def report(self, path: str | os.PathLike[str], title: str = "A run", about: str = "") -> None:
         """Write figures and tables into one self-contained HTML file.
 
         Args:
             path: The file, such as ``"run.html"``.
             title: Title of the page.
+            about: A line below the title, such as the settings and the data.
 
         Raises:
             DataError: If no day is finished.
@@ -213,7 +214,7 @@ class History:
         """
         from daynight import reports  # here, since reports need histories, and load Matplotlib
 
-        reports.of_run(self, path, title)
+        reports.of_run(self, path, title, about)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import attrs
 
 from daynight.errors import DaynightError, PolicyError, ReactivePolicyError, SettingError
-from daynight.nights.cycle import TOLERANCE, Cycle, Night, share_of_wake
+from daynight.nights.cycle import TOLERANCE, Cycle, Measured, Night, share_of_wake
 from daynight.rates import Rate, factor_of
 from daynight.support import checks
 
@@ -73,9 +73,45 @@ class SleepPolicy(abc.ABC):
         check_end(self, night)
         return tuple(plan)
 
+    def simulate(self, night: Night, measure: Callable[[Night], tuple[float, float]]) -> tuple[Cycle, ...]:
+        """Return the cycles of a night with measurements of your own, checked, without training anything.
+
+        A night of a policy that reacts has no plan. This lays out the night as it would be with these measurements,
+        such as those of an earlier night as a function of the density; `daynight.plots.plan` draws it.
+
+        Args:
+            night: The snapshot at dusk.
+            measure: A function of a snapshot, at dusk and after each cycle, to the loss and the score then.
+
+        Raises:
+            SettingError: If `night` is not a Night, `measure` is not a function, or returns other than two numbers.
+            PolicyError: If a cycle breaks a rule of the night, or the policy raises an exception.
+        """
+        checks.kind("simulate: night", night, Night, "agent.night(task, Epochs(72))")
+        checks.function("simulate: measure", measure)
+        night = _measured(night, measure)
+        script = follow(self, night)
+        cycles: list[Cycle] = []
+        cycle = next(script, None)
+        while cycle is not None:
+            cycles.append(cycle)
+            night = _measured(night.after(cycle), measure)
+            cycle = advance(script, night)
+        check_end(self, night)
+        return tuple(cycles)
+
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"
+
+
+def _measured(night: Night, measure: Callable[[Night], tuple[float, float]]) -> Night:
+    """Return a snapshot with the loss and score that a function gives for it."""
+    found = measure(night)
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise SettingError(f"simulate: measure must return (loss, score), not {checks.shown(found)}.", page="policies")
+    loss, score = checks.finite("simulate: loss", found[0]), checks.finite("simulate: score", found[1])
+    return attrs.evolve(night, measured=Measured(loss, score, "validation"))
 
 
 def require_policy(policy: object) -> None:

@@ -230,6 +230,9 @@ def test_pairs_are_a_stream_and_the_report_says_what_was_run(capsys):
     text = Path("a/report.html").read_text()
     assert "mine:Network(8), UniformCycles(n=4), Training(" in text
     assert "night Steps(" in text
+    assert main(["report", "a", "--out", "b.html"]) == 0
+    assert Path("b.html").read_text() == text
+    Path("a/settings.json").write_text("[")
     for command in (["report", "a", "--out", "b.html"], ["verify", "a", "--network", "mine:Network(8)"]):
         assert main(command) == 0
     assert main(["report", "nowhere"]) == 1

@@ -9,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daynight import (
+    Agent,
+    Capacity,
+    Clock,
     Cycle,
     Epochs,
     ExplicitCycles,
@@ -16,12 +19,14 @@ from daynight import (
     NoSleep,
     OneShot,
     SleepPolicy,
+    Training,
     UniformCycles,
     pruned_fraction_per_round,
 )
 from daynight.errors import PolicyError, ReactivePolicyError, SettingError
 from daynight.nights.cycle import Measured
 from daynight.nights.policy import MAX_CYCLES, follow, planned
+from daynight.testing import toy_network, toy_stream
 
 
 def dusk(**changes):
@@ -280,3 +285,60 @@ def test_policy_class_in_place_of_an_instance_is_refused():
 def test_policies_show_their_settings_and_can_be_pickled(policy):
     assert repr(pickle.loads(pickle.dumps(policy))) == repr(policy)
     assert repr(UniformCycles(8)) == "UniformCycles(n=8)"
+
+
+class Halving(SleepPolicy):
+    """Halves the density while the score is above 0.9. Each prune is a cycle of its own, after which `heard` is called.
+
+    Args:
+        heard: Called with the losses before and after a prune.
+    """
+
+    def __init__(self, heard=print):
+        self.heard = heard
+
+    def cycles(self, night):
+        while night.density / 2 > night.dawn_density and night.score > 0.9:
+            before = night.loss
+            night = yield Cycle(keep=night.density / 2, length=night.price)
+            self.heard(before, night.loss)
+            night = yield Cycle(keep=night.density, length=night.left / 4)
+        yield Cycle(keep="dawn", length=night.left)
+
+
+def test_a_night_that_reacts_is_laid_out_with_measurements_of_ones_own():
+    heard = []
+    policy = Halving(lambda *losses: heard.append(losses))
+    cycles = policy.simulate(dusk(dawn_density=0.1), lambda night: (1 / night.density, 0.7 + night.density))
+    # The score is 1.7 at dusk, 1.2 at half the weights, and 0.95 at a quarter, but at an eighth it is below 0.9.
+    assert [(cycle.keep, cycle.length) for cycle in cycles] == [
+        (0.5, 0), (0.5, 1 / 4), (0.25, 0), (0.25, 3 / 16), (0.125, 0), (0.125, 9 / 64), (0.1, 27 / 64)]  # fmt: skip
+    assert heard == [(1, 2), (2, 4), (4, 8)]
+    (only,) = policy.simulate(dusk(), lambda night: (1.0, 0.5))
+    assert (only.keep, only.length) == (0.01, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "night", "measure", "error", "message"),
+    [
+        (Halving(), dusk(), lambda night: 0.5, SettingError, r"measure must return \(loss, score\), not 0.5"),
+        (Halving(), dusk(), lambda night: (math.nan, 0.5), SettingError, "simulate: loss must be"),
+        (Halving(), dusk(), 3, SettingError, "simulate: measure must be"),
+        (Halving(), 3, lambda night: (1.0, 0.5), SettingError, "simulate: night must be"),
+        (Yields(), dusk(), lambda night: (1.0, 0.5), PolicyError, "yields no cycle"),
+    ],
+)
+def test_what_cannot_be_simulated_is_refused(policy, night, measure, error, message):
+    with pytest.raises(error, match=message):
+        policy.simulate(night, measure)
+
+
+def test_a_cycle_of_a_prune_alone_shows_the_loss_right_after_nrem():
+    heard = []
+    policy = Halving(lambda *losses: heard.append(losses))
+    agent = Agent(toy_network, capacity=Capacity(keep_per_night=0.1), training=Training(batch_size=10))
+    history = Clock(agent, toy_stream(1).hold_out(0.2), policy=policy, wake=Epochs(20), night=Epochs(4)).run()
+    prunes = history.select(kind="prune")
+    assert heard
+    for (before, after), prune in zip(heard, prunes, strict=False):
+        assert after == prune.validation_loss != before
