@@ -14,6 +14,7 @@ from daynight.data.splits import Pair
 from daynight.data.tasks import Days, Task, TaskStream, glimpse, warn_if_known
 from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
+from daynight.history.records import short_row_of
 from daynight.loggers import ProgressBar, n_steps_after
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
@@ -22,6 +23,7 @@ from daynight.pruning.capacity import Capacity
 from daynight.storage import agents
 from daynight.storage.checkpoints import Checkpoint, State, check_ledgers, check_packs, described
 from daynight.storage.identity import describe_structure
+from daynight.storage.parts import day_of, finished
 from daynight.support import atomic, checks, interrupts
 from daynight.training.consolidation import is_known
 from daynight.training.preflight import check_memory
@@ -37,7 +39,9 @@ class Clock:
         wake: Budget of each wake.
         night: Budget of each night.
         on_event: A function, or several, called with each `Record` when it is made, and with `Progress` in between. If
-            a function has a method ``begin``, this is called before the first day, with the history so far.
+            a function has a method ``begin``, this is called before the first day, with the history so far. If it has
+            a method ``several``, this is called once with all records of scores that are carried over at a dusk or
+            dawn, in place of a call with each.
         progress: Whether `run` shows a progress bar. The bar appears only in a terminal.
         checkpoint: Folder of the checkpoint, which is written from time to time. If the folder has the checkpoint of a
             run with the same settings, `resume`, or the first call that runs a day, continues that run, even within a
@@ -369,14 +373,15 @@ class Clock:
         return self.evaluate == "changed" and self.agent.consolidation.freezes and "signature" not in self.agent.keeps
 
     def _carry(self, day: int, phase: str, tasks: Sequence[int]) -> None:
-        if not self.hooks:
-            self.history.carry(day, phase, self.agent.n_steps, tasks)
-            return
-        for task in tasks:
-            self.history.carry(day, phase, self.agent.n_steps, [task])
-            event = self.history.last
-            assert event is not None
-            self._tell(event)
+        place = day, phase, self.agent.n_steps
+        at_once = [several for hook in self.hooks if callable(several := getattr(hook, "several", None))]
+        one_by_one = [hook for hook in self.hooks if not callable(getattr(hook, "several", None))]
+        for some in [[task] for task in tasks] if one_by_one else [tasks]:
+            self.history.carry(*place, some)
+            for hook in one_by_one:
+                hook(*self.history.carried(*place, some))
+        for several in at_once:
+            several(self.history.carried(*place, tasks))
 
     def _measure(self, day: int, phase: str, index: int, unmoved: frozenset[int]) -> None:
         began = time.perf_counter()
@@ -434,12 +439,19 @@ class Clock:
         about, tensors, today = self.agent.state()
         n_begun = about.n_finished + (today is not None)
         self._marks += [glimpse(task) for task in self._days.before(n_begun)[len(self._marks) :]]
+        assert self._checkpoint is not None
+        parts, marks = self._checkpoint.parts, dict(enumerate(self._marks, self.first_day))
+        # Most of what happened on finished days is in files of its own, which are not written again.
+        held = parts.keep(finished(about, tensors, self._n_noted, self.history, marks))
+        rest = [item for day in self.history.days if day not in held for item in self.history.items(day)]
         values = {
-            "agent": agents.to_json(about), "settings": self._settings, "marks": self._marks,
-            "records": self.history.to_rows(is_short=True), "n_noted": self._n_noted,
+            "agent": agents.to_json(about.without(held)), "settings": self._settings,
+            "marks": [mark for day, mark in marks.items() if day not in parts.days],
+            "records": list(map(short_row_of, rest)), "n_noted": self._n_noted,
             **({"doubtful": sorted(self._doubtful)} if self._doubtful else {}),
+            **({"parts": parts.named, "living": [record.day for record in about.days]} if parts.named else {}),
         }  # fmt: skip
-        return values, tensors, today
+        return values, {name: tensor for name, tensor in tensors.items() if day_of(name) not in held}, today
 
     def _restore(self, checkpoint: Checkpoint) -> bool:
         """Continue from a checkpoint; return whether there was one to continue from."""

@@ -5,6 +5,8 @@ import json
 import attrs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from daynight import Agent, Capacity, Clock, Epochs, History, Record, Seconds, Training, UniformCycles, plots
 from daynight.errors import DataError, DataNotFoundError, OutputError, SettingError
@@ -30,6 +32,26 @@ def test_accuracy_is_a_table_of_day_by_task(history):
     assert History().accuracy.shape == (0, 0)
     with pytest.raises(SettingError, match="phase must be one of 'dusk', 'dawn', not 'noon'"):
         history.scores("noon")
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from(["epoch", "dusk", "dawn", "carry", "forget", "len"])), max_size=30
+    )
+)
+def test_a_history_knows_its_length_whatever_is_added(events):
+    history = History()
+    for step, (day, what) in enumerate(events):
+        if what == "epoch":
+            history.append(Record(kind="epoch", day=day, phase="wake", step=step))
+        elif what in ("dusk", "dawn"):
+            history.append(Record(kind="evaluation", day=day, phase=what, step=step, task=day, score=0.5))
+        elif what == "carry":
+            history.carry(day, "dusk", 10**6, [task for task in history.tested_at_their_dawn if task < day])
+        elif what == "forget":
+            history.forget_day(day)
+        assert what == "carry" or len(history) == len(list(history))
+    assert len(history) == len(list(history))
 
 
 def test_select_takes_any_fields(history):

@@ -24,6 +24,7 @@ from daynight.history.records import (
     row_of,
     rows_of_csv,
     rows_of_json,
+    short_row_of,
 )
 from daynight.support import atomic, checks, interrupts
 from daynight.support.frames import frame_of
@@ -60,6 +61,7 @@ class History:
                 ends[day] = item.step if item.kind == "epoch" else math.inf
             of_day.setdefault(day, []).append(item)
         self._of_day: dict[int, list[Record | Carried]] = {}
+        self._n_earlier: int | None = None  # number of records of all days but the last one; None if unknown
         self._tested: dict[int, Record] = {}  # by task, its evaluation at its own dawn
         self._several = set[int]()  # tasks with several such evaluations
         for day in sorted(of_day):
@@ -260,7 +262,11 @@ class History:
         if not is_short:
             return list(map(row_of, self))
         items = itertools.chain.from_iterable(self._of_day.values())
-        return [row_of(item) if isinstance(item, Record) else item.to_row() for item in items]
+        return list(map(short_row_of, items))
+
+    def items(self, day: int) -> tuple[Record | Carried, ...]:
+        """Return the records of a day, with one item for the evaluations of a dusk or dawn that were carried over."""
+        return tuple(self._of_day.get(day, ()))
 
     @classmethod
     def from_rows(cls, rows: Iterable[Any]) -> History:
@@ -286,9 +292,15 @@ class History:
             if record.task < record.day and item.record(self._tested[record.task]) == record:
                 self.carry(record.day, record.phase, record.step, [record.task])
                 return
-        self._of_day.setdefault(record.day, []).append(record)
+        self._open(record.day).append(record)
         if _is_own_dawn(record):
             self._enter(record)
+
+    def _open(self, day: int) -> list[Record | Carried]:
+        """Return what a day has so far, to be added to."""
+        if day not in self._of_day or day != next(reversed(self._of_day)):
+            self._n_earlier = None
+        return self._of_day.setdefault(day, [])
 
     def _enter(self, record: Record) -> None:
         """Enter a task's evaluation at its own dawn. If there are several, as of two runs, none can be carried over."""
@@ -319,13 +331,20 @@ class History:
         for task in new:
             if task not in self._tested or task >= day:
                 raise ValueError(f"task {task} has no evaluation that could be carried over to day {day}")
+        if not new:
+            return
+        last = here[-1] if here and items[-1] is here[-1] else Carried(day, phase, step)
         # An interrupt at any place leaves whole evaluations.
+        self._open(day)
         for task in new:
-            if here and items[-1] is here[-1]:
-                here[-1].add(task)
-            else:
-                here, items = [Carried(day, phase, step, [range(task, task + 1)])], self._of_day.setdefault(day, [])
-                items.append(here[-1])
+            last.add(task)
+        if last not in here:
+            self._open(day).append(last)
+
+    def carried(self, day: int, phase: str, step: int, tasks: Iterable[int]) -> list[Record]:
+        """Return the records of evaluations that are carried over; see `carry`."""
+        item = Carried(day, phase, step)
+        return [item.record(self._tested[task]) for task in tasks]
 
     def tested(self, day: int, phase: str) -> set[int]:
         """Return the tasks that have an evaluation at a dusk or dawn of a day."""
@@ -353,7 +372,10 @@ class History:
         return type(self)(self)
 
     def __len__(self) -> int:
-        return sum(len(item) if isinstance(item, Carried) else 1 for items in self._of_day.values() for item in items)
+        days = self._of_day.values()
+        if self._n_earlier is None:
+            self._n_earlier = sum(map(_n_records, [*days][:-1]))
+        return self._n_earlier + (_n_records(next(reversed(days))) if days else 0)
 
     def __iter__(self) -> Iterator[Record]:
         return itertools.chain.from_iterable(map(self._records_of, [*self._of_day.values()]))
@@ -374,6 +396,10 @@ class History:
                 yield item
             else:
                 yield from (item.record(self._tested[index]) for index in item if task is None or index == task)
+
+
+def _n_records(items: Iterable[Record | Carried]) -> int:
+    return sum(len(item) if isinstance(item, Carried) else 1 for item in items)
 
 
 def _is_test(item: Record | Carried) -> bool:

@@ -242,6 +242,11 @@ def row_of(record: Record) -> dict[str, Any]:
     return {name: value for name in COLUMNS if (value := getattr(record, name)) is not None}
 
 
+def short_row_of(item: Record | Carried) -> dict[str, Any]:
+    """Return the row of a record, or the one row of evaluations that were carried over; `item_of` reads both."""
+    return row_of(item) if isinstance(item, Record) else item.to_row()
+
+
 def columns_of(records: Iterable[Record]) -> tuple[str, ...]:
     """Return the columns of a CSV file of records: those of later fields only if a record has a value there."""
     held = list(records)

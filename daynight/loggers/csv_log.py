@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from daynight.errors import OutputError, SettingError
@@ -55,16 +56,31 @@ class CSVLogger:
             self.begin(self._history)
         if self._history.last != event:  # no clock has added the event
             self._history.append(event)
-        is_next = len(self._history) == self._n + 1 and self.path.is_file() and self.path.stat().st_size == self._size
-        if not is_next or not set(columns_of([event])) <= set(self._columns):
+        self.several([event])
+
+    def several(self, records: Sequence[Record]) -> None:
+        """Write the last records of the history, at once.
+
+        Args:
+            records: The records.
+        """
+        is_next = self._is_begun and len(self._history) == self._n + len(records) and self._is_whole()
+        if not is_next or not set(columns_of(records)) <= set(self._columns):
             self._rewrite()
             return
         try:
             with self.path.open("a", newline="") as stream:
-                csv.writer(stream).writerow(cells_of(event, self._columns))
+                csv.writer(stream).writerows(cells_of(record, self._columns) for record in records)
         except OSError as error:
             raise OutputError(f"cannot write to {self.path}: {error.strerror or error}.") from error
         self._note()
+
+    def _is_whole(self) -> bool:
+        """Return whether the file is as this logger left it."""
+        try:
+            return self.path.stat().st_size == self._size
+        except OSError:
+            return False
 
     def _rewrite(self) -> None:
         if self._n < 0 and self.path.is_file():

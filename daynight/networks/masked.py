@@ -283,8 +283,15 @@ class MaskedNetwork:
 
     def seen_by(self, task: int) -> dict[str, Tensor]:
         """Return all tensors from which the outputs of a finished task are computed, by their names in the module."""
-        head = tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
-        return self.heads.beside() | self._weights_of(task) | self.private_of(task) | head
+        return self.heads.beside() | self._weights_of(task) | self.own_of(task)
+
+    def own_of(self, task: int) -> dict[str, Tensor]:
+        """Return those of these tensors that only this task uses: its head's, and those that are private to it."""
+        return self.private_of(task) | tensors_of(self.heads.of(task), f"{self.anatomy.head}.")
+
+    def names_seen_by(self, task: int) -> set[str]:
+        """Return the names of all tensors from which the outputs of a finished task are computed."""
+        return {*self.heads.beside(), *self.anatomy.masked.values(), *self.own_of(task)}
 
     def shared(self, owners: Owners) -> dict[str, Tensor]:
         """Return what several finished tasks may use, by name: the weights of `owners`, owner maps, frozen tensors."""

@@ -42,9 +42,13 @@ class Sight:
         """The owners whose weights some living task sees."""
         return _joined(self.of.values())
 
+    def needed_beside(self, task: int | None) -> Owners:
+        """Return the owners whose weights some living task other than `task` sees."""
+        return _joined(seen for other, seen in self.of.items() if other != task)
+
     def own(self, task: int) -> frozenset[int]:
         """Return the owners whose weights no living task sees but `task`."""
-        others = _joined(seen for other, seen in self.of.items() if other != task)
+        others = self.needed_beside(task)
         return frozenset(owner for owner in self.of[task] if owner not in others)
 
     def today(self, day: int, sees: Owners | None, succeeds: int | None) -> Owners:

@@ -19,7 +19,7 @@ from daynight.criteria import Criterion
 from daynight.data.signatures import Form
 from daynight.data.tasks import Task
 from daynight.errors import DamagedFileError, DataError, DaynightError, SealError, SettingError
-from daynight.history import record_of
+from daynight.history import Record, record_of
 from daynight.networks.anatomy import Stored
 from daynight.networks.masked import MaskedNetwork
 from daynight.nights.gate import Gate
@@ -40,8 +40,11 @@ _LATER = ("mask", "transform", "n_days", "sees", "succeeds", "line", "keep_per_t
 _NOTHING: tuple[Any, ...] = (None, "", (), {})
 
 
-def to_json(about: About) -> dict[str, Any]:
-    """Return the JSON of an `About`, which `from_json` reads, without what is empty and older files do not have."""
+def to_json(about: About | Record | Form) -> dict[str, Any]:
+    """Return the JSON of an `About`, which `from_json` reads, without what is empty and older files do not have.
+
+    Records and forms, as an `About` holds them, have the same JSON there as alone.
+    """
     return attrs.asdict(
         about, filter=lambda field, value: field.name not in _LATER or value not in (*_NOTHING, field.default)
     )  # fmt: skip

@@ -18,6 +18,7 @@ from daynight.networks.masked import MaskedNetwork
 from daynight.nights.budgets import Budget
 from daynight.storage import agents
 from daynight.storage.identity import describe, digest
+from daynight.storage.parts import Parts, merged
 from daynight.support import archive, atomic, checks, expected, seeding
 from daynight.support.archive import pack, unpack
 from daynight.training.preflight import Tried
@@ -37,7 +38,8 @@ _CONTENT = expected.fields({
     "agent": expected.mapping(expected.anything), "settings": expected.mapping(expected.listed(expected.text(), 2)),
     "marks": expected.listed(expected.text()), "records": expected.listed(expected.anything),
     "n_noted": expected.whole(), "state": expected.anything,
-}, {"doubtful": expected.listed(expected.whole())})  # fmt: skip
+}, {"doubtful": expected.listed(expected.whole()), "parts": expected.listed(expected.listed(expected.text(), 2)),
+    "living": expected.listed(expected.whole())})  # fmt: skip
 #: Attributes of optimizers that are stored in another way, or are PyTorch's notes for its warnings and checks.
 _NOT_STATE = {
     "state", "param_groups", "_opt_called", "_warned_capturable_if_run_uncaptured",
@@ -61,6 +63,10 @@ class Checkpoint:
         folder: Folder of the file; it is made if it does not exist.
         every: Seconds from one checkpoint to the next, 0 or more.
 
+    Attributes:
+        path: The file.
+        parts: What it names: files beside it, which hold what it does not hold of finished days.
+
     Raises:
         OutputError: If the folder cannot be made or written to.
         SettingError: If `folder` is not valid, or another process uses it.
@@ -69,8 +75,9 @@ class Checkpoint:
     def __init__(self, folder: str | os.PathLike[str], every: float) -> None:
         self._every = every
         self.path = atomic.check_folder(folder).absolute() / "clock.dn"  # the program may change its folder
+        self.parts = Parts(self.path)
         self._lock = atomic.of_folder(self.path.parent)
-        for left in self.path.parent.glob(f".{self.path.stem}.*{self.path.suffix}"):
+        for left in self.path.parent.glob(f".{self.path.stem}*.*{self.path.suffix}"):
             left.unlink(missing_ok=True)  # of a process that was killed while it wrote
         self._written, self._took = time.monotonic(), 0.0
 
@@ -113,9 +120,11 @@ class Checkpoint:
             about, tensors = archive.read(self.path, "clock")
         except DamagedFileError as error:
             raise DamagedFileError(f"{error} To begin anew, delete it or name another folder.") from error
-        network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
         with agents.fitting(self.path, "state of a run"):
             _CONTENT("", about)
+            if "parts" in about:
+                merged(about, tensors, self.parts.read(about["parts"]))
+            network = {name: tensor for name, tensor in tensors.items() if not name.startswith("state.")}
             return about, network, unpack(about["state"], tensors)
 
     def check_settings(self, said: Mapping[str, Any], now: Mapping[str, Sequence[str]]) -> None:

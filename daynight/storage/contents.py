@@ -185,6 +185,15 @@ class About:
         """The form of each task by its index."""
         return dict(zip([*(record.day for record in self.days), self.n_finished], self.tasks, strict=False))
 
+    def without(self, days: Collection[int]) -> About:
+        """Return the description without the records, forms and seals of some finished days."""
+        some = [index for index, record in enumerate(self.days) if record.day not in days]
+        return attrs.evolve(
+            self, days=tuple(self.days[index] for index in some),
+            tasks=(*(self.tasks[index] for index in some), *self.tasks[len(self.days) :]),
+            seals=tuple(self.seals[index] for index in some if self.seals),
+        )  # fmt: skip
+
     def told(self) -> dict[int, Told]:
         """Return what a network must know of each task before its tensors are read, by the task's index."""
         return {
@@ -356,8 +365,9 @@ def check_network(
     if about.n_days is not None or about.succeeds is not None:
         _check_owned(network, about, tensors, owners)
         return
+    counts_of = _owned_by_task(owners, n_days)
     for day, record in enumerate(about.days):
-        n_owned = sum(int(torch.count_nonzero(owner == day)) for owner in owners.values())
+        n_owned = sum(counts[day] for counts in counts_of)
         n_before += n_owned
         said = _owned_after(about.capacity, sizes, day + 1) if is_exact and not by_need else n_before
         counts = n_owned, sum(sizes) - n_before, sum(sizes)
@@ -369,7 +379,7 @@ def check_network(
 
 def _check_chosen(capacity: Capacity, sizes: Sequence[int], n_days: int, owners: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless tasks own numbers of weights that their nights could choose."""
-    counts = [[int(torch.count_nonzero(owner == day)) for owner in owners.values()] for day in range(n_days)]
+    counts = [list(of_day) for of_day in zip(*_owned_by_task(owners, n_days), strict=True)]
     try:
         if len(owners) == len(sizes) and not capacity.allows(sizes, counts):
             raise ValueError("a task owns a number of weights that its night could not choose")
@@ -383,14 +393,24 @@ def _check_owned(
     """Raise ValueError unless living tasks own what their records say, and no weight is of a task that nobody needs."""
     owners = {name: tensors.get(f"today.settled_owners.{name}", owner) for name, owner in owners.items()}
     size = sum(network.sizes.values())
+    counts_of = _owned_by_task(owners, about.n_finished)
     for record in about.days:
-        n_owned = sum(int(torch.count_nonzero(owner == record.day)) for owner in owners.values())
+        n_owned = sum(counts[record.day] for counts in counts_of)
         if (record.owned, record.capacity) != (n_owned, size):
             raise ValueError(f"task {record.day} owns {n_owned:,} weights, and its record has another number")
     needed = network.sight.needed
     for name, owner in owners.items():
         if bool(((owner != FREE) & (owner < about.n_finished) & ~owned_by(owner, needed)).any()):
             raise ValueError(f"{name} has weights of tasks that have retired, and that no task sees")
+
+
+def _owned_by_task(owners: Mapping[str, Tensor], n_tasks: int) -> list[list[int]]:
+    """Return, by layer, how many weights each finished task owns."""
+    found = []
+    for owner in owners.values():
+        of_tasks = owner[(owner >= 0) & (owner < n_tasks)].cpu().long()
+        found.append(torch.bincount(of_tasks, minlength=n_tasks).tolist())
+    return found
 
 
 def _owned_after(capacity: Capacity, sizes: Sequence[int], n_nights: int) -> int:
@@ -458,13 +478,13 @@ def check_examples(which: str, part: Kept, task: int, form: Form) -> None:
         raise ValueError(f"{which} examples of task {task} have labels that are none of its {form.n_outputs}")
 
 
-def check_seals(about: About, sealed_of: Callable[[int], Mapping[str, Tensor]]) -> None:
+def check_seals(about: About, names_of: Callable[[int], Collection[str]]) -> None:
     """Raise ValueError unless the seal of each task names the tensors that it is to seal.
 
     Args:
         about: The description of the agent.
-        sealed_of: Returns the tensors of a finished task that its seal is to name.
+        names_of: Returns the names of the tensors of a finished task that its seal is to name.
     """
     for task, sealed in zip(about.forms, about.seals, strict=False):
-        if sealed.keys() != sealed_of(task).keys():
+        if sealed.keys() != names_of(task):
             raise ValueError(f"the seal of task {task} is not of all tensors that the task uses")

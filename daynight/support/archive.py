@@ -31,7 +31,7 @@ _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _END, MOST_HEADER = re.compile(rb'"data_offsets":\[\d{1,18},(\d{1,18})\]'), 10**8
 
 
-def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Write tensors, and a description of them in JSON.
 
     Args:
@@ -39,6 +39,9 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
         kind: Kind of the content, such as ``"agent"``.
         about: The description.
         tensors: Tensors by name, on any device.
+
+    Returns:
+        The digest of the file.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -52,14 +55,18 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     digest = digests.digest_of([content]).encode()
     with atomic.replacing(path) as temporary:
         temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
+    return digest.decode()
 
 
-def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(
+    path: str | os.PathLike[str], kind: str, wanted: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:  # fmt: skip
     """Read a file that `write` wrote.
 
     Args:
         path: The file.
         kind: Kind that the content must have.
+        wanted: The digest that the file must have; None is any.
 
     Returns:
         The description, and the tensors on the CPU.
@@ -82,6 +89,8 @@ def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[
             f"{path} is damaged: its content does not match its digest. It was cut short or changed after it was "
             "written. Take an older copy."
         )
+    if wanted not in (None, digest):
+        raise DamagedFileError(f"{path} is not the file that belongs here, but another one of the same name.")
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

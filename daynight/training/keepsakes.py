@@ -108,7 +108,8 @@ class Keepsakes:
 
     def forget_all_but(self, living: Collection[int]) -> None:
         """Drop what tasks other than these have kept."""
-        self._of = {task: keepsake for task, keepsake in self._of.items() if task in living}
+        known = set(living)  # there may be a thousand
+        self._of = {task: keepsake for task, keepsake in self._of.items() if task in known}
 
     def drift(self, task: int, inputs: Any, level: float) -> Drift:
         """Compare inputs with the profile of a finished task (see `daynight.data.drift.drift`).

@@ -29,6 +29,15 @@ def test_a_csv_file_grows_line_by_line(tmp_path):
     assert len(set(lengths)) > 10
 
 
+def test_a_csv_file_is_only_added_to(tmp_path, monkeypatch):
+    written, to_csv = [], History.to_csv
+    monkeypatch.setattr(History, "to_csv", lambda history, path: written.append(to_csv(history, path)))
+    path = tmp_path / "run.csv"
+    history = clock(hook=CSVLogger(path), days=5).run()
+    assert len(written) == 1
+    assert History.from_csv(path) == history
+
+
 def test_a_run_that_goes_on_leaves_every_line_once(tmp_path):
     path = tmp_path / "run.csv"
     with pytest.raises(Killed):

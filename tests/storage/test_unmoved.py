@@ -71,6 +71,35 @@ def test_hooks_hear_what_is_carried_over():
     assert timeless(history) == timeless(made().run())
 
 
+class Listener:
+    """Hears what is carried over at once, and looks at the history as it does."""
+
+    def __init__(self):
+        self.heard, self.lengths = [], []
+
+    def begin(self, history):
+        self.history = history
+
+    def __call__(self, event):
+        if isinstance(event, Record):
+            self.several([event])
+
+    def several(self, records):
+        self.heard += records
+        self.lengths.append((len(self.heard), len(self.history)))
+
+
+def test_hooks_may_hear_what_is_carried_over_at_once():
+    alone, beside, heard = Listener(), Listener(), []
+    lives = [made(on_event=on_event).run() for on_event in (alone, [heard.append, beside])]
+    assert timeless(lives[0]) == timeless(lives[1])
+    records = [event for event in heard if isinstance(event, Record)]
+    for listener in (alone, beside):
+        assert timeless(listener.heard) == timeless(listener.history) == timeless(records)
+        assert all(n_heard == n for n_heard, n in listener.lengths)
+        assert len(listener.lengths) < len(records)
+
+
 def of_module(agent):
     with torch.no_grad():
         next(iter(agent.network.weights.values())).data[agent.network.owners["body.1"] == 0] += 1.0
