@@ -111,9 +111,10 @@ class Parts:
             tensors = {name: tensor for now in new.values() for name, tensor in now.tensors.items()}
             self.named.append([path.name, archive.write(path, "days", about, tensors)])
             self.days |= new.keys()
-            self._held |= new
             new = {}
-        return days.keys() - new.keys()
+        # Without what tasks that have retired had.
+        self._held = {day: now for day, now in days.items() if day not in new}
+        return set(self._held)
 
     def read(self, named: Sequence[Sequence[str]]) -> dict[int, Read]:
         """Read the parts that a checkpoint names.
