@@ -15,6 +15,11 @@ from statistics import mean
 import reproduced
 from pages import GENERATED, HERE, entries_of, result_of, unless_missing, write_layout, write_page, write_section
 
+LIVES = {
+    "plain": "plain", "hook": "with a hook that does nothing", "CSVLogger": "with a CSVLogger",
+    "checkpoint": "with a checkpoint at each dawn", "save": "with an agent file each day",
+    "versions": "a new version of one task every second day",
+}  # fmt: skip
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
 
@@ -74,6 +79,36 @@ def write_speed_tables():
     (GENERATED / "two_processes.rst").write_text(
         f"{statistics.median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f}, of {len(ratios)})\n"
     )
+
+
+def write_lives():
+    """Write the tables of lives of small days from the raw results beside the page on speed."""
+    import machine
+
+    results = HERE / "results" / "speed"
+    whole = json.loads((results / "lives.json").read_text())
+    pairs = whole["pairs"]
+    (GENERATED / "lives_machine.rst").write_text(f"{machine.line(whole['machine'])}.\n")
+    with (GENERATED / "lives.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            ["days", "pairs", "ms a day", "before", "times as fast", "late over early", "before", "report, s", "before"]
+        )
+        for same in zip(*pairs, strict=True):
+            names = ("ms a day", "late over early", "seconds of history and report")
+            here, before = ([statistics.median(each[build][name] for each in same) for name in names]
+                            for build in ("here", "other"))  # fmt: skip
+            ratio = statistics.median(each["other"]["ms a day"] / each["here"]["ms a day"] for each in same)
+            cells = [f"{here[0]:.1f}", f"{before[0]:.1f}", f"{ratio:.1f}", f"{here[1]:.2f}", f"{before[1]:.2f}"]
+            writer.writerow([same[0]["n"], len(same), *cells, f"{here[2]:.1f}", f"{before[2]:.1f}"])
+    lives = [life for path in sorted(results.glob("lives_1000*.json"))
+             for life in json.loads(path.read_text())["pairs"][0]]  # fmt: skip
+    with (GENERATED / "lives_1000.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["ms a day in each tenth of the life", *range(1, 11), "late over early"])
+        for life in lives:
+            curve = [f"{value:.0f}" for value in life["here"]["curve"]]
+            writer.writerow([LIVES[life["kind"]], *curve, f"{life['here']['late over early']:.2f}"])
 
 
 def write_contest():
@@ -541,7 +576,7 @@ def write_ideas():
 PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
-    (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
+    (write_lives,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
     (write_gap,), (write_criteria,), (write_pmnist,),
 )  # fmt: skip
 
