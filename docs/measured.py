@@ -473,14 +473,26 @@ PUBLISHED = {
 
 
 def write_criteria():
-    """Write the table of criteria on split MNIST, from a row for each life."""
+    """Write the table of criteria on streams of MNIST, from a row for each life, and runs of the study by magnitude."""
+    import daynight as dn
+    from daynight.study import Results, Store
+    from daynight.study.methods import packnet
     from daynight.study.statistics import paired, summarize
 
     groups, rows = defaultdict(dict), []
+    for stream in ("mnist", "permuted", "rotated"):
+        study = Results(Store(HERE / "results" / "study" / stream)).select(method=packnet, restart="zero")
+        for nights, policy in (("one", dn.OneShot()), ("recommended", dn.recommended_policy())):
+            for (p,), runs in study.select(policy=policy).groups("free_at_end").items():
+                scores = runs.values("mean_accuracy")
+                groups["test", stream, str(p), nights, "magnitude"] = {n: 100 * (1 - x) for n, x in scores.items()}
     for row in csv_rows(HERE / "results" / "criteria.csv"):
         kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "criterion"))
         groups[kind][int(row["seed"])] = float(row["error"])
-    for (on, stream, p, nights, criterion), errors in groups.items():
+    lived = {kind[:4] for kind in groups if kind[-1] != "magnitude"}
+    for (on, stream, p, nights, criterion), errors in sorted(groups.items(), reverse=True):
+        if (on, stream, p, nights) not in lived:
+            continue
         error, usual = summarize(errors.values()), groups.get((on, stream, p, nights, "magnitude"), {})
         less = paired(usual, errors) if usual is not errors and len(set(usual) & set(errors)) > 1 else None
         rows.append({
