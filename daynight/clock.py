@@ -466,6 +466,7 @@ class Clock:
         path, way = checkpoint.path, self.agent.consolidation
         about = agents.from_json(path, dict(values["agent"]))
         if not values["records"] and today is None and about.n_steps == self.agent.n_steps:
+            checkpoint.parts.forget()
             return False  # nothing has happened in this checkpoint: a run with other settings may begin
         checkpoint.check_settings(values, self._settings)
         checkpoint.check_tasks(values["marks"], self.stream, self.first_day)

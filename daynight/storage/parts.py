@@ -70,11 +70,12 @@ class Finished:
 class Parts:
     """The files with the finished days of a life, each of which names some days and is never written again.
 
-    The checkpoint names the parts with their digests. A part that it does not name, which a killed process has left, is
-    replaced by the next one.
+    The checkpoint names the parts with their digests, with which their names end, too. So a run replaces no part of
+    another one. A part that no checkpoint names, which a killed process has left, is in nobody's way.
 
     Args:
-        path: The file of the checkpoint. Parts lie beside it: of ``clock.dn``, they are ``clock-0.dn`` and so on.
+        path: The file of the checkpoint. Parts lie beside it: of ``clock.dn``, they are ``clock-0-1f3a5c7e.dn`` and so
+            on.
 
     Attributes:
         named: Name and digest of each part.
@@ -87,6 +88,13 @@ class Parts:
         self.days = set[int]()
         self._held: dict[int, Finished] = {}  # by day, what the parts hold
         self._read: dict[int, Read] = {}  # the same, of parts that were read
+
+    def forget(self) -> None:
+        """Begin without any part."""
+        self.named, self.days, self._held, self._read = [], set(), {}, {}
+
+    def _name(self, index: int, written: str) -> str:
+        return f"{self._path.stem}-{index}-{written[:8]}{self._path.suffix}"
 
     def keep(self, days: Mapping[int, Finished]) -> set[int]:
         """Write a new part if enough days are in none.
@@ -106,10 +114,12 @@ class Parts:
         self._read = {}
         new = {day: now for day, now in days.items() if day not in self._held or not self._held[day].has(now)}
         if len(new) >= N_DAYS:
-            path = self._path.with_name(f"{self._path.stem}-{len(self.named)}{self._path.suffix}")
+            path = self._path.with_name(f".{self._path.stem}-{len(self.named)}{self._path.suffix}")
             about = {"days": {str(day): now.to_json() for day, now in new.items()}}
             tensors = {name: tensor for now in new.values() for name, tensor in now.tensors.items()}
-            self.named.append([path.name, archive.write(path, "days", about, tensors)])
+            written = archive.write(path, "days", about, tensors)
+            # Named by its digest, so that no other run in this folder ever replaces it.
+            self.named.append([path.replace(self._path.with_name(self._name(len(self.named), written))).name, written])
             self.days |= new.keys()
             new = {}
         # Without what tasks that have retired had.
@@ -131,7 +141,7 @@ class Parts:
         """
         found = dict[int, Read]()
         for index, (name, wanted) in enumerate(named):
-            if name != f"{self._path.stem}-{index}{self._path.suffix}":
+            if name != self._name(index, wanted):
                 raise ValueError(f"it names a part {name}")
             path = self._path.with_name(name)
             try:

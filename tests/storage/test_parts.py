@@ -1,5 +1,6 @@
 """Checkpoints of long lives: finished days go into files of their own, which are written once."""
 
+import re
 import shutil
 
 import pytest
@@ -39,6 +40,14 @@ def bytes_of(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def parts_of(folder):
+    """Return the files of parts, in order, which are named by their numbers and the digests of what they hold."""
+    found = sorted(path for path in folder.iterdir() if path.name != "clock.dn")
+    for number, path in enumerate(found):
+        assert re.fullmatch(rf"clock-{number}-[0-9a-f]{{8}}\.dn", path.name)
+    return found
+
+
 def test_a_checkpoint_holds_what_is_new_and_nothing_is_written_twice(tmp_path):
     clock, sizes, known = made(tmp_path, tasks_of([False] * 35)), [], {}
     while not clock.is_over:
@@ -47,7 +56,8 @@ def test_a_checkpoint_holds_what_is_new_and_nothing_is_written_twice(tmp_path):
         sizes.append(len(found.pop("clock.dn")))
         assert found.items() >= known.items()
         known = found
-    assert sorted(known) == ["clock-0.dn", "clock-1.dn", "clock-2.dn"]
+    assert sorted(known) == [path.name for path in parts_of(tmp_path)]
+    assert len(known) == 3
     assert max(sizes[10:]) < 1.1 * max(sizes[:10])  # seals of later tasks name as much, days and steps have more digits
     again = made(tmp_path, tasks_of([False] * 35))
     assert again.resume()
@@ -107,12 +117,13 @@ def life(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["clock.dn", "clock-0.dn", "clock-1.dn"])
+@pytest.mark.parametrize("number", [None, 0, 1])
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1), flips=st.booleans())
-def test_a_file_that_is_cut_short_or_changed_is_refused(name, share, flips, life, tmp_path_factory):
+def test_a_file_that_is_cut_short_or_changed_is_refused(number, share, flips, life, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cut") / "life"
     shutil.copytree(life, folder)
+    name = "clock.dn" if number is None else parts_of(folder)[number].name
     content = (folder / name).read_bytes()
     at = min(int(share * len(content)), len(content) - 1)
     changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] if flips else content[:at]
@@ -123,11 +134,12 @@ def test_a_file_that_is_cut_short_or_changed_is_refused(name, share, flips, life
 
 def test_a_part_that_is_missing_or_of_another_run_is_refused(life, tmp_path):
     folder = shutil.copytree(life, tmp_path / "life")
-    shutil.copy(folder / "clock-0.dn", folder / "clock-1.dn")
-    with pytest.raises(DamagedFileError, match=r"clock-1\.dn is not the file that belongs here"):
+    first, second = parts_of(folder)
+    shutil.copy(first, second)
+    with pytest.raises(DamagedFileError, match=r"clock-1-.*\.dn is not the file that belongs here"):
         made(folder, tasks_of([False] * 23)).resume()
-    (folder / "clock-1.dn").unlink()
-    with pytest.raises(DamagedFileError, match=r"clock\.dn cannot be read without .*clock-1\.dn, which is missing"):
+    second.unlink()
+    with pytest.raises(DamagedFileError, match=r"clock\.dn cannot be read without .*clock-1-.*\.dn, which is missing"):
         made(folder, tasks_of([False] * 23)).resume()
     about, tensors = archive.read(folder / "clock.dn", "clock")
     for changed in ({"parts": [["../clock-0.dn", "0" * 64]]}, {"living": [99]}, {"living": None}):
@@ -137,7 +149,7 @@ def test_a_part_that_is_missing_or_of_another_run_is_refused(life, tmp_path):
             made(again, tasks_of([False] * 23)).resume()
 
 
-def test_a_part_that_no_checkpoint_names_is_replaced(life, tmp_path, monkeypatch):
+def test_a_part_that_no_checkpoint_names_is_in_nobodys_way(life, tmp_path, monkeypatch):
     """A process may be killed, or the disk be full, after a part was written and before the checkpoint was."""
     tasks, write = tasks_of([False] * 23), archive.write
     clock = made(tmp_path, tasks)
@@ -151,7 +163,7 @@ def test_a_part_that_no_checkpoint_names_is_replaced(life, tmp_path, monkeypatch
     monkeypatch.setattr(archive, "write", full)
     with pytest.warns(UserWarning, match="no checkpoint: no room"):
         clock.step()
-    assert sorted(bytes_of(tmp_path)) == ["clock-0.dn", "clock.dn"]
+    assert len(parts_of(tmp_path)) == 1
     monkeypatch.undo()
     again = made(tmp_path, tasks)
     again.resume()
@@ -172,7 +184,39 @@ def test_a_checkpoint_of_an_older_version_holds_all_days_and_goes_on(tmp_path, m
     again.run()
     whole.run()
     assert outcome(again) == outcome(whole)
-    assert sorted(bytes_of(tmp_path)) == ["clock-0.dn", "clock.dn"]
+    assert len(parts_of(tmp_path)) == 1
+
+
+def test_two_clocks_in_one_folder_leave_a_checkpoint_of_the_last_one(tmp_path):
+    tasks = tasks_of([False] * 14)
+    one = made(tmp_path, tasks)
+    one.run(until=9)
+    other = made(tmp_path, tasks)
+    other.run(until=12)
+    one.run(until=11)
+    other.run(until=13)
+    again, whole = made(tmp_path, tasks), made(None, tasks)
+    again.run()
+    whole.run()
+    assert outcome(again) == outcome(whole)
+
+
+def test_a_run_that_begins_in_the_folder_of_one_without_a_day_has_parts_of_its_own(tmp_path):
+    tasks, path = tasks_of([False] * 16), tmp_path / "agent.dn"
+    lived = made(None, tasks)
+    lived.run(until=12)
+    lived.agent.save(path)
+
+    def clock(first):
+        return Clock(Agent.load(path), tasks[first:], policy=OneShot(), wake=Epochs(1), night=Epochs(1),
+                     first_day=first, checkpoint=tmp_path / "run")  # fmt: skip
+
+    clock(12).check()  # it writes a checkpoint, though nothing has happened
+    clock(5).run(until=14)
+    again = clock(5)
+    again.run()
+    assert again.agent.day == len(tasks)
+    again.agent.verify()
 
 
 def test_a_tensor_that_was_written_to_is_in_the_next_checkpoint(tmp_path, monkeypatch):
