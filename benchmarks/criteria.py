@@ -13,20 +13,19 @@ A life takes about three minutes of one core. Lives that the file has are left o
 from __future__ import annotations
 
 import argparse
-import csv
 import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import machine
+import lives
 import torch
 
 import daynight as dn
 from daynight.study.nights import held_out
 from daynight.study.statistics import paired, summarize
-from daynight.study.tournament.tournament import streams
+from daynight.study.tournament.tournament import HELD_OUT, streams
 
 FIRST = {"validation": 100, "test": 0}
 SETTINGS = ("on", "stream", "p", "nights", "criterion", "ranking", "epochs", "seed")
@@ -60,29 +59,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def lived(stream: dn.TaskStream, row: dict[str, str]) -> dict[str, Any]:
-    """Live all days with the settings of a row, and return the other columns."""
-    began, p, epochs = time.process_time(), float(row["p"]), float(row["epochs"])
+def lived(stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
+    """Live all days with the settings of a life, and return the other columns."""
+    began, length = time.process_time(), dn.Epochs(float(life["epochs"]))
     agent = dn.Agent(
-        lambda: dn.models.MLP(784, 256, 256), seed=int(row["seed"]), training=dn.Training(batch_size=128),
-        capacity=dn.Capacity(free_at_end=p, days=len(stream), ranking=row["ranking"]),
-        criterion=getattr(dn.criteria, row["criterion"]),
+        lambda: dn.models.MLP(784, 256, 256), seed=life["seed"], training=dn.Training(batch_size=128),
+        capacity=dn.Capacity(free_at_end=float(life["p"]), days=len(stream), ranking=life["ranking"]),
+        criterion=getattr(dn.criteria, life["criterion"]),
     )  # fmt: skip
-    clock = dn.Clock(
-        agent, stream, policy=NIGHTS[row["nights"]](), wake=dn.Epochs(epochs), night=dn.Epochs(epochs)
-    )  # fmt: skip
-    errors = 100 * (1 - clock.run().accuracy[-1])
+    history = dn.Clock(agent, stream, policy=NIGHTS[life["nights"]](), wake=length, night=length).run()
+    errors = 100 * (1 - history.accuracy[-1])
     return {
         "error": f"{errors.mean():.4f}", "errors": " ".join(f"{error:.3f}" for error in errors),
         "owned": " ".join(map(str, agent.owned)), "steps": agent.n_steps,
         "seconds": round(time.process_time() - began),
     }  # fmt: skip
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of the file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def show(rows: list[dict[str, str]]) -> None:
@@ -101,26 +92,18 @@ def main() -> None:
     """Live the lives that the file does not have yet, and compare."""
     given = parse()
     torch.set_num_threads(1)
-    if not given.show:
-        whole = streams()[given.stream].stream()
-        stream = whole if given.on == "test" else held_out(lambda: whole, 1 / 6)
-        if not given.out.exists():
-            with given.out.open("w", newline="") as file:
-                file.write(f"# {machine.line(machine.describe())}; {machine.named(whole.source)}\n")
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writeheader()
-        wanted = [
-            {"on": given.on, "stream": given.stream, "p": f"{p:g}", "nights": nights, "criterion": criterion,
-             "ranking": ranking, "epochs": f"{given.epochs:g}", "seed": str(seed)}
-            for seed in range(FIRST[given.on], FIRST[given.on] + given.seeds) for p in given.p
-            for nights in given.nights for criterion in given.criteria for ranking in given.ranking
-        ]  # fmt: skip
-        for row in wanted:
-            if row not in [{name: known[name] for name in SETTINGS} for known in read(given.out)]:
-                row |= lived(stream, row)
-                with given.out.open("a", newline="") as file:
-                    csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-                print(row, flush=True)
-    show(read(given.out))
+    if given.show:
+        show(lives.read(given.out))
+        return
+    whole, first = streams()[given.stream].stream(), FIRST[given.on]
+    stream = whole if given.on == "test" else held_out(lambda: whole, HELD_OUT)
+    wanted = [
+        {"on": given.on, "stream": given.stream, "p": f"{p:g}", "nights": nights, "criterion": criterion,
+         "ranking": ranking, "epochs": f"{given.epochs:g}", "seed": seed}
+        for seed in range(first, first + given.seeds) for p in given.p
+        for nights in given.nights for criterion in given.criteria for ranking in given.ranking
+    ]  # fmt: skip
+    show(lives.complete(given.out, whole.source, COLUMNS, wanted, functools.partial(lived, stream)))
 
 
 if __name__ == "__main__":

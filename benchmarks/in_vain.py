@@ -13,27 +13,27 @@ takes two minutes of one core, one with recommended nights about twice as long. 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import rows
+import lives
 import torch
 
 import daynight as dn
 from daynight.networks.connectivity import Connections, in_vain
+from daynight.study.nights import held_out
 from daynight.study.statistics import paired
+from daynight.study.tournament.tournament import HELD_OUT
 
 NIGHTS: dict[str, Callable[[], dn.SleepPolicy]] = {"one": dn.OneShot, "recommended": dn.recommended_policy}
-HELD_OUT = 1 / 6
 #: What names a life; the other columns are what it has found.
 NAMES = ("p", "nights", "restart", "connected", "epochs", "seed")
 COLUMNS = (*NAMES, "accuracy", "by_task", "owned", "in_vain", "seconds")
 
 
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -45,39 +45,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--data", default="full", choices=("full", "sample"), help="which MNIST (full)")
     add("--show", action="store_true", help="print the means of the file, and run nothing")
     add("--out", type=Path, required=True, metavar="CSV", help="the table; a run that was cut off continues it")
-    return parser.parse_args(arguments)
+    return parser.parse_args()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Live all lives that the table does not have, and print the means."""
-    settings = parse(arguments)
+    settings = parse()
     torch.set_num_threads(1)
-    if not settings.show:
-        if not settings.out.exists():
-            settings.out.write_text(f"# {rows.versions(())}\n" + ",".join(COLUMNS) + "\n")
-        done = {tuple(row[name] for name in NAMES) for row in rows.read(settings.out)[1]}
-        stream = held_out(dn.split_mnist(data=settings.data))
-        for life in lives(settings):
-            if tuple(map(str, life.values())) not in done:
-                with settings.out.open("a", newline="") as file:
-                    csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(life | lived(stream, **life))
-                print(*life.values(), flush=True)
-    show(rows.read(settings.out)[1])
-
-
-def lives(settings: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the settings of all lives, seed by seed."""
-    return [
+    if settings.show:
+        show(lives.read(settings.out))
+        return
+    stream = held_out(lambda: dn.split_mnist(data=settings.data), HELD_OUT)
+    wanted = [
         dict(zip(NAMES, (p, nights, restart, is_connected, settings.epochs, 100 + seed), strict=True))
         for seed in range(settings.seeds) for p in settings.p for nights in settings.nights
         for restart in settings.restart for is_connected in (False, True)
     ]  # fmt: skip
-
-
-def held_out(stream: dn.TaskStream) -> dn.TaskStream:
-    """Return a stream whose test images are held-out training images."""
-    tasks = [task.hold_out(HELD_OUT) for task in stream]
-    return dn.TaskStream([dn.Task(train=task.train, test=task.validation, name=task.name) for task in tasks])
+    show(lives.complete(settings.out, stream.source, COLUMNS, wanted, lambda life: lived(stream, **life)))
 
 
 def lived(

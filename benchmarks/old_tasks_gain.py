@@ -14,10 +14,11 @@ A life of 72 epochs takes three minutes of one core. Lives that the file has are
 from __future__ import annotations
 
 import argparse
-import csv
+import functools
 from pathlib import Path
+from typing import Any
 
-import machine
+import lives
 import numpy as np
 import torch
 import unfrozen
@@ -25,6 +26,7 @@ import unfrozen
 import daynight as dn
 from daynight.study.nights import held_out
 from daynight.study.statistics import paired, summarize
+from daynight.study.tournament.tournament import HELD_OUT
 
 COLUMNS = ("p", "epochs", "seed", "task", "before", "after")
 
@@ -41,47 +43,29 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def found(stream: dn.TaskStream, p: float, epochs: float, seed: int) -> dict[str, str]:
+def lived(stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
     """Live all days, train the hardest old task on, and return its accuracies before and after."""
+    epochs, seed = float(life["epochs"]), life["seed"]
     agent = dn.Agent(
-        lambda: dn.models.MLP(784, 256, 256), capacity=dn.Capacity(free_at_end=p, days=len(stream)),
+        lambda: dn.models.MLP(784, 256, 256), capacity=dn.Capacity(free_at_end=float(life["p"]), days=len(stream)),
         training=dn.Training(batch_size=128), seed=seed,
     )  # fmt: skip
-    clock = dn.Clock(
-        agent, stream, policy=dn.recommended_policy(), wake=dn.Epochs(epochs), night=dn.Epochs(epochs)
-    )  # fmt: skip
-    before = clock.run().accuracy[-1]
+    length = dn.Epochs(epochs)
+    before = dn.Clock(agent, stream, policy=dn.recommended_policy(), wake=length, night=length).run().accuracy[-1]
     task = int(np.argmin(before[:-1]))
     after = unfrozen.scores(agent, list(stream), epochs, seed, trained=[task])
-    return {
-        "p": f"{p:g}", "epochs": f"{epochs:g}", "seed": str(seed), "task": str(task),
-        "before": f"{before[task]:.6f}", "after": f"{after[task]:.6f}",
-    }  # fmt: skip
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of the table."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+    return {"task": task, "before": f"{before[task]:.6f}", "after": f"{after[task]:.6f}"}
 
 
 def main() -> None:
     """Do the lives that the table does not have yet, and print the mean gain with its interval."""
     given = parse()
     torch.set_num_threads(1)
-    stream = held_out(lambda: dn.split_mnist(data=given.data), 1 / 6)
-    if not given.out.exists():
-        with given.out.open("w", newline="") as file:
-            file.write(f"# {machine.line(machine.describe())}; {machine.named(stream.source)}\n")
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writeheader()
-    known = [(row["p"], row["epochs"], row["seed"]) for row in read(given.out)]
-    for seed in range(100, 100 + given.seeds):
-        if (f"{given.p:g}", f"{given.epochs:g}", str(seed)) not in known:
-            row = found(stream, given.p, given.epochs, seed)
-            with given.out.open("a", newline="") as file:
-                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-            print(row, flush=True)
-    kept = [row for row in read(given.out) if (row["p"], row["epochs"]) == (f"{given.p:g}", f"{given.epochs:g}")]
+    stream = held_out(lambda: dn.split_mnist(data=given.data), HELD_OUT)
+    same = {"p": f"{given.p:g}", "epochs": f"{given.epochs:g}"}
+    wanted = [{**same, "seed": seed} for seed in range(100, 100 + given.seeds)]
+    rows = lives.complete(given.out, stream.source, COLUMNS, wanted, functools.partial(lived, stream))
+    kept = [row for row in rows if same.items() <= row.items()]
     before, after = ({int(row["seed"]): float(row[name]) for row in kept} for name in ("before", "after"))
     print(f"before {summarize(before.values())}, after {summarize(after.values())}")
     if len(kept) > 1:

@@ -13,12 +13,12 @@ that was cut off, or is given more seeds, does the lives that the file does not 
 from __future__ import annotations
 
 import argparse
-import csv
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import machine
+import lives
 import torch
 
 import daynight as dn
@@ -27,7 +27,8 @@ from daynight.study.statistics import paired, summarize
 
 FIRST_SEED, SCORED, VALIDATION = 100, 1 / 6, 0.1
 #: What makes a life, and what comes out of it: errors in percent on the examples to score on, after the last day.
-SETTINGS = ("p", "share", "least", "most", "loan", "tolerance", "epochs", "data", "seed")
+FACTORS = ("least", "most", "loan", "tolerance")
+SETTINGS = ("p", "share", *FACTORS, "epochs", "data", "seed")
 COLUMNS = (*SETTINGS, "error", "errors", "owned", "steps")
 
 
@@ -45,36 +46,30 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def lives(given: argparse.Namespace, data: str) -> Iterator[tuple[dn.Capacity, dict[str, str]]]:
-    """Yield the capacity of each life, and its settings as text, as in the file."""
-    factors = {name: getattr(given, name) for name in ("least", "most", "loan", "tolerance")}
+def wanted(given: argparse.Namespace, data: str) -> Iterator[dict[str, Any]]:
+    """Yield the settings of each life."""
+    factors = {name: f"{getattr(given, name):g}" for name in FACTORS}
     for seed in range(FIRST_SEED, FIRST_SEED + given.seeds):
         for p in given.p:
-            rest = {"p": f"{p:g}", "epochs": f"{given.epochs:g}", "data": data, "seed": str(seed)}
-            yield dn.Capacity(free_at_end=p, days=5), {**rest, "share": "equal", **dict.fromkeys(factors, "")}
-            need = dn.Capacity(free_at_end=p, days=5, share="need", **factors)
-            yield need, {**rest, "share": "need", **{name: f"{value:g}" for name, value in factors.items()}}
+            rest = {"p": f"{p:g}", "epochs": f"{given.epochs:g}", "data": data, "seed": seed}
+            yield {**rest, "share": "equal", **dict.fromkeys(factors, "")}
+            yield {**rest, "share": "need", **factors}
 
 
-def lived(stream: dn.TaskStream, capacity: dn.Capacity, epochs: float, seed: int) -> dict[str, Any]:
-    """Live all days, and return what comes out of them."""
+def lived(stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
+    """Live all days with the settings of a life, and return the other columns."""
+    factors = {name: float(life[name]) for name in FACTORS if life[name]}
+    capacity = dn.Capacity(free_at_end=float(life["p"]), days=len(stream), share=life["share"], **factors)
     agent = dn.Agent(
-        lambda: dn.models.MLP(784, 256, 256), capacity=capacity, training=dn.Training(batch_size=128), seed=seed
+        lambda: dn.models.MLP(784, 256, 256), capacity=capacity, training=dn.Training(batch_size=128), seed=life["seed"]
     )
-    clock = dn.Clock(
-        agent, stream, policy=dn.recommended_policy(), wake=dn.Epochs(epochs), night=dn.Epochs(epochs)
-    )  # fmt: skip
-    errors = 100 * (1 - clock.run().accuracy[-1])
+    length = dn.Epochs(float(life["epochs"]))
+    history = dn.Clock(agent, stream, policy=dn.recommended_policy(), wake=length, night=length).run()
+    errors = 100 * (1 - history.accuracy[-1])
     return {
         "error": f"{errors.mean():.4f}", "errors": " ".join(f"{error:.3f}" for error in errors),
         "owned": " ".join(map(str, agent.owned)), "steps": agent.n_steps,
     }  # fmt: skip
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of the file."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def show(rows: list[dict[str, str]]) -> None:
@@ -96,20 +91,8 @@ def main() -> None:
     given = parse()
     torch.set_num_threads(1)
     stream = held_out(lambda: dn.split_mnist(data=given.data), SCORED).hold_out(VALIDATION)
-    source = machine.named(stream.source)
-    if not given.out.exists():
-        with given.out.open("w", newline="") as file:
-            file.write(f"# {machine.line(machine.describe())}; {source}\n")
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writeheader()
-    known = [{name: row[name] for name in SETTINGS} for row in read(given.out)]
-    for capacity, settings in lives(given, "full" if stream.n_train > 10_000 else "sample"):
-        if settings in known:
-            continue
-        row = settings | lived(stream, capacity, given.epochs, int(settings["seed"]))
-        with given.out.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
-        print(", ".join(f"{name} {row[name]}" for name in ("p", "share", "seed", "error", "owned")), flush=True)
-    show(read(given.out))
+    data = "full" if stream.n_train > 10_000 else "sample"
+    show(lives.complete(given.out, stream.source, COLUMNS, wanted(given, data), functools.partial(lived, stream)))
 
 
 if __name__ == "__main__":

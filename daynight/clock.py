@@ -374,14 +374,18 @@ class Clock:
 
     def _carry(self, day: int, phase: str, tasks: Sequence[int]) -> None:
         place = day, phase, self.agent.n_steps
-        at_once = [several for hook in self.hooks if callable(several := getattr(hook, "several", None))]
         one_by_one = [hook for hook in self.hooks if not callable(getattr(hook, "several", None))]
-        for some in [[task] for task in tasks] if one_by_one else [tasks]:
-            self.history.carry(*place, some)
-            for hook in one_by_one:
-                hook(*self.history.carried(*place, some))
-        for several in at_once:
-            several(self.history.carried(*place, tasks))
+        if one_by_one:
+            for task in tasks:
+                self.history.carry(*place, [task])
+                (record,) = self.history.carried(*place, [task])
+                for hook in one_by_one:
+                    hook(record)
+        else:
+            self.history.carry(*place, tasks)
+        for hook in self.hooks:
+            if hook not in one_by_one:
+                hook.several(self.history.carried(*place, tasks))  # type: ignore[attr-defined]
 
     def _measure(self, day: int, phase: str, index: int, unmoved: frozenset[int]) -> None:
         began = time.perf_counter()
@@ -389,9 +393,10 @@ class Clock:
         without = self.agent.score_without_task(self._days[index], index)
         seconds = time.perf_counter() - began
         if self._carries and phase == "dawn" and index == day:
-            # A hook may have written to the network since.
-            is_sound = index in (self.agent.unmoved() if self.hooks else unmoved)
-            self._doubtful.update(() if is_sound else (index,))
+            if self.hooks:  # which may have written to the network since
+                unmoved = self.agent.unmoved()
+            if index not in unmoved:
+                self._doubtful.add(index)
         self._note(
             Record(kind="evaluation", day=day, phase=phase, step=self.agent.n_steps, task=index, loss=loss,
                    score=score, elapsed_seconds=seconds, score_without_task=without)

@@ -32,6 +32,12 @@ def result_of(name):
     return None
 
 
+def csv_rows(path):
+    """Give the rows of a table whose first line is a comment."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
 @contextlib.contextmanager
 def unless_missing(*names):
     """Let the pages of these names say that their runs are not done, where they are not."""

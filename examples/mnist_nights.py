@@ -54,7 +54,7 @@ def main() -> None:
     print(f"Data: {stream.source}.", flush=True)
     n_train = stream.n_train
     kind = "paper" if settings.paper else "full" if n_train > 10_000 else "sample"
-    if settings.epochs is settings.budget is None:
+    if settings.epochs is None and settings.budget is None:
         long = "about two minutes" if kind == "paper" else "about 20 seconds, or up to a minute on a busy machine"
         print(f"This takes {long}.", flush=True)
     for name, default in DEFAULTS[kind].items():
@@ -69,9 +69,10 @@ def main() -> None:
         seed=settings.seed,
     )
     policy, wake, night = dn.UniformCycles(settings.rounds), dn.Epochs(settings.epochs), dn.Epochs(settings.budget)
-    about = f"{stream.source} MLP(784, {', '.join(map(str, HIDDEN))}), {policy!r}, batches of {BATCH_SIZE}, wakes of "
-    about += f"{wake.n:g} epochs, nights of {night.n:g}, {settings.free:g} free at the end, share {settings.share}, "
-    about += f"biases {settings.biases}, seed {settings.seed}"
+    about = "; ".join([
+        stream.source, f"{HIDDEN} hidden units, batches of {BATCH_SIZE}", f"{policy!r}, wake {wake!r}, night {night!r}",
+        f"{settings.free:g} free at the end, shares {settings.share}, biases {settings.biases}, seed {settings.seed}",
+    ])  # fmt: skip
     at_dawn = []  # each task's predictions on its test images
 
     def remember(event: dn.Record | dn.Progress) -> None:

@@ -122,6 +122,7 @@ def squared_jacobians(agent, task):
     agent.criterion = looks
     agent.wake(task, dn.Epochs(1))
     module, (inputs, targets) = agent.network.module.eval(), task.train.load()
+    inputs = inputs.to(agent.network.dtype)
     weights = agent.network.weights
     each = {name: torch.zeros(len(inputs), *weight.shape) for name, weight in weights.items()}
     task_of = [group for group, n in enumerate(task.groups or (task.n_outputs,)) for _ in range(n)]
@@ -156,6 +157,21 @@ def test_the_squared_jacobian_is_estimated_with_random_signs(is_union):
         variance = sum(2 * batch.sum(0).square() for batch in each.split(8)) / len(each) ** 2
         assert float(each.sum()) > 0
         assert ((seen - each.mean(0)).abs() <= 6 * variance.sqrt() + 1e-7).all()
+
+
+def test_weights_of_16_bits_are_scored_with_32():
+    small = torch.tensor([1e-4, 2e-4], dtype=torch.float16)  # whose squares are 0 with 16 bits
+    scores = criteria.output_change(
+        Layer("a", small, small.clone, small.clone, torch.Generator(), lambda: torch.ones(2))
+    )
+    assert scores.tolist() == pytest.approx([1e-8, 4e-8], rel=1e-2)
+    agent = dn.Agent(
+        lambda: toy_network().bfloat16(), capacity=dn.Capacity(free_at_end=0.5, days=2),
+        training=dn.Training(batch_size=10),
+    )  # fmt: skip
+    for seen, each in squared_jacobians(agent, toy_stream(2)[0]):
+        assert seen.dtype == torch.float32
+        assert float(seen.sum()) == pytest.approx(float(each.mean(0).sum()), rel=0.5)
 
 
 def test_a_layer_without_squared_derivatives_says_so():

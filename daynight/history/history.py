@@ -333,13 +333,13 @@ class History:
                 raise ValueError(f"task {task} has no evaluation that could be carried over to day {day}")
         if not new:
             return
-        last = here[-1] if here and items[-1] is here[-1] else Carried(day, phase, step)
         # An interrupt at any place leaves whole evaluations.
-        self._open(day)
+        items = self._open(day)
+        last = here[-1] if here and items[-1] is here[-1] else Carried(day, phase, step)
         for task in new:
             last.add(task)
-        if last not in here:
-            self._open(day).append(last)
+        if not items or items[-1] is not last:
+            items.append(last)
 
     def carried(self, day: int, phase: str, step: int, tasks: Iterable[int]) -> list[Record]:
         """Return the records of evaluations that are carried over; see `carry`."""

@@ -62,16 +62,7 @@ class SleepPolicy(abc.ABC):
             raise SettingError(
                 f"night must be a Night, such as agent.night(task, Epochs(72)) returns, not {checks.shown(night)}."
             )
-        night = attrs.evolve(night, measured=None)
-        script = follow(self, night)
-        plan: list[Cycle] = []
-        cycle = next(script, None)
-        while cycle is not None:
-            plan.append(cycle)
-            night = night.after(cycle)
-            cycle = advance(script, night)
-        check_end(self, night)
-        return tuple(plan)
+        return self._laid_out(night, lambda night: attrs.evolve(night, measured=None))
 
     def simulate(self, night: Night, measure: Callable[[Night], tuple[float, float]]) -> tuple[Cycle, ...]:
         """Return the cycles of a night with measurements of your own, checked, without training anything.
@@ -89,13 +80,17 @@ class SleepPolicy(abc.ABC):
         """
         checks.kind("simulate: night", night, Night, "agent.night(task, Epochs(72))")
         checks.function("simulate: measure", measure)
-        night = _measured(night, measure)
+        return self._laid_out(night, lambda night: _measured(night, measure))
+
+    def _laid_out(self, night: Night, look: Callable[[Night], Night]) -> tuple[Cycle, ...]:
+        """Return the cycles of a night, checked, whose snapshots a function gives their measurements."""
+        night = look(night)
         script = follow(self, night)
         cycles: list[Cycle] = []
         cycle = next(script, None)
         while cycle is not None:
             cycles.append(cycle)
-            night = _measured(night.after(cycle), measure)
+            night = look(night.after(cycle))
             cycle = advance(script, night)
         check_end(self, night)
         return tuple(cycles)

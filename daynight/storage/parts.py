@@ -16,7 +16,7 @@ from daynight.history.records import short_row_of
 from daynight.networks.views import stamp_of
 from daynight.storage import agents
 from daynight.storage.contents import About
-from daynight.support import archive, expected
+from daynight.support import archive, atomic, expected
 from daynight.support.digests import digest
 
 #: A part is written when so many finished days are in none.
@@ -114,12 +114,13 @@ class Parts:
         self._read = {}
         new = {day: now for day, now in days.items() if day not in self._held or not self._held[day].has(now)}
         if len(new) >= N_DAYS:
-            path = self._path.with_name(f".{self._path.stem}-{len(self.named)}{self._path.suffix}")
             about = {"days": {str(day): now.to_json() for day, now in new.items()}}
             tensors = {name: tensor for now in new.values() for name, tensor in now.tensors.items()}
-            written = archive.write(path, "days", about, tensors)
-            # Named by its digest, so that no other run in this folder ever replaces it.
-            self.named.append([path.replace(self._path.with_name(self._name(len(self.named), written))).name, written])
+            content, written = archive.encoded("days", about, tensors)
+            name = self._name(len(self.named), written)
+            with atomic.replacing(self._path.with_name(name)) as temporary:
+                temporary.write_bytes(content)
+            self.named.append([name, written])
             self.days |= new.keys()
             new = {}
         # Without what tasks that have retired had.
@@ -207,10 +208,8 @@ def merged(about: dict[str, Any], tensors: dict[str, Tensor], days: Mapping[int,
     living = [day for day in about["living"] if day not in own]
     own |= {day: tuple(days[day][0].get(name) for name in ("day", "form", "seal")) for day in living}
     found = [own[day] for day in about["living"]]
-    agent["days"], agent["tasks"] = (
-        [row for row, _, _ in found],
-        [form for _, form, _ in found] + agent["tasks"][n_own:],
-    )
+    agent["days"] = [row for row, _, _ in found]
+    agent["tasks"] = [form for _, form, _ in found] + agent["tasks"][n_own:]
     agent["seals"] = [seal for _, _, seal in found if seal is not None]
     noted, past = {row["day"] for row in about["records"]}, [days[day][0] for day in sorted(days)]
     about["marks"] = [values["mark"] for values in past if "mark" in values] + about["marks"]

@@ -46,16 +46,22 @@ def write(path: str | os.PathLike[str], kind: str, about: Mapping[str, Any], ten
     Raises:
         OutputError: If the file cannot be written.
     """
+    content, digest = encoded(kind, about, tensors)
+    with atomic.replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return digest
+
+
+def encoded(kind: str, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[bytes, str]:
+    """Return the content that `write` writes, and its digest."""
     import safetensors.torch
 
     text = json.dumps({"kind": kind, "format": FORMAT, "about": about}, allow_nan=True)
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = safetensors.torch.save(held, {"daynight": text, "sha256": _ZEROS})
     place = content.find(f'"sha256":"{_ZEROS}"'.encode()) + len('"sha256":"')
-    digest = digests.digest_of([content]).encode()
-    with atomic.replacing(path) as temporary:
-        temporary.write_bytes(content[:place] + digest + content[place + len(digest) :])
-    return digest.decode()
+    digest = digests.digest_of([content])
+    return content[:place] + digest.encode() + content[place + len(digest) :], digest
 
 
 def read(

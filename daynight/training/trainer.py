@@ -385,10 +385,11 @@ class Trainer:
             signs = 2 * torch.randint(2, outputs.shape, generator=generator) - 1
             return (own * signs.to(outputs)).sum()
 
-        total = [torch.zeros_like(weight) for weight in self._network.weights.values()]
+        dtype = torch.promote_types(self._network.dtype, torch.float32)
+        total = [torch.zeros_like(weight, dtype=dtype) for weight in self._network.weights.values()]
         for found in self._derivatives(signed, n, min(N_SIGNED, self._training.batch_size)):
             for part, gradient in zip(total, found, strict=True):
-                part += gradient.square() / n
+                part += gradient.to(dtype).square() / n
         return dict(zip(self._network.weights, total, strict=True))
 
     def _derivatives(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from daynight.nights.schedules import UniformCycles
 from daynight.storage.identity import describe, digest
 from daynight.study import methods
 from daynight.study.entries import Entry
+from daynight.study.labels import Labels, short
 from daynight.study.results import Results
 from daynight.study.runner import Study
 from daynight.study.runs import RESULTS_FORMAT, Method, combinations, grid
@@ -201,7 +203,12 @@ def reading(entries: Iterable[Entry], *, is_whole: bool = False) -> Fetch:
             own += [entry for entry in found.get(name, []) if entry["run"]["settings"]["seed"] in wanted]
             n_wanted += len(wanted)
         if not own or (is_whole and len(own) < n_wanted):
-            raise DataError(f"the store has {len(own) or 'no'} runs of {method.__name__} with {settings}.")
+            texts = {key: short(str(Labels().of(describe(value)))) for key, value in settings.items()}
+            named = ", ".join(f"{key}={textwrap.shorten(text, 60, placeholder=' ...')}" for key, text in texts.items())
+            raise DataError(
+                f"the store has {len(own) or 'no'} runs of {method.__name__} with {named}. Without --done, the command "
+                "does those that are missing.", page="studies",
+            )  # fmt: skip
         return Results(own)
 
     return fetch

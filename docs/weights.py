@@ -1,0 +1,144 @@
+"""Tables and figures of the pages on which weights tasks own: the gap, criteria, and permuted MNIST."""
+
+import json
+import math
+from collections import defaultdict
+from statistics import mean
+
+from pages import GENERATED, HERE, csv_rows, write_page
+
+#: Winning SubNetworks (ICML 2022), tables 1 and 2: accuracy on permuted MNIST and capacity, in percent.
+PUBLISHED = {
+    "WSN": [(94.84, 19.9), (96.14, 40.4), (96.41, 77.7)], "PackNet": [(96.37, 96.4)], "multitask": [(96.70, 100.0)],
+}  # fmt: skip
+
+
+def write_gap():
+    """Draw the figures and write the tables of the gap at equal nights."""
+    import gap_tables
+
+    found = gap_tables.read()
+    for name, function in gap_tables.TABLES.items():
+        rows = function(found)
+        if rows:
+            write_page(f"gap_{name}", rows, gap_tables.PRUNINGS)
+        else:
+            (GENERATED / f"gap_{name}.rst").write_text("Not measured yet.\n")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    for name, function in gap_tables.FIGURES.items():
+        figure = function(found)
+        figure.savefig(GENERATED / f"gap_{name}.png", dpi=160)
+        plt.close(figure)
+
+
+def write_old_tasks():
+    """Write what the hardest old task gains if the weights that it sees move again, from a row for each life."""
+    from daynight.study.statistics import paired
+
+    found = csv_rows(HERE / "results" / "old_tasks_gain.csv")
+    before, after = ({int(row["seed"]): 100 * float(row[name]) for row in found} for name in ("before", "after"))
+    gain = paired(after, before)
+    rows = [
+        {"seed": row["seed"], "task": row["task"], "before": before[int(row["seed"])], "after": after[int(row["seed"])],
+         "gain": after[int(row["seed"])] - before[int(row["seed"])]}
+        for row in found
+    ]  # fmt: skip
+    write_page("old_tasks", rows, (), ".2f")
+    (GENERATED / "old_tasks_gain.rst").write_text(
+        f"The mean gain of the task is {gain.mean:.2f} percentage points, with a 95 % interval of {gain.low:.2f} to "
+        f"{gain.high:.2f}.\n"
+    )
+
+
+def write_criteria():
+    """Write the table of criteria on streams of MNIST, from a row for each life, and runs of the study by magnitude."""
+    import daynight as dn
+    from daynight.study import Results, Store
+    from daynight.study.methods import packnet
+    from daynight.study.statistics import paired, summarize
+
+    groups, rows = defaultdict(dict), []
+    for stream in ("mnist", "permuted", "rotated"):
+        study = Results(Store(HERE / "results" / "study" / stream)).select(method=packnet, restart="zero")
+        for nights, policy in (("one", dn.OneShot()), ("recommended", dn.recommended_policy())):
+            for (p,), runs in study.select(policy=policy).groups("free_at_end").items():
+                scores = runs.values("mean_accuracy")
+                groups["test", stream, str(p), nights, "72", "magnitude"] = {
+                    n: 100 * (1 - x) for n, x in scores.items()
+                }
+    for row in csv_rows(HERE / "results" / "criteria.csv"):
+        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs", "criterion"))
+        groups[kind][int(row["seed"])] = float(row["error"])
+    lived = {kind[:-1] for kind in groups if kind[-1] != "magnitude"}
+    for kind, errors in sorted(groups.items(), key=lambda group: (group[0][:-1], summarize(group[1].values()).mean)):
+        if kind[:-1] not in lived:
+            continue
+        on, stream, p, nights, epochs, criterion = kind
+        error, usual = summarize(errors.values()), groups.get((*kind[:-1], "magnitude"), {})
+        less = paired(usual, errors) if usual is not errors and len(set(usual) & set(errors)) > 1 else None
+        rows.append({
+            "scored on": "held-out images" if on == "validation" else "test images", "stream": stream, "p": p,
+            "nights": nights, "epochs": epochs, "criterion": criterion, "seeds": len(errors),
+            "error, %": f"{error.mean:.2f}",
+            "95 %": "" if len(errors) < 2 else f"{error.low:.2f} to {error.high:.2f}",
+            "less than by magnitude": "" if less is None else f"{less.mean:.2f} ({less.low:.2f} to {less.high:.2f})",
+        })  # fmt: skip
+    write_page("criteria", rows, ())
+
+
+def write_pmnist():
+    """Draw accuracy over capacity on permuted MNIST and write its tables, from a row for each run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from daynight.study.statistics import summarize
+
+    groups, rows, points = defaultdict(list), [], defaultdict(list)
+    for row in csv_rows(HERE / "results" / "pmnist.csv"):
+        if row["on"] == "test" and row["tasks"] == "10":
+            groups[float(row["free"]), row["design"]].append(row)
+    for (_, design), found in sorted(groups.items(), reverse=True):
+        accuracy = summarize(float(row["accuracy"]) for row in found)
+        parts = {name: 100 * mean(float(row[name]) for row in found) for name in ("capacity", "owned", "private")}
+        by_task = [mean(scores) for scores in zip(*(json.loads(row["by_task"]) for row in found), strict=True)]
+        points[design].append((parts["capacity"], accuracy))
+        rows.append({
+            "design": design, "seeds": len(found), "capacity, %": f"{parts['capacity']:.1f}",
+            "of it masks, %": f"{parts['capacity'] - parts['owned']:.1f}", "private, %": f"{parts['private']:.1f}",
+            "accuracy": f"{accuracy.mean:.2f}",
+            "95 %": "" if len(found) < 2 else f"{accuracy.low:.2f} to {accuracy.high:.2f}",
+            "first task": f"{by_task[0]:.2f}", "last task": f"{by_task[-1]:.2f}",
+        })  # fmt: skip
+    write_page("pmnist", rows, ())
+    chosen = defaultdict(list)
+    for row in csv_rows(HERE / "results" / "pmnist_validation.csv"):
+        chosen[row["design"]].append(row)
+    rows = [
+        {"design": design} | {f"seed {row['seed']}": f"{float(row['accuracy']):.2f}" for row in found}
+        for design, found in chosen.items()
+    ]
+    write_page("pmnist_validation", rows, ())
+    figure, ax = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+    for design, found in points.items():
+        x, y = [each[0] for each in found], [each[1] for each in found]
+        reach = [0.0 if math.isnan(each.high) else each.high - each.mean for each in y]
+        ax.errorbar(x, [each.mean for each in y], yerr=reach, marker="o", ms=4, capsize=3, label=design)
+    for (name, values), marker in zip(PUBLISHED.items(), "s^*", strict=True):
+        y, x = zip(*values, strict=True)
+        ax.plot(x, y, marker, color="0.45", mfc="white", label=f"{name}, as published")
+    ax.set_xlabel("capacity: owned weights and coded masks, % of all maskable weights")
+    ax.set_ylabel("accuracy, %")
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small", loc="lower right")
+    figure.savefig(GENERATED / "pmnist.png", dpi=160)
+    plt.close(figure)
+
+
+#: What this module writes.
+WRITTEN = (write_gap, write_old_tasks, write_criteria, write_pmnist)
