@@ -9,6 +9,7 @@ import pickle
 import types
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import numpy as np
@@ -50,6 +51,8 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
 }
+#: A policy with more cycles than this in one night (of all courses) sleeps fewer nights on the toy network.
+_MANY_CYCLES = 200
 _EQUAL = Capacity(free_at_end=0.5, days=2)
 #: With the first, a night goes on down to its lowest density, and with the second, it stops its prunes early.
 _CHOOSING = tuple(Capacity(free_at_end=0.5, days=2, share="need", tolerance=tolerance) for tolerance in (1e6, 0.0))
@@ -63,7 +66,9 @@ def check_policy(policy: SleepPolicy) -> None:
     The policy first divides nights of many budgets and densities into cycles. Some of these nights have fewer steps
     than cycles. If the policy reacts, the nights have several courses of the loss. The policy then runs nights on a toy
     network, with budgets in epochs and in seconds, also on simulated machines that are slower than planned, and with
-    nights that choose what they keep. The policy is not changed.
+    nights that choose what they keep. A policy with hundreds of cycles a night sleeps fewer of the nights on the toy
+    network; those in time, which merge its cycles, stay. In a terminal, a bar shows how far the check is. The policy is
+    not changed.
 
     Args:
         policy: The policy, ready to be used.
@@ -84,25 +89,24 @@ def check_policy(policy: SleepPolicy) -> None:
     """
     require_policy(policy)
     _check_settings(policy)
-    before = _bytes_of(policy)
-    first = [_laid(policy, night) for night in _nights()]
-    _check_kept(policy, before)
-    again = [_laid(policy, night) for night in reversed(list(_nights()))]
-    if first != again[::-1]:
-        raise PolicyError(
-            f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal nights. "
-            "Draw random numbers from a generator that cycles() makes from a setting and night.day."
-        )
-    _check_kept(policy, before)
-    for budget in (Epochs(3), Epochs(0.25), Steps(0)):
-        _sleep(policy, budget)
-    for capacity in _CHOOSING:
-        _sleep(policy, Epochs(3), capacity)
-        _sleep(policy, Seconds(2, timer=FakeTimer(0.05, 0.1)), capacity)
-    for slow in (FakeTimer(0.01, 0.3), FakeTimer(0.4, 0.1), FakeTimer(lambda n: 0.02 * (1 + n % 5), lambda n: 0.1 * n)):
-        _sleep(policy, Seconds(2, timer=slow))
-    _sleep(policy, Until("06:00", timer=FakeTimer(900, 100)))
-    _check_kept(policy, before)
+    from tqdm import tqdm  # as in `daynight.loggers.ProgressBar`
+
+    before, nights = _bytes_of(policy), list(_nights())
+    n_tries = 2 * len(nights) + len(list(_toys(many=False)))
+    with tqdm(total=n_tries, desc="check_policy", unit="night", leave=False, disable=None) as bar:
+        first = [_laid(policy, night, bar) for night in nights]
+        _check_kept(policy, before)
+        again = [_laid(policy, night, bar) for night in reversed(nights)]
+        if first != again[::-1]:
+            raise PolicyError(
+                f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal nights. "
+                "Draw random numbers from a generator that cycles() makes from a setting and night.day."
+            )
+        _check_kept(policy, before)
+        for budget, capacity, n_days in _toys(many=max(map(len, first)) > _MANY_CYCLES):
+            _sleep(policy, budget, capacity, n_days)
+            bar.update()
+        _check_kept(policy, before)
 
 
 def _check_settings(policy: SleepPolicy) -> None:
@@ -192,8 +196,29 @@ def _nights() -> Iterator[Night]:
             )  # fmt: skip
 
 
-def _laid(policy: SleepPolicy, night: Night) -> list[Laid]:
+def _toys(many: bool) -> Iterator[tuple[Budget, Capacity, int]]:
+    """Yield the budget, the capacity and the number of nights of each life on the toy network.
+
+    Args:
+        many: Whether the policy has so many cycles that a night takes seconds.
+    """
+    n_days = 1 if many else 2
+    yield Epochs(3), _EQUAL, n_days
+    if not many:
+        yield Epochs(0.25), _EQUAL, n_days
+        yield Steps(0), _EQUAL, n_days
+    for capacity in _CHOOSING:
+        if not many:
+            yield Epochs(3), capacity, n_days
+        yield Seconds(2, timer=FakeTimer(0.05, 0.1)), capacity, 2  # the second night may take from the bank
+    for slow in (FakeTimer(0.01, 0.3), FakeTimer(0.4, 0.1), FakeTimer(lambda n: 0.02 * (1 + n % 5), lambda n: 0.1 * n)):
+        yield Seconds(2, timer=slow), _EQUAL, n_days
+    yield Until("06:00", timer=FakeTimer(900, 100)), _EQUAL, n_days
+
+
+def _laid(policy: SleepPolicy, night: Night, bar: Any) -> list[Laid]:
     """Return the cycles of a night: the plan or, if the policy reacts, its cycles for all courses of measurements."""
+    bar.update()
     try:
         plan = planned(policy, night)
     except PolicyError as error:
@@ -229,13 +254,13 @@ def _comparable(cycle: Cycle) -> Laid:
     return cycle.keep, cycle.length, factors
 
 
-def _sleep(policy: SleepPolicy, budget: Budget, capacity: Capacity = _EQUAL) -> None:
-    """Run two days with the policy on a toy network."""
+def _sleep(policy: SleepPolicy, budget: Budget, capacity: Capacity, n_days: int) -> None:
+    """Run days with the policy on a toy network."""
     agent = Agent(toy_network, capacity=capacity, training=Training(batch_size=10))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the night of day [01] was to be over", UserWarning)
-            Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run()
+            Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run(n_days)
     except DaynightError as error:
         raise _broken(policy, budget, "a toy network", error) from error
 

@@ -294,3 +294,22 @@ def test_a_policy_that_does_not_get_along_with_seconds_is_named():
         PolicyError, match=r"in a night of Seconds\(n=2.0.*with a toy network: .*not where it should be"
     ):
         check_policy(SlowsDown())
+
+
+class Long(dn.SleepPolicy):
+    """Has hundreds of cycles, and takes too much of some nights."""
+
+    def __init__(self, which):
+        self.which = which
+
+    def cycles(self, night):
+        is_one = night.highest_density is not None if self.which == "choosing" else night.steps_per_epoch < 10
+        for _ in range(500):
+            night = yield dn.Cycle(keep=max(0.99 * night.density, night.dawn_density), length=0.001)
+        yield dn.Cycle(keep="dawn", length=1.0 if is_one else night.left)
+
+
+@pytest.mark.parametrize("which", ["choosing", "of the toy network"])
+def test_hundreds_of_cycles_are_tried_on_the_toy_network(which):
+    with pytest.raises(PolicyError, match=r"check_policy: in a night of .* with a toy network: .* overspends"):
+        check_policy(Long(which))
