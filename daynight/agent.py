@@ -42,7 +42,7 @@ from daynight.storage import agents, contents
 from daynight.storage.identity import Snapshot
 from daynight.storage.past import Past
 from daynight.storage.sizes import Size, sizes
-from daynight.support import checks, interrupts, seeding, threads
+from daynight.support import checks, interrupts, quiet, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.answers import Answers
 from daynight.training.consolidation import Consolidation, check_replay, consolidation_of
@@ -145,6 +145,7 @@ class Agent:
         if training is not None:
             checks.kind("training", training, Training, "Training(batch_size=128)")
         device = checks.usable_device(device)
+        quiet.wait_quietly()
         with seeding.forked(seed, "network", device=device):
             module = network() if callable(network) and not isinstance(network, nn.Module) else network
         self.consolidation, self.replay = consolidation_of(consolidation), replay

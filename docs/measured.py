@@ -24,6 +24,7 @@ from pages import (
     write_layout,
     write_page,
     write_section,
+    write_table,
 )
 
 LIVES = {
@@ -77,6 +78,7 @@ def write_speed_tables():
                 writer.writerow(
                     [f"{result['settings']['keep']:.2%}", label, f"{early:.4g}", f"{late:.4g}", f"{late / early:.2f}"]
                 )
+            writer.writerow(["", "accuracy of all 100 tasks at the end", "", f"{result['accuracy']:.3f}", ""])
     steps = json.loads((results / "wake_step.json").read_text())
     medians = {name: statistics.median(values) for name, values in steps["seconds"].items()}
     with (GENERATED / "wake_step.csv").open("w", newline="") as stream:
@@ -85,11 +87,28 @@ def write_speed_tables():
         for name, median in medians.items():
             per_step, share = median / steps["n_steps"] * 1e3, median / medians["matrix products"]
             writer.writerow([name, f"{per_step:.2f}", f"{share:.2f}"])
+    write_first_command(results)
     pairs = json.loads((results / "two_processes.json").read_text())["pairs"]
     ratios = sorted(two_processes.throughput(alone, together) for alone, together in pairs)
     (GENERATED / "two_processes.rst").write_text(
         f"{statistics.median(ratios):.2f} (least {ratios[0]:.2f}, most {ratios[-1]:.2f}, of {len(ratios)})\n"
     )
+
+
+def write_first_command(results):
+    """Write the table of the example on an idle and on a busy machine."""
+    runs = defaultdict(list)
+    for path in sorted(results.glob("first_command*.json")):
+        for run in json.loads(path.read_text())["runs"]:
+            runs[run["data"], run["busy"], run["threads"]].append(run["wall_seconds"])
+    rows = []
+    for data, busy in dict.fromkeys(key[:2] for key in runs):
+        shown = {
+            label: f"{statistics.median(found):.0f} (of {len(found)})" if (found := runs[data, busy, threads]) else ""
+            for label, threads in (("as chosen", "chosen"), ("waiting by computing", "spinning"), ("one thread", "one"))
+        }
+        rows.append({"images": "all" if data == "full" else "5,000", "processes beside it": busy, **shown})
+    write_table(GENERATED / "first_command.csv", rows, ())
 
 
 def write_lives():
@@ -134,6 +153,7 @@ def write_contest():
     write_gains(contest)
     write_dips_of_nights(contest)
     write_unequal(contest)
+    write_runners_up(contest)
 
 
 def write_tournament(contest, *stages):
@@ -252,6 +272,24 @@ def write_unequal(contest):
         if not rows:
             raise DataError("no p has its runs")
         write_page("unequal", rows, tournament.PRUNINGS)
+
+
+def write_runners_up(contest):
+    """Write by how much the policy that was chosen has fewer errors than the next best, at each p."""
+    from daynight.study.tournament import tournament
+
+    chosen, rows = contest.ranked[0], []
+    with unless_missing("runners_up"):
+        for p in tournament.PRUNINGS:
+            others = [row for row in contest.judged("mnist", p, contest.reports("mnist")) if row["policy"] != chosen]
+            second = min(others, key=lambda row: row["error %"])["policy"]
+            found = {row["policy"]: row for row in contest.judged("mnist", p, [chosen], {"it": second})}
+            rows.append({
+                "p": p, "seeds": found[chosen]["seeds"], "error, %": f"{found[chosen]['error %']:.2f}",
+                "runner-up": second, "its error, %": f"{found[second]['error %']:.2f}",
+                "less than the runner-up": with_interval(found[chosen], "less than it"),
+            })  # fmt: skip
+        write_page("runners_up", rows, tournament.PRUNINGS)
 
 
 def with_interval(row, name):

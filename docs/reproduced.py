@@ -3,9 +3,8 @@
 import contextlib
 import json
 from collections import defaultdict
-from statistics import mean
 
-from pages import GENERATED, HERE, entries_of, unless_missing, write_section, write_table
+from pages import GENERATED, HERE, entries_of, unless_missing, write_page, write_section, write_table
 
 
 def parts():
@@ -102,6 +101,7 @@ def write_agreement(known):
 def agreement_on_mnist(store, setup):
     """Give the rows of accuracies on MNIST."""
     from daynight.study.paper import experiments, setups
+    from daynight.study.statistics import summarize
 
     source = source_of(entries_of(store), setup)
     frozen = defaultdict(list)
@@ -112,14 +112,15 @@ def agreement_on_mnist(store, setup):
     rows = []
     for p, said in setups.ACCURACY["mnist"].items():
         own = source("PackNet", setup.n_cycle_seeds, [p], [1]).summary("mean_accuracy")
-        rows.append(agreed(f"MNIST, accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_error(own, 4)))
-        found = f"{mean(frozen[p]):.4f} ({len(frozen[p])} runs)"
+        rows.append(agreed(f"MNIST, accuracy, N = 1, p = {p:g}", f"{said:.3f}", with_interval(own)))
+        found = with_interval(summarize(frozen[p]))
         rows.append(agreed("the same, biases frozen after the first task", f"{said:.3f}", found))
     _, found = experiments.figure2(setup, source)
     found = sorted((row for row in found if row["p"] == 0.995), key=lambda row: row["mean_accuracy"])
     for which, said, row in (("best", "1.5", found[-1]), ("worst", "3", found[0])):
-        error = 100 * (1 - row["mean_accuracy"])
-        here = f"{error:.2f} ± {100 * row['mean_accuracy standard error']:.2f} % (N = {row['N']}, {row['runs']} runs)"
+        own = source("PackNet", setup.n_cycle_seeds, [0.995], [row["N"]]).values("mean_accuracy")
+        error = summarize(100 * (1 - accuracy) for accuracy in own.values())
+        here = f"{error.mean:.2f} % ({error.low:.2f} to {error.high:.2f}; N = {row['N']}, {error.n} runs)"
         rows.append(agreed(f"MNIST, error of the {which} N at p = 0.995", f"{said} %", here))
     return rows
 
@@ -131,7 +132,7 @@ def agreement_on_cifar10(store, setup):
     source = source_of(entries_of(store), setup)
     return [
         agreed(f"CIFAR10, accuracy, N = 1, p = {p:g}", f"{said:.3f}",
-               with_error(source("PackNet", setup.n_cycle_seeds, [p], [1]).summary("mean_accuracy"), 4))
+               with_interval(source("PackNet", setup.n_cycle_seeds, [p], [1]).summary("mean_accuracy")))
         for p, said in setups.ACCURACY["cifar10"].items()
     ]  # fmt: skip
 
@@ -160,9 +161,35 @@ def agreed(what, said, found):
     return {"": what, "published": said, "here": found}
 
 
-def with_error(summary, digits):
-    """Show a mean with its standard error and number of runs."""
-    return f"{summary.mean:.{digits}f} ± {summary.standard_error:.{digits}f} ({summary.n} runs)"
+def with_interval(summary):
+    """Show a mean accuracy with its 95 % interval and number of runs."""
+    return f"{summary.mean:.4f} ({summary.low:.4f} to {summary.high:.4f}; {summary.n} runs)"
+
+
+def write_more_seeds(store, setup):
+    """Write what Table 1 becomes if PackNet has all its seeds, each method at the closest of the p that were tried."""
+    from daynight.errors import DataError
+    from daynight.study import results
+    from daynight.study.paper import experiments, setups
+
+    source, rows = source_of(entries_of(store), setup), []
+    tried = sorted({results.setting(entry, "free_at_end") for entry in entries_of(store)} - {None})
+    for method in setups.COMPRESSION[setup.dataset]:
+        known = {}
+        for p in tried:
+            with contextlib.suppress(DataError):
+                known[p] = source(method, setup.n_seeds, [p]).summary("mean_accuracy").mean
+        for p in setup.prunings:
+            few, more = (
+                source("PackNet", n, [p], [1]).summary("mean_accuracy") for n in (setup.n_seeds, setup.n_cycle_seeds)
+            )
+            closest = min(known, key=lambda free: abs(known[free] - more.mean))
+            rows.append({
+                "p": p, "method": method, f"PackNet, {few.n} seeds": few.mean, f"{more.n} seeds": more.mean,
+                "compression": f"{experiments.matched(setup, source, method, p).compression:.2f}",
+                f"with {more.n} seeds": f"{(1 - p) / (1 - closest):.2f}",
+            })  # fmt: skip
+    write_page("more_seeds", rows, setup.prunings)
 
 
 def write_all():
@@ -172,4 +199,5 @@ def write_all():
         write_reproduction(name, store, setup)
     write_chosen_dip(*known["mnist"])
     write_device_effect(*known["mnist"])
+    write_more_seeds(*known["mnist"])
     write_agreement(known)
