@@ -1,6 +1,6 @@
 """Five days of MNIST: learn two digits a day, and each night keep only a few of the weights.
 
-Takes about 20 seconds on an idle CPU core, less than a minute on a busy machine, and about two minutes with
+Takes about half a minute, less than a minute on a busy machine, and about two minutes with
 ``--paper``. Writes report.html, hypnogram.png, capacity.png, history.csv and result.json into the folder --out.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     n_train = stream.n_train
     kind = "paper" if settings.paper else "full" if n_train > 10_000 else "sample"
     if settings.epochs is None and settings.budget is None:
-        long = "about two minutes" if kind == "paper" else "about 20 seconds, or up to a minute on a busy machine"
+        long = "about two minutes" if kind == "paper" else "about half a minute, or up to a minute on a busy machine"
         print(f"This takes {long}.", flush=True)
     for name, default in DEFAULTS[kind].items():
         if getattr(settings, name) is None:

@@ -410,13 +410,13 @@ def the_example_takes():
     assert set(by_kind) == {(data, busy) for data in ("full", "sample") for busy in (0, 2)}
     for (_, busy), found in by_kind.items():
         assert all(run["wall_seconds"] < 60 for run in found)
-        assert busy or 15 < median(run["cpu_seconds"] for run in found) < 25
+        assert busy or 15 < median(run["wall_seconds"] for run in found) < 35
 
 
 #: By page, what it says, and what recomputes that.
 CLAIMS = {
     "README.md": {
-        "the example takes about 20 seconds of one core, with all of MNIST or with the 5,000": the_example_takes,
+        "the example takes 15 to 35 seconds, with all of MNIST or with the 5,000": the_example_takes,
     },
     "choosing.rst": {
         "**On all MNIST streams, the less may be kept, the more it gains": gains_grow,
