@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -24,6 +25,7 @@ from typing import Any
 
 import attrs
 import gap
+import lives
 import numpy as np
 import rows
 
@@ -33,6 +35,9 @@ from daynight.study import Store
 from daynight.study.statistics import Summary, paired, summarize
 
 STORE = Path(__file__).parents[1] / "docs" / "results" / "study" / "mnist"
+#: Runs of PackNet with other criteria (`criteria.py`); here, a criterion is a lift.
+CRITERIA = Path(__file__).parents[1] / "docs" / "results" / "criteria.csv"
+BY_CHANGE = "criterion output_change"
 N_DRAWS = 1000
 PRUNINGS = tuple(sorted(gap.PRUNINGS))
 METHODS, NIGHTS, RESTARTS = ("PackNet", "Memory", "Multinet"), (gap.ONE, gap.BEST, gap.UNIFORM), ("zero", "redraw")
@@ -63,11 +68,16 @@ class Run:
 Runs = dict[Kind, dict[float, dict[int, Run]]]
 
 
-def read(path: Path = gap.RESULTS, store: Path = STORE) -> Runs:
+def read(path: Path = gap.RESULTS, store: Path = STORE, criteria: Path = CRITERIA) -> Runs:
     """Return all runs: by kind, by p, and by seed."""
     found: Runs = defaultdict(lambda: defaultdict(dict))
     own = rows.read(path)[1] if path.exists() else []
-    for run in [*filter(None, map(of_study, Store(store))), *map(of_row, own)]:
+    others = lives.read(criteria) if criteria.exists() else []
+    for run in [
+        *filter(None, map(of_study, Store(store))),
+        *map(of_row, own),
+        *filter(None, map(of_criterion, others)),
+    ]:
         found[run.kind][run.p][run.seed] = run
     return found
 
@@ -77,6 +87,17 @@ def of_row(row: Mapping[str, str]) -> Run:
     return Run(
         kind=(row["method"], row["nights"], row["restart"], row["lift"]), p=float(row["p"]), seed=int(row["seed"]),
         weights=sum(json.loads(row["owned"])), error=1 - float(row["accuracy"]), row=row,
+    )  # fmt: skip
+
+
+def of_criterion(row: Mapping[str, str]) -> Run | None:
+    """Return the run of a row of `criteria.py`; None if it is of another kind, or by magnitude, as all others here."""
+    fixed = {"on": "test", "stream": "mnist", "nights": "recommended", "ranking": "layer", "epochs": "72"}
+    if not fixed.items() <= row.items() or row["criterion"] == "magnitude":
+        return None
+    return Run(
+        kind=("PackNet", gap.BEST, "zero", f"criterion {row['criterion']}"), p=float(row["p"]), seed=int(row["seed"]),
+        weights=sum(map(int, row["owned"].split())), error=float(row["error"]) / 100,
     )  # fmt: skip
 
 
@@ -208,22 +229,22 @@ def mean_of(own: Mapping[int, Run], name: str) -> float:
 def compressions(found: Runs) -> Rows:
     """Return the table of compression against PackNet, with equal nights and, of Memory, with the same restart."""
     table: Rows = []
-    for nights in NIGHTS:
-        for restart in RESTARTS:
-            packnet = found.get(("PackNet", nights, restart, ""), {})
-            for p in PRUNINGS:
-                own = packnet.get(p, {})
-                if len(own) < 2:
-                    continue
-                row: dict[str, Any] = {"nights": TITLES[nights], "restart": restart, "p": p, "weights": ""}
-                row["weights"] = f"{mean_of(own, 'weights'):,.0f}"
-                row["PackNet, error %"] = percent(summarize(errors_of(own)))
-                for method in ("Memory", "Multinet"):
-                    curve = found.get((method, nights, restart if method == "Memory" else "zero", ""), {})
-                    result = compression(own.values(), curve)
-                    row[f"{method}, times fewer"] = "not measured" if result is None else str(result)
-                    row[f"{method}, seeds"] = seeds_of(curve)
-                table.append(row)
+    for nights, restart, lift in itertools.product(NIGHTS, RESTARTS, ("", BY_CHANGE)):
+        packnet = found.get(("PackNet", nights, restart, lift), {})
+        for p in PRUNINGS:
+            own = packnet.get(p, {})
+            if len(own) < 2:
+                continue
+            row: dict[str, Any] = {"nights": TITLES[nights], "restart": restart, "p": p}
+            row["PackNet's criterion"] = lift.removeprefix("criterion ") or "magnitude"
+            row["weights"] = f"{mean_of(own, 'weights'):,.0f}"
+            row["PackNet, error %"] = percent(summarize(errors_of(own)))
+            for method in ("Memory", "Multinet"):
+                curve = found.get((method, nights, restart if method == "Memory" else "zero", ""), {})
+                result = compression(own.values(), curve)
+                row[f"{method}, times fewer"] = "not measured" if result is None else str(result)
+                row[f"{method}, seeds"] = seeds_of(curve)
+            table.append(row)
     return table
 
 
