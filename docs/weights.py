@@ -1,4 +1,4 @@
-"""Tables and figures of the pages on which weights tasks own: the gap, criteria, and permuted MNIST."""
+"""Tables and figures of which weights tasks own: the gap, criteria, permuted MNIST, and other libraries."""
 
 import json
 import math
@@ -140,5 +140,25 @@ def write_pmnist():
     plt.close(figure)
 
 
+def write_field():
+    """Write the table of other libraries on split MNIST, from a row for each run."""
+    from daynight.study.statistics import summarize
+
+    found, rows = defaultdict(list), []
+    for row in csv_rows(HERE / "results" / "field.csv"):
+        scores = [mean(map(float, row[name].split())) for name in ("by_task", "when_learnt")]
+        found[row["way"]].append((*scores, 100 * int(row["owned"]) / int(row["capacity"]), float(row["seconds"])))
+    for way, runs in found.items():
+        accuracy, learnt, owned, seconds = zip(*runs, strict=True)
+        end = summarize(accuracy)
+        rows.append({
+            "way": way, "seeds": len(runs), "accuracy": f"{end.mean:.2f}",
+            "95 %": "" if len(runs) < 2 else f"{end.low:.2f} to {min(end.high, 100):.2f}",
+            "forgotten": f"{mean(learnt) - end.mean:.2f}", "weights, %": f"{mean(owned):.1f}",
+            "seconds": f"{mean(seconds):.0f}",
+        })  # fmt: skip
+    write_page("field", rows, ())
+
+
 #: What this module writes.
-WRITTEN = (write_gap, write_old_tasks, write_criteria, write_pmnist)
+WRITTEN = (write_gap, write_old_tasks, write_criteria, write_pmnist, write_field)
