@@ -14,12 +14,15 @@ project = "daynight"
 author = copyright = "The daynight developers"
 release = daynight.__version__
 
+# A draft for writers (CONTRIBUTING.md) runs no tutorial and makes no figure anew.
+IS_DRAFT = "draft" in tags  # noqa: F821  (Sphinx defines it)
+
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    *([] if IS_DRAFT else ["sphinx.ext.viewcode"]),
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "tutorials"]
@@ -36,6 +39,7 @@ sphinx_gallery_conf = {
     "parallel": True,  # as many as sphinx-build's -j says
     "copyfile_regex": r".*README\.rst",
 }
+plot_gallery = str(not IS_DRAFT)  # which Sphinx-Gallery reads as text
 html_theme = "furo"
 html_title = "daynight"
 html_static_path = ["_static"]
@@ -60,4 +64,5 @@ napoleon_numpy_docstring = False
 # Links to other projects are for those who build with a network; a build without one has no inventories.
 intersphinx_mapping = {}
 
-measured.write_all()
+if not IS_DRAFT or not measured.is_written():
+    measured.write_all()

@@ -32,6 +32,8 @@ LIVES = {
     "checkpoint": "with a checkpoint at each dawn", "save": "with an agent file each day",
     "versions": "a new version of one task every second day",
 }  # fmt: skip
+#: Exists if all parts are written.
+WHOLE = GENERATED / "whole"
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
 
 
@@ -160,13 +162,14 @@ def write_tournament(contest, *stages):
     """Draw the figures and write the tables of some stages of the tournament."""
     from daynight.study.paper import drawing
     from daynight.study.tournament import tournament
+    from daynight.study.tournament.contestants import in_words
 
     rows_of = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
     for stage in stages:
 
         def drawn(stage=stage):
             rows = rows_of[stage]() if stage in rows_of else reported_so_far(contest, stage)
-            return drawing.contest(rows, contest.night_of, n_columns=8), rows
+            return drawing.contest(rows, contest.night_of, in_words), rows
 
         write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
 
@@ -532,8 +535,14 @@ def write_part(index):
     function(*arguments)
 
 
+def is_written():
+    """Say whether all of it was written by an earlier build."""
+    return WHOLE.exists()
+
+
 def write_all():
     """Write all of it."""
+    WHOLE.unlink(missing_ok=True)
     GENERATED.mkdir(parents=True, exist_ok=True)
     sys.path.insert(0, str(HERE.parent / "benchmarks"))
     # Processes that are forked have all that is imported here; without it, as on Windows, one process does.
@@ -541,3 +550,4 @@ def write_all():
     with multiprocessing.get_context("fork").Pool(2) if is_forked else contextlib.nullcontext() as pool:
         for _ in (pool.imap_unordered if is_forked else map)(write_part, range(len(PARTS))):
             pass
+    WHOLE.touch()

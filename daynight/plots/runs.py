@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import FuncNorm, Normalize
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 
 from daynight.errors import DataError, SettingError
@@ -78,12 +79,16 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     limit(ax, "y", 0, tops[-1] * 1.1)
     share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
     share.yaxis.set_major_formatter(PercentFormatter(1.0))
+    share.set_ylabel("owned share of all weights")
     ax.spines[["top"]].set_visible(False)
     return ax
 
 
 def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> Axes:
     """Draw the score of each task at each dawn or dusk, as a matrix.
+
+    If the highest score is from 0.9 to 1 and the lowest is not below 0, as with accuracies, the colours are on a
+    logarithmic scale of the error, which is 1 minus the score: it tells 0.99 from 0.999.
 
     Args:
         history: A history with an evaluation.
@@ -101,16 +106,15 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     n = len(scores)
     side = 0.62 * min(max(n, 3), 12)
     ax = axes_or_new(ax, 1.6 + side, 1.0 + side)
-    low, high = np.nanmin(scores), np.nanmax(scores)
-    span = max(high - low, 0.01 * max(abs(low), abs(high), 1e-6))  # equal scores need a range of colours, too
-    picture = ax.imshow(scores, cmap="viridis", vmin=low - 0.05 * span, vmax=low + span)
+    is_near_one = bool(np.nanmin(scores) >= 0 and 0.9 <= np.nanmax(scores) <= 1)
+    norm, ticks = _error_scale(scores) if is_near_one else (_score_scale(scores), None)
+    picture = ax.imshow(scores, cmap="viridis", norm=norm)
     if n <= 12:  # more numbers would overlap
         for (day, task), score in np.ndenumerate(scores):
             if np.isfinite(score):
-                is_light = score > low + 0.6 * span
                 ax.annotate(
-                    _short(score, 3 if n <= 8 else 2), (task, day), ha="center", va="center", fontsize="small",
-                    color="black" if is_light else "white",
+                    _short(score, (3 if n <= 8 else 2) + is_near_one), (task, day), ha="center", va="center",
+                    fontsize="small", color="black" if norm(score) > 0.6 else "white",
                 )  # fmt: skip
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(FixedLocator(range(n)) if n <= 12 else MaxNLocator(integer=True))
@@ -118,8 +122,32 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     ax.set_ylabel(f"{phase} of day")
     ax.spines[:].set_visible(False)
     assert ax.figure is not None
-    ax.figure.colorbar(picture, ax=ax, label="score on test data", shrink=0.8)
+    bar = ax.figure.colorbar(picture, ax=ax, label="score on test data", shrink=0.8)
+    if ticks is not None:
+        bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        bar.minorticks_off()
     return ax
+
+
+def _score_scale(scores: np.ndarray) -> Normalize:
+    """Return colours for scores of any kind."""
+    low, high = np.nanmin(scores), np.nanmax(scores)
+    span = max(high - low, 0.01 * max(abs(low), abs(high), 1e-6))  # equal scores need a range of colours, too
+    return Normalize(low - 0.05 * span, low + span)
+
+
+def _error_scale(scores: np.ndarray) -> tuple[Normalize, list[float]]:
+    """Return colours for scores up to 1 by the logarithm of 1 - score, and scores to name beside them."""
+    errors = 1 - scores[np.isfinite(scores)]
+    least = float(errors[errors > 0].min(initial=1.0)) / 2  # where errors of 0 are drawn
+    low, high = max(float(errors.min()), least), max(float(errors.max()), 2 * least)
+    norm = FuncNorm(
+        (lambda s: -np.log(np.maximum(1 - np.asarray(s, dtype=float), least)), lambda t: 1 - np.exp(-np.asarray(t))),
+        vmin=1 - 1.1 * high, vmax=1 - low,
+    )  # fmt: skip
+    marks = [1 - digit * 10.0**-power for power in range(7) for digit in (5, 2, 1)]
+    shown = [mark for mark in marks if 1 - 1.1 * high <= mark <= 1 - low]
+    return norm, shown[:: max(1, -(-len(shown) // 6))]
 
 
 def _short(score: float, digits: int) -> str:

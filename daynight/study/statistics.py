@@ -60,11 +60,22 @@ def summarize(values: Iterable[float], confidence: float = CONFIDENCE) -> Summar
     mean, n = float(given.mean()), len(given)
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
+    error = float(given.std(ddof=1)) / math.sqrt(n)
+    reach = reach_of(n, error, confidence)
+    return Summary(n, mean, error, mean - reach, mean + reach)
+
+
+def reach_of(n: int, standard_error: float, confidence: float = CONFIDENCE) -> float:
+    """Return how far the confidence interval of a mean reaches to both sides, by Student's t; NaN for one value.
+
+    Args:
+        n: Number of values, 1 or more.
+        standard_error: Standard error of the mean.
+        confidence: Probability that the interval covers the mean, above 0 and below 1.
+    """
     from scipy import special  # here, since workers of studies need no SciPy, and begin sooner without
 
-    error = float(given.std(ddof=1)) / math.sqrt(n)
-    reach = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * error
-    return Summary(n, mean, error, mean - reach, mean + reach)
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2)) * standard_error if n > 1 else math.nan
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float], confidence: float = CONFIDENCE) -> Summary:

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import daynight as dn
+from daynight.loggers import log_night
 
 folder = Path(tempfile.mkdtemp())
 digits = dn.split_mnist(data="sample")
@@ -48,6 +49,7 @@ def tonight(n_days, night=HALF_A_SECOND, on_event=()):
         every=0.05,  # seconds; a real job keeps the default, a minute
     )
     clock.run()
+    log_night(folder / "nights.csv", clock)
     agent.save(path)
     return agent
 
@@ -140,3 +142,8 @@ except RuntimeError as error:
 agent = tonight(4, night=dn.Epochs(12))  # continues with what is left of the night
 agent.verify()
 print([f"{n:,}" for n in agent.owned])
+
+# %%
+# The log has one line for each night, also for those that were cut off.
+
+print((folder / "nights.csv").read_text())

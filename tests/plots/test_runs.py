@@ -122,3 +122,40 @@ def test_what_is_not_there_cannot_be_drawn():
     for nothing in ({}, {1: []}, {1: [float("nan")]}):
         with pytest.raises(DataError, match="one or more finite values"):
             plots.means(nothing)
+
+
+def scored(*scores):
+    """Return a history of days with one evaluation each, of their own task."""
+    return History(
+        Record(kind="evaluation", day=day, phase="dawn", step=day, task=day, score=score)
+        for day, score in enumerate(scores)
+    )
+
+
+def test_scores_near_one_are_coloured_by_their_errors():
+    ax = plots.accuracy(scored(0.9, 0.99, 0.999))
+    norm = ax.images[0].norm
+    steps = np.diff([float(norm(score)) for score in (0.9, 0.99, 0.999)])
+    assert steps == pytest.approx([steps[0]] * 2)
+    assert steps[0] > 0.4
+    assert texts(ax) == [".9000", ".9900", ".9990"]
+    ticks = [label.get_text() for label in ax.figure.axes[1].get_yticklabels()]
+    assert {"0.9", "0.99"} <= set(ticks) or len(ticks) >= 3
+    shown = plots.accuracy(scored(1.0, 1.0)).images[0]
+    assert float(shown.norm(1.0)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("scores", [(0.5, 0.8), (-0.2, 0.95), (3.0, 12.0)])
+def test_other_scores_are_coloured_as_they_are(scores):
+    norm = plots.accuracy(scored(*scores)).images[0].norm
+    middle = float(norm(sum(scores) / 2))
+    assert middle == pytest.approx((float(norm(scores[0])) + float(norm(scores[1]))) / 2)
+
+
+def test_both_axes_of_capacity_have_names():
+    history, _ = lived()
+    ax = plots.capacity(history)
+    (share,) = ax.child_axes
+    assert (ax.get_ylabel(), share.get_ylabel()) == (
+        f"owned weights, of {history.select(kind='day')[0].capacity:,}", "owned share of all weights",
+    )  # fmt: skip

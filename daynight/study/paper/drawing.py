@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from daynight import plots
 from daynight.nights.cycle import Cycle
-from daynight.plots.style import counted
+from daynight.plots.style import COLOURS, bare, counted, limit, plain_log
 from daynight.study.matching import Match
 from daynight.study.results import Results
-from daynight.study.statistics import Summary, summarize
+from daynight.study.statistics import Summary, reach_of, summarize
 from daynight.study.tables import Rows
 from daynight.support import atomic
 
@@ -37,10 +36,12 @@ STYLES: dict[str, dict[str, Any]] = {
 _SHADES, _MARKERS = ("#9ec1e4", "#3a78b5", "#1b1b3a"), ("o", "s", "^")
 
 
-def panels(n: int, n_rows: int = 1) -> tuple[Any, list[Axes]]:
-    """Return a figure with n axes in each row, and its axes row by row."""
+def panels(n: int, n_rows: int = 1, *, is_shared: bool = False) -> tuple[Any, list[Axes]]:
+    """Return a figure with n axes in each row, and its axes row by row; with `is_shared`, all have the same scales."""
     size = 3.4 * n + 0.6, 3.0 * n_rows
-    figure, axes = plt.subplots(n_rows, n, figsize=size, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        n_rows, n, figsize=size, layout="constrained", squeeze=False, sharex=is_shared, sharey=is_shared
+    )
     return figure, list(axes.flat)
 
 
@@ -61,17 +62,19 @@ def save(figure: Any, folder: Path, name: str) -> None:
     plt.close(figure)
 
 
-def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mean_accuracy") -> Axes:
-    """Draw accuracy against p, one line per method; bars are standard errors (the paper's Figure 1).
+def against_pruning(axes: Axes, results: Mapping[str, Results]) -> Axes:
+    """Draw the mean error against p, one line per method; bars are standard errors (the paper's Figure 1).
+
+    The paper draws accuracies. Errors on a logarithmic scale show the differences between accuracies near 1, too.
 
     Args:
         axes: Where to draw.
         results: The runs of each method, by its name; those with the same p differ only in their seed.
-        name: The result to draw.
     """
     shown, drawn = set[float](), []
     for method, own in results.items():
-        points = {float(key[0]): group.summary(name) for key, group in own.groups("free_at_end").items()}
+        groups = own.groups("free_at_end").items()
+        points = {float(key[0]): _error_of(group.summary("mean_accuracy")) for key, group in groups}
         _line(axes, [1 - p for p in sorted(points)], [points[p] for p in sorted(points)], method)
         shown |= set(points)
         drawn.append(points.values())
@@ -83,7 +86,8 @@ def against_pruning(axes: Axes, results: Mapping[str, Results], name: str = "mea
     axes.tick_params(axis="x", rotation=45)
     counts = [summary.n for line in drawn for summary in line]
     axes.set_xlabel(f"fraction of weights free at the end, $p$\n{counted(counts, 'standard errors')}")
-    axes.set_ylabel("mean accuracy")
+    _scale_errors(axes, [(one.mean, one.standard_error) for line in drawn for one in line])
+    axes.set_ylabel("mean error, %")
     axes.legend(frameon=False)
     return axes
 
@@ -154,15 +158,18 @@ def per_task(axes: Axes, results: Mapping[str, Results], tasks: Sequence[str], t
     return axes
 
 
-def legend_above(figure: Any, axes: Axes) -> None:
+def legend_above(figure: Any, *panels: Axes) -> None:
     """Draw one legend above all panels: within a panel, its entries look like further points.
 
     Args:
         figure: The figure.
-        axes: One of its panels.
+        panels: Panels that together have all entries.
     """
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    found: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=len(found), frameon=False)
 
 
 def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
@@ -176,9 +183,12 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     for place, (name, summary) in enumerate(reversed(list(summaries.items()))):
         reach = 0.0 if math.isnan(summary.low) else summary.mean - summary.low
         axes.errorbar([summary.mean], [place], xerr=[reach], capsize=2, ms=4, **STYLES["PackNet"])
-        axes.annotate(name, (0.01, place + 0.22), xycoords=("axes fraction", "data"), fontsize="x-small")
+        axes.annotate(
+            name, (0.01, place), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
+            fontsize="x-small",
+        )  # fmt: skip
     axes.axvline(0, color="#b5b5b5", lw=1, zorder=0)
-    axes.set_ylim(-0.5, len(summaries) - 0.2)
+    axes.set_ylim(-0.4, len(summaries) - 0.3)
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(f"gain in mean accuracy\n{counted([one.n for one in summaries.values()], '95 %')}")
@@ -186,57 +196,66 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
     return axes
 
 
-def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], n_columns: int = 12) -> Any:
-    """Draw each policy's night above its errors, the best policies first.
+def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], in_words: Callable[[str], str] = str) -> Any:
+    """Draw the errors of policies, with 95 % intervals, one row per policy with its night, the best policies first.
+
+    The row of the policy that was chosen or, if the rows do not say so, of the best policy is marked.
 
     Args:
-        rows: Each with ``"policy"``, ``"p"``, ``"error %"``, and optionally ``"error % standard error"`` and the
-            number of ``"seeds"``.
+        rows: Each with ``"policy"``, ``"p"``, ``"error %"``, and optionally ``"error % standard error"``, the number of
+            ``"seeds"``, and ``"chosen"``.
         night_of: Returns the cycles of a policy's night by its name.
-        n_columns: Number of policies side by side.
+        in_words: Returns what a policy does by its name.
     """
-    names = _ranked(rows)
-    width = min(n_columns, len(names))
-    n_bands = math.ceil(len(names) / width)
-    figure, grid = plt.subplots(
-        2 * n_bands, width, figsize=(1.15 * width + 0.8, 3.1 * n_bands), layout="constrained", squeeze=False,
-        height_ratios=[1.0, 1.5] * n_bands,
-    )  # fmt: skip
-    for place in range(n_bands * width):
-        upper, lower = (grid[2 * (place // width) + part, place % width] for part in (0, 1))
-        if place >= len(names):
-            upper.set_axis_off()
-            lower.set_axis_off()
-            continue
-        plots.plan(night_of(names[place]), upper)
-        upper.set(xticks=[], xlabel="", ylabel="")
-        for twin in upper.get_shared_x_axes().get_siblings(upper):
-            if twin is not upper:
-                twin.set_axis_off()
-        upper.set_title("\n".join(textwrap.wrap(names[place], 14)), fontsize="x-small")
-        _errors(lower, rows, names[place])
-        if place % width:
-            upper.set_yticklabels([])
-            lower.set_yticklabels([])
-        else:
-            lower.set_xlabel("$p$", fontsize="small")
-            upper.set_ylabel("density", fontsize="small")
-            lower.set_ylabel("error, %", fontsize="small")
-    if counts := [row["seeds"] for row in rows if "seeds" in row]:
-        figure.supxlabel(counted(counts, "standard errors"), fontsize="small")
+    names, prunings = _ranked(rows), sorted({row["p"] for row in rows})
+    chosen = next((row["policy"] for row in rows if row.get("chosen") == "policy"), None)
+    labels = ["\n".join(textwrap.wrap(in_words(name), 44)) for name in names]
+    pitch = max(0.1 + 0.1 * len(prunings), 0.1 + 0.13 * max(label.count("\n") + 1 for label in labels))
+    figure, (nights, axes) = plt.subplots(
+        1, 2, sharey=True, width_ratios=(1, 5), figsize=(9.0, 1.1 + pitch * len(names)), layout="constrained"
+    )
+    winner = names.index(chosen or names[0])
+    for panel in (nights, axes):
+        marked = panel.axhspan(winner - 0.5, winner + 0.5, color="#f6e3bd", lw=0, zorder=0)
+    marked.set_label("chosen" if chosen else "fewest errors")
+    for place, name in enumerate(names):
+        _night(nights, night_of(name), place)
+    for at, p in enumerate(prunings):
+        own = [row for row in rows if row["p"] == p]
+        errors, reaches = zip(*map(_bar, own), strict=True)
+        aside = 0.6 / len(prunings) * (at - (len(prunings) - 1) / 2)
+        axes.errorbar(
+            errors, [names.index(row["policy"]) + aside for row in own], xerr=np.nan_to_num(reaches), ls="", ms=4,
+            capsize=2, color=_SHADES[at % len(_SHADES)], marker=_MARKERS[at % len(_MARKERS)], label=f"$p$ = {p:g}",
+        )  # fmt: skip
+    _scale_errors(axes, [_bar(row) for row in rows], "x")
+    axes.set_xlabel("error, %")
+    nights.set_xlabel("night: density", fontsize="small")
+    nights.set(xticks=[], xlim=(-0.03, 1.03), ylim=(len(names) - 0.5, -0.5))
+    nights.set_yticks(range(len(names)), labels, fontsize="x-small")
+    nights.get_yticklabels()[winner].set_fontweight("bold")
+    nights.spines[:].set_visible(False)
+    bare(axes)
+    for panel in (nights, axes):
+        panel.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper right", ncols=len(prunings) + 1, frameon=False, fontsize="small")
+    counts = [row.get("seeds", 1) for row in rows]
+    axes.set_title(counted(counts, "95 %"), loc="right", fontsize="small", color="0.3")
     return figure
 
 
 def evaluations(axes: Axes, match: Match, method: str) -> Axes:
-    """Draw the evaluations of a matching: accuracy against compression, and the accuracy to reach."""
+    """Draw the evaluations of a matching: mean error against compression, and the error to reach."""
     kept = 1 - match.free_at_end
-    points = [(kept / (1 - free), summary) for free, summary in match.evaluations]
+    points = [(kept / (1 - free), _error_of(summary)) for free, summary in match.evaluations]
     _points(axes, [x for x, _ in points], [summary for _, summary in points], method)
-    axes.axhline(match.target.mean, color="#3a78b5", lw=1, label="PackNet")
-    axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0)
+    target = _error_of(match.target)
+    axes.axhline(target.mean, color="#3a78b5", lw=1, label="PackNet, to be reached")
+    axes.axvspan(match.low, match.high, color="#e9ecf3", lw=0, label="within a standard error of it")
+    _scale_errors(axes, [(one.mean, one.standard_error) for one in (target, *(summary for _, summary in points))])
     counts = [match.target.n, *(summary.n for _, summary in points)]
     axes.set_xlabel(f"compression\n{counted(counts, 'standard errors')}")
-    axes.set_ylabel("mean accuracy")
+    axes.set_ylabel("mean error, %")
     beyond = ", or beyond" if match.at_edge else ""
     found = f"{match.compression:.2f}x{beyond}" if match.is_reached else "not reached"
     axes.set_title(f"{method}, $p$ = {match.free_at_end:g}: {found}", fontsize="medium")
@@ -255,30 +274,47 @@ def _ranked(rows: Rows) -> list[str]:
     return sorted(scores, key=lambda name: statistics.geometric_mean(scores[name]))
 
 
-def _errors(axes: Axes, rows: Rows, name: str) -> None:
-    """Draw the errors of one policy against p, on axes with the limits of all policies."""
-    prunings = sorted({row["p"] for row in rows})
-    bars = [(row["error %"], float(np.nan_to_num(row.get("error % standard error", 0.0)))) for row in rows]
-    worst = max(error + bar for error, bar in bars)
-    best = max(min(max(error - bar, error / 2) for error, bar in bars), 1e-2)
-    for row, (error, bar) in zip(rows, bars, strict=True):
-        if row["policy"] == name:
-            at = prunings.index(row["p"])
-            style: dict[str, Any] = {
-                "color": _SHADES[at % len(_SHADES)],
-                "marker": _MARKERS[at % len(_MARKERS)],
-                "ms": 4,
-                "capsize": 2,
-            }
-            axes.errorbar([at], [error], yerr=[bar], **style)
-    axes.set_yscale("log")
-    axes.set_ylim(best / 1.15, worst * 1.15)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{error:g}"))
-    axes.grid(axis="y", lw=0.5, color="#dddddd")
-    axes.set_xlim(-0.6, len(prunings) - 0.4)
-    axes.set_xticks(range(len(prunings)), [f"{p:g}" for p in prunings], fontsize="xx-small", rotation=60)
+def _error_of(accuracy: Summary) -> Summary:
+    """Return the error in percent that belongs to an accuracy, 0 to 1."""
+    low, high = 100 * (1 - accuracy.high), 100 * (1 - accuracy.low)
+    return Summary(accuracy.n, 100 * (1 - accuracy.mean), 100 * accuracy.standard_error, low, high)
+
+
+def _bar(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the error of a row, and how far its 95 % interval reaches to both sides."""
+    return float(row["error %"]), reach_of(row.get("seeds", 1), row.get("error % standard error", math.nan))
+
+
+def _scale_errors(axes: Axes, bars: Iterable[tuple[float, float]], which: Literal["x", "y"] = "y") -> None:
+    """Give axes a logarithmic scale of errors in percent, with plain numbers, on which some bars are seen.
+
+    A bar that reaches down to zero is cut off at a third of its error. Shared axes show the errors of all.
+
+    Args:
+        axes: The axes.
+        bars: Errors, and how far their bars reach to both sides; NaN for no bar.
+        which: ``"x"`` or ``"y"``.
+    """
+    known = [(error, 0.0 if math.isnan(reach) else reach) for error, reach in bars if error > 0] or [(1.0, 0.0)]
+    low = min(max(error - reach, error / 3) for error, reach in known)
+    limit(axes, which, low / 1.2, 1.2 * max(error + reach for error, reach in known))
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    plain_log(axis)
+    low, high = axis.get_view_interval()
+    if high > 5 * low:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.grid(axis=which, alpha=0.3)
+
+
+def _night(axes: Axes, cycles: Sequence[Cycle], place: int) -> None:
+    """Draw the density of a night over its course, on a logarithmic scale, within the row at a place."""
+    shares, densities = [0.0], [1.0]
+    for cycle in cycles:
+        shares += [shares[-1], shares[-1] + cycle.length]
+        densities += [float(cycle.keep)] * 2
+    depth = np.log(densities) / min(math.log(densities[-1]), -1e-9)
+    axes.plot(shares, place - 0.32 + 0.64 * depth, color=COLOURS["rem"], lw=1.0)
 
 
 def _line(axes: Axes, x: Sequence[float], summaries: Sequence[Summary], method: str) -> None:

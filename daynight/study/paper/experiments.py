@@ -81,7 +81,7 @@ def figure4(setup: Setup, results: Source) -> tuple[Any, Rows]:
 def table1(setup: Setup, results: Source) -> tuple[Any, Rows]:
     """Compression: how many times fewer weights Memory and Multinet own at PackNet's accuracy."""
     pairs = [(p, method) for method in ("Memory", "Multinet") for p in setup.prunings]
-    figure, axes = panels(len(setup.prunings), n_rows=2)
+    figure, axes = panels(len(setup.prunings), n_rows=2, is_shared=True)
     rows: Rows = []
     for panel, (p, method) in zip(axes, pairs, strict=True):
         found = matched(setup, results, method, p)
@@ -97,6 +97,9 @@ def table1(setup: Setup, results: Source) -> tuple[Any, Rows]:
                 "beyond": "may be" if found.at_edge else "", "evaluations": len(found.evaluations),
             }
         )  # fmt: skip
+    for panel in axes:
+        panel.label_outer()
+    drawing.legend_above(figure, axes[0], axes[-1])
     return figure, rows
 
 

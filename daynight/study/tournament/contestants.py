@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from daynight.nights.policy import SleepPolicy
 from daynight.nights.reactive import Controlled
@@ -98,3 +99,39 @@ DESIGNS: dict[str, Named] = {
         "controlled 0.01, 50 %, short": Controlled(0.01, 1 / 200, 0.5),
     },
 }
+
+#: What the names of policies mean: the name's beginning, and what it says in words.
+_WORDS = (
+    (r"uniform 1\b", "one prune"),
+    (r"uniform (\d+)", r"\1 equal cycles"),
+    (r"lengthening (\d+), (\d+)", r"\1 cycles, the last REM \2 times as long as the first"),
+    (r"shortening (\d+), (\d+)", r"\1 cycles, the first REM \2 times as long as the last"),
+    (r"cubic (\d+), (\d+ %)", r"\1 cubic prunes, \2 of the night for the last REM"),
+    (r"equal shares (\d+), (\d+ %)", r"\1 prunes of equal shares, \2 of the night for the last REM"),
+    (r"slowing (\d+), (\d+ %)", r"\1 prunes of falling shares, \2 of the night for the last REM"),
+    (r"controlled ([\d.]+), (\d+ %)", r"prunes while the loss rises by less than \1, \2 for the last REM"),
+    (r"controlled ([\d.]+)", r"prunes while the loss rises by less than \1"),
+)
+#: What is said after a comma, at the end of a name.
+_ENDINGS = {
+    "falling": "rate falls in each REM",
+    "falling from 3": "rate falls from 3 in each REM",
+    "adaptive": "rate falls in each REM from the size of the cut",
+    "half a cosine": "rate falls as half a cosine in each REM",
+    "held and falling": "rate held, then falls, in each REM",
+    "falling night": "rate falls over the night",
+    "falling night from 3": "rate falls from 3 over the night",
+    "rising night": "rate rises to 3 over the night",
+    "rewound": "weights rewound to 5 % of the wake",
+    "late": "after 20 % of the night",
+    "short": "in short cycles",
+}
+
+
+def in_words(name: str) -> str:
+    """Return what a policy of the tournament does, by its name; a name of another policy is returned as it is."""
+    for pattern, words in _WORDS:
+        if match := re.match(pattern, name):
+            *_, ending = name[match.end() :].split(", ")
+            return match.expand(words) + (f", {_ENDINGS.get(ending, ending)}" if ending else "")
+    return name

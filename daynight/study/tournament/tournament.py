@@ -37,7 +37,7 @@ from daynight.study.paper import drawing, setups
 from daynight.study.paper.setups import Fetch, Setup
 from daynight.study.results import Results
 from daynight.study.tables import Rows
-from daynight.study.tournament.contestants import DESIGNS, UNIFORM, Named
+from daynight.study.tournament.contestants import DESIGNS, UNIFORM, Named, in_words
 from daynight.support import checks
 
 #: The fractions of weights free at the end (p) in the tournament, and the one in its screen.
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = contest.reported(settings.stream)
     else:
         rows = contest.screened if settings.stage == "screen" else contest.with_choices(contest.chosen_from)
-    figure = drawing.contest(rows, contest.night_of)
+    figure = drawing.contest(rows, contest.night_of, in_words)
     commands.write(settings, settings.stream if settings.stage == "report" else settings.stage, figure, rows)
 
 
