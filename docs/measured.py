@@ -281,6 +281,8 @@ def write_runners_up(contest):
     """Write by how much the policy that was chosen has fewer errors than the next best, at each p."""
     from daynight.study.tournament import tournament
 
+    from daynight.study.tournament.contestants import in_words
+
     chosen, rows = contest.ranked[0], []
     with unless_missing("runners_up"):
         for p in tournament.PRUNINGS:
@@ -289,7 +291,7 @@ def write_runners_up(contest):
             found = {row["policy"]: row for row in contest.judged("mnist", p, [chosen], {"it": second})}
             rows.append({
                 "p": p, "seeds": found[chosen]["seeds"], "error, %": f"{found[chosen]['error %']:.2f}",
-                "runner-up": second, "its error, %": f"{found[second]['error %']:.2f}",
+                "runner-up": in_words(second), "its error, %": f"{found[second]['error %']:.2f}",
                 "less than the runner-up": with_interval(found[chosen], "less than it"),
             })  # fmt: skip
         write_page("runners_up", rows, tournament.PRUNINGS)

@@ -497,7 +497,8 @@ GIVEN = {
         "Then comes by how much the policy's error is lower", "(N = 8), at p = 0.995, where nights matter most",
         "at p = 0.95, 0.99 and 0.995 and with ten seeds.", '"Less than" says by how many percentage points',
         "the last lasts 16 times the first", '"less" is in percentage points',
-        '"Less than by magnitude" is in percentage points', "its first layer, of 864 weights, would have none",
+        '"Less than by magnitude" is in percentage points', "on a logarithmic scale, with 95 % confidence intervals.",
+        "its first layer, of 864 weights, would have none",
     ],
     "coming_from.rst": [
         "SparseLab's examples have 10 % of the weights; with 1 % a task,", "PyTorch 2.14.1 refuses the backward pass",
@@ -515,6 +516,7 @@ GIVEN = {
         "on MNIST at p = 0.995 the worst N has about twice the errors of the best.",
         "At p = 0.995 private biases and heads outnumber the weights",
     ],
+    "networks.rst": ["Of 67,072 masked weights, each task owns 2 %"],
     "nightly.rst": [
         "worse by more than 0.02", "in less than one of 1,000 days", "those of past days by more than 0.02",
         "a probability of ``level`` (0.05) at most", "with a share of 0.5, twice as many.",
