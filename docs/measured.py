@@ -280,7 +280,6 @@ def write_unequal(contest):
 def write_runners_up(contest):
     """Write by how much the policy that was chosen has fewer errors than the next best, at each p."""
     from daynight.study.tournament import tournament
-
     from daynight.study.tournament.contestants import in_words
 
     chosen, rows = contest.ranked[0], []
