@@ -7,7 +7,7 @@ The plain loop has its tensors in memory and a fused Adam, and nothing is masked
 images, in batches of 32. After each epoch of it, the plain loop takes one too, in the same process: each two make a
 pair, in seconds of the processor. Reported are medians of the pairs, with the least and the largest: how many times as
 fast as the plain loop the wakes of both days are, and the REM of the second day at a density of 1 per cent. Memory is
-the peak of a process of its own above what it has after its imports.
+the peak of a process of its own above what it has after its imports; such a process has phases of two epochs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import daynight as dn
 from daynight.history import Event, Hook
 from daynight.support.atomic import replacing
 
-BATCH, N_STEPS = 32, 6  # of an epoch
+BATCH, N_STEPS = 32, 3  # of an epoch
 ADAM = functools.partial(torch.optim.Adam, lr=1e-4, fused=True)
 
 
@@ -88,6 +88,7 @@ def main() -> None:
     for network in settings.networks:
         asked = {"network": network, "n_epochs": settings.epochs, "keep": settings.keep}
         found = {name: asking(folder, asked | {"what": "steps"}) for name, folder in folders.items()}
+        asked["n_epochs"] = 2
         plain = asking(folders["here"], asked | {"what": "plain memory"})
         for name, folder in folders.items():
             found[name]["memory"] = asking(folder, asked | {"what": "memory"}) / plain
@@ -120,7 +121,7 @@ def measured(what: str, network: str, n_epochs: int, keep: float) -> Any:
         live(make, data, n_epochs, keep, lambda event: None)
     else:
         epoch = plain_loop(make, data)
-        for _ in range(4 * n_epochs):
+        for _ in range(n_epochs):
             epoch()
     return machine.peak_bytes() - before
 
@@ -144,14 +145,14 @@ def plain_loop(make: Callable[[], nn.Module], data: tuple[Tensor, Tensor]) -> Ca
 def live(
     make: Callable[[], nn.Module], data: tuple[Tensor, Tensor], n_epochs: int, keep: float, on_event: Hook
 ) -> None:  # fmt: skip
-    """Let an agent live two days, each with a wake and a REM of `n_epochs`."""
+    """Let an agent live two days with phases of `n_epochs`, apart from the first night, which has one epoch."""
     agent = dn.Agent(
         make, capacity=dn.Capacity(keep_per_night=keep), training=dn.Training(batch_size=BATCH, optimizer=ADAM),
         private=lambda name, part: name in PRIVATE,
     )  # fmt: skip
-    for task in dn.TaskStream([(data, (data[0][:64], data[1][:64]))] * 2):
+    for day, task in enumerate(dn.TaskStream([(data, (data[0][:64], data[1][:64]))] * 2)):
         agent.wake(task, dn.Epochs(n_epochs), on_event)
-        agent.sleep(dn.OneShot(), dn.Epochs(n_epochs), on_event)
+        agent.sleep(dn.OneShot(), dn.Epochs(n_epochs if day else 1), on_event)
 
 
 def of_steps(
