@@ -28,7 +28,7 @@ PORTION = 16 * CHUNK
 
 def predict(
     network: MaskedNetwork, inputs: Tensor, task: int | None, transform: Callable[[Tensor], Tensor] | None = None,
-    is_padded: bool = True,
+    size: int | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the outputs of a task, with bits that do not depend on the number of inputs.
 
@@ -37,7 +37,8 @@ def predict(
         inputs: (n, ...), as the network reads them, on the network's device.
         task: Index of a finished task, or of the day's task; None is all outputs of the head that the day trains.
         transform: Applied to each chunk before the network; None is no transform.
-        is_padded: Whether small chunks are padded; if not, it takes less time, and the bits depend on their size.
+        size: Number of examples that are computed at a time, without padding, which takes less time and memory; the
+            bits depend on it. None is `CHUNK` at a time, padded.
 
     Returns:
         (n, outputs of the task).
@@ -48,16 +49,15 @@ def predict(
         def run(whole: Tensor) -> Tensor:
             return compute(whole if transform is None else transform(whole))
 
-        for start in range(0, max(1, len(inputs)), CHUNK):
-            chunk = inputs[start : start + CHUNK]
-            size = CHUNK if is_padded else len(chunk)
+        for chunk in inputs.split(size or CHUNK):
+            n = len(chunk) if size else CHUNK
             # Hooks would hear of the random numbers by which sizes are compared.
-            if len(chunk) < size and not compute.is_heard:
+            if len(chunk) < n and not compute.is_heard:
                 head = network.heads.of(network.n_tasks if task is None else task)
                 known, shapes = _COMPARED.setdefault(network, {}), tuple(tuple(p.shape) for p in head.parameters())
                 key = (*chunk.shape[1:], chunk.dtype, chunk.device, torch.get_num_threads(), id(transform), shapes)
-                size = known.setdefault(key, Sizes()).least(run, chunk)
-            parts.append(run(padded(chunk, size))[: len(chunk)])
+                n = known.setdefault(key, Sizes()).least(run, chunk)
+            parts.append(run(padded(chunk, n))[: len(chunk)])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -12,13 +12,14 @@ from torch.optim.adam import adam
 
 from daynight.errors import SettingError, TrainingError
 from daynight.networks import sequences, tracing
-from daynight.networks.masked import MaskedNetwork, Trainable
+from daynight.networks.masked import MaskedNetwork
 from daynight.networks.tracing import Part
 from daynight.support import interrupts
 from daynight.training import resumed
 from daynight.training.engines.arena import Arena, Slot
 from daynight.training.engines.engine import Engine, Loss
 from daynight.training.engines.stages import Units
+from daynight.training.loose import FEW, Loose
 from daynight.training.settings import Training
 from daynight.training.together import has_modes, held_by, load, set_mode
 
@@ -178,10 +179,12 @@ class Optimization:
         self._is_cut = parts is not None and self._step.is_plain and not self._has_modes and not self._has_new_hooks()
         self._parts = parts if parts is not None and self._is_cut else tracing.uncut(network, training.autocast)
         self._live, self._was_cut = live if self._is_cut else None, self._is_cut
+        self._gathers = self._is_cut  # whether numbers may be gathered
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._narrows = self._carries = False
-        self._loose: list[Trainable] = []  # parameters that are trained in place
-        self._anchors: list[Tensor | None] = []  # the values of those that are partly frozen
+        self._loose: list[Loose] = []  # parameters that are trained in place
+        #: The numbers that may move of parameters of which they are few, and that no engine has in an arena.
+        self._gathered: list[Slot] = []
         self._arenas: list[Arena | None] = []  # of each group of parameters
         self._engine = self._engage(narrows)
         self._scheduler = None if n_steps is None else training.make_scheduler(self._optimizer, n_steps)
@@ -234,7 +237,7 @@ class Optimization:
     def state(self) -> State:
         """Return the optimizer's state, without the network; `restore` takes it. Call `flush` first."""
         state = {
-            "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled,
+            "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled, "gathers": self._gathers,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
         }  # fmt: skip
@@ -246,6 +249,7 @@ class Optimization:
         """Take over what `state` returned. The network must be restored already, and the settings be the same."""
         if state.get("was_watched") and self._is_cut:
             self._uncut()
+        self._gathers = state.get("gathers", False)  # older files do not say so
         if self._is_cut:
             for group, saved in zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True):
                 group.update({name: value for name, value in saved.items() if name != "params"})
@@ -286,10 +290,12 @@ class Optimization:
             self._begin_step()
         for item in self._loose:
             item.parameter.grad = None
+        for slot in self._gathered:
+            slot.parameter.grad = None
         loss = self._gradients(inputs, targets)
+        self._gather()
         for item in self._loose:
-            if item.mask is not None and item.parameter.grad is not None:
-                item.parameter.grad.mul_(item.mask)
+            item.mute()
         if self._training.clip_norm is not None:
             for arena in self._arenas:
                 if arena is not None:
@@ -318,6 +324,8 @@ class Optimization:
         for arena in self._arenas:
             if arena is not None:
                 arena.flush()
+        for item in self._loose:
+            item.parameter.grad = None  # what is done between steps has its memory
         if self._is_stepping:
             # The way back may round: so that no look at the network changes the training, its numbers are kept.
             self._stepped = [item.parameter.detach().clone() for item in self._loose]
@@ -350,6 +358,23 @@ class Optimization:
             gradient.copy_(total)
         return loss
 
+    def _gather(self) -> None:
+        """Copy the gradients of the numbers that were gathered into their arenas."""
+        if any(slot.parameter.grad is None for slot in self._gathered):
+            # An optimizer leaves out a parameter without a gradient, and an arena has one for each number.
+            own = {id(slot.parameter) for slot in self._gathered}
+            for arena in self._arenas:
+                if arena is not None and arena.vector.grad is not None:
+                    arena.flush()
+                    for parameter, gradient in arena.spread(arena.vector.grad):
+                        parameter.grad = parameter.grad if id(parameter) in own else gradient
+            self._uncut()
+            self.forget_pruned(self._narrows)
+        for slot in self._gathered:
+            assert slot.parameter.grad is not None
+            slot.gradient.copy_(slot.read(slot.parameter.grad))
+            slot.parameter.grad = None
+
     def _changed(self, inputs: Tensor) -> Tensor:
         if self._training.augment is not None:
             inputs = self._training.augment(inputs)
@@ -361,7 +386,7 @@ class Optimization:
 
     def _uncut(self) -> None:
         """Let the engine that is made next compute the network as one part."""
-        self._is_cut, self._live = False, None
+        self._is_cut, self._gathers, self._live = False, False, None
         self._parts = tracing.uncut(self._network, self._training.autocast)
         self._step.complicate()
 
@@ -390,23 +415,29 @@ class Optimization:
         for slot in engine.slots():
             slots.setdefault(id(slot.parameter), []).append(slot)
         trainables = network.trainables()
-        self._loose = [item for item in trainables if id(item.parameter) not in slots]
-        self._anchors = [None if item.mask is None else item.parameter.detach().clone() for item in self._loose]
         masks = {id(item.parameter): item.mask for item in trainables}
+        rest = [item for item in trainables if id(item.parameter) not in slots]
+        self._gathered = [
+            Slot(item.parameter, torch.nonzero(item.mask.reshape(-1))[:, 0]) for item in rest
+            if self._gathers and item.mask is not None and int(item.mask.count_nonzero()) <= FEW * item.mask.numel()
+        ]  # fmt: skip
+        for slot in self._gathered:
+            slots[id(slot.parameter)] = [slot]
+        self._loose = [Loose(item.parameter, item.mask) for item in rest if id(item.parameter) not in slots]
         self._arenas = []
         for group, parameters in zip(self._optimizer.param_groups, self._groups, strict=True):
             packed = [p for p in parameters if id(p) in slots]
             found = [slot for p in packed for slot in slots.pop(id(p))]
             if carries or group.get("weight_decay", 0) != 0:
                 # Weight decay and momentum of an earlier cycle also move numbers without a gradient.
-                found += [rest for p in packed if (rest := _rest_of(p, masks[id(p)], found)) is not None]
+                found += [left for p in packed if (left := _rest_of(p, masks[id(p)], found)) is not None]
             arena = Arena(found) if found else None
             self._arenas.append(arena)
             others = [p for p in parameters if all(p is not q for q in packed)]
             group["params"] = ([] if arena is None else [arena.vector]) + others
         # The engine also computes with parameters that the optimizer does not train; they do not change.
         if slots:
-            Arena([slot for rest in slots.values() for slot in rest])
+            Arena([slot for untrained in slots.values() for slot in untrained])
         engine.bind()
         return engine
 
@@ -414,10 +445,10 @@ class Optimization:
         for arena in self._arenas:
             if arena is not None:
                 arena.hold()
-        for item, anchor in zip(self._loose, self._anchors, strict=True):
-            if item.mask is not None and anchor is not None:
-                weight = item.parameter.detach()
-                torch.where(item.mask, weight, anchor, out=weight)
+        for item in self._loose:
+            item.hold()
+        for slot in self._gathered:
+            slot.write(slot.parameter.detach(), slot.values)
 
     def _spread_states(self) -> dict[int, State]:
         """Remove the optimizer's state, and return the state by the `id` of the network's own parameters.
@@ -437,8 +468,9 @@ class Optimization:
                     for parameter, full in arena.spread(value):
                         states.setdefault(id(parameter), {})[key] = full
                 else:
-                    for slot in arena.slots:
-                        states.setdefault(id(slot.parameter), {})[key] = value
+                    for slot in arena.slots:  # optimizers count the steps of each parameter in place
+                        own = value.clone() if isinstance(value, Tensor) else value
+                        states.setdefault(id(slot.parameter), {})[key] = own
         self._optimizer.state.clear()
         self._optimizer.state.update(kept)
         return states

@@ -311,7 +311,8 @@ def _try_settings(
         )  # fmt: skip
     if steps:
         loss = training.loss_of(task)
-        tried(training, try_step(network, inputs, task.n_outputs, lambda outputs: loss(outputs, targets)))
+        stepped = try_step(network, inputs, task.n_outputs, lambda outputs: loss(outputs, targets))
+        tried(training, stepped, are_copies=True)
 
 
 def _extremes(split: Split) -> Tensor:
@@ -512,7 +513,9 @@ class Tried:
     parameters: Sequence[nn.Parameter]
 
     @classmethod
-    def of(cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100) -> Tried:
+    def of(
+        cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100, are_copies: bool = False
+    ) -> Tried:  # fmt: skip
         """Make an optimizer and a scheduler of copies of parameters.
 
         Args:
@@ -520,29 +523,37 @@ class Tried:
             named: The parameters by name. Those of the copies that have no gradient here get random ones if no
                 parameter has one.
             n_steps: Number of steps with which the scheduler is made.
+            are_copies: Whether these are copies already, so that steps may change them and their gradients.
 
         Raises:
             SettingError: If one of the two cannot be made.
         """
+
+        def own(tensor: Tensor) -> Tensor:
+            return tensor.detach() if are_copies else tensor.detach().clone()
+
         # On copies, since an optimizer may also move numbers without a gradient.
-        copies = [nn.Parameter(parameter.detach().clone()) for parameter in named.values()]
+        copies = [nn.Parameter(own(parameter)) for parameter in named.values()]
         gradients = [parameter.grad for parameter in named.values()]
         if all(gradient is None for gradient in gradients):
             # Not zeros, by whose norm an optimizer may divide.
             draw = seeding.generator(0, "try")
             gradients = [torch.randn(copy.shape, generator=draw).mul_(0.01).to(copy) for copy in copies]
         for copy, gradient in zip(copies, gradients, strict=True):
-            copy.grad = None if gradient is None else gradient.detach().clone()
+            copy.grad = None if gradient is None else own(gradient)
         optimizer = training.make_optimizer(copies, list(named))
         return cls(optimizer, training.make_scheduler(optimizer, n_steps), copies)
 
-    def step(self) -> None:
-        """Take a step of the optimizer, and one of the scheduler. The gradients stay.
+    def step(self, is_last: bool = False) -> None:
+        """Take a step of the optimizer, and one of the scheduler.
+
+        Args:
+            is_last: Whether no step follows, so that the gradients need not stay.
 
         Raises:
             SettingError: If one of the two fails.
         """
-        gradients = [None if copy.grad is None else copy.grad.clone() for copy in self.parameters]
+        gradients = [None if copy.grad is None or is_last else copy.grad.clone() for copy in self.parameters]
         try:
             set_mode(self.optimizer, "train")
             self.optimizer.step()
@@ -576,16 +587,17 @@ def _remedy(optimizer: torch.optim.Optimizer, error: Exception) -> str:
     return ""
 
 
-def tried(training: Training, named: Mapping[str, Tensor]) -> Tried:
+def tried(training: Training, named: Mapping[str, Tensor], are_copies: bool = False) -> Tried:
     """Make an optimizer, and a scheduler if the settings have one, and let them take a step.
 
     Args:
         training: The settings.
         named: The parameters by name (see `Tried.of`).
+        are_copies: As there.
 
     Raises:
         SettingError: If one of the two cannot be made, or fails in the step.
     """
-    made = Tried.of(training, named)
-    made.step()
+    made = Tried.of(training, named, are_copies=are_copies)
+    made.step(is_last=True)
     return made

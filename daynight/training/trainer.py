@@ -301,7 +301,9 @@ class Trainer:
         if self._sample is None:  # read once: reading may take long, and at the end of a night there is no time
             with seeding.forked(self._seed, "sample", self._day, device=self._device):
                 self._sample = self._some(CHUNK)[0]
-        tensors.append(predict(self._network, self._sample, None, self._training.transform, is_padded=False))
+        # In batches of training, which take no more memory than that.
+        size = self._training.batch_size
+        tensors.append(predict(self._network, self._sample, None, self._training.transform, size))
         if not all(map(checks.all_finite, tensors)):
             raise TrainingError(
                 "the last steps have made weights or outputs that are not finite. Call abandon_day, and lower the "

@@ -60,7 +60,22 @@ def normed(width):
     )
 
 
-NETWORKS = {"chain": chain, "convolutional": convolutional, "normed": normed, "residual": Residual}
+class Block(nn.Module):
+    """A residual block of convolutions with batch norm, as in residual networks."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(2, width, 2, bias=False), nn.BatchNorm2d(width)
+        self.second, self.again = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.pool, self.head = nn.AdaptiveAvgPool2d(1), nn.Linear(width, 2)
+
+    def forward(self, inputs):
+        hidden = functional.relu(self.norm(self.first(inputs)))
+        hidden = functional.relu(hidden + self.again(self.second(hidden)))
+        return self.head(self.pool(hidden).flatten(1))
+
+
+NETWORKS = {"chain": chain, "convolutional": convolutional, "normed": normed, "residual": Residual, "block": Block}
 
 
 def make_task(generator, n=14):

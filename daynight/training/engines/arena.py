@@ -35,11 +35,8 @@ class Slot:
         self.parameter, self.index = parameter, index
         self.values = self.read(parameter)
         self.mine = None if mine is None or bool(mine.all()) else mine
-        self._is_whole = index is None and self.mine is None
-        # Which numbers are written, by their places in the slot (None for all) and in the parameter.
-        self._from = None if self.mine is None else torch.nonzero(self.mine)[:, 0]
-        places = torch.arange(parameter.numel(), device=parameter.device) if index is None else index
-        self._to = places if self._from is None else places[self._from]
+        # Which of a slot's numbers are written, by their places, if the slot has not all numbers of the parameter.
+        self._from = None if index is None or self.mine is None else torch.nonzero(self.mine)[:, 0]
 
     def __len__(self) -> int:
         return self.parameter.numel() if self.index is None else len(self.index)
@@ -51,11 +48,15 @@ class Slot:
 
     def write(self, full: Tensor, values: Tensor) -> None:
         """Copy the entries of `values` (n,) that the day's task may move into `full`, of the parameter's shape."""
-        if self._is_whole:
-            full.copy_(values.view(full.shape))
+        if self.index is None:
+            new = values.view(full.shape)
+            full.copy_(new) if self.mine is None else torch.where(self.mine.view(full.shape), new, full, out=full)
             return
-        own = values if self._from is None else values.index_select(0, self._from)
-        flat = full.reshape(-1).index_copy_(0, self._to, own)  # a view only if the tensor is contiguous
+        own, places = (
+            (values, self.index) if self._from is None
+            else (values.index_select(0, self._from), self.index.index_select(0, self._from))
+        )  # fmt: skip
+        flat = full.reshape(-1).index_copy_(0, places, own)  # a view only if the tensor is contiguous
         if flat.data_ptr() != full.data_ptr():
             full.copy_(flat.view(full.shape))
 

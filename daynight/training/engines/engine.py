@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from daynight.training.engines.stages import Autograd, Dropout, Flatten, Relu, S
 from daynight.training.settings import EngineName
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+#: By layer, which weights the day's task holds or sees, and which it may move.
+Masks = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 
 
 class Engine:
@@ -53,12 +55,11 @@ class Engine:
         batch_size: int,
         narrows: bool,
     ) -> None:
-        self._network, self._name, self._batch_size = network, name, batch_size
-        self._visible = network.shown()
-        self._movable = network.movable()
+        self._name, self._batch_size = name, batch_size
+        masks = network.shown(), network.movable()
         n_places = liveness.n_places_of(parts)
         # Each layer reads at least one input, since kernels cannot compute with empty matrices.
-        read, *wanted = map(_indices, liveness.read_units(parts, self._visible, n_places, n_least=1))
+        read, *wanted = map(_indices, liveness.read_units(parts, masks[0], n_places, n_least=1))
         begins = next((index for index, part in enumerate(parts) if part.kind != "flatten"), 0)
         self.features: Units = None
         if live is not None and parts[begins].kind == "linear":
@@ -70,7 +71,7 @@ class Engine:
         self._first = len(parts)  # the first stage with trained parameters: no gradient is needed before it
         given, width = self.features, 0
         for index, (part, outputs, n) in enumerate(zip(parts, wanted, n_places, strict=True)):
-            stage = self._stage(part, given, outputs, width)
+            stage = self._stage(part, given, outputs, width, masks)
             self._stages.append(stage)
             if stage.slots() or (isinstance(stage, Autograd) and _trains(part.module)):
                 self._first = min(self._first, index)
@@ -120,14 +121,14 @@ class Engine:
             return None if given is None else liveness.flattened(given, n_places), width * n_places
         return (given, width) if part.kind in liveness.PASSING else (None, 0)
 
-    def _stage(self, part: Part, given: Units, outputs: Units, width: int) -> Stage:
+    def _stage(self, part: Part, given: Units, outputs: Units, width: int, masks: Masks) -> Stage:
         module = part.module
         if part.kind == "linear":
             assert isinstance(module, nn.Linear)
-            return self._linear(module, part.name, given, outputs)
+            return self._linear(module, part.name, given, outputs, masks)
         if part.kind == "convolution" and not (given is None and outputs is None):
             assert isinstance(module, CONVOLUTIONS)
-            return NarrowConvolution(module, given, outputs, self._movable[part.name])
+            return NarrowConvolution(module, given, outputs, masks[1][part.name])
         if part.kind == "relu":
             return Relu(owns_inputs=bool(self._stages) and isinstance(self._stages[-1], DenseLinear | SparseLinear))
         if part.kind == "flatten":
@@ -137,10 +138,10 @@ class Engine:
             return Dropout(module.p, given, width)
         return Autograd(module, needs_inputs=self._first < len(self._stages))
 
-    def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units) -> Stage:
-        if name not in self._movable:  # the head
+    def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units, masks: Masks) -> Stage:
+        if name not in masks[1]:  # the head
             return DenseLinear(layer, given, outputs, None)
-        visible, movable = self._visible[name], self._movable[name]
+        visible, movable = masks[0][name], masks[1][name]
         shape = (
             layer.out_features if outputs is None else len(outputs),
             layer.in_features if given is None else len(given),
