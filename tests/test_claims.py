@@ -551,7 +551,7 @@ GIVEN = {
     ],
     "results.rst": ["The paper reports 0.996, 0.989 and 0.970."],
     "speed.rst": [
-        "is what collapses at p = 0.99.", "Each night keeps 0.5 % of the weights", "A hundred days of permuted MNIST",
+        "is what collapses at p = 0.99.", "Each night keeps 0.5 % of the weights", "computes the outputs of 256 examples", "A hundred days of permuted MNIST",
         "how many are left of 784 is given below the table",
     ],
     "studies.rst": ["95 % confidence intervals.", "Each interval is a 95 % interval of its own", "together with 95 %"],
