@@ -170,6 +170,7 @@ class Agent:
         self._keeper, self._passed = threads.Keeper(), Passed()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        quiet.wait_quietly()
         for name, value in state.items():
             setattr(self, name, value)
         if any(parameter.is_shared() for parameter in self.network.module.parameters()):

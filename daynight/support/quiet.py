@@ -25,6 +25,7 @@ MOST = 4
 
 #: Threads that do nothing; empty before the first call.
 idle_threads = list[threading.Thread]()
+_lock = threading.Lock()
 
 
 def n_needed(n_threads: int, n_cores: int) -> int:
@@ -48,13 +49,20 @@ def wait_quietly() -> None:
     The first call does it, if PyTorch computes on several threads then. Nothing happens if the user has set one of
     `CHOSEN`.
     """
-    if sys.platform != "linux" or idle_threads or any(name in os.environ for name in CHOSEN):
+    if sys.platform != "linux" or any(os.environ.get(name) for name in CHOSEN):
         return
-    for _ in range(n_needed(torch.get_num_threads(), len(os.sched_getaffinity(0)))):
-        ready = threading.Event()
-        idle_threads.append(threading.Thread(target=_idle, args=(ready,), name=NAME, daemon=True))
-        idle_threads[-1].start()
-        ready.wait()
+    with _lock:
+        needed = 0 if idle_threads else n_needed(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+        for _ in range(needed):
+            ready = threading.Event()
+            thread = threading.Thread(target=_idle, args=(ready,), name=NAME, daemon=True)
+            thread.start()
+            ready.wait()
+            idle_threads.append(thread)
+
+
+if hasattr(os, "register_at_fork"):  # a fork may come while another thread holds the lock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _idle(ready: threading.Event) -> None:

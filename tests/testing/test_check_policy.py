@@ -313,3 +313,17 @@ class Long(dn.SleepPolicy):
 def test_hundreds_of_cycles_are_tried_on_the_toy_network(which):
     with pytest.raises(PolicyError, match=r"check_policy: in a night of .* with a toy network: .* overspends"):
         check_policy(Long(which))
+
+
+class Slotted(Plain):
+    """Holds a task in a slot."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task):
+        self.task = task
+
+
+def test_data_in_slots_are_found():
+    with pytest.raises(PolicyError, match="Slotted holds data: task is a Task"):
+        check_policy(Slotted(toy_stream(1)[0]))
