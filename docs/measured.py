@@ -100,9 +100,8 @@ def write_speed_tables():
 def write_first_command(results):
     """Write the table of the example on an idle and on a busy machine."""
     runs = defaultdict(list)
-    for path in sorted(results.glob("first_command*.json")):
-        for run in json.loads(path.read_text())["runs"]:
-            runs[run["data"], run["busy"], run["threads"]].append(run["wall_seconds"])
+    for run in json.loads((results / "first_command.json").read_text())["runs"]:
+        runs[run["data"], run["busy"], run["threads"]].append(run["wall_seconds"])
     rows = []
     for data, busy in dict.fromkeys(key[:2] for key in runs):
         shown = {
