@@ -17,6 +17,7 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
+import lives
 import machine
 import torch
 from scipy import stats
@@ -77,10 +78,8 @@ def life(digits: dn.Task, number: int) -> list[tuple[object, ...]]:
 
 def show(path: Path) -> None:
     """Print how many days of each kind were accepted, and what the scores were."""
-    with path.open() as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     found = defaultdict(list)
-    for row in rows:
+    for row in lives.read(path):
         found[row["day"]].append(row)
     for kind in DAYS:
         accepted, n = sum(int(row["accepted"]) for row in found[kind]), len(found[kind])

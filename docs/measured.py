@@ -144,17 +144,22 @@ def write_lives():
 
 def write_contest():
     """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
-    from daynight.study.paper import setups
-    from daynight.study.tournament import tournament
-
-    stores = {name: setups.reading(entries_of(name), is_whole=True) for name in ("nights", *tournament.STREAMS)}
-    contest = tournament.Tournament(setups=tournament.streams(), fetch=stores.__getitem__)
+    contest = contest_of_runs()
     write_tournament(contest, "mnist", "screen", "choose", "permuted", "rotated", "cifar10-small")
     write_section_of_choice(contest)
     write_gains(contest)
     write_dips_of_nights(contest)
     write_unequal(contest)
     write_runners_up(contest)
+
+
+def contest_of_runs():
+    """Give the tournament of the committed runs."""
+    from daynight.study.paper import setups
+    from daynight.study.tournament import tournament
+
+    stores = {name: setups.reading(entries_of(name), is_whole=True) for name in ("nights", *tournament.STREAMS)}
+    return tournament.Tournament(setups=tournament.streams(), fetch=stores.__getitem__)
 
 
 def write_tournament(contest, *stages):
@@ -340,11 +345,9 @@ def write_networks():
 
 def write_batch_norm():
     """Write the table of batch norm's statistics after nights of several lengths."""
-    path = HERE / "results" / "batch_norm.csv"
     groups = defaultdict(list)
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            groups[row["network"], row["free_at_end"], row["rem"], row["statistics"]].append(float(row["score"]))
+    for row in csv_rows(HERE / "results" / "batch_norm.csv"):
+        groups[row["network"], row["free_at_end"], row["rem"], row["statistics"]].append(float(row["score"]))
     rows = []
     for network, free, rem in dict.fromkeys(key[:3] for key in groups if key[2]):
         scores = {
@@ -362,9 +365,8 @@ def write_batch_norm():
 def write_without_task():
     """Write the table of how many test images get the right digit if nobody names the task."""
     groups = defaultdict(list)
-    with (HERE / "results" / "without_task.csv").open(newline="") as file:
-        for row in csv.DictReader(line for line in file if not line.startswith("#")):
-            groups[row["stream"], row["way"]].append(row)
+    for row in csv_rows(HERE / "results" / "without_task.csv"):
+        groups[row["stream"], row["way"]].append(row)
     rows = []
     for (stream, way), found in groups.items():
         means = {

@@ -107,7 +107,7 @@ def test_progress_bar_shows_day_phase_cycle_loss_and_time_left(monkeypatch):
     monkeypatch.setattr("sys.stderr", Terminal())
     make_clock(progress=True).run()
     last = sys.stderr.getvalue().split("\r")[-1]
-    for part in ("day 3/3 REM 2/2, loss 0.", "100%", " left"):
+    for part in ("day 2 (3/3) REM 2/2, loss 0.", "100%", " left"):
         assert part in last
 
 

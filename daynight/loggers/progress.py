@@ -49,7 +49,9 @@ class ProgressBar:
         cycle = "" if event.cycle is None else f" {event.cycle + 1}" + (f"/{self._n_cycles}" if self._n_cycles else "")
         loss = "" if event.loss is None or math.isnan(event.loss) else f", loss {event.loss:.4f}"
         phase = event.phase.upper() if event.phase == "rem" else event.phase
-        self._bar.set_description_str(f"day {event.day + 1}/{self._n_days} {phase}{cycle}{loss}", refresh=False)
+        self._bar.set_description_str(
+            f"day {event.day} ({event.day + 1}/{self._n_days}) {phase}{cycle}{loss}", refresh=False
+        )
         self._bar.update(event.step - self._first - self._bar.n)
 
     def refresh(self) -> None:

@@ -1,11 +1,10 @@
 """Threads of OpenMP that wait without computing, so that small kernels do not suffer beside other programs.
 
 PyTorch computes a kernel on several threads, which wait for each other at its end. GNU's OpenMP waits by computing for
-a while, since that is a few microseconds faster if each thread has a core. If another program has one of these cores,
-the threads take what is left of the cores from each other: steps of small networks took two to ten times as long. The
-library itself waits in another way, after a hundred turns, as soon as it manages more threads than there are cores
-(`GOMP_SPINCOUNT` in the manual of libgomp). So this module lets it manage a few more, which do nothing. Neither the
-number of threads of a kernel nor a bit of its result depends on it.
+a while. If another program has one of the cores, the threads take what is left of the cores from each other
+(`benchmarks/first_command.py`). OpenMP lets them sleep much sooner as soon as it manages more threads than there are
+cores (`GOMP_SPINCOUNT` in the manual of libgomp). So this module lets it manage a few more, which do nothing. Neither
+the number of threads of a kernel nor a bit of its result depends on it.
 """
 
 from __future__ import annotations

@@ -96,18 +96,23 @@ def check_policy(policy: SleepPolicy) -> None:
     before, nights = _bytes_of(policy), list(_nights())
     n_tries = 2 * len(nights) + len(list(_toys(many=False)))
     with tqdm(total=n_tries, desc="check_policy", unit="night", leave=False, disable=None) as bar:
-        first = [_laid(policy, night, bar) for night in nights]
+
+        def counted(items: Iterable[Any]) -> Iterator[Any]:
+            for item in items:
+                yield item
+                bar.update()
+
+        first = [_laid(policy, night) for night in counted(nights)]
         _check_kept(policy, before)
-        again = [_laid(policy, night, bar) for night in reversed(nights)]
+        again = [_laid(policy, night) for night in counted(reversed(nights))]
         if first != again[::-1]:
             raise PolicyError(
                 f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal nights. "
                 "Draw random numbers from a generator that cycles() makes from a setting and night.day."
             )
         _check_kept(policy, before)
-        for budget, capacity, n_days in _toys(many=max(map(len, first)) > _MANY_CYCLES):
+        for budget, capacity, n_days in counted(_toys(many=max(map(len, first)) > _MANY_CYCLES)):
             _sleep(policy, budget, capacity, n_days)
-            bar.update()
         _check_kept(policy, before)
 
 
@@ -228,9 +233,8 @@ def _toys(many: bool) -> Iterator[tuple[Budget, Capacity, int]]:
     yield Until("06:00", timer=FakeTimer(900, 100)), _EQUAL, n_days
 
 
-def _laid(policy: SleepPolicy, night: Night, bar: Any) -> list[Laid]:
+def _laid(policy: SleepPolicy, night: Night) -> list[Laid]:
     """Return the cycles of a night: the plan or, if the policy reacts, its cycles for all courses of measurements."""
-    bar.update()
     try:
         plan = planned(policy, night)
     except PolicyError as error:

@@ -513,9 +513,7 @@ class Tried:
     parameters: Sequence[nn.Parameter]
 
     @classmethod
-    def of(
-        cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100, are_copies: bool = False
-    ) -> Tried:  # fmt: skip
+    def of(cls, training: Training, named: Mapping[str, Tensor], n_steps: int = 100, are_copies: bool = False) -> Tried:
         """Make an optimizer and a scheduler of copies of parameters.
 
         Args:
@@ -528,11 +526,8 @@ class Tried:
         Raises:
             SettingError: If one of the two cannot be made.
         """
-
-        def own(tensor: Tensor) -> Tensor:
-            return tensor.detach() if are_copies else tensor.detach().clone()
-
-        # On copies, since an optimizer may also move numbers without a gradient.
+        # An optimizer may also move numbers without a gradient.
+        own = Tensor.detach if are_copies else lambda tensor: tensor.detach().clone()
         copies = [nn.Parameter(own(parameter)) for parameter in named.values()]
         gradients = [parameter.grad for parameter in named.values()]
         if all(gradient is None for gradient in gradients):

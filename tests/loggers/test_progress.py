@@ -27,8 +27,8 @@ def test_bar_says_where_in_the_run_it_is():
         seen.append(stream.getvalue().split("\r")[-1].split("|")[0].strip())
     bar.close()
     assert seen == [
-        "day 1/5 wake", "day 1/5 wake, loss 0.5000", "day 1/5 wake, loss 0.5000", "day 1/5 REM 1/3",
-        "day 1/5 REM 1/3, loss 0.2500", "day 2/5 REM 5, loss 0.1250",
+        "day 0 (1/5) wake", "day 0 (1/5) wake, loss 0.5000", "day 0 (1/5) wake, loss 0.5000", "day 0 (1/5) REM 1/3",
+        "day 0 (1/5) REM 1/3, loss 0.2500", "day 1 (2/5) REM 5, loss 0.1250",
     ]  # fmt: skip
     assert "100%" in stream.getvalue()
 
@@ -48,4 +48,4 @@ def test_a_run_shows_its_bar_in_a_terminal_only(monkeypatch):
         monkeypatch.setattr("sys.stderr", stream)
         agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1))
         Clock(agent, toy_stream(1), policy=OneShot(), wake=Epochs(1), night=Epochs(1), progress=True).run()
-        assert ("day 1/1 REM 1/1" in stream.getvalue()) == stream.isatty()
+        assert ("day 0 (1/1) REM 1/1" in stream.getvalue()) == stream.isatty()

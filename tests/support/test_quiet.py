@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_an_agent_that_is_unpickled_has_idle_threads_too():
 
 def test_first_agents_in_several_threads_make_one_team(monkeypatch):
     monkeypatch.setattr(quiet, "idle_threads", [])
-    monkeypatch.setattr(quiet, "n_needed", lambda *_: 1)
+    monkeypatch.setattr(quiet, "n_needed", lambda *_: time.sleep(0.05) or 1)  # all others call meanwhile
     monkeypatch.setattr(quiet, "CHOSEN", ())
     callers = [threading.Thread(target=quiet.wait_quietly) for _ in range(8)]
     for caller in callers:

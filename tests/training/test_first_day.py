@@ -166,6 +166,6 @@ def test_progress_is_that_of_the_run(monkeypatch):
     clock = make_clock(days_behind(3), STREAM[3:], first_day=3, progress=True)
     clock.run()
     shown = sys.stderr.getvalue()
-    assert "day 4/4" in shown
+    assert "day 3 (4/4)" in shown
     assert " 0%" in shown
     assert "100%" in shown
