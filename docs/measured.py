@@ -142,6 +142,23 @@ def write_lives():
             writer.writerow([LIVES[life["kind"]], *curve, f"{life['here']['late over early']:.2f}"])
 
 
+def write_steps():
+    """Write the table of steps and memory of several networks over a plain loop's."""
+    import machine
+
+    whole = json.loads((HERE / "results" / "speed" / "steps.json").read_text())
+    (GENERATED / "steps_machine.rst").write_text(f"{machine.line(whole['machine'])}.\n")
+    with (GENERATED / "steps.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["network", "build", "pairs", "wake, first day", "wake, second day", "REM", "memory"])
+        for network, builds in whole["networks"].items():
+            for build, found in builds.items():
+                phases = [found[name] for name in ("wake 0", "wake 1", "rem 1")]
+                ratios = [f"{statistics.median(some):.2f} ({min(some):.2f} to {max(some):.2f})" for some in phases]
+                title = {"here": "now", "other": "before"}[build]
+                writer.writerow([network, title, len(phases[0]), *ratios, f"{found['memory']:.2f}"])
+
+
 def write_contest():
     """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
     contest = contest_of_runs()
@@ -526,8 +543,8 @@ def write_ideas():
 PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
-    (write_lives,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,), (write_works,),
-    *((function,) for function in weights.WRITTEN),
+    (write_lives,), (write_steps,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,),
+    (write_works,), *((function,) for function in weights.WRITTEN),
 )  # fmt: skip
 
 
