@@ -110,7 +110,8 @@ def run(settings: argparse.Namespace) -> None:
     else:
         _write_settings(out / "settings.json", settings, stream.source, title, about)
         if agent.n_steps:
-            print(f"Resumes in day {agent.day + 1} of {len(stream)}, after {agent.n_steps:,} steps.", flush=True)
+            day = f"day {agent.day} ({agent.day + 1}/{len(stream)})"  # as the progress bar has it
+            print(f"Resumes on {day}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
     agent.verify()
     agent.save(out / "agent.dn")

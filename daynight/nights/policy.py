@@ -62,7 +62,7 @@ class SleepPolicy(abc.ABC):
             raise SettingError(
                 f"night must be a Night, such as agent.night(task, Epochs(72)) returns, not {checks.shown(night)}."
             )
-        return self._laid_out(night, lambda night: attrs.evolve(night, measured=None))
+        return self._laid_out(attrs.evolve(night, measured=None), lambda night: night)
 
     def simulate(self, night: Night, measure: Callable[[Night], tuple[float, float]]) -> tuple[Cycle, ...]:
         """Return the cycles of a night with measurements of your own, checked, without training anything.
@@ -280,7 +280,7 @@ def _checked(policy: SleepPolicy, cycle: Cycle, night: Night) -> Cycle:
             + (f", the {night.price:.6g} that each prune costs included." if night.price else ".")
             + (" What is left is night.left of the snapshot that each yield returns." if night.spent else "")
         )
-    return attrs.evolve(cycle, keep=keep)
+    return cycle if cycle.keep == keep else attrs.evolve(cycle, keep=keep)
 
 
 def _check_rate(rate: Rate) -> None:

@@ -111,8 +111,11 @@ def check_policy(policy: SleepPolicy) -> None:
                 "Draw random numbers from a generator that cycles() makes from a setting and night.day."
             )
         _check_kept(policy, before)
-        for budget, capacity, n_days in counted(_toys(many=max(map(len, first)) > _MANY_CYCLES)):
-            _sleep(policy, budget, capacity, n_days)
+        many, whole = max(map(len, first)) > _MANY_CYCLES, toy_stream(2)
+        for budget, capacity, n_days in counted(_toys(many)):
+            # What is held out is measured after each prune, and a night that chooses its density needs it.
+            stream = whole if many and capacity is _EQUAL else whole.hold_out(0.2)
+            _sleep(policy, stream, budget, capacity, n_days)
         _check_kept(policy, before)
 
 
@@ -270,13 +273,13 @@ def _comparable(cycle: Cycle) -> Laid:
     return cycle.keep, cycle.length, factors
 
 
-def _sleep(policy: SleepPolicy, budget: Budget, capacity: Capacity, n_days: int) -> None:
+def _sleep(policy: SleepPolicy, stream: TaskStream, budget: Budget, capacity: Capacity, n_days: int) -> None:
     """Run days with the policy on a toy network."""
     agent = Agent(toy_network, capacity=capacity, training=Training(batch_size=10))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the night of day [01] was to be over", UserWarning)
-            Clock(agent, toy_stream(2).hold_out(0.2), policy=policy, wake=Epochs(1), night=budget).run(n_days)
+            Clock(agent, stream, policy=policy, wake=Epochs(1), night=budget).run(n_days)
     except DaynightError as error:
         raise _broken(policy, budget, "a toy network", error) from error
 

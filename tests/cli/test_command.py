@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_resumes(capsys, monkeypatch):
         assert main(RUN) == 130
     assert "stopped." in capsys.readouterr().err
     assert main(RUN) == 0
-    assert "Resumes in day 2 of 2, after" in capsys.readouterr().out
+    assert "Resumes on day 1 (2/2), after" in capsys.readouterr().out
     assert Agent.load("daynight_run/agent.dn", made_of("mine:Network(8)", "network", "")).day == 2
 
 
