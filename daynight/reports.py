@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from daynight.errors import DataError
 from daynight.history import History, Record
 from daynight.support import atomic
 
+#: Begins the text of a number, or of an interval of numbers.
+_NUMBER = re.compile(r"[-\N{MINUS SIGN}+]?\d")
+_NAME = ' class="name"'
 #: A report draws each night of a run that has at most this many nights; otherwise it draws no night.
 N_NIGHTS = 12
 _PAGE = """<!doctype html>
@@ -44,6 +48,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-siz
 th, td {{ padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
 th {{ font-weight: 600; white-space: normal; vertical-align: bottom; }}
 td.text {{ white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 11rem; max-width: 20rem; }}
+th.name, td.name {{ text-align: left; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
 @media print {{ body {{ max-width: none; padding: 0; color: #000; background: #fff; }} .scroll {{ overflow: visible; }}
   table {{ font-size: .62rem; }} th, td {{ padding: .1rem .25rem; }} td.text {{ min-width: 6rem; }}
@@ -204,16 +209,22 @@ def _side(figures: Iterable[str]) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "<p>No rows.</p>"
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
-    body = "".join(f"<tr>{''.join(map(_cell, row.values()))}</tr>" for row in rows)
+    texts = {name for row in rows for name, value in row.items() if _is_text(value)}
+    head = "".join(f"<th{_NAME * (name in texts)}>{html.escape(str(name))}</th>" for name in rows[0])
+    body = "".join(f"<tr>{''.join(_cell(row[name], name in texts) for name in rows[0])}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(value: Any) -> str:
+def _is_text(value: Any) -> bool:
+    """Return whether a cell has words, and not a number or an interval of numbers."""
+    return isinstance(value, str) and bool(value) and not _NUMBER.match(value)
+
+
+def _cell(value: Any, is_text: bool) -> str:
     """Return a cell; long text may be broken into lines."""
     if isinstance(value, str) and len(value) > 24:
         return f'<td class="text">{_shown(value).replace("(", "(<wbr>")}</td>'
-    return f"<td>{_shown(value)}</td>"
+    return f"<td{_NAME * is_text}>{_shown(value)}</td>"
 
 
 def _shown(value: Any) -> str:

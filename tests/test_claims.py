@@ -570,7 +570,10 @@ GIVEN = {
         "The REM is at a density of 1 %.",
         "computes the outputs of 256 examples", "how many are left of 784 is given below the table",
     ],
-    "studies.rst": ["95 % confidence intervals.", "Each interval is a 95 % interval of its own", "together with 95 %"],
+    "studies.rst": [
+        "what its bars are: 95 % confidence intervals", "Each interval is a 95 % interval of its own",
+        "together with 95 %",
+    ],
     "troubles.rst": [
         "From Python 3.11 on", "default on Linux up to 3.13.", "For a layer of 256 weights", "``Epochs(6)`` of 200",
     ],

@@ -110,8 +110,8 @@ def run(settings: argparse.Namespace) -> None:
     else:
         _write_settings(out / "settings.json", settings, stream.source, title, about)
         if agent.n_steps:
-            day = f"day {agent.day} ({agent.day + 1}/{len(stream)})"  # as the progress bar has it
-            print(f"Resumes on {day}, after {agent.n_steps:,} steps.", flush=True)
+            now = f"day {agent.day} ({agent.day + 1}/{len(stream)})"  # as the progress bar has it
+            print(f"Resumes on {now}, after {agent.n_steps:,} steps.", flush=True)
     history = clock.run()
     agent.verify()
     agent.save(out / "agent.dn")

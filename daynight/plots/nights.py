@@ -219,16 +219,28 @@ def _two(axes: Sequence[Axes] | None) -> tuple[Axes, Axes]:
 
 def _draw_phases(history: History, begin: int, ax: Axes) -> None:
     """Draw wake and REM as bands, and each NREM as a line down to the lowest level."""
-    width = min(4.0, 160 / max(1, len(history.select(kind="prune"))))  # in points: neighbours must stay apart
     stretches = _stretches(history, begin)
     prunes = [end for phase, _, end in stretches if phase == "nrem"]
     for phase in ("wake", "rem"):  # all bands of a phase are one object: hundreds of them take seconds
         bands = [(start, end - start) for own, start, end in stretches if own == phase]
         ax.broken_barh(bands, (_LEVELS[phase] - 0.28, 0.56), color=COLOURS[phase], lw=0)
-    ax.vlines(prunes, -0.28, 1.28, color=COLOURS["nrem"], lw=min(1.0, width), capstyle="butt")
-    ax.vlines(prunes, -0.28, 0.28, color=COLOURS["nrem"], lw=width, capstyle="butt")
+    n_steps = max((end for _, _, end in stretches), default=begin) - begin
+    widths = _widths(prunes, n_steps, ax)
+    ax.vlines(prunes, -0.28, 1.28, color=COLOURS["nrem"], lw=np.minimum(1.0, widths), capstyle="butt")
+    ax.vlines(prunes, -0.28, 0.28, color=COLOURS["nrem"], lw=widths, capstyle="butt")
     ax.set_yticks(list(_LEVELS.values()), [name if name == "wake" else name.upper() for name in _LEVELS])
     ax.set_ylim(-0.4, 2.75)
+
+
+def _widths(prunes: Sequence[int], n_steps: int, ax: Axes) -> np.ndarray:
+    """Return the widths of lines at prunes, in points: up to 4, but neighbours stay apart where there is room."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    each = 72 * ax.get_window_extent().width / figure.dpi / max(1, n_steps)  # points of a step
+    gaps = np.diff([-np.inf, *prunes, np.inf])
+    nearest = np.minimum(gaps[:-1], gaps[1:])
+    widths: np.ndarray = np.clip(0.6 * each * nearest, min(0.7, 160 / max(1, len(prunes))), 4.0)
+    return widths
 
 
 def _beginning(history: History) -> int:

@@ -34,7 +34,7 @@ def axes_or_new(ax: Axes | None, width: float, height: float) -> Axes:
 
 def shades(n: int) -> list[Colour]:
     """Return n colours from dark to light, for things that have an order."""
-    return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.9, n))]
+    return [tuple(shade) for shade in plt.get_cmap("viridis")(np.linspace(0.05, 0.8, n))]
 
 
 def limit(ax: Axes, which: Literal["x", "y"], low: float, high: float, own: Sequence[Axes] = ()) -> None:

@@ -168,7 +168,8 @@ def described(store: Store, source: Source) -> Iterator[str]:
         if source.seed in (None, seed):
             machine = entry.get("machine", {}).get("platform", "an unknown machine")
             seconds = entry.get("seconds", math.nan)
-            yield f"    seed {seed}: {value!r} in {seconds:.0f} s on {machine}, {_place(store, entry)}"
+            shown = f"{value:.10g}" if is_number(value) else repr(value)
+            yield f"    seed {seed}: {shown} in {seconds:.0f} s on {machine}, {_place(store, entry)}"
 
 
 def _place(store: Store, entry: Mapping[str, Any]) -> str:

@@ -48,6 +48,14 @@ class Labels:
         text = hashable(description)
         return short(text) if isinstance(text, str) else text
 
+    def described(self, value: Any) -> Any:
+        """Return the description of a setting's value, which may be one of the short names given."""
+        return next((known for name, known in self._given if name == value), None) or describe(value)
+
+    def texts(self, settings: Mapping[str, Any]) -> str:
+        """Return settings as they are shown: ``policy=once, p=0.9``."""
+        return ", ".join(f"{name}={self.of(self.described(value))}" for name, value in settings.items())
+
     def rank(self, description: Any, seen: Sequence[Any]) -> tuple[int, Any]:
         """Return the sort key of a described setting: those that a user has named first, as given; numbers; others.
 

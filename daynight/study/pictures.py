@@ -12,26 +12,28 @@ from typing import Any
 import attrs
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import offset_copy
 
 from daynight import plots, reports
 from daynight.errors import SettingError
 from daynight.plots.style import axes_or_new, bare, counted
-from daynight.storage.identity import describe
-from daynight.study.entries import setting
-from daynight.study.labels import Labels, is_number, natural
-from daynight.study.statistics import CONFIDENCE, Summary
+from daynight.study.entries import OF_RUN, setting
+from daynight.study.labels import Labels, hashable, is_number, natural
+from daynight.study.statistics import Summary
 from daynight.support import checks
 
 #: A `daynight.study.Results`, the module of which imports this one.
 Runs = Any
 
 #: What bars can be.
-BARS = ("standard errors", "95 %")
+BARS = ("intervals", "standard errors")
 #: More colours and markers than these cannot be told apart.
 N_LINES = 24
 _WIDTH, _HEIGHT = 5.4, 3.4  # inches
-#: How far below each other the points of several lines are, in inches.
-_BESIDE = 0.12
+#: How far below each other the points of several lines are, in inches, and how far beside each other, in points.
+_BESIDE, _ASIDE = 0.12, 3.5
+#: Numbers on an axis are named where points are, if they are this part of the axis apart.
+_APART = 0.09
 _MARKERS = "os^DvPX<>*"
 #: Characters in a line of a legend, and in a name beside an axis.
 _LEGEND, _NAME = 62, 26
@@ -52,9 +54,11 @@ def report(
     by: Sequence[str],
     values: Sequence[str],
     title: str,
+    about: str,
     labels: Mapping[str, Any] | None,
     against: Mapping[str, Any] | None,
     bars: str,
+    confidence: float,
 ) -> None:
     """Write the report of a study; see `daynight.study.Results.report`."""
     if not results.entries:
@@ -62,45 +66,46 @@ def report(
             "report: there are no runs. Name the folder of a study's store that has some.", page="studies"
         )
     checks.one_of("bars", bars, BARS)
-    table = results.table(by, values, labels=labels, against=against)
+    named = Labels(labels)
+    table = results.table(by, values, confidence, labels=labels, against=against)
     groups = results.groups(*by)
-    ranks = _ranks(results, by, Labels(labels))
+    ranks = _ranks(results, by, named)
     order = sorted(range(len(table)), key=lambda row: ranks[list(groups)[row]])
     facts = [f"{len(results)} runs", f"{len(table)} combinations of {', '.join(by)}", _n_each(groups.values())]
-    notes = ["Intervals are 95 % confidence intervals of the mean (Student's t)."]
+    notes = [about] if about else []
+    if alike := _alike(results, by, named):
+        notes.append(f"All runs have {alike}.")
+    notes.append(f"Intervals are {_percent(confidence)} confidence intervals of the mean (Student's t).")
     if against is not None:
-        notes.append(_about_differences(table, values, against, Labels(labels)))
+        notes.append(_about_differences(table, against, named, confidence))
     pictures = []
     try:
         for value in values if by else ():
             what = _across(results, by, labels)
-            pictures.append((draw(results, value, by, labels, None, bars), f"{value} by {what}"))
+            pictures.append((draw(results, value, by, labels, None, bars, confidence), f"{value} by {what}"))
             if against is not None:
                 heading = f"{value}: paired differences by {what}"
-                pictures.append((draw(results, value, by, labels, against, bars), heading))
+                pictures.append((draw(results, value, by, labels, against, bars, confidence), heading))
     except TooManyError as error:
         notes.append(f"There is no figure: {error.args[0]}")
-    reports.of_rows([_with_intervals(table[row]) for row in order], pictures, path, title, facts, notes)
+    rows = table.for_page()
+    reports.of_rows([rows[number] for number in order], pictures, path, title, facts, notes)
 
 
-def _with_intervals(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row for a page: both ends of an interval in one column, and without the number of comparisons."""
-    found: dict[str, Any] = {}
-    for name, value in row.items():
-        whole = name.removesuffix(" low")
-        if whole != name and f"{whole} high" in row:
-            found[f"{whole} interval"] = _interval(value, row[f"{whole} high"])
-        elif not name.endswith(" high") and name != "comparisons":
-            found[name] = value
-    return found
+def _alike(results: Runs, by: Sequence[str], named: Labels) -> str:
+    """Return the settings that all runs share, besides the seed and those in `by`, as text."""
+    names = [*OF_RUN, *dict.fromkeys(name for entry in results for name in entry["run"]["settings"])]
+    parts = []
+    for name in names:
+        found = {hashable(setting(entry, name)): setting(entry, name) for entry in results}
+        if name not in ("seed", *by) and len(found) == 1:
+            text = str(named.of(*found.values()))
+            parts.append(f"{'daynight' if name == 'version' else name} {text[:8] if name == 'data' else text}")
+    return ", ".join(parts)
 
 
-def _interval(low: float, high: float) -> str | None:
-    """Return an interval as text, with two digits of its width; None if it is not known."""
-    if math.isnan(low):
-        return None
-    n_digits = 4 if high <= low else min(12, max(0, 1 - math.floor(math.log10(high - low))))
-    return f"{low:.{n_digits}f} to {high:.{n_digits}f}"
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.4g} %"
 
 
 class TooManyError(SettingError):
@@ -114,13 +119,14 @@ def draw(
     labels: Mapping[str, Any] | None,
     against: Mapping[str, Any] | None,
     bars: str,
+    confidence: float,
 ) -> Axes:
     """Draw a result; see `daynight.study.Results.draw`."""
     checks.one_of("bars", bars, BARS)
     if not results.entries or not by:
         raise SettingError("draw: there must be runs, and at least one setting in by=.", page="studies")
     named = Labels(labels)
-    groups = _groups(results, value, by, named, against)
+    groups = _groups(results, value, by, named, against, confidence)
     across = by.index(_across(results, by, labels))
     is_numeric = all(is_number(group.names[across]) for group in groups)
     # Also those without differences, so that colours are the same in all figures of a report.
@@ -138,50 +144,71 @@ def draw(
     places, height = _rows([name for _, name in ranked], len(lines))
     ax = axes_or_new(None, _WIDTH, _HEIGHT if is_numeric else 1.1 + height)
     is_difference = against is not None
-    reach = "95 %" if is_difference else bars
+    are_intervals = is_difference or bars == "intervals"
     styles = zip(plots.shades(len(lines)), itertools.cycle(_MARKERS), strict=False)
     for number, (line, (colour, marker)) in enumerate(zip(lines.values(), styles, strict=False)):
         own = sorted(line, key=lambda group: group.ranks[across])
         if not own:
             continue
         key = _without(own[0].names, across)
-        label = ", ".join(f"{name}={item}" for name, item in zip(_without(by, across), key, strict=True))
+        named_key = zip(_without(by, across), key, strict=True)
+        label = f"{key[0]}" if len(key) == 1 else ", ".join(f"{name}={item}" for name, item in named_key)
         style: dict[str, Any] = {"color": colour, "marker": marker, "ms": 4, "capsize": 2.5}
         style["label"] = _wrapped(label, _LEGEND, "   ") or None
         means = [group.summary.mean for group in own]
-        errors = np.array([_bar(group.summary, reach) for group in own]).T
+        errors = np.array([_bar(group.summary, are_intervals) for group in own]).T
+        aside = number - (len(lines) - 1) / 2
         if is_numeric:
-            ax.errorbar([group.names[across] for group in own], means, errors, lw=1.4, **style)
+            beside = offset_copy(ax.transData, ax.get_figure(root=True), x=_ASIDE * aside, units="points")
+            at = [group.names[across] for group in own]
+            for artist in ax.errorbar(at, means, errors, lw=1.4, **style).get_children():
+                artist.set_transform(beside)
         else:
-            aside = _BESIDE * (number - (len(lines) - 1) / 2)
-            at = [places[group.names[across]] + aside for group in own]
+            at = [places[group.names[across]] + _BESIDE * aside for group in own]
             ax.errorbar(means, at, xerr=errors, ls="", **style)
     _finish(ax, by[across], None if is_numeric else places, height, value)
-    ax.set_title(counted([group.summary.n for group in groups], reach), loc="right", fontsize="small", color="0.3")
+    if is_numeric:
+        ax.set_xticks(_ticks([name for _, name in ranked]))
+    about = counted([group.summary.n for group in groups], _percent(confidence) if are_intervals else bars)
+    ax.set_title(about, loc="right", fontsize="small", color="0.3")
     if is_difference:
         assert against is not None
-        from_what = ", ".join(f"{name}={named.of(describe(item))}" for name, item in against.items())
+        from_what = named.texts(against)
         (ax.axhline if is_numeric else ax.axvline)(0.0, color="0.6", lw=1.0, zorder=0)
         wrapped = _wrapped(f"{value}, minus that with {from_what}", 40)
         (ax.set_ylabel if is_numeric else ax.set_xlabel)(wrapped, fontsize="medium" if len(wrapped) < 41 else "small")
     if len(by) > 1:
-        _legend_below(ax, len(lines))
+        _legend_below(ax, len(lines), _without(by, across)[0] if len(by) == 2 else None)
     return ax
 
 
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Return those of some rising numbers that can be named on an axis without touching each other."""
+    kept, reach = [values[-1]], values[-1] - values[0]
+    for value in reversed(values[:-1]):
+        if kept[-1] - value >= _APART * reach:
+            kept.append(value)
+    return kept[::-1]
+
+
 def _groups(
-    results: Runs, value: str, by: Sequence[str], named: Labels, against: Mapping[str, Any] | None
+    results: Runs,
+    value: str,
+    by: Sequence[str],
+    named: Labels,
+    against: Mapping[str, Any] | None,
+    confidence: float,
 ) -> list[Group]:
     """Return what is drawn of each group of runs."""
     groups, ranks = results.groups(*by), _ranks(results, by, named)
-    others = None if against is None else results.others(by, against)
+    others = None if against is None else results.others(by, against, named)
     found = []
     for key, own in groups.items():
         names = tuple(named.of(setting(own.entries[0], name)) for name in by)
         if others is None:
-            found.append(Group(names, ranks[key], own.summary(value)))
+            found.append(Group(names, ranks[key], own.summary(value, confidence)))
         elif key in others and own.values(value).keys() & others[key].values(value).keys():
-            found.append(Group(names, ranks[key], own.compare(others[key], value)))
+            found.append(Group(names, ranks[key], own.compare(others[key], value, confidence)))
     named.check([group.names for group in found])
     if not found:
         raise SettingError("draw: no two runs that are compared have the same seed. Do both with the same seeds.")
@@ -233,21 +260,22 @@ def _finish(ax: Axes, across: str, places: Mapping[Any, float] | None, height: f
     ax.set(xlabel=value, ylabel=across)
 
 
-def _legend_below(ax: Axes, n_lines: int) -> None:
+def _legend_below(ax: Axes, n_lines: int, title: str | None) -> None:
     """Put the legend below the axes, where it takes nothing of their width, and make the figure as much higher."""
     figure = ax.get_figure(root=True)
     assert figure is not None
-    legend = figure.legend(loc="outside lower left", frameon=False, fontsize="small", ncols=1)
-    n_rows = sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
+    style: dict[str, Any] = {"frameon": False, "fontsize": "small", "title_fontsize": "small", "alignment": "left"}
+    legend = figure.legend(loc="outside lower left", title=title, ncols=1, **style)
+    n_rows = (title is not None) + sum(text.get_text().count("\n") + 1 for text in legend.get_texts())
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.17 * n_rows + 0.06 * n_lines)
 
 
-def _bar(summary: Summary, reach: str) -> tuple[float, float]:
+def _bar(summary: Summary, is_interval: bool) -> tuple[float, float]:
     """Return how far a bar reaches below and above the mean; nothing for one run."""
     if math.isnan(summary.standard_error):
         return 0.0, 0.0
-    if reach == "95 %":
+    if is_interval:
         return summary.mean - summary.low, summary.high - summary.mean
     return summary.standard_error, summary.standard_error
 
@@ -269,11 +297,13 @@ def _n_each(groups: Any) -> str:
 
 
 def _about_differences(
-    table: Sequence[Mapping[str, Any]], values: Sequence[str], against: Mapping[str, Any], named: Labels
+    table: Sequence[Mapping[str, Any]], against: Mapping[str, Any], named: Labels, confidence: float
 ) -> str:
-    """Return what the differences are, and how many."""
-    to = ", ".join(f"{name}={named.of(describe(value))}" for name, value in against.items())
-    n = table[0]["comparisons"]
-    text = f"Differences are from {to}, paired by seed, each with its own 95 % interval. There are {n}"
-    missed = (1 - CONFIDENCE) * n
-    return text + (f": about {missed:.2g} of so many intervals miss by chance." if n > 1 else ".")
+    """Return what the differences are, how many, and how often their intervals miss by chance."""
+    n, percent = table[0]["comparisons"], _percent(confidence)
+    text = f"Differences are from {named.texts(against)}, paired by seed, each with its own {percent} interval."
+    if n < 2:
+        return text
+    missed = (1 - confidence) * n
+    how_often = f"in up to {100 * missed:.2g} % of such studies" if missed < 1 else f"and about {missed:.2g} on average"
+    return f"{text} There are {n}: by chance, at least one of the intervals misses {how_often}."

@@ -15,6 +15,7 @@ from daynight.study import statistics
 from daynight.study.entries import OF_RUN, Entry, defaults, setting
 from daynight.study.labels import Labels
 from daynight.study.statistics import CONFIDENCE, Summary
+from daynight.study.tables import Table
 from daynight.support import atomic, checks
 from daynight.support.frames import frame_of
 
@@ -139,15 +140,17 @@ class Results:
         *,
         labels: Mapping[str, Any] | None = None,
         against: Mapping[str, Any] | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> Table:
         """Return a row per combination of settings: the number of runs, and mean, error and interval of each result.
+
+        The table is a list of dicts, and prints as text in columns.
 
         Args:
             by: Names of the settings, as in `groups`.
             values: Names of the results.
             confidence: Probability that an interval covers its mean.
             labels: Values of settings by short names for them, such as ``{"once": dn.OneShot()}``.
-            against: Some of the settings in `by`, with the values to compare with, such as
+            against: Some of the settings in `by`, with the values to compare with or their names in `labels`, such as
                 ``{"policy": dn.OneShot()}``. Each row then has the paired differences (see `compare`) from the runs
                 with these values and otherwise equal settings in `by`; how many pairs these are; and in
                 ``"comparisons"``, how many differences the whole table has. With many of them, some intervals miss:
@@ -161,7 +164,7 @@ class Results:
         named = Labels(labels)
         keys = {key: tuple(named.of(setting(own.entries[0], name)) for name in by) for key, own in groups.items()}
         named.check(list(keys.values()))
-        others = {} if against is None else self.others(by, against)
+        others = {} if against is None else self.others(by, against, named)
         rows = []
         for key, group in groups.items():
             row: dict[str, Any] = dict(zip(by, keys[key], strict=True)) | {"runs": len(group)}
@@ -177,14 +180,15 @@ class Results:
         if against is not None:
             n = sum(row[f"{name} pairs"] > 0 for row in rows for name in values)
             rows = [row | {"comparisons": n} for row in rows]
-        return rows
+        return Table(rows, by, values)
 
-    def others(self, by: Sequence[str], against: Mapping[str, Any]) -> dict[tuple[Any, ...], Results]:
+    def others(self, by: Sequence[str], against: Mapping[str, Any], named: Labels) -> dict[tuple[Any, ...], Results]:
         """Return what the groups of runs are compared with, by their keys in `groups`, if there are such runs.
 
         Args:
             by: Names of the settings.
             against: Values to compare with, as in `table`. Groups that have them are left out.
+            named: Short names of values.
 
         Raises:
             SettingError: If `against` is not a dict of some settings in `by`, or no run has these values.
@@ -196,16 +200,19 @@ class Results:
                 page="studies",
             )
         groups = self.groups(*by)
-        wanted = {by.index(name): naming.hashable(describe(value)) for name, value in against.items()}
+        wanted = {by.index(name): naming.hashable(named.described(value)) for name, value in against.items()}
         found = {}
         for key in groups:
             other = tuple(wanted.get(index, item) for index, item in enumerate(key))
             if other != key and other in groups:
                 found[key] = groups[other]
         if not found:
+            first = [own.entries[0] for own in groups.values()]
+            known = {name: dict.fromkeys(str(named.of(setting(entry, name))) for entry in first) for name in against}
+            such = "; ".join(f"{name}: {', '.join(texts)}" for name, texts in known.items())
             raise SettingError(
-                f"against: there are no runs to compare with, which have {dict(against)} and are otherwise equal in "
-                f"{', '.join(by)} to other runs.", page="studies",
+                f"against: there are no runs to compare with, which have {named.texts(against)} and are otherwise "
+                f"equal in {', '.join(by)} to other runs. The runs have {such}.", page="studies",
             )  # fmt: skip
         return found
 
@@ -214,6 +221,7 @@ class Results:
         path: str | os.PathLike[str],
         by: Sequence[str],
         values: Sequence[str],
+        confidence: float = CONFIDENCE,
         *,
         labels: Mapping[str, Any] | None = None,
         against: Mapping[str, Any] | None = None,
@@ -223,24 +231,27 @@ class Results:
         Raises:
             OutputError: If the file cannot be written.
         """
-        rows = self.table(by, values, labels=labels, against=against)
+        rows = self.table(by, values, confidence, labels=labels, against=against)
         with atomic.replacing(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, list(rows[0]) if rows else list(by))
             writer.writeheader()
             writer.writerows(rows)
 
-    def to_frame(self) -> pandas.DataFrame:
+    def to_frame(self, labels: Mapping[str, Any] | None = None) -> pandas.DataFrame:
         """Return the runs as a pandas frame with one row per run: method, settings, results, and seconds.
 
-        A setting that is an object is shown as in `groups`; its numbers and texts are in columns such as ``policy.n``.
+        A setting that is an object is shown as in `table`; its numbers and texts are in columns such as ``policy.n``.
+
+        Args:
+            labels: As in `table`.
 
         Raises:
             MissingPackageError: If pandas is not installed.
         """
-        rows = []
+        rows, named = [], Labels(labels)
         for entry in self.entries:
             settings = entry["run"]["settings"]
-            row = {name: naming.hashable(setting(entry, name)) for name in (*OF_RUN, *settings)}
+            row = {name: named.of(setting(entry, name)) for name in (*OF_RUN, *settings)}
             for name, value in settings.items():
                 if isinstance(value, Mapping) and "class" in value:
                     row |= {f"{name}.{part}": own for part, own in value.items() if _is_plain(own) and part != "class"}
@@ -254,20 +265,26 @@ class Results:
         values: Sequence[str],
         title: str = "A study",
         *,
+        about: str = "",
         labels: Mapping[str, Any] | None = None,
         against: Mapping[str, Any] | None = None,
-        bars: str = "standard errors",
+        bars: str = "intervals",
+        confidence: float = CONFIDENCE,
     ) -> None:
         """Write `table`, and figures of each value (see `draw`), into one self-contained HTML file.
+
+        The settings that all runs share are said below the title.
 
         Args:
             path: The file, such as ``"study.html"``.
             by: Names of the settings.
             values: Names of the results, such as ``"mean_accuracy"``.
             title: The title of the report.
+            about: A line about the study, below the title.
             labels: As in `table`.
             against: As in `table`. With it, the differences have a figure, too.
             bars: As in `draw`.
+            confidence: As in `table`.
 
         Raises:
             SettingError: If there are no runs, or an argument is not valid.
@@ -275,7 +292,7 @@ class Results:
         """
         from daynight.study import pictures  # here and below, since workers draw nothing, and begin sooner without
 
-        pictures.report(self, path, by, values, title, labels, against, bars)
+        pictures.report(self, path, by, values, title, about, labels, against, bars, confidence)
 
     def draw(
         self,
@@ -284,7 +301,8 @@ class Results:
         *,
         labels: Mapping[str, Any] | None = None,
         against: Mapping[str, Any] | None = None,
-        bars: str = "standard errors",
+        bars: str = "intervals",
+        confidence: float = CONFIDENCE,
     ) -> Axes:
         """Draw the means of a result, or its paired differences, with n and what the bars are.
 
@@ -296,15 +314,16 @@ class Results:
             value: Name of the result.
             by: Names of the settings, at least one.
             labels: As in `table`.
-            against: As in `table`. With it, the differences are drawn, with 95 % intervals.
-            bars: ``"standard errors"`` or ``"95 %"``: confidence intervals.
+            against: As in `table`. With it, the differences are drawn, with intervals.
+            bars: ``"intervals"``, confidence intervals, or ``"standard errors"``.
+            confidence: As in `table`.
 
         Raises:
             SettingError: If there are no runs, there would be more than 24 colours, or an argument is not valid.
         """
         from daynight.study import pictures
 
-        return pictures.draw(self, value, by, labels, against, bars)
+        return pictures.draw(self, value, by, labels, against, bars, confidence)
 
 
 def _difference(group: Results, other: Results | None, name: str, confidence: float) -> dict[str, Any]:

@@ -5,12 +5,62 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from daynight.support import atomic
 
 #: A table: each row is a dict by the names of the columns.
 Rows = list[dict[str, Any]]
+
+
+class Table(Rows):
+    """Rows of results, which print as text in columns.
+
+    Args:
+        rows: The rows, as `daynight.study.Results.table` makes them.
+        by: The settings among the columns.
+        values: The results.
+    """
+
+    def __init__(self, rows: Rows, by: Sequence[str], values: Sequence[str]) -> None:
+        super().__init__(rows)
+        self._by, self._common = tuple(by), f"{values[0]} " if len(values) == 1 else ""
+
+    def __str__(self) -> str:
+        return text(self.for_page()) if self else "no runs"
+
+    def for_page(self) -> Rows:
+        """Return rows to be read: with both ends of an interval in a column, and three digits of its width.
+
+        If there is one result, only its mean has its name. The number of comparisons is left out.
+        """
+        return [self._for_page(row) for row in self]
+
+    def _for_page(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {name: row[name] for name in self._by}
+        for name, value in row.items():
+            what = name.rpartition(" ")[2]
+            if name in found or name == "comparisons" or what == "high":
+                continue
+            n_digits = _n_digits(row, name)
+            texts = [] if n_digits is None else [f"{value:.{n_digits}f}"]
+            if what == "low":
+                whole = name.removesuffix("low")
+                texts += [f"{row[f'{whole}high']:.{n_digits}f}"] if texts else []
+                name, value = f"{whole}interval", None
+            shown = " to ".join(texts).replace("-", "\N{MINUS SIGN}") or value
+            found[name.removeprefix(self._common)] = shown
+        return found
+
+
+def _n_digits(row: Mapping[str, Any], name: str) -> int | None:
+    """Return how many decimal places show three digits of the width of a number's interval; None if it has none."""
+    whole = name.removesuffix(" low").removesuffix(" standard error")
+    low, high = row.get(f"{whole} low", math.nan), row.get(f"{whole} high", math.nan)
+    if math.isnan(low) or math.isnan(high):
+        return None
+    return 4 if high <= low else min(12, max(0, 2 - math.floor(math.log10(high - low))))
 
 
 def write(path: str | os.PathLike[str], rows: Rows) -> None:
@@ -41,6 +91,8 @@ def text(rows: Rows) -> str:
 
 
 def _number(value: Any, style: str) -> Any:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return "" if math.isnan(value) else format(value, style)
     return value

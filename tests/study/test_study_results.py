@@ -3,6 +3,7 @@
 import functools
 import math
 import platform
+import re
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,8 @@ def test_rows_have_short_names_and_paired_differences():
     [
         ({"against": {"night": 3}}, r"against: night is not one of the settings in by=\['p', 'policy'\]"),
         ({"against": {}}, "Name at least one of these"),
-        ({"against": {"policy": UniformCycles(3)}}, "against: there are no runs to compare with"),
+        ({"against": {"policy": UniformCycles(3)}}, "no runs to compare with, which have policy=UniformCycles.n=3."),
+        ({"against": {"policy": "one"}}, r"The runs have policy: OneShot\(\), UniformCycles\(n=12\), recommended"),
         ({"labels": {"UniformCycles(n=12)": OneShot()}}, "'UniformCycles.n=12.' is also how another value is shown"),
         ({"labels": {1: OneShot()}}, "labels: each name must be"),
         ({"labels": ["once"]}, "labels must be"),
@@ -159,14 +161,53 @@ def test_categories_are_drawn_in_the_given_order_without_lines_between_them():
     low, high = ax.get_ylim()
     assert low > high  # the first is on top
     assert all(line.get_linestyle() == "None" for line in ax.lines)
-    assert ax.get_title(loc="right") == "n = 2 to 3, bars: standard errors"
+    assert ax.get_title(loc="right") == "n = 2 to 3, bars: 95 %"
     assert once.draw("score", ["policy"]).get_yticklabels()[0].get_text() == "OneShot()"
-    both = results.draw("score", ["p", "policy"], bars="95 %")
+    both = results.draw("score", ["p", "policy"], bars="standard errors")
     assert both.get_xlabel() == "p"
-    assert both.get_title(loc="right") == "n = 2 to 3, bars: 95 %"
+    assert both.get_title(loc="right") == "n = 2 to 3, bars: standard errors"
     (legend,) = both.get_figure().legends
+    assert legend.get_title().get_text() == "policy"
     assert [text.get_text() for text in legend.get_texts()] == [
-        "policy=OneShot()", "policy=UniformCycles(n=12)", "policy=recommended_policy()"]  # fmt: skip
+        "OneShot()", "UniformCycles(n=12)", "recommended_policy()"]  # fmt: skip
+
+
+def test_points_of_several_lines_are_beside_each_other_and_numbers_are_named_where_points_are():
+    ax = policies().draw("score", ["p", "policy"])
+    assert list(ax.get_xticks()) == [0.5, 0.9]
+    firsts = [
+        line.get_transform().transform(line.get_xydata())[0, 0] for line in ax.lines if line.get_label()[0] != "_"
+    ]
+    assert firsts == sorted(set(firsts))
+    many = Results([entry(0, 1.0, p=p) for p in (0.8, 0.9, 0.99, 0.995, 0.998)])
+    assert list(many.draw("score", ["p"]).get_xticks()) == [0.8, 0.9, 0.998]
+
+
+def test_a_table_prints_as_text_with_three_digits_of_each_interval():
+    table = policies().table(["p", "policy"], ["score"], labels={"once": OneShot()}, against={"policy": "once"})
+    lines = str(table).splitlines()
+    names = ["p", "policy", "runs", "score", "standard error", "interval"]
+    assert re.split(r"  +", lines[0].strip()) == [*names, "difference", "difference interval", "pairs"]
+    assert re.split(r"  +", lines[3].strip())[:2] == ["0.5", "UniformCycles(n=12)"]
+    assert re.split(r"  +", lines[3].strip())[-3:] == ["0.1100", "0.0852 to 0.1348", "3"]
+    assert str(Results([]).table(["p"], ["score"])) == "no runs"
+    two = str(results_of_two().table(["p"], ["score", "loss"])).splitlines()[0]
+    assert {"score interval", "loss interval"} <= set(re.split(r"  +", two.strip()))
+
+
+def results_of_two():
+    found = [entry(seed, 1.0 + seed, p=0.5) for seed in range(2)]
+    return Results(one | {"result": one["result"] | {"loss": 0.5}} for one in found)
+
+
+def test_a_confidence_is_that_of_table_figure_and_file(tmp_path):
+    shown = {"by": ["p", "policy"], "labels": {"once": OneShot()}, "against": {"policy": "once"}, "confidence": 0.9875}
+    assert policies().draw("score", **shown).get_title(loc="right") == "n = 2 to 3, bars: 98.75 %"
+    policies().to_csv(tmp_path / "study.csv", values=["score"], **shown)
+    row = policies().table(values=["score"], **shown)[2]
+    # By hand: the 0.99375 quantile of Student's t with two degrees of freedom is 8.860.
+    assert row["score difference high"] == pytest.approx(0.11 + 8.860 * 0.01 / 3**0.5, abs=1e-4)
+    assert f"{row['score difference high']}" in (tmp_path / "study.csv").read_text()
 
 
 def test_a_legend_is_below_the_axes_and_within_the_figure():
@@ -197,7 +238,7 @@ def test_texts_from_a_store_are_sorted_because_its_order_has_no_meaning():
     ("results", "arguments", "message"),
     [
         (Results([]), {}, "there must be runs"),
-        (policies(), {"bars": "errors"}, "bars must be one of 'standard errors', '95 %'"),
+        (policies(), {"bars": "errors"}, "bars must be one of 'intervals', 'standard errors'"),
         (Results(entry(0, 1.0, way=str(n), p=p) for n in range(25) for p in (1, 2)), {"by": ["way", "p"]}, "25 combin"),
     ],
 )
