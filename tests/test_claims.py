@@ -528,6 +528,7 @@ CLAIMS = {
 GIVEN = {
     "README.md": ["daynight needs Python 3.10 or newer"],
     "choosing.rst": [
+        "These are 72 prunes, each of the same share",
         "Then comes by how much the policy's error is lower", "(N = 8), at p = 0.995, where nights matter most",
         "at p = 0.95, 0.99 and 0.995 and with ten seeds.", '"Less than" says by how many percentage points',
         "the last lasts 16 times the first", '"less" is in percentage points',
