@@ -3,9 +3,9 @@
     DAYNIGHT_DATA=/data python benchmarks/first_command.py --out docs/results/speed/first_command.json
 
 Each run is `python examples/mnist_nights.py` in a process of its own. With all of MNIST and with the 5,000 packaged
-images, it has the threads that PyTorch chooses, which wait as daynight lets them wait. With the packaged images, there
-are also runs whose threads wait as by default, by computing ("spinning"), and runs with one thread. Reported are the
-seconds of the processor, start and imports included, and those of the clock on the wall.
+images, it has the threads that daynight chooses. With the packaged images, there are also runs with as many threads as
+cores, which wait as daynight lets them wait ("all") or as by default, by computing ("spinning"), and runs with one
+thread. Reported are the seconds of the processor, start and imports included, and those of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from daynight.support.atomic import replacing
 EXAMPLE = Path(__file__).parents[1] / "examples" / "mnist_nights.py"
 BUSY = "while True: pass"
 #: By name, variables of the environment.
-THREADS = {"chosen": {}, "spinning": {"GOMP_SPINCOUNT": "300000"}, "one": machine.ONE_THREAD}
+ALL = dict.fromkeys(machine.ONE_THREAD, f"{len(os.sched_getaffinity(0))}")
+THREADS = {"chosen": {}, "all": ALL, "spinning": {**ALL, "GOMP_SPINCOUNT": "300000"}, "one": machine.ONE_THREAD}
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from daynight.networks.anatomy import Exclude
 from daynight.networks.export import export
 from daynight.networks.identify import Answer
 from daynight.networks.masked import FREE, Biases, Restart
+from daynight.networks.prediction import CHUNK
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle, Night, share_of_wake
 from daynight.nights.gate import Gate
@@ -42,7 +43,7 @@ from daynight.storage import agents, contents
 from daynight.storage.identity import Snapshot
 from daynight.storage.past import Past
 from daynight.storage.sizes import Size, sizes
-from daynight.support import checks, interrupts, quiet, seeding, threads
+from daynight.support import checks, cores, interrupts, quiet, seeding, threads
 from daynight.training import resumed, schedules
 from daynight.training.answers import Answers
 from daynight.training.consolidation import Consolidation, check_replay, consolidation_of
@@ -167,12 +168,13 @@ class Agent:
         )
         self._today: Day | None = None
         self._scheduled = set[schedules.Phase]()  # phases whose scheduler was tried
-        self._keeper, self._passed = threads.Keeper(), Passed()
+        self._keeper, self._passed = self._new_keeper(), Passed()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         quiet.wait_quietly()
         for name, value in state.items():
             setattr(self, name, value)
+        self._keeper = self._new_keeper()
         if any(parameter.is_shared() for parameter in self.network.module.parameters()):
             # A process that sends tensors shares their memory with the one that gets them.
             own = self.network, self._today, self._past.memory
@@ -528,9 +530,10 @@ class Agent:
         if capacity is not None and capacity.share == "need" and self._today is not None:
             check_measurable(self._today.task)
         twin = copy.copy(self)
-        twin._keeper, twin._passed = threads.Keeper(), Passed()
+        twin._passed = Passed()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
+        twin._keeper = twin._new_keeper()
         twin._past = self._past.fork()
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin
@@ -886,6 +889,10 @@ class Agent:
                 resumed.check_day(state, self.network, dusk, self._n_steps)
                 self._today = self._day_of(task, trainer)
                 self._today.restore(state, wake, night)
+
+    def _new_keeper(self) -> threads.Keeper:
+        # All calls of an agent compute on equally many threads, so that predictions have the bits of those at dawn.
+        return threads.Keeper(cores.chooser(self.network.module, max(CHUNK, self.training.batch_size)))
 
     @contextlib.contextmanager
     def _drawing(self, call: str) -> Iterator[None]:

@@ -97,6 +97,12 @@ def write_speed_tables():
     )
 
 
+#: Columns of the example's table, and the names of their runs.
+FIRST_COMMAND = {
+    "as it is": "chosen", "all threads": "all", "all, waiting by computing": "spinning", "one thread": "one",
+}  # fmt: skip
+
+
 def write_first_command(results):
     """Write the table of the example on an idle and on a busy machine."""
     runs = defaultdict(list)
@@ -106,7 +112,7 @@ def write_first_command(results):
     for data, busy in dict.fromkeys(key[:2] for key in runs):
         shown = {
             label: f"{statistics.median(found):.0f} (of {len(found)})" if (found := runs[data, busy, threads]) else ""
-            for label, threads in (("as chosen", "chosen"), ("waiting by computing", "spinning"), ("one thread", "one"))
+            for label, threads in FIRST_COMMAND.items()
         }
         rows.append({"images": "all" if data == "full" else "5,000", "processes beside it": busy, **shown})
     write_table(GENERATED / "first_command.csv", rows, ())

@@ -86,10 +86,14 @@ class Keeper:
     """Keeps an object to one thread at a time. Copies of a keeper are new.
 
     A call waits until another thread's short call is over. While another thread is in a long one, it is refused.
+
+    Args:
+        within: Returns a context in which each call runs; it is told whether the call may take long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, within: Callable[[bool], contextlib.AbstractContextManager[None]] | None = None) -> None:
         self._turns, self._long = Turns(), ""
+        self._within = within or (lambda is_long: contextlib.nullcontext())
 
     def check(self, call: str) -> None:
         """Raise StateError if another thread is in a long call. The error names `call`."""
@@ -109,6 +113,11 @@ class Keeper:
         Raises:
             StateError: If another thread is in a long call.
         """
+        with self._taken(call), self._within(False):
+            yield
+
+    @contextlib.contextmanager
+    def _taken(self, call: str) -> Iterator[None]:
         self._turns.take(check=lambda: self.check(call))
         try:
             yield
@@ -122,7 +131,7 @@ class Keeper:
         Raises:
             StateError: If another thread is in a long call, or this one is, as in a hook.
         """
-        with self.short(call):
+        with self._taken(call):
             if self._long:
                 raise StateError(
                     f"{call}: the agent is in its {self._long}, which has called this function, for example as a hook. "
@@ -131,7 +140,8 @@ class Keeper:
             self._long = call
             self._turns.look()
             try:
-                yield
+                with self._within(True):
+                    yield
             finally:
                 self._long = ""
 
