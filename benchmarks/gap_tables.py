@@ -144,12 +144,26 @@ class Compression:
     is_least: tuple[bool, bool, bool] = (False, False, False)
     is_most: tuple[bool, bool, bool] = (False, False, False)
 
-    def __str__(self) -> str:
-        texts = [
+    @property
+    def texts(self) -> list[str]:
+        """The value and the ends of the interval, in words."""
+        return [
             ("more than " if least else "less than " if most else "") + f"{number:.2f}"
             for number, least, most in zip((self.value, self.low, self.high), self.is_least, self.is_most, strict=True)
         ]
-        return f"{texts[0]} ({texts[1]} to {texts[2]})"
+
+    @property
+    def verdict(self) -> str:
+        """What the interval shows of a gap, for a sentence of Multinet and PackNet."""
+        if self.low > 1 and not self.is_most[1]:
+            return "Multinet owns fewer weights, by more than chance"
+        if self.high < 1 and not self.is_least[2]:
+            return "PackNet owns fewer weights, by more than chance"
+        return f"neither a gap nor its absence is shown, and {self.texts[2]} fits as well"
+
+    def __str__(self) -> str:
+        value, low, high = self.texts
+        return f"{value} ({low} to {high})"
 
 
 def compression(target: Iterable[Run], curve: Mapping[float, Mapping[int, Run]]) -> Compression | None:
@@ -248,6 +262,19 @@ def compressions(found: Runs) -> Rows:
     return table
 
 
+def shown(found: Runs) -> list[str]:
+    """Return what is known of a gap from PackNet by `output_change`, with recommended nights: a line for each p."""
+    packnet, curve = (found.get(kind, {}) for kind in (
+        ("PackNet", gap.BEST, "zero", BY_CHANGE), ("Multinet", gap.BEST, "zero", "")))  # fmt: skip
+    lines = []
+    for p in PRUNINGS:
+        own = packnet.get(p, {})
+        if result := compression(own.values(), curve):
+            seeds = f"with {len(own)} seeds of PackNet and {seeds_of(curve)} of Multinet"
+            lines.append(f"- At p = {p:g}, {seeds}, it is {result}: {result.verdict}.")
+    return lines or ["Not measured yet."]
+
+
 def percent(summary: Summary) -> str:
     """Return a mean error in percent with its standard error, and the number of seeds."""
     return f"{100 * summary.mean:.2f} ± {100 * summary.standard_error:.2f} ({summary.n})"
@@ -325,27 +352,40 @@ def coverage(found: Runs) -> Rows:
 
 
 def errors_figure(found: Runs) -> Any:
-    """Draw errors over weights, with a panel for each kind of nights."""
+    """Draw errors over weights, with a panel for each kind of nights that has runs."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
 
+    from daynight.plots.style import AS_IT_IS, WHOLE, bare, counted
     from daynight.study.paper.drawing import STYLES
 
-    figure, axes = plt.subplots(1, len(NIGHTS), figsize=(10.5, 3.6), sharex=True, sharey=True, layout="constrained")
-    for ax, nights in zip(axes, NIGHTS, strict=True):
-        for method in METHODS:
-            for restart, line in zip(RESTARTS, ("-", ":"), strict=True):
-                curve = found.get((method, nights, restart, ""), {})
-                points = sorted((mean_of(own, "weights"), summarize(errors_of(own))) for own in curve.values()
-                                if len(own) > 1)  # fmt: skip
-                if points:
-                    ax.errorbar(
-                        [weight for weight, _ in points], [100 * one.mean for _, one in points],
-                        [100 * one.standard_error for _, one in points], linestyle=line, markersize=4, lw=1.2,
-                        label=method if restart == "zero" else f"{method}, redraw", **STYLES[method],
-                    )  # fmt: skip
-        ax.set(xscale="log", yscale="log", title=TITLES[nights], xlabel="owned weights, all tasks")
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("error on test images, %")
+    changes = {
+        ("zero", ""): ("", {"ls": "-"}), ("redraw", ""): (", redraw", {"ls": ":"}),
+        ("zero", BY_CHANGE): (f", {BY_CHANGE.partition(' ')[2]}", {"ls": "--", "mfc": "white", "marker": "D"}),
+    }  # fmt: skip
+    curves = defaultdict[str, dict[str, tuple[Any, Any]]](dict)  # points and style, by nights and label
+    for nights, method, (change, (word, style)) in itertools.product(NIGHTS, METHODS, changes.items()):
+        curve = found.get((method, nights, *change), {}).values()
+        points = sorted((mean_of(own, "weights"), summarize(errors_of(own))) for own in curve if len(own) > 1)
+        if points:
+            curves[nights][method + word] = points, STYLES[method] | style
+    figure, axes = plt.subplots(
+        1, max(1, len(curves)), figsize=(10.5, 3.8), sharex=True, sharey=True, layout="constrained", squeeze=False
+    )
+    for ax, (nights, own) in zip(axes.flat, curves.items(), strict=False):
+        for label, (points, style) in own.items():
+            weights, means = zip(*points, strict=True)
+            errors, bars = ([100 * getattr(one, name) for one in means] for name in ("mean", "standard_error"))
+            ax.errorbar(weights, errors, bars, label=label, ms=4.5, lw=1.2, capsize=2, **style)
+        n = counted((one.n for points, _ in own.values() for _, one in points), "standard errors")
+        ax.set(xscale="log", yscale="log", title=TITLES[nights], xlabel=f"owned weights, all tasks\n{n}")
+        ax.xaxis.set_major_formatter(WHOLE)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(AS_IT_IS)
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        bare(ax)
+    axes[0, 0].set_ylabel("error on test images, %")
+    axes = axes[0]
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small")
     return figure

@@ -13,7 +13,7 @@ import machine
 Run = Mapping[str, Any]
 
 HEADER = (
-    "p", "N", "method", "s/wake epoch", "s/REM epoch", "s/run", "peak MiB", "own MiB", "accuracy", "free",
+    "p", "N", "method", "n", "s/wake epoch", "s/REM epoch", "s/run", "peak MiB", "own MiB", "accuracy", "free",
     "wake x", "REM x", "run x",
 )  # fmt: skip
 TITLES = {
@@ -52,8 +52,8 @@ def rst(result: Mapping[str, Any]) -> str:
     cells = io.StringIO()
     chosen = [index for index, name in enumerate(HEADER) if name not in ("peak MiB", "free")]
     for row in [list(HEADER), *rows(result)]:
-        # A single dash would be a bullet. Ranges, which are in the raw results, would make the page too wide.
-        csv.writer(cells, lineterminator="\n").writerow([row[i].partition(" (")[0].replace("-", " ") for i in chosen])
+        # A single dash would be a bullet.
+        csv.writer(cells, lineterminator="\n").writerow([row[i].replace("-", " ") for i in chosen])
     body = "".join(f"   {line}\n" for line in cells.getvalue().splitlines())
     return f".. csv-table::\n   :header-rows: 1\n\n{body}\n" + "\n\n".join(notes(result)) + "\n"
 
@@ -61,14 +61,14 @@ def rst(result: Mapping[str, Any]) -> str:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Return notes on how and where the numbers were measured."""
     settings, runs = result["settings"], result["runs"]
-    n_repeats = len({run["seed"] for run in runs})
     found = [
         f"Machine: {machine.line(result['machine'])}.",
         f"Data: {result['data']}. Epochs a wake {settings['epochs']:g}, a night {settings['budget']:g}; "
-        f"up to {n_repeats} repeats, medians; engine {settings['engine']!r}.",
+        f"medians of n repeats; engine {settings['engine']!r}.",
         "Own MiB is the memory that a run adds, at its peak, to a process with PyTorch and the data as bytes. That of "
         "Avalanche includes Avalanche, and all tasks as floats; the others hold one task at a time as floats.",
-        "The last three columns are times divided by that of daynight in the run beside it: median (least to most).",
+        "The last three columns are times divided by that of daynight in the run beside it: median (least to most, if "
+        "there are several).",
     ]
     if cycle := _seconds_a_cycle(runs):
         found.append(f"In daynight, one more cycle a night takes {cycle * 1e3:.0f} ms besides its optimizer steps.")
@@ -111,13 +111,15 @@ def _row(method: str, runs: Sequence[Run]) -> list[str]:
         ratios = [mine / peer for mine, peer in pairs if mine is not None and peer]
         if not ratios or method == "daynight":
             return "-"
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        return f"{statistics.median(ratios):.2f}{spread}"
 
     first = own[0]
     return [
         f"{first['p']:g}",
         str(first["rounds"]),
         TITLES[method],
+        str(len(own)),
         median(_wake, ".4f"),
         median(_rem, ".4f"),
         median(_seconds, ".1f"),

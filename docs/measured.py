@@ -19,8 +19,11 @@ from pages import (
     HERE,
     csv_rows,
     entries_of,
+    finer,
+    picture,
     result_of,
     unless_missing,
+    with_interval,
     write_layout,
     write_page,
     write_section,
@@ -32,6 +35,14 @@ LIVES = {
     "checkpoint": "with a checkpoint at each dawn", "save": "with an agent file each day",
     "versions": "a new version of one task every second day",
 }  # fmt: skip
+#: Colours, lines and markers of the rows of the year, which differ in grey and for the colour-blind.
+YEAR_STYLES = (
+    {"color": "#c8791b", "ls": "--", "marker": "v", "lw": 2}, {"color": "#1b1b3a", "ls": "-", "marker": "o", "lw": 2.4},
+    {"color": "#3a78b5", "ls": "-", "marker": "s"}, {"color": "#8a8a8a", "ls": ":", "marker": "x"},
+    {"color": "#2f7d5b", "ls": "-.", "marker": "D"}, {"color": "#8a5a9e", "ls": "--", "marker": "^"},
+    {"color": "#b0651d", "ls": ":", "marker": "P"}, {"color": "#6aa9d8", "ls": "-.", "marker": "<"},
+    {"color": "#444444", "ls": "--", "marker": "*"},
+)  # fmt: skip
 #: Exists if all parts are written.
 WHOLE = GENERATED / "whole"
 TASKS = ["0/1", "2/3", "4/5", "6/7", "8/9"]
@@ -261,8 +272,8 @@ def gains_of(contest, stream, p):
         "N = 1": f"{rows[tournament.ONCE]['error %']:.2f}",
         "chosen N": f"{rows[uniform]['error %']:.2f}",
         "chosen policy": f"{own['error %']:.2f}",
-        "less than N = 1": with_interval(own, f"less than {tournament.ONCE}"),
-        "less than chosen N": with_interval(own, "less than best uniform"),
+        "less than N = 1": less_than(own, tournament.ONCE),
+        "less than chosen N": less_than(own, "best uniform"),
     }
 
 
@@ -297,7 +308,7 @@ def write_unequal(contest):
                 rows.append({
                     "cycles": name, "p": p, "seeds": found[name]["seeds"],
                     "error %": f"{found[name]['error %']:.2f}", "of equal ones": f"{found[equal]['error %']:.2f}",
-                    "less than equal": with_interval(found[name], "less than equal"),
+                    "less than equal": less_than(found[name], "equal"),
                 })  # fmt: skip
         if not rows:
             raise DataError("no p has its runs")
@@ -305,27 +316,48 @@ def write_unequal(contest):
 
 
 def write_runners_up(contest):
-    """Write by how much the policy that was chosen has fewer errors than the next best, at each p."""
+    """Write by how much the policy that was chosen leads over the next best, and over how many it leads, at each p."""
     from daynight.study.tournament import tournament
     from daynight.study.tournament.contestants import in_words
 
-    chosen, rows = contest.ranked[0], []
+    rows = []
     with unless_missing("runners_up"):
         for p in tournament.PRUNINGS:
-            others = [row for row in contest.judged("mnist", p, contest.reports("mnist")) if row["policy"] != chosen]
-            second = min(others, key=lambda row: row["error %"])["policy"]
-            found = {row["policy"]: row for row in contest.judged("mnist", p, [chosen], {"it": second})}
+            own, rivals = leads(contest, p)
+            first = rivals[0]
+            alone, together = (sum(rival[low] > 0 for rival in rivals) for low in ("low", "corrected low"))
             rows.append({
-                "p": p, "seeds": found[chosen]["seeds"], "error, %": f"{found[chosen]['error %']:.2f}",
-                "runner-up": in_words(second), "its error, %": f"{found[second]['error %']:.2f}",
-                "less than the runner-up": with_interval(found[chosen], "less than it"),
+                "p": p, "seeds": own["seeds"], "error, %": f"{own['error %']:.2f}",
+                "runner-up": in_words(first["policy"]), "its error, %": f"{first['error %']:.2f}",
+                "less than the runner-up": with_interval(*(first[name] for name in ("less", "low", "high"))),
+                "ahead of": f"{alone} of {len(rivals)}", "corrected": f"{together} of {len(rivals)}",
             })  # fmt: skip
         write_page("runners_up", rows, tournament.PRUNINGS)
 
 
-def with_interval(row, name):
-    """Show a difference with its confidence interval."""
-    return f"{row[name]:.2f} ({row[name + ' low']:.2f} to {row[name + ' high']:.2f})"
+def leads(contest, p):
+    """Give the row of the policy that was chosen, on MNIST at one p, and its leads over all others, the best first.
+
+    Each lead has an interval of its own, and the lower end of one that holds together with those of all other rivals
+    (Bonferroni's correction).
+    """
+    from daynight.study.statistics import CONFIDENCE, reach_of
+
+    chosen = contest.ranked[0]
+    others = [name for name in contest.reports("mnist") if name != chosen]
+    rows = {row["policy"]: row for row in contest.judged("mnist", p, [chosen], {name: name for name in others})}
+    own, found = rows.pop(chosen), []
+    wider = reach_of(own["seeds"], 1.0, 1 - (1 - CONFIDENCE) / len(others)) / reach_of(own["seeds"], 1.0)
+    for name, row in rows.items():
+        less, low, high = (own[f"less than {name}{end}"] for end in ("", " low", " high"))
+        found.append({"policy": name, "error %": row["error %"], "less": less, "low": low, "high": high,
+                      "corrected low": less - wider * (less - low)})  # fmt: skip
+    return own, sorted(found, key=lambda row: row["error %"])
+
+
+def less_than(row, other):
+    """Show by how much a policy has fewer errors than another, with its confidence interval."""
+    return with_interval(*(row[f"less than {other}{end}"] for end in ("", " low", " high")))
 
 
 def write_deadlines():
@@ -387,14 +419,20 @@ def write_batch_norm():
 
 def write_without_task():
     """Write the table of how many test images get the right digit if nobody names the task."""
+    from daynight.study.statistics import summarize
+
     groups = defaultdict(list)
     for row in csv_rows(HERE / "results" / "without_task.csv"):
         groups[row["stream"], row["way"]].append(row)
     rows = []
     for (stream, way), found in groups.items():
-        means = {
-            name: f"{mean(float(row[column]) for row in found):.3f}" if found[0][column] else ""
+        summaries = {
+            name: summarize(float(row[column]) for row in found) if found[0][column] else None
             for name, column in (("right digit", "right_digit"), ("right task", "right_task"), ("none", "none_auroc"))
+        }
+        means = {
+            name: "" if one is None else with_half(one.mean, one.mean - one.low, ".3f")
+            for name, one in summaries.items()
         }
         n_bytes = max(int(row["bytes_per_task"]) for row in found)
         rows.append({"stream": stream, "way": way, "seeds": len(found), **means, "bytes a task": f"{n_bytes:,}"})
@@ -445,8 +483,8 @@ def write_year():
     folder = HERE / "results" / "year"
     rows = [
         {
-            "": row["row"], "AUC": f"{row['auc']:.4f}" + half(row["auc_half"]),
-            "pooled": f"{row['pooled_auc']:.4f}" + half(row["pooled_auc_half"]),
+            "": row["row"], "AUC": with_half(row["auc"], row["auc_half"], ".4f"),
+            "pooled": with_half(row["pooled_auc"], row["pooled_auc_half"], ".4f"),
             "nights lost": f"{row['nights_lost']:.1f}", "seconds a night": f"{row['seconds']:.2f}",
             "steps": f"{row['steps'] or math.nan:.0f}".replace("nan", ""), "weights": f"{row['weights']:,.0f}",
             "file, kB": f"{row['file_bytes'] / 1e3:,.0f}", "past flights, MB": f"{row['data_bytes'] / 1e6:,.0f}",
@@ -456,7 +494,7 @@ def write_year():
     write_page("year_table", rows, ())
     table = (GENERATED / "year_table.rst").read_text()
     figure = year_figure(year, folder)
-    figure.savefig(GENERATED / "year.png", dpi=160)
+    shown = picture("year", figure, "AUC of the next day over the year, and differences from fine-tuning.")
     plt.close(figure)
     tried = csv_rows(folder / "tried.csv")
     best = {row["row"]: max(float(each["auc"]) for each in tried if each["row"] == row["row"]) for row in tried}
@@ -467,12 +505,13 @@ def write_year():
         for row in sorted(tried, key=lambda row: names.index(row["row"]))
     ]  # fmt: skip
     write_page("year_tried", marked, ())
-    (GENERATED / "year.rst").write_text(f".. image:: /_build/generated/year.png\n   :width: 100%\n\n{table}")
+    (GENERATED / "year.rst").write_text(f"{shown}\n{table}")
 
 
-def half(width):
-    """Give what stands behind a mean: half the width of its interval, if it has one."""
-    return "" if math.isnan(width) else f" ± {width:.4f}"
+def with_half(mean, width, style):
+    """Show a mean with half the width of its interval, if it has one that is wider than nothing."""
+    style = finer(style, width)
+    return f"{mean:{style}} ± {width:{style}}" if width > 0 else f"{mean:{style}}"
 
 
 def year_figure(year, folder, reference="fine-tuned", span=28):
@@ -488,11 +527,10 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
         by_row[night["row"]][int(night["day"])].append(float(night["auc"]))
     series = {name: np.array([mean(days[day]) for day in sorted(days)]) for name, days in by_row.items()}
     dates = [datetime.date(2013, 1, 1) + datetime.timedelta(day) for day in sorted(by_row[reference])]
-    figure, (top, low) = plt.subplots(2, 1, figsize=(9.0, 6.4), sharex=True, layout="constrained")
+    figure, (top, low) = plt.subplots(2, 1, figsize=(9.0, 7.4), sharex=True, height_ratios=(2, 3), layout="constrained")
     top.plot(dates, series[reference], ".", color="#b5b5b5", markersize=3, label=f"{reference}, each day")
-    colours = dict(zip(series, plt.get_cmap("tab10").colors, strict=False))
-    for name, values in series.items():
-        style = {"color": colours[name], "lw": 2.4 if name.startswith("succession") else 1.2}
+    for place, (name, values) in enumerate(series.items()):
+        style = {"lw": 1.2, "ms": 5, "markevery": (3 * place, 28), **YEAR_STYLES[place % len(YEAR_STYLES)]}
         is_far = mean(values - series[reference]) < -0.03  # would leave no height for the others below
         if is_far or name in (reference, "succession, replay"):
             top.plot(dates[span - 1 :], rolling(values, span), label=name if is_far else None, **style)
@@ -500,7 +538,7 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
             low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
     top.set(ylabel="AUC of the next day", title="Days, and means of four weeks")
     low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks")
-    figure.legend(loc="outside lower center", fontsize="small", ncols=5)
+    figure.legend(loc="outside lower center", fontsize="small", ncols=5, handlelength=3.6)
     for ax in (top, low):
         ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
         ax.spines[["top", "right"]].set_visible(False)
@@ -541,7 +579,7 @@ def write_ideas():
     for ax, (title, policy) in zip(axes, shown.items(), strict=True):
         dn.plots.plan(policy.plan(night), ax=ax).set(title=title)
         ax.label_outer()
-    dn.plots.save(axes[0], GENERATED / "ideas_nights.png")
+    picture("ideas_nights", figure)
     plt.close(figure)
 
 

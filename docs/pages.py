@@ -5,6 +5,7 @@ import csv
 import functools
 import json
 import math
+import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -66,6 +67,24 @@ def entries_of(store):
     return list(Store(folder)) if folder.is_dir() else []
 
 
+def picture(name, figure, alt=""):
+    """Write a figure, and give the lines that show it; of one in which nothing is drawn, the lines say so instead.
+
+    Raises:
+        RuntimeError: If some of its panels are blank.
+    """
+    path = GENERATED / f"{name}.png"
+    blank = [ax for ax in figure.axes if not ax.has_data()]
+    if len(blank) == len(figure.axes):
+        path.unlink(missing_ok=True)
+        return "Not measured yet.\n"
+    if blank:
+        raise RuntimeError(f"{len(blank)} of {len(figure.axes)} panels of {name}.png are blank: leave them out.")
+    figure.savefig(path, dpi=160)
+    text = f"   :alt: {alt}\n" if alt else ""
+    return f".. image:: /_build/generated/{name}.png\n   :width: 100%\n{text}"
+
+
 def write_section(name, make, exact, style=".4f"):
     """Draw a figure and write a table, or say that their runs are not done."""
     import matplotlib
@@ -76,10 +95,9 @@ def write_section(name, make, exact, style=".4f"):
     path, table = GENERATED / f"{name}.rst", GENERATED / f"{name}_table.rst"
     with unless_missing(name, f"{name}_table"):
         figure, rows = make()
-        figure.savefig(GENERATED / f"{name}.png", dpi=160)
         write_page(name, rows, exact, style)
         table.write_text(path.read_text())
-        path.write_text(f".. image:: /_build/generated/{name}.png\n   :width: 100%\n\n{table.read_text()}")
+        path.write_text(f"{picture(name, figure)}\n{table.read_text()}")
     plt.close("all")
 
 
@@ -101,17 +119,33 @@ def style_of(name, style):
 def cell(row, name, exact, style):
     """Give what stands in a cell: a number, with its standard error or its interval, if it has one."""
     value, error = row.get(name, math.nan), row.get(f"{name} standard error", math.nan)
-    behind = interval(row, name, style) if math.isnan(error) else f" ± {error:{style}}"
-    return shown(value, exact, style) + behind
+    if not math.isnan(error):
+        return f"{shown(value, exact, style)} ± {error:{style}}"
+    low, high = interval(row, name)
+    style = finer(style, low, high)
+    return shown(value, exact, style) + (f" ({low:{style}} to {high:{style}})" if low < high else "")
 
 
-def interval(row, name, style):
-    """Give what stands behind a number: its interval, if it is a gain and has one that is wider than nothing."""
+def interval(row, name):
+    """Give the ends of a number's interval; NaN if it is not a gain."""
     if not INTERVALS.intersection(name.split()):
-        return ""
+        return math.nan, math.nan
     base = name if f"{name} low" in row else name.split()[0]
-    low, high = (row.get(f"{base} {end}", math.nan) for end in ("low", "high"))
-    return f" ({low:{style}} to {high:{style}})" if low < high else ""
+    return row.get(f"{base} low", math.nan), row.get(f"{base} high", math.nan)
+
+
+def with_interval(mean, low, high, style=".2f"):
+    """Show a difference with its confidence interval."""
+    style = finer(style, low, high)
+    return f"{mean:{style}} ({low:{style}} to {high:{style}})"
+
+
+def finer(style, *ends):
+    """Give a style with up to two more digits, if an end of an interval would be shown as zero and is not."""
+    for _ in range(2):
+        if any(float(format(end, style)) == 0 != end for end in ends):
+            style = re.sub(r"\d+", lambda digits: str(int(digits[0]) + 1), style)
+    return style
 
 
 def shown(value, exact, style):
@@ -141,7 +175,7 @@ def write_layout():
     ax.text(-0.035, len(LAYERS) / 2, "imports", rotation=90, ha="center", va="center", color="#555555")
     ax.set(xlim=(-0.06, 1.0), ylim=(0, len(LAYERS)))
     ax.set_axis_off()
-    figure.savefig(GENERATED / "layout.png", dpi=160)
+    picture("layout", figure)
     plt.close(figure)
     rows = [(", ".join(f"``{name}``" for name in names), text) for names, text in reversed(LAYERS)]
     lines = [

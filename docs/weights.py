@@ -1,16 +1,27 @@
 """Tables and figures of which weights tasks own: the gap, criteria, permuted MNIST, and other libraries."""
 
+import itertools
 import json
-import math
 from collections import defaultdict
 from statistics import mean
 
-from pages import GENERATED, HERE, csv_rows, write_page
+from pages import GENERATED, HERE, csv_rows, entries_of, picture, with_interval, write_page
 
 #: Winning SubNetworks (ICML 2022), tables 1 and 2: accuracy on permuted MNIST and capacity, in percent.
 PUBLISHED = {
     "WSN": [(94.84, 19.9), (96.14, 40.4), (96.41, 77.7)], "PackNet": [(96.37, 96.4)], "multitask": [(96.70, 100.0)],
 }  # fmt: skip
+#: Markers and colours of the designs on permuted MNIST, which differ in grey and for the colour-blind.
+DESIGN_STYLES = (
+    {"color": "#c8791b", "marker": "v"}, {"color": "#7fb3a0", "marker": "s"}, {"color": "#3a78b5", "marker": "o"},
+    {"color": "#1b1b3a", "marker": "x", "mew": 1.8}, {"color": "#8a5a9e", "marker": "P"},
+    {"color": "#2f7d5b", "marker": "<"}, {"color": "#8a8a8a", "marker": ">"},
+)  # fmt: skip
+#: What the figures of the gap show, for those who do not see them.
+GAP_ALTS = {
+    "compression": "Errors over owned weights for three methods, with a panel for each kind of nights.",
+    "units": "Silent units at dusk of both layers, and weights in vain, over the days, for PackNet with both restarts.",
+}
 
 
 def write_gap():
@@ -18,6 +29,7 @@ def write_gap():
     import gap_tables
 
     found = gap_tables.read()
+    (GENERATED / "gap_shown.rst").write_text("\n".join(gap_tables.shown(found)) + "\n")
     for name, function in gap_tables.TABLES.items():
         rows = function(found)
         if rows:
@@ -30,9 +42,9 @@ def write_gap():
     import matplotlib.pyplot as plt
 
     for name, function in gap_tables.FIGURES.items():
-        figure = function(found)
-        figure.savefig(GENERATED / f"gap_{name}.png", dpi=160)
-        plt.close(figure)
+        shown = picture(f"gap_{name}", function(found), GAP_ALTS[name])
+        (GENERATED / f"gap_{name}_figure.rst").write_text(shown)
+    plt.close("all")
 
 
 def write_old_tasks():
@@ -56,23 +68,9 @@ def write_old_tasks():
 
 def write_criteria():
     """Write the table of criteria on streams of MNIST, from a row for each life, and runs of the study by magnitude."""
-    import daynight as dn
-    from daynight.study import Results, Store
-    from daynight.study.methods import packnet
     from daynight.study.statistics import paired, summarize
 
-    groups, rows = defaultdict(dict), []
-    for stream in ("mnist", "permuted", "rotated"):
-        study = Results(Store(HERE / "results" / "study" / stream)).select(method=packnet, restart="zero")
-        for nights, policy in (("one", dn.OneShot()), ("recommended", dn.recommended_policy())):
-            for (p,), runs in study.select(policy=policy).groups("free_at_end").items():
-                scores = runs.values("mean_accuracy")
-                groups["test", stream, str(p), nights, "72", "magnitude"] = {
-                    n: 100 * (1 - x) for n, x in scores.items()
-                }
-    for row in csv_rows(HERE / "results" / "criteria.csv"):
-        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs", "criterion"))
-        groups[kind][int(row["seed"])] = float(row["error"])
+    groups, rows = criteria(), []
     lived = {kind[:-1] for kind in groups if kind[-1] != "magnitude"}
     for kind, errors in sorted(groups.items(), key=lambda group: (group[0][:-1], summarize(group[1].values()).mean)):
         if kind[:-1] not in lived:
@@ -85,9 +83,50 @@ def write_criteria():
             "nights": nights, "epochs": epochs, "criterion": criterion, "seeds": len(errors),
             "error, %": f"{error.mean:.2f}",
             "95 %": "" if len(errors) < 2 else f"{error.low:.2f} to {error.high:.2f}",
-            "less than by magnitude": "" if less is None else f"{less.mean:.2f} ({less.low:.2f} to {less.high:.2f})",
+            "less than by magnitude": "" if less is None else with_interval(less.mean, less.low, less.high),
         })  # fmt: skip
     write_page("criteria", rows, ())
+    write_page("criteria_once", beside_one_prune(groups), ())
+
+
+def criteria():
+    """Give errors in percent by seed, by images, stream, p, nights, epochs and criterion."""
+    import daynight as dn
+    from daynight.study import methods
+    from daynight.study.paper import setups
+    from daynight.study.tournament import tournament
+
+    groups, nights = defaultdict(dict), {"one": dn.UniformCycles(1), "recommended": dn.recommended_policy()}
+    for stream in ("mnist", "permuted", "rotated"):
+        setup, fetch = tournament.streams()[stream], setups.reading(entries_of(stream))
+        for p, (name, policy) in itertools.product(setup.prunings, nights.items()):
+            runs = fetch(methods.packnet, tournament.REPORTING, **setup.choices([p], policy=policy))
+            errors = {seed: 100 * (1 - score) for seed, score in runs.values("mean_accuracy").items()}
+            groups["test", stream, f"{p:g}", name, "72", "magnitude"] = errors
+    for row in csv_rows(HERE / "results" / "criteria.csv"):
+        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs", "criterion"))
+        groups[kind][int(row["seed"])] = float(row["error"])
+    return dict(groups)
+
+
+def beside_one_prune(groups):
+    """Give rows of the recommended policy by `output_change` beside one prune a night by magnitude, on test images."""
+    from daynight.study.statistics import paired
+
+    rows = []
+    for (on, stream, p, nights, epochs, criterion), errors in sorted(groups.items()):
+        if (on, nights, epochs, criterion) != ("test", "recommended", "72", "output_change"):
+            continue
+        once, usual = (groups[on, stream, p, policy, epochs, "magnitude"] for policy in ("one", "recommended"))
+        shared = set(errors) & set(once) & set(usual)
+        if len(shared) < 2:
+            continue
+        ways = {"one prune, magnitude": once, "recommended, magnitude": usual, "recommended, output_change": errors}
+        means = {f"{name}, error %": f"{mean(own[seed] for seed in shared):.2f}" for name, own in ways.items()}
+        less = paired(once, {seed: errors[seed] for seed in shared})
+        rows.append({"stream": stream, "p": p, "seeds": less.n, **means,
+                     "less than one prune": with_interval(less.mean, less.low, less.high)})  # fmt: skip
+    return rows
 
 
 def write_pmnist():
@@ -97,6 +136,7 @@ def write_pmnist():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    from daynight.plots.style import counted
     from daynight.study.statistics import summarize
 
     groups, rows, points = defaultdict(list), [], defaultdict(list)
@@ -125,18 +165,24 @@ def write_pmnist():
     ]
     write_page("pmnist_validation", rows, ())
     figure, ax = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
-    for design, found in points.items():
-        x, y = [each[0] for each in found], [each[1] for each in found]
-        reach = [0.0 if math.isnan(each.high) else each.high - each.mean for each in y]
-        ax.errorbar(x, [each.mean for each in y], yerr=reach, marker="o", ms=4, capsize=3, label=design)
+    for (design, found), style in zip(points.items(), DESIGN_STYLES, strict=False):
+        x, y = zip(*found, strict=True)
+        ax.plot(x, [each.mean for each in y], ms=6, lw=1.2, label=design, **style)
+        several = [(at, each) for at, each in found if each.n > 1]  # a single run has no interval
+        ax.errorbar(
+            [at for at, _ in several], [each.mean for _, each in several],
+            [each.high - each.mean for _, each in several], ls="", capsize=3, lw=1.2, color=style["color"],
+        )  # fmt: skip
     for (name, values), marker in zip(PUBLISHED.items(), "s^*", strict=True):
         y, x = zip(*values, strict=True)
-        ax.plot(x, y, marker, color="0.45", mfc="white", label=f"{name}, as published")
+        ax.plot(x, y, marker, color="0.45", mfc="white", ms=7, label=f"{name}, as published")
     ax.set_xlabel("capacity: owned weights and coded masks, % of all maskable weights")
     ax.set_ylabel("accuracy, %")
+    counts = [each.n for found in points.values() for _, each in found]
+    ax.set_title(f"{counted(counts, '95 % intervals')}, but for n = 1", loc="right", fontsize="small", color="0.3")
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small", loc="lower right")
-    figure.savefig(GENERATED / "pmnist.png", dpi=160)
+    picture("pmnist", figure)
     plt.close(figure)
 
 
@@ -153,7 +199,7 @@ def write_field():
         end = summarize(accuracy)
         rows.append({
             "way": way, "seeds": len(runs), "accuracy": f"{end.mean:.2f}",
-            "95 %": "" if len(runs) < 2 else f"{end.low:.2f} to {min(end.high, 100):.2f}",
+            "95 %": "" if len(runs) < 2 else f"{end.low:.2f} to {end.high:.2f}",
             "forgotten": f"{mean(learnt) - end.mean:.2f}", "weights, %": f"{mean(owned):.1f}",
             "seconds": f"{mean(seconds):.0f}",
         })  # fmt: skip

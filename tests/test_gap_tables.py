@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -99,3 +100,40 @@ def test_differences_are_paired_by_seed(tables):
     (row,) = tables.differences(found)
     assert (row["what"], row["seeds"], row["error %"], row["with it"]) == ("old 0.2", 2, "2.50", "1.50")
     assert row["gain"] == "+1.00 (+1.00 to +1.00)"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "least", "most", "verdict"),
+    [
+        ((1.2, 0.9, 2.0), 2, None, "neither a gap nor its absence is shown, and more than 2.00 fits as well"),
+        ((5.0, 5.0, 6.9), None, 1, "neither a gap nor its absence is shown, and 6.90 fits as well"),
+        ((1.2, 1.1, 1.3), None, None, "Multinet owns fewer weights, by more than chance"),
+        ((0.8, 0.7, 0.9), None, None, "PackNet owns fewer weights, by more than chance"),
+        ((0.8, 0.7, 0.9), 2, None, "neither a gap nor its absence is shown, and more than 0.90 fits as well"),
+    ],
+)
+def test_an_interval_shows_a_gap_only_if_both_its_ends_do(tables, numbers, least, most, verdict):
+    flags = [tuple(place == one for place in range(3)) for one in (least, most)]
+    assert tables.Compression(*numbers, *flags).verdict == verdict
+
+
+def test_what_is_known_of_a_gap_follows_the_runs(tables):
+    packnet, multinet = ("PackNet", "recommended", "zero", tables.BY_CHANGE), ("Multinet", "recommended", "zero", "")
+    found = {packnet: {0.99: runs(tables, 800, [0.02, 0.02, 0.02])}}
+    assert tables.shown(found) == ["Not measured yet."]
+    found[multinet] = {0.995: runs(tables, 100, [0.04] * 2), 0.98: runs(tables, 400, [0.01] * 2)}
+    assert tables.shown(found) == [
+        "- At p = 0.99, with 3 seeds of PackNet and 2 of Multinet, it is 4.00 (4.00 to 4.00): Multinet owns fewer "
+        "weights, by more than chance."
+    ]
+
+
+def test_the_figure_of_the_gap_has_a_panel_for_nights_with_runs_and_says_what_its_bars_are(tables):
+    kinds = [("PackNet", "recommended", "zero", lift) for lift in ("", tables.BY_CHANGE)]
+    found = {kind: {p: runs(tables, n, [0.01, 0.02]) for p, n in ((0.9, 100), (0.5, 500))} for kind in kinds}
+    (ax,) = tables.errors_figure(found).axes
+    assert ax.get_title() == "recommended"
+    assert ax.get_xlabel() == "owned weights, all tasks\nn = 2, bars: standard errors"
+    assert ax.get_legend_handles_labels()[1] == ["PackNet", "PackNet, output_change"]
+    assert not any(ax.has_data() for ax in tables.units_figure(found).axes)
+    plt.close("all")

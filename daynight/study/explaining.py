@@ -46,8 +46,9 @@ def sources(results: Results, text: str) -> list[Source]:
 
     Args:
         results: The runs of a store.
-        text: The number as it is printed: a mean, or result of a run, rounded to as many digits. With ``%``, or above 1
-            for a result from 0 to 1, it is in percent, and may be an error, 100 minus the accuracy.
+        text: The number as it is printed: a mean, or the result of a run, rounded to as many digits. For a result from
+            0 to 1, it may also be an error, 1 minus the result, and each of these in percent; with ``%``, only in
+            percent. Differences, compressions and ends of intervals are not found: they come from several results.
 
     Raises:
         SettingError: If `text` is not a number.
@@ -83,17 +84,13 @@ def names(results: Results) -> list[str]:
 
 
 def is_shown_as(value: float, text: str) -> bool:
-    """Return whether a value, rounded, is printed as a text: as it is, in percent, or, of a share, as an error."""
+    """Return whether a value, rounded, is printed as a text: as it is or, of a share, as an error, or in percent."""
     digits = text.strip().rstrip("% ")
     printed = float(digits)
     mantissa, _, exponent = digits.lower().partition("e")
     unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
-    is_percent = "%" in text
-    forms = [] if is_percent else [value]
-    if 0 <= value <= 1 and (is_percent or printed > 1):
-        forms += [100 * value, 100 * (1 - value)]
-    elif 0 <= value <= 1:
-        forms.append(1 - value)
+    shares = [value, 1 - value] if 0 <= value <= 1 else []
+    forms = [100 * share for share in shares] + ([] if "%" in text else [value, *shares])
     return any(abs(form - printed) <= unit / 2 * (1 + 1e-9) for form in forms)
 
 
@@ -191,8 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="daynight study explain docs/results/study/mnist 0.9891 free_at_end=0.99",
     )
     parser.add_argument("store", help="the folder of a study's store")
-    parser.add_argument("what", nargs="+", metavar="NUMBER-OR-FILTER", help="a number as it is printed, such as 0.9891 "
-                        "or 1.09%%, and settings, such as policy.n=8 or method=packnet")  # fmt: skip
+    parser.add_argument("what", nargs="+", metavar="NUMBER-OR-FILTER", help="a mean, or the result of a run, as it is "
+                        "printed, such as 0.9891 or, as an error in percent, 1.09 (not a difference, a compression or "
+                        "the end of an interval); and settings, such as policy.n=8 or method=packnet")  # fmt: skip
     parser.add_argument("--all", action="store_true", help=f"show all, and not only the first {N_SHOWN}")
     settings = parser.parse_args(arguments)
     store = Store(settings.store)
@@ -209,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not found:
             raise SettingError(
                 f"no mean and no run is {numbers[0]}, of {len(results)} runs. Fewer digits find more: a number may be "
-                "rounded in another way.", page="studies",
+                "rounded in another way. Differences, compressions and ends of intervals are not found.",
+                page="studies",
             )  # fmt: skip
     else:
         found = [Source(runs, name, None, runs.summary(name)) for runs in groups(results) for name in _main(runs)]

@@ -31,6 +31,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "From scratch": {"color": "#2f7d5b", "marker": "D"},
     "cleared": {"color": "#3a78b5", "marker": "o"},
     "kept": {"color": "#c8791b", "marker": "s"},
+    "kept over cleared": {"color": "#3a78b5", "marker": "o"},
 }
 #: For several values side by side: shades that differ in lightness, and markers.
 _SHADES, _MARKERS = ("#9ec1e4", "#3a78b5", "#1b1b3a"), ("o", "s", "^")
@@ -121,14 +122,17 @@ def line_of_cycles(axes: Axes, summaries: Mapping[int, Summary], label: str) -> 
     order = sorted(summaries)
     _line(axes, order, [summaries[n] for n in order], label)
     places = sorted({n for drawn in axes.containers for n in drawn[0].get_xdata()})
-    labelled: list[float] = []
+    lines: tuple[list[float], list[float]] = [], []  # labels that would touch stand on two lines
     for n in places:
-        if not labelled or n >= labelled[-1] * (1.15 if n < 10 else 1.4):
-            labelled.append(n)
+        for line in lines:
+            if not line or n >= line[-1] * (1.15 if n < 10 else 1.4):
+                line.append(n)
+                break
+    labels = {n: "\n" * row + f"{n:g}" for row, line in enumerate(lines) for n in line}
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:g}" if n in labelled else ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: labels.get(n, "")))
     axes.tick_params(axis="x", labelsize="small")
     said = counted([one.n for one in summaries.values()], "standard errors", axes.get_xlabel().rpartition("\n")[2])
     axes.set_xlabel(f"cycles a night, $N$\n{said}")

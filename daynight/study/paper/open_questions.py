@@ -103,7 +103,7 @@ def optimizer(setup: Setup, results: Source) -> tuple[Any, Rows]:
         gains = {n: statistics.paired(with_it, without) for n, (without, with_it) in by_n.items()}
         drawing.line_of_cycles(panel, gains, "kept over cleared")
         panel.axhline(0.0, color="0.7", linewidth=1.0, zorder=0)
-        panel.set(title=setup.title(p), ylabel="gain in accuracy, and its standard error")
+        panel.set(title=setup.title(p), ylabel="gain in accuracy")
         for n, values in by_n.items():
             seeds = set.intersection(*map(set, values))
             means = (statistics.summarize(one[seed] for seed in seeds).mean for one in values)
