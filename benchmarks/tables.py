@@ -48,14 +48,21 @@ def text(result: Mapping[str, Any]) -> str:
 
 
 def rst(result: Mapping[str, Any]) -> str:
-    """Return the table as a csv-table, and the notes below it."""
+    """Return two csv-tables, of what each method takes and of its times over daynight's, and the notes below them."""
+    parts = HEADER[4:-3], HEADER[-3:]
+    return "\n".join(_csv_table(result, [*HEADER[:4], *part]) for part in parts) + "\n\n".join(notes(result)) + "\n"
+
+
+def _csv_table(result: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return a csv-table of some columns, with those rows that have any of them besides the first four."""
     cells = io.StringIO()
-    chosen = [index for index, name in enumerate(HEADER) if name not in ("peak MiB", "free")]
+    chosen = [HEADER.index(name) for name in names if name not in ("peak MiB", "free")]
     for row in [list(HEADER), *rows(result)]:
-        # A single dash would be a bullet.
-        csv.writer(cells, lineterminator="\n").writerow([row[i].replace("-", " ") for i in chosen])
+        if any(row[index] != "-" for index in chosen[4:]):
+            # A single dash would be a bullet.
+            csv.writer(cells, lineterminator="\n").writerow([row[index].replace("-", " ") for index in chosen])
     body = "".join(f"   {line}\n" for line in cells.getvalue().splitlines())
-    return f".. csv-table::\n   :header-rows: 1\n\n{body}\n" + "\n\n".join(notes(result)) + "\n"
+    return f".. csv-table::\n   :header-rows: 1\n\n{body}\n"
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -67,7 +74,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         f"medians of n repeats; engine {settings['engine']!r}.",
         "Own MiB is the memory that a run adds, at its peak, to a process with PyTorch and the data as bytes. That of "
         "Avalanche includes Avalanche, and all tasks as floats; the others hold one task at a time as floats.",
-        "The last three columns are times divided by that of daynight in the run beside it: median (least to most, if "
+        "wake x, REM x and run x are times divided by that of daynight in the run beside it: median (least to most, if "
         "there are several).",
     ]
     if cycle := _seconds_a_cycle(runs):

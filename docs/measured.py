@@ -536,8 +536,8 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
             top.plot(dates[span - 1 :], rolling(values, span), label=name if is_far else None, **style)
         if not is_far:
             low.plot(dates[span - 1 :], rolling(values - series[reference], span), label=name, **style)
-    top.set(ylabel="AUC of the next day", title="Days, and means of four weeks")
-    low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks")
+    top.set(ylabel="AUC of the next day", title="Days, and means of four weeks and of the seeds")
+    low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks and of the seeds")
     figure.legend(loc="outside lower center", fontsize="small", ncols=5, handlelength=3.6)
     for ax in (top, low):
         ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
