@@ -68,7 +68,7 @@ def entries_of(store):
 
 
 def picture(name, figure, alt=""):
-    """Write a figure, and give the lines that show it; of one in which nothing is drawn, the lines say so instead.
+    """Write a figure, and give the lines that show it: none if nothing is drawn in it.
 
     Raises:
         RuntimeError: If some of its panels are blank.
@@ -77,7 +77,7 @@ def picture(name, figure, alt=""):
     blank = [ax for ax in figure.axes if not ax.has_data()]
     if len(blank) == len(figure.axes):
         path.unlink(missing_ok=True)
-        return "Not measured yet.\n"
+        return ""
     if blank:
         raise RuntimeError(f"{len(blank)} of {len(figure.axes)} panels of {name}.png are blank: leave them out.")
     figure.savefig(path, dpi=160)

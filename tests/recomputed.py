@@ -304,6 +304,16 @@ def three_methods_are_close_at_95():
     assert max(means) - min(means) < 0.001
 
 
+def a_network_for_each_task_is_ahead():
+    source, setup = runs_of("mnist")
+    alone = source("From scratch", setup.n_seeds, PRUNINGS[:1]).values("mean_accuracy")
+    for p in PRUNINGS:
+        for method in ("PackNet", "Memory", "Multinet"):
+            lead = paired(alone, source(method, setup.n_seeds, [p]).values("mean_accuracy"))
+            assert lead.mean > 0
+            assert (lead.low > 0) == (method == "PackNet" or p != 0.95)
+
+
 def the_second_task_is_lowest():
     source, setup = runs_of("mnist")
     rows = {(row["p"], row["method"]): row for row in experiments.figure3(setup, source)[1]}

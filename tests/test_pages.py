@@ -26,7 +26,7 @@ def test_a_figure_without_anything_drawn_is_not_shown(panels, tmp_path):
     (tmp_path / "some.png").write_text("of an earlier build")
     for ax in axes:
         ax.set(title="silent units", xlabel="day", ylim=(0, 1))
-    assert pages.picture("some", figure, "Curves.") == "Not measured yet.\n"
+    assert pages.picture("some", figure, "Curves.") == ""
     assert not list(tmp_path.iterdir())
 
 
