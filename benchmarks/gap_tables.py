@@ -369,10 +369,9 @@ def errors_figure(found: Runs) -> Any:
         points = sorted((mean_of(own, "weights"), summarize(errors_of(own))) for own in curve if len(own) > 1)
         if points:
             curves[nights][method + word] = points, STYLES[method] | style
-    figure, axes = plt.subplots(
-        1, max(1, len(curves)), figsize=(10.5, 3.8), sharex=True, sharey=True, layout="constrained", squeeze=False
-    )
-    for ax, (nights, own) in zip(axes.flat, curves.items(), strict=False):
+    size = {"figsize": (10.5, 3.8), "layout": "constrained"}
+    figure, (axes,) = plt.subplots(1, max(1, len(curves)), sharex=True, sharey=True, squeeze=False, **size)
+    for ax, (nights, own) in zip(axes, curves.items(), strict=False):
         for label, (points, style) in own.items():
             weights, means = zip(*points, strict=True)
             errors, bars = ([100 * getattr(one, name) for one in means] for name in ("mean", "standard_error"))
@@ -384,8 +383,7 @@ def errors_figure(found: Runs) -> Any:
         ax.yaxis.set_major_formatter(AS_IT_IS)
         ax.yaxis.set_minor_formatter(NullFormatter())
         bare(ax)
-    axes[0, 0].set_ylabel("error on test images, %")
-    axes = axes[0]
+    axes[0].set_ylabel("error on test images, %")
     handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small")
     return figure
@@ -397,9 +395,9 @@ def units_figure(found: Runs, p: float = 0.995) -> Any:
 
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), layout="constrained")
     titles = ("silent units at dusk, layer 1", "silent units at dusk, layer 2", "owned weights in vain, %")
-    colours = dict(zip(NIGHTS, ("#c8791b", "#3a78b5", "#1b1b3a"), strict=True))
+    styles = dict(zip(NIGHTS, (("#c8791b", "s"), ("#3a78b5", "o"), ("#1b1b3a", "^")), strict=True))
     for nights in NIGHTS:
-        for restart, line in zip(RESTARTS, ("-o", ":o"), strict=True):
+        for restart, line in zip(RESTARTS, ("-", ":"), strict=True):
             runs = found.get(("PackNet", nights, restart, ""), {}).get(p, {}).values()
             own = [run.row for run in runs if run.row]
             if not own:
@@ -409,7 +407,8 @@ def units_figure(found: Runs, p: float = 0.995) -> Any:
             series = (silent[:, :, 0], silent[:, :, 1], 100 * vain.sum(2) / owned)
             for ax, values in zip(axes, series, strict=True):
                 label = f"{TITLES[nights]}, {restart} ({len(own)})"
-                ax.plot(range(1, 6), values.mean(0), line, color=colours[nights], markersize=4, lw=1.4, label=label)
+                color, marker = styles[nights]
+                ax.plot(range(1, 6), values.mean(0), line, color=color, marker=marker, ms=4, lw=1.4, label=label)
     for ax, title in zip(axes, titles, strict=True):
         ax.set(title=title, xlabel="day", xticks=range(1, 6))
         ax.set_ylim(bottom=0, top=WIDTH if "units" in title else None)

@@ -119,3 +119,16 @@ def test_errors_of_zero_leave_a_scale():
     ]
     drawing.against_pruning(axes, {"PackNet": Results(entries)})
     assert axes.get_ylim()[0] > 0
+
+
+def test_a_single_run_has_no_bar():
+    _, axes = plt.subplots()
+    drawing.line_of_cycles(axes, {1: summarize([0.9]), 2: summarize([0.8, 0.9])}, "PackNet")
+    (bars,) = axes.collections
+    single, several = bars.get_segments()
+    assert not len(single)
+    np.testing.assert_allclose(several[:, 1], [0.8, 0.9])
+    for cap in axes.lines[1:]:
+        assert np.isnan(cap.get_ydata()[0])
+    _, _, axes = drawn([{"policy": "uniform 1", "p": 0.9, "error %": 2.0}])
+    assert not any(len(segment) for bars in axes.collections for segment in bars.get_segments())

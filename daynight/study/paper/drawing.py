@@ -185,8 +185,7 @@ def gains(axes: Axes, summaries: Mapping[str, Summary], title: str) -> Axes:
         title: Title of the axes.
     """
     for place, (name, summary) in enumerate(reversed(list(summaries.items()))):
-        reach = 0.0 if math.isnan(summary.low) else summary.mean - summary.low
-        axes.errorbar([summary.mean], [place], xerr=[reach], capsize=2, ms=4, **STYLES["PackNet"])
+        axes.errorbar([summary.mean], [place], xerr=[summary.mean - summary.low], capsize=2, ms=4, **STYLES["PackNet"])
         axes.annotate(
             name, (0.01, place), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
             fontsize="x-small",
@@ -229,7 +228,7 @@ def contest(rows: Rows, night_of: Callable[[str], Sequence[Cycle]], in_words: Ca
         errors, reaches = zip(*map(_bar, own), strict=True)
         aside = 0.6 / len(prunings) * (at - (len(prunings) - 1) / 2)
         axes.errorbar(
-            errors, [names.index(row["policy"]) + aside for row in own], xerr=np.nan_to_num(reaches), ls="", ms=4,
+            errors, [names.index(row["policy"]) + aside for row in own], xerr=reaches, ls="", ms=4,
             capsize=2, color=_SHADES[at % len(_SHADES)], marker=_MARKERS[at % len(_MARKERS)], label=f"$p$ = {p:g}",
         )  # fmt: skip
     _scale_errors(axes, [_bar(row) for row in rows], "x")
@@ -331,5 +330,5 @@ def _points(axes: Axes, x: Sequence[float], summaries: Sequence[Summary], method
 
 
 def _bars(summaries: Sequence[Summary]) -> tuple[list[float], list[float]]:
-    errors = [0.0 if math.isnan(summary.standard_error) else summary.standard_error for summary in summaries]
-    return [summary.mean for summary in summaries], errors
+    """Return means and their standard errors; that of a single run is NaN, so that it has no bar."""
+    return [summary.mean for summary in summaries], [summary.standard_error for summary in summaries]
