@@ -122,6 +122,17 @@ class History:
         return len(self.select(kind="day"))
 
     @property
+    def successors(self) -> dict[int, int]:
+        """By the index of each task that another has succeeded, the index of the other, at whose dawn it retired.
+
+        It follows from evaluations with the phase ``"before"``, which a clock makes. A day that a gate refused, or that
+        is not finished, has no place here.
+        """
+        accepted = {record.day for record in self.select(kind="day") if record.accepted != 0}
+        before = self.select(kind="evaluation", phase="before")
+        return {record.task: record.day for record in before if record.task is not None and record.day in accepted}
+
+    @property
     def accuracy(self) -> np.ndarray:
         """Score on test data at each dawn, as float64 (day, task); NaN for tasks that were not tested."""
         return self.scores("dawn")

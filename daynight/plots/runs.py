@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,9 +19,13 @@ from daynight.support import checks
 
 
 def capacity(history: History, ax: Axes | None = None) -> Axes:
-    """Draw how many weights each task owns at each dawn, and how many are free.
+    """Draw how many weights each living task owns at each dawn, and how many are free.
 
-    Weights of tasks from before the history's first day are drawn in grey, below all other weights.
+    A task that has retired, or that another has succeeded, owns nothing from that dawn on. Drawn in grey, below all
+    others, are weights of tasks from before the history's first day, and weights of retired tasks that others see.
+
+    If a task has retired without a successor, the history says so only by the free weights and by who was evaluated.
+    If this leaves open which one, it is taken to be the oldest.
 
     Args:
         history: A history with at least one finished day.
@@ -41,47 +45,92 @@ def capacity(history: History, ax: Axes | None = None) -> Axes:
     if total is None:
         raise DataError("the history does not contain the capacity. Make it with this version of daynight.")
     ax = axes_or_new(ax, 6.0, 4.0)
-    owned = np.array([record.owned or 0 for record in days])
-    earlier = total - (days[0].free or 0) - int(owned[0])
-    tops = earlier + owned.cumsum()
     names = [record.day for record in days]
     few = len(days) <= 12  # more labels would overlap
-    if earlier:
-        ax.bar(names, earlier, width=0.8, color=COLOURS["earlier"], edgecolor="white", lw=0.6)
-        ax.annotate("earlier", (names[-1] + 0.45, earlier / 2), va="center", fontsize="small")
-    colours = shades(len(days))
-    for index, (name, top) in enumerate(zip(names, tops, strict=True)):
-        bottom = top - owned[index]
-        if few:
+    bands, colours = bands_of(history), dict(zip(names, shades(len(days)), strict=True))
+    tops = [total - (record.free or 0) for record in days]
+    if few:
+        for band in bands:
             ax.bar(
-                names[index:], owned[index], bottom=bottom, width=0.8, color=colours[index], edgecolor="white", lw=0.6
-            )
-            ax.annotate(f"task {name}", (names[-1] + 0.45, (bottom + top) / 2), va="center", fontsize="small")
+                names[band.first : band.end], band.top - band.bottom, bottom=band.bottom, width=0.8,
+                color=colours.get(band.task, COLOURS["earlier"]), edgecolor="white", lw=0.6,
+            )  # fmt: skip
+            if band.end == len(days):
+                label = f"task {band.task}" if band.task in colours else "earlier" if names[0] else "retired"
+                place = names[-1] + 0.45, (band.bottom + band.top) / 2
+                ax.annotate(label, place, va="center", fontsize="small")
+        ax.set_xticks(names)
+    else:
+        ends = [*(name - 0.4 for name in names), names[-1] + 0.4]
+        corners = [(ends[band.first], ends[band.end], band.bottom, band.top) for band in bands]
+        areas = [[(left, low), (right, low), (right, high), (left, high)] for left, right, low, high in corners]
+        shown = [colours.get(band.task, COLOURS["earlier"]) for band in bands]
+        ax.add_collection(PolyCollection(areas, facecolors=shown, lw=0))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for index, (name, top) in enumerate(zip(names, tops, strict=True)):
         if len(days) <= 6 or index == len(days) - 1:
             ax.annotate(
                 f"{1 - top / total:.2%} free", (name, top), xytext=(0, 3), textcoords="offset points",
                 ha="center" if len(days) <= 6 else "right", fontsize="small",
             )  # fmt: skip
-    if few:
-        ax.set_xticks(names)
-    else:
-        end = names[-1] + 0.4
-        bands = [
-            [(name - 0.4, top - new), (end, top - new), (end, top), (name - 0.4, top)]
-            for name, top, new in zip(names, tops, owned, strict=True)
-        ]
-        ax.add_collection(PolyCollection(bands, facecolors=colours, lw=0))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("dawn of day")
     ax.set_ylabel(f"owned weights, of {total:,}")
     ax.yaxis.set_major_formatter(WHOLE)
     limit(ax, "x", names[0] - 0.6, names[-1] + 0.5 + (0.14 * (len(days) + 1) if few else 0))
-    limit(ax, "y", 0, tops[-1] * 1.1)
+    limit(ax, "y", 0, max(1, *tops) * 1.1)
     share = ax.secondary_yaxis("right", functions=(lambda n: np.asarray(n) / total, lambda f: np.asarray(f) * total))
     share.yaxis.set_major_formatter(PercentFormatter(1.0))
     share.set_ylabel("owned share of all weights")
     ax.spines[["top"]].set_visible(False)
     return ax
+
+
+class Band(NamedTuple):
+    """What a task owns at some dawns in a row, in a pile of what all own.
+
+    Attributes:
+        task: Index of the task; -1 for weights of earlier tasks, and of retired ones that others see.
+        first: Index of the first of these dawns, among the finished days of the history.
+        end: Index of the dawn after the last one.
+        bottom: Number of weights below it.
+        top: Number of weights up to its end.
+    """
+
+    task: int
+    first: int
+    end: int
+    bottom: int
+    top: int
+
+
+def bands_of(history: History) -> list[Band]:
+    """Return how many weights each living task owns at each dawn, by task; at each dawn, the bands fill the owned part.
+
+    Args:
+        history: A history with finished days, whose records have the capacity.
+    """
+    successors, held = history.successors, dict[int, int]()
+    found, now = list[Band](), dict[int, Band]()
+    for index, record in enumerate(history.select(kind="day")):
+        day, owned = record.day, (record.capacity or 0) - (record.free or 0)
+        tested = history.tested(day, "dawn")  # all living tasks from the first of the clock's days on
+        held |= {day: record.owned} if record.owned else {}
+        for task in list(held):
+            is_known = bool(tested) and min(tested) < task < max(tested)
+            if successors.get(task, day + 1) <= day or (is_known and task not in tested):
+                del held[task]
+        while sum(held.values()) > owned:
+            del held[min(held)]
+        bottom, before, now = 0, now, {}
+        for task, n in ((-1, owned - sum(held.values())), *held.items()):
+            if n:
+                band = before.get(task)
+                is_same = band is not None and (band.bottom, band.top) == (bottom, bottom + n)
+                first = band.first if band is not None and is_same else index
+                now[task] = Band(task, first, index + 1, bottom, bottom + n)
+                bottom += n
+        found += [band for task, band in before.items() if task not in now or now[task].first == index]
+    return sorted([*found, *now.values()])
 
 
 def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> Axes:
