@@ -50,7 +50,7 @@ from daynight.training.consolidation import Consolidation, check_replay, consoli
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.keepsakes import kinds_of
 from daynight.training.outlook import Outlook, check_measurable
-from daynight.training.preflight import Passed
+from daynight.training.passed import Passed
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
 from daynight.training.tryouts import Tryout

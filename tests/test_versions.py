@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from resumable import lived_through
 from torch import nn
 
-from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Steps, Task, Training, UniformCycles
+from daynight import Agent, Capacity, Clock, Epochs, Gate, OneShot, Replay, Steps, Task, Training, UniformCycles
 from daynight.errors import CapacityError, DataError, SettingError, StateError
 from daynight.networks.masked import FREE
 from daynight.support import archive
@@ -342,3 +342,98 @@ def test_a_clock_with_versions_is_resumed_anywhere(tmp_path):
     assert state.keys() == other.keys()
     assert all(torch.equal(state[name], other[name]) for name in state)
     np.testing.assert_array_equal(clock.history.accuracy, whole.history.accuracy)
+
+
+def versions(*labels, **given):
+    """Return tasks of one name, each of which succeeds the one before, with the given labels."""
+    drawn = torch.Generator().manual_seed(0)
+    return [
+        Task(
+            train=(torch.randn(len(own), 6, generator=drawn), torch.as_tensor(own)),
+            test=(torch.randn(4, 6, generator=drawn), torch.as_tensor(own[:4])),
+            name="job", succeeds="job", **given,
+        )
+        for own in labels
+    ]  # fmt: skip
+
+
+def labels_with(*wrong, n=20):
+    return [0, 1] * ((n - len(wrong)) // 2) + list(wrong)
+
+
+WIDER = (
+    "task 'job' has 8 outputs because of its labels, and task 'job', which it succeeds, has 2. New is the label 7, in "
+    "1 of 24 examples. All later versions will need as many outputs. If these are new classes, give n_outputs=8; if "
+    "they are mistakes, correct them, and give n_outputs=2, with which they are refused."
+)
+
+
+def run(agent, tasks, **settings):
+    return Clock(agent, tasks, policy=OneShot(), wake=Steps(2), night=Steps(2), **settings).run()
+
+
+@pytest.mark.parametrize("replay", [None, Replay(20)])
+def test_a_label_that_makes_more_outputs_is_warned_of_once_before_training(replay):
+    first, second = versions(labels_with(), labels_with(7, 1))
+    agent, heard = made(replay=replay), []
+    run(agent, [first])
+    with pytest.warns(UserWarning, match="because of its labels") as caught:
+        run(agent, [second], first_day=1, on_event=lambda event: heard.append(len(caught)))
+    assert [str(warning.message) for warning in caught] == [WIDER]
+    assert set(heard) == {1}
+    agent = made(replay=replay)
+    with pytest.warns(UserWarning, match="because of its labels") as caught:  # of days to come, too
+        run(agent, [first, second])
+    assert [str(warning.message) for warning in caught] == [WIDER]
+    with pytest.warns(UserWarning, match="because of its labels") as caught:  # and without a clock
+        live(agent.fork(), versions(labels_with(9, 8, 10, 11, 12, 13))[0])
+    assert "New are the labels 8, 9, 10, 11, 12, ..., in 6 of 24 examples." in str(caught[0].message)
+
+
+def test_more_outputs_that_are_given_are_not_warned_of_and_wrong_labels_are_refused():
+    agent = made()
+    run(agent, versions(labels_with(), n_outputs=2))
+    run(agent, versions(labels_with(7, 1), n_outputs=8), first_day=1)
+    with pytest.raises(DataError, match=r"train labels run from 0 to 7, and must be from 0 to 1 with 2 outputs"):
+        versions(labels_with(7, 1), n_outputs=2)
+    held_out = versions(labels_with(7, 7, 7, 7, 7, 7))[0].hold_out(0.3)
+    assert held_out.infers_outputs
+    assert not versions(labels_with(), n_outputs=2)[0].hold_out(0.3).infers_outputs
+
+
+def test_a_night_after_one_of_wrong_labels_says_how_to_go_back():
+    agent = made()
+    run(agent, versions(labels_with()))
+    with pytest.warns(UserWarning, match="because of its labels"):
+        run(agent, versions(labels_with(7, 1)), first_day=1)
+    with pytest.raises(DataError) as caught:
+        run(agent, versions(labels_with()), first_day=2)
+    assert str(caught.value) == (
+        "task 'job' has 2 outputs, and task 1, which it succeeds, has 8. A successor keeps all outputs. If these are "
+        "right, give n_outputs=8, also on a day without examples of some class. If the earlier task has too many "
+        "because of wrong labels, take the agent's file from before its day, correct the labels, and learn from that "
+        "day on again."
+    )
+    assert caught.value.page == "nightly"
+
+
+FLOATS = "Its targets are floating point, which means regression. If earlier versions have class labels, give whole"
+
+
+@pytest.mark.filterwarnings("ignore:.*0.0 or 1.0, and floating point")
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_labels_in_floating_point_are_recognised_where_earlier_versions_have_classes(n_outputs):
+    (classes,) = versions(labels_with())
+    (numbers,) = versions([float(n) for n in labels_with()], n_outputs=n_outputs)
+    agent = made()
+    expected = FLOATS if n_outputs is None else "floating-point targets, which means regression, of 1 value an example"
+    with pytest.raises(DataError, match=FLOATS):  # in one stream
+        run(agent, [classes, numbers])
+    assert agent.day == 0
+    run(agent, [classes])
+    with pytest.raises((DataError, SettingError), match=expected):
+        run(agent, [numbers], first_day=1)
+    wide = Task(train=(numbers.train.inputs, torch.rand(20, 3)), test=(numbers.test.inputs, torch.rand(4, 3)),
+                name="job", succeeds="job")  # fmt: skip
+    with pytest.raises(DataError, match=r"3 targets an example, .* has 2\. .* class labels, give whole numbers from 0"):
+        run(agent, [wide], first_day=1)

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from daynight.data.signatures import Form
-from daynight.data.tasks import Task, seen_of, titled
+from daynight.data.tasks import Task, seen_of, titled, warn_of_new_classes
 from daynight.errors import DataError, SettingError, StateError
 from daynight.support import checks
 
@@ -137,15 +137,9 @@ class Roll:
         """
         if task.succeeds is None:
             return False
-        if isinstance(task.succeeds, str):
-            found = next((each for each in reversed(before) if task.succeeds in (each.name, each.succeeds)), None)
-            known = self.named(task.succeeds)
-            other: Form | Task | None = self.forms[known[-1]] if found is None and known else found
-        else:
-            place = task.succeeds - self.day
-            other = before[place] if 0 <= place < len(before) else self.forms.get(task.succeeds)
+        other = self._coming(task.succeeds, before)
         if other is not None:
-            _check_outputs(task, f"task {task.succeeds!r}", other)
+            _check_outputs(task, _named(task.succeeds), other)
         elif task.succeeds != task.name:
             raise StateError(
                 f"{titled(task.name)} is to succeed {task.succeeds!r}, and there will be no such living task. Give the "
@@ -153,15 +147,53 @@ class Roll:
             )
         return other is not None
 
+    def warn_of_new_classes(self, task: Task, views: Views, before: Sequence[Task] = ()) -> None:
+        """Warn if a task of the next day or a later one has more outputs than the one that it succeeds (see `Task`).
+
+        Args:
+            task: The task.
+            views: Which task it succeeds.
+            before: The tasks of the days from the next one to the day before the task's day.
+        """
+        if views.succeeds is not None and (other := self._coming(views.succeeds, before)) is not None:
+            warn_of_new_classes(task, _named(views.succeeds), other.n_outputs)
+
+    def _coming(self, succeeds: int | str, before: Sequence[Task]) -> Form | Task | None:
+        """Return what a task of a later day succeeds, as far as it is known; see `is_successor`."""
+        if isinstance(succeeds, str):
+            found = next((each for each in reversed(before) if succeeds in (each.name, each.succeeds)), None)
+            known = self.named(succeeds)
+            return self.forms[known[-1]] if found is None and known else found
+        place = succeeds - self.day
+        return before[place] if 0 <= place < len(before) else self.forms.get(succeeds)
+
+
+def _named(task: int | str) -> str:
+    return f"task {task!r}" if isinstance(task, str) else f"task {task}"
+
 
 def _check_outputs(task: Task, name: str, other: Form | Task) -> None:
+    begin = f"{titled(task.name)} has {_outputs(task.n_outputs)}, and {name}, which it succeeds, has {other.n_outputs}."
+    if not task.classifies and (task.n_outputs < other.n_outputs or (isinstance(other, Task) and other.classifies)):
+        raise DataError(
+            f"{begin} Its targets are floating point, which means regression. If earlier versions have class labels, "
+            "give whole numbers from 0 (in pandas, a column of labels becomes floating point as soon as one is missing "
+            "or a fraction); if not, give as many targets as before, or leave succeeds= out for a new task.",
+            page="nightly",
+        )
     if task.n_outputs < other.n_outputs:
         raise DataError(
-            f"{titled(task.name)} has {task.n_outputs} outputs, and {name}, which it succeeds, has {other.n_outputs}. "
-            "A successor keeps all outputs: set n_outputs to that number or more."
-        )
+            f"{begin} A successor keeps all outputs. If these are right, give n_outputs={other.n_outputs}, also on a "
+            "day without examples of some class. If the earlier task has too many because of wrong labels, take the "
+            "agent's file from before its day, correct the labels, and learn from that day on again.", page="nightly",
+        )  # fmt: skip
     if task.n_outputs > other.n_outputs and not task.classifies:
         raise DataError(
             f"{titled(task.name)} has {task.n_outputs} targets an example, and {name}, which it succeeds, has "
-            f"{other.n_outputs}. Only classes can be added: give as many, or leave succeeds= out for a new task."
-        )
+            f"{other.n_outputs}. Only classes can be added: give as many, or leave succeeds= out for a new task. If "
+            "earlier versions have class labels, give whole numbers from 0.", page="nightly",
+        )  # fmt: skip
+
+
+def _outputs(n: int) -> str:
+    return f"{n} output{'' if n == 1 else 's'}"

@@ -23,6 +23,8 @@ _FEW = 10
 _MARGIN = 0.5
 #: Labels up to this number are not checked for gaps.
 _MANY = 100
+#: A warning lists this many labels.
+_N_SHOWN = 5
 #: A task is recognised by its targets and this many of its inputs.
 _N_GLIMPSED = 16
 
@@ -76,6 +78,28 @@ def warn_if_known(name: str, names: Collection[str]) -> None:
             f"two tasks have the name {name!r}. If one day's data have come twice, leave them out; if the data are "
             "new, give them a name of their own.", stacklevel=4,
         )  # fmt: skip
+
+
+def warn_of_new_classes(task: Task, which: str, n_outputs: int) -> None:
+    """Warn if a task has more outputs than the one that it succeeds, only since its labels say so.
+
+    Args:
+        task: The task.
+        which: How the warning names the task that it succeeds.
+        n_outputs: Number of outputs of that.
+    """
+    if not task.infers_outputs or not task.classifies or task.n_outputs <= n_outputs:
+        return
+    labels = torch.cat([split.targets for split in task.splits().values()])
+    new = labels[labels >= n_outputs].unique().tolist()
+    shown = ", ".join(map(str, new[:_N_SHOWN])) + (", ..." if len(new) > _N_SHOWN else "")
+    warnings.warn(
+        f"{titled(task.name)} has {task.n_outputs} outputs because of its labels, and {which}, which it succeeds, has "
+        f"{n_outputs}. New {'are the labels' if len(new) > 1 else 'is the label'} {shown}, in "
+        f"{int((labels >= n_outputs).sum()):,} of {len(labels):,} examples. All later versions will need as many "
+        f"outputs. If these are new classes, give n_outputs={task.n_outputs}; if they are mistakes, correct them, and "
+        f"give n_outputs={n_outputs}, with which they are refused.", stacklevel=4,
+    )  # fmt: skip
 
 
 def seen_of(value: Any) -> str | tuple[int | str, ...]:
@@ -156,6 +180,9 @@ class Task:
         sees: Whose weights the task sees, as in `daynight.Agent.wake`: ``"all"``, ``"none"``, ``"best"``, or names and
             indices of tasks. None is all earlier tasks.
 
+    Attributes:
+        infers_outputs: Whether `n_outputs` was not given, and follows from the targets.
+
     Raises:
         DataError: If a split is empty or unlabelled, a label is out of range, or shapes differ.
         SettingError: If `n_outputs` or `sees` is not valid.
@@ -169,6 +196,7 @@ class Task:
     groups: tuple[int, ...]
     succeeds: str | int | None
     sees: str | tuple[int | str, ...] | None
+    infers_outputs: bool = attrs.field(init=False, default=False)
 
     def __init__(
         self, *, train: Data, test: Data, validation: Data | None = None, n_outputs: int | None = None, name: str = "",
@@ -191,7 +219,8 @@ class Task:
                 splits[which] = as_split(data)
             except DataError as error:
                 raise DataError(f"{titled(name)}, {which} split: {error}") from error
-        if n_outputs is None:
+        is_inferred = n_outputs is None
+        if is_inferred:
             _look_again(titled(name), splits["train"].targets)
         n_outputs = (
             _count_outputs(splits) if n_outputs is None else checks.integer("Task: n_outputs", n_outputs, least=1)
@@ -206,6 +235,7 @@ class Task:
             succeeds,
             sees,
         )
+        object.__setattr__(self, "infers_outputs", is_inferred)
         if self.groups and (not self.classifies or sum(self.groups) != n_outputs):
             raise DataError(f"{titled(name)}: groups must be numbers of classes that sum to its {n_outputs} outputs.")
         for which, split in splits.items():
@@ -261,7 +291,9 @@ class Task:
                 "Hold out of tasks with more examples, before they are put into a stream, or give validation data."
             )
         train, validation = self.train.subset(torch.where(~held)[0]), self.train.subset(torch.where(held)[0])
-        return attrs.evolve(self, train=train, validation=validation)
+        twin = attrs.evolve(self, train=train, validation=validation)
+        object.__setattr__(twin, "infers_outputs", self.infers_outputs)
+        return twin
 
     def _check_targets(self, which: str, split: Split) -> None:
         title = titled(self.name)

@@ -24,7 +24,8 @@ from daynight.training import tryouts
 from daynight.training.consolidation import Consolidation
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.gatekeeper import Gatekeeper
-from daynight.training.preflight import N_EXAMPLES, Passed, preflight
+from daynight.training.passed import Passed
+from daynight.training.preflight import N_EXAMPLES, preflight
 from daynight.training.settings import Training
 from daynight.training.tryouts import Tryout
 
@@ -103,6 +104,8 @@ class Outlook:
                 self.roll.forms[day].check_outputs(task, day)
             return
         self.room(task, day, before, views)
+        if not self._has_begun(day) and self.passed.is_new(task):
+            self.roll.warn_of_new_classes(task, views or Views.of_task(task), before)
         if self.capacity.share == "need":
             check_measurable(task)
         if (views or Views.of_task(task)).is_tried and not self._has_begun(day):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -23,6 +22,7 @@ from daynight.networks import trials
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.prediction import padded
 from daynight.support import checks, interrupts, seeding, threads
+from daynight.training.passed import Passed
 from daynight.training.settings import Training, number
 from daynight.training.together import held_by, set_mode
 
@@ -161,36 +161,6 @@ def _trying(network: MaskedNetwork, n_outputs: int) -> Iterator[Callable[..., An
 
 #: Number of examples to try. It is not a common number of outputs, so that a loss that confuses the two is noticed.
 N_EXAMPLES = 7
-
-
-class Passed:
-    """Which tasks have passed `preflight`. A copy, as in another process, knows none."""
-
-    def __init__(self) -> None:
-        self._tasks = weakref.WeakValueDictionary[int, Task]()
-        self._training: Training | None = None  # with which the forms have passed
-        self._forms = set[Hashable]()
-
-    def __reduce__(self) -> tuple[type[Passed], tuple[()]]:
-        return Passed, ()
-
-    def note(self, task: Task, day: int) -> None:
-        """Note that a task has passed for a day that has not begun."""
-        self._tasks[day] = task
-
-    def knows_form(self, training: Training, form: Hashable) -> bool:
-        """Return whether a task of a form has passed with these settings."""
-        return training is self._training and form in self._forms
-
-    def note_form(self, training: Training, form: Hashable) -> None:
-        """Note that a task of a form has passed with these settings."""
-        if training is not self._training:
-            self._training, self._forms = training, set()
-        self._forms.add(form)
-
-    def begins(self, task: Task, day: int) -> bool:
-        """Return whether a task has passed for a day, and forget it."""
-        return self._tasks.pop(day, None) is task
 
 
 def preflight(
@@ -388,16 +358,18 @@ def _check_loss(training: Training, task: Task, outputs: Tensor, targets: Tensor
     loss = training.loss_of(task)
     leaf = outputs.detach().requires_grad_()
     is_odd = not task.classifies and outputs.shape != targets.shape
+    if is_odd and (training.loss is None or training.metric is None):
+        raise SettingError(
+            f"{titled(task.name)} has {task.n_outputs} outputs, and floating-point targets, which means regression, of "
+            f"{targets.shape[1]} value{'' if targets.shape[1] == 1 else 's'} an example. If they are classes, give "
+            "whole numbers from 0, (n,). If not, that needs a loss and a metric of its own: give both, "
+            "Training(loss=..., metric=...).", page="optimizers",
+        )  # fmt: skip
     # PyTorch's losses compare all outputs with all targets then, and warn.
     strict = threads.quiet(category=UserWarning, is_error=True) if is_odd else contextlib.nullcontext()
     with torch.enable_grad(), strict:
         number("loss", loss, leaf, targets)
         value = loss(leaf, targets)
-    if is_odd and (training.loss is None or training.metric is None):
-        raise SettingError(
-            f"{titled(task.name)} has {task.n_outputs} outputs, and targets of {targets.shape[1]} values an example. "
-            "That needs a loss and a metric of its own: give both, Training(loss=..., metric=...).", page="optimizers",
-        )  # fmt: skip
     if isinstance(value, Tensor) and not value.dim() and value.requires_grad:
         value.backward()
     if leaf.grad is None:

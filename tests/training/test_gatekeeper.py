@@ -322,7 +322,7 @@ def test_a_log_loss_of_a_version_without_the_new_classes_is_finite():
     task = task_of(1)
     inputs, labels = task.train.load()
     labels = torch.where(inputs[:, 2] > 0.5, 2, labels)
-    grown = Task(train=(inputs, labels), test=(inputs, labels), name="job", succeeds="job").hold_out(0.25)
+    grown = Task(train=(inputs, labels), test=(inputs, labels), n_outputs=3, name="job", succeeds="job").hold_out(0.25)
     assert 0 < agent.test_first(grown)[2] < 20
     live(agent, grown)
     assert agent.refused is None

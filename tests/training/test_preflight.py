@@ -304,7 +304,7 @@ def test_a_loss_of_its_own_may_want_another_number_of_outputs_than_of_target_val
 @pytest.mark.parametrize("settings", [{}, {"metric": pinball}, {"loss": pinball}])
 def test_another_number_of_outputs_without_loss_and_metric_is_refused(settings):
     agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=1), training=Training(**settings))
-    message = "has 3 outputs, and targets of 1 values an example|the loss must give one number"
+    message = "has 3 outputs, and floating-point targets, which means regression, of 1 value an"
     with pytest.raises(SettingError, match=message):
         agent.check(regression(1, 3))
 
