@@ -1,11 +1,14 @@
-"""`log_night`: one line for each night in a file that all nights share."""
+"""`log_night` and `log_failure`: one line for each night in a file that all nights share."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
 import os
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +18,44 @@ from daynight.loggers.mlflow import Driver
 from daynight.support import atomic
 
 _WHEN, _SIZE = ("date", "time"), "file_bytes"
-#: Columns that follow from the history. A line with the same values there is of the same night.
-_OWN = ("day", "task", "score_before", "score_dusk", "score_dawn", "verdict", "reason", "wake_steps", "night_steps",
-        "seconds", "free")  # fmt: skip
+#: Columns that say which night it was, and what has happened. A line with the same values there is of the same night.
+_OWN = ("name", "day", "task", "n_train", "score_before", "score_dusk", "score_dawn", "verdict", "reason", "wake_steps",
+        "night_steps", "seconds", "free")  # fmt: skip
 NIGHT_COLUMNS = (*_WHEN, *_OWN, _SIZE)
 
 
-def log_night(path: str | os.PathLike[str], clock: Driver, file: str | os.PathLike[str] | None = None) -> None:
+def log_night(
+    path: str | os.PathLike[str], clock: Driver, file: str | os.PathLike[str] | None = None, *, name: object = ""
+) -> None:  # fmt: skip
     """Add a line about a clock's last night to a CSV file, unless the file has it.
 
     The file is written whole or not at all, so a job may be killed at any moment and call this again. Its columns:
 
     - ``date`` and ``time``: when the line was written, in local time;
+    - ``name``: as given, such as the date of the night's data;
     - ``day`` and ``task``: index of the day, from 0, and name of its task;
+    - ``n_train``: number of training examples of the day, without those held out;
     - ``score_before``: score, on the training data of the day before they were learnt, of the version that the task
       succeeds; empty if there is none;
     - ``score_dusk`` and ``score_dawn``: score of the task on its test data, before and after the night; after a night
       that was refused there is none;
-    - ``verdict`` and ``reason``: ``"accepted"`` or ``"refused"``, and why, if a gate has compared two versions;
+    - ``verdict`` and ``reason``: ``"accepted"`` or ``"refused"``, and why, if a gate has compared two versions; or
+      ``"failed"``, and the error (see `log_failure`);
     - ``wake_steps`` and ``night_steps``: optimizer steps;
     - ``seconds``: duration of wake and night;
     - ``free``: number of maskable weights that no task owns;
     - ``file_bytes``: size of `file`; empty without one.
 
+    ``score_dusk`` and ``score_dawn`` of a line compare, since data and task are the same: their difference is what the
+    night has cost or gained. ``score_before`` is of another version on other data, so it compares with that of other
+    lines alone: it says how well each version has served the day after it. Which of two versions is better is the
+    gate's to say, on the same held-out examples.
+
     Args:
         path: The log, such as ``"nights.csv"``, which is made if there is none.
         clock: The `Clock` whose night is over. With a checkpoint, call this while its folder is there.
         file: The file to which the agent was saved after the night.
+        name: What the night is called: a text, a date or a number.
 
     Raises:
         SettingError: If `clock` is not a clock, or `path` is another file than a log of nights.
@@ -50,19 +64,54 @@ def log_night(path: str | os.PathLike[str], clock: Driver, file: str | os.PathLi
         OutputError: If the log cannot be read or written.
     """
     log = atomic.file_named(path)
-    line = {**_line_of(clock), _SIZE: "" if file is None else _size_of(Path(file))}
-    text = _text_of(log)
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    if any(all(row[name] == line[name] for name in _OWN) for row in rows):
+    _add(log, {**_line_of(clock), "name": str(name), _SIZE: "" if file is None else _size_of(Path(file))})
+
+
+@contextlib.contextmanager
+def log_failure(path: str | os.PathLike[str], name: object = "") -> Iterator[None]:
+    """Add a line to a log of nights if an error ends the ``with`` block, and let the error go on.
+
+    For a whole nightly job, from the reading of its data on: ``with log_failure("nights.csv", date): ...``. The line
+    has the columns of `log_night`: the name, the verdict ``"failed"``, and the first line of the error as the reason. A
+    night that fails again with the same error has one line. Ctrl-C, signals and `SystemExit` are no failures: the job
+    resumes from its checkpoint.
+
+    If the line cannot be written then, there is a warning.
+
+    Args:
+        path: The log, such as ``"nights.csv"``, which is made if there is none. It is looked at before the block.
+        name: What the night is called: a text, a date or a number.
+
+    Raises:
+        SettingError: If `path` is another file than a log of nights.
+        OutputError: If the log cannot be read.
+    """
+    log = atomic.file_named(path)
+    _text_of(log)
+    try:
+        yield
+    except Exception as error:
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
+        said = "".join(sign if sign.isprintable() else "?" for sign in first)  # any file and reader takes it
+        try:
+            _add(log, {**dict.fromkeys(NIGHT_COLUMNS, ""), "name": str(name), "verdict": "failed", "reason": said})
+        except (OutputError, SettingError) as failed:
+            warnings.warn(f"the night {name} failed, and the log of nights does not say so: {failed}", stacklevel=3)
+        raise
+
+
+def _add(log: Path, line: Mapping[str, str]) -> None:
+    """Add a line to a log, with date and time, unless the log has a line of the same night."""
+    text, now = _text_of(log), datetime.datetime.now()
+    rows: list[dict[str, str]] = list(csv.DictReader(io.StringIO(text, newline=""), restval=""))
+    if any(all(row.get(name, "") == line[name] for name in _OWN) for row in rows):
         return
     written = io.StringIO(newline="")
-    writer = csv.DictWriter(written, NIGHT_COLUMNS, lineterminator="\n")
-    if not text:
-        writer.writeheader()
-    writer.writerow(line)
-    text += "" if not text or text.endswith("\n") else "\n"  # as an editor may leave it
+    writer = csv.DictWriter(written, NIGHT_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, {**line, "date": now.date().isoformat(), "time": now.time().isoformat("seconds")}])
     with atomic.replacing(log) as temporary:
-        temporary.write_text(text + written.getvalue(), encoding="utf-8", newline="")
+        temporary.write_text(written.getvalue(), encoding="utf-8", newline="")
 
 
 def _line_of(clock: Any) -> dict[str, str]:
@@ -75,10 +124,9 @@ def _line_of(clock: Any) -> dict[str, str]:
     night: Record = nights[-1]
     tests = {r.phase: r for r in clock.history.select(kind="evaluation", day=night.day) if _is_of_night(r)}
     verdict = "" if night.accepted is None else "accepted" if night.accepted else "refused"
-    now = datetime.datetime.now()
     found = {
-        "date": now.date().isoformat(), "time": now.time().isoformat("seconds"), "day": night.day,
-        "task": clock.stream[night.day - clock.first_day].name, "verdict": verdict, "reason": night.gate_reason,
+        "day": night.day, "task": clock.stream[night.day - clock.first_day].name, "n_train": night.n_train,
+        "verdict": verdict, "reason": night.gate_reason,
         **{f"score_{phase}": _short(tests[phase].score) if phase in tests else None
            for phase in ("before", "dusk", "dawn")},
         "wake_steps": night.wake_steps, "night_steps": night.night_steps,
@@ -116,6 +164,7 @@ def _text_of(log: Path) -> str:
         raise OutputError(f"cannot read {log}: {error.strerror or error}.") from error
     except UnicodeDecodeError:
         text = "\0"
-    if text and text.splitlines()[0] != ",".join(NIGHT_COLUMNS):
-        raise SettingError(f"log_night: {log} exists and is not a log of nights. Name another file.", page="nightly")
+    header = text.splitlines()[0].split(",") if text else list(NIGHT_COLUMNS)
+    if header[: len(_WHEN)] != list(_WHEN) or not set(header) <= set(NIGHT_COLUMNS):  # an older log has fewer columns
+        raise SettingError(f"{log} exists and is not a log of nights. Name another file.", page="nightly")
     return text

@@ -11,8 +11,8 @@ import torch
 from resumable import Killed, Killer, clock
 
 from daynight import Agent, Capacity, Clock, Gate, OneShot, Steps, Task, Training
-from daynight.errors import DataNotFoundError, OutputError, SettingError, StateError
-from daynight.loggers import log_night
+from daynight.errors import DataError, DataNotFoundError, OutputError, SettingError, StateError
+from daynight.loggers import log_failure, log_night
 from daynight.loggers.night_log import NIGHT_COLUMNS
 from daynight.testing import toy_network
 
@@ -61,7 +61,7 @@ def tonight(home, date, now):
     run.run()
     new = home / "new"
     for step in (
-        lambda: agent.save(new), lambda: log_night(home / "nights.csv", run, new),
+        lambda: agent.save(new), lambda: log_night(home / "nights.csv", run, new, name=date),
         lambda: new.rename(home / f"{date}.dn"), (home / date / "clock.dn").unlink,
         lambda: shutil.rmtree(home / date),
     ):  # fmt: skip
@@ -78,7 +78,7 @@ def test_a_job_that_is_killed_when_its_night_is_over_leaves_one_line_a_night(tmp
     shutil.copytree(begun, whole)
     tonight(whole, "1", heard.append)
     expected = lines(whole / "nights.csv")
-    assert [(row["day"], row["verdict"]) for row in expected] == [("0", ""), ("1", "accepted")]
+    assert [(row["name"], row["day"], row["verdict"]) for row in expected] == [("0", "0", ""), ("1", "1", "accepted")]
     over = heard.index(None)  # the number of events of the night
     for n in range(over - 1, len(heard)):
         home = shutil.copytree(begun, tmp_path / str(n))
@@ -107,6 +107,7 @@ def test_a_line_has_the_numbers_of_its_night(tmp_path):
         assert (row["day"], row["task"], row["score_before"]) == (str(index), run.stream[index].name, "")
         for phase in ("dusk", "dawn"):
             assert float(row[f"score_{phase}"]) == pytest.approx(run.history.scores(phase)[index, index], rel=1e-5)
+        assert (row["name"], row["n_train"]) == ("", str(len(run.stream[index].train)))
         assert (row["wake_steps"], row["night_steps"]) == (str(day.wake_steps), str(day.night_steps))
         assert (row["seconds"], row["free"]) == (f"{day.elapsed_seconds:.6f}", str(day.free))
         assert (row["verdict"], row["reason"]) == ("", "")
@@ -146,6 +147,21 @@ def test_a_night_is_logged_once_and_other_nights_stay(tmp_path):
     assert [row["day"] for row in lines(path)] == ["0", "0"]
 
 
+def test_an_older_log_is_continued_with_the_columns_that_it_lacks(tmp_path):
+    path, run = tmp_path / "nights.csv", clock(days=1)
+    run.run()
+    log_night(path, run, name="today")
+    (new,) = lines(path)
+    older = [name for name in NIGHT_COLUMNS if name not in ("name", "n_train")]
+    path.write_text(",".join(older) + "\n" + ",".join(new[name] for name in older))
+    with pytest.raises(KeyError, match="temp"), log_failure(path, "tomorrow"):
+        raise KeyError("temp")
+    assert path.read_text().splitlines()[0].split(",") == list(NIGHT_COLUMNS)
+    first, second = lines(path)
+    assert first == {**new, "name": "", "n_train": ""}
+    assert (second["name"], second["reason"]) == ("tomorrow", "KeyError: 'temp'")
+
+
 def test_what_is_no_log_and_what_cannot_be_read_is_said(tmp_path):
     run = clock(days=1)
     run.run()
@@ -163,3 +179,53 @@ def test_what_is_no_log_and_what_cannot_be_read_is_said(tmp_path):
         log_night(tmp_path / "folder", run)
     with pytest.raises(SettingError, match="clock must be a Clock, not"):
         log_night(tmp_path / "nights.csv", SimpleNamespace(history=run.history))
+
+
+def test_a_night_that_fails_leaves_a_line_and_its_error(tmp_path):
+    path, run = tmp_path / "job" / "nights.csv", clock(days=1)
+    for _ in range(2):  # the second call of the timer fails in the same way
+        with pytest.raises(KeyError, match="temp"), log_failure(path, "2026-11-03"):
+            raise KeyError("temp")
+    with pytest.raises(DataError, match="hold values that are not finite"), log_failure(path, "2026-11-03"):
+        Task(train=(torch.tensor([[1.0], [torch.nan]]), [0, 1]), test=(torch.zeros(2, 1), [0, 1]))
+    with log_failure(path, "2026-11-03"):
+        run.run()
+        log_night(path, run, name="2026-11-03")
+    first, second, third = lines(path)
+    said = [(row["name"], row["verdict"]) for row in (first, second, third)]
+    assert said == [("2026-11-03", "failed"), ("2026-11-03", "failed"), ("2026-11-03", "")]
+    assert (first["reason"], third["day"]) == ("KeyError: 'temp'", "0")
+    assert second["reason"].startswith("DataError: a task without a name, train split: the inputs hold values that")
+    assert {name for name, value in first.items() if value} == {"date", "time", "name", "verdict", "reason"}
+    assert path.read_text().splitlines()[0].split(",") == list(NIGHT_COLUMNS)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit(143), Killed])
+def test_a_job_that_is_stopped_has_not_failed(tmp_path, error):
+    with pytest.raises(error if isinstance(error, type) else SystemExit), log_failure(tmp_path / "nights.csv", "1"):
+        raise error
+    assert not (tmp_path / "nights.csv").exists()
+
+
+def test_the_reason_of_a_failure_is_one_line_that_every_reader_takes(tmp_path):
+    path = tmp_path / "nights.csv"
+    for error in (ValueError('one, "two"\nthree'), ValueError("a\0b\udcff"), ValueError()):
+        with pytest.raises(ValueError), log_failure(path, 7):  # noqa: PT011
+            raise error
+    assert [row["reason"] for row in lines(path)] == ['ValueError: one, "two"', "ValueError: a?b?", "ValueError: "]
+
+
+def test_a_failure_is_not_hidden_by_a_log_that_cannot_be_written(tmp_path):
+    (tmp_path / "notes.txt").write_text("precious\n")
+    expected = pytest.raises(SettingError, match=r"notes\.txt exists and is not a log of nights")
+    with expected, log_failure(tmp_path / "notes.txt", "1"):
+        pytest.fail("the night has begun")
+    path = tmp_path / "nights.csv"
+
+    def fail():
+        with log_failure(path, "1"):
+            path.mkdir()
+            raise KeyError("temp")
+
+    with pytest.raises(KeyError, match="temp"), pytest.warns(UserWarning, match="night 1 failed, and the log of"):
+        fail()
