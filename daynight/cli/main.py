@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ from daynight.cli.expressions import made_of
 from daynight.clock import Clock
 from daynight.data.tasks import TaskStream
 from daynight.errors import DataNotFoundError, SettingError
-from daynight.history import History
+from daynight.history import COLUMNS, History, Record
+from daynight.loggers.night_log import NIGHT_COLUMNS
 from daynight.nights.budgets import Budget, Epochs, check_budget
 from daynight.nights.policy import require_policy
 from daynight.pruning.capacity import Capacity
@@ -35,8 +37,11 @@ _RUN = """examples:
 Text in quotes is a call in Python: of a name of daynight, or of your own as module:name(...), with plain values or such
 calls as arguments. A run can be stopped at any time: the same command continues it.
 """
+#: How the first line of a history in CSV begins.
+_RECORDS = ",".join(COLUMNS[:4])
 _REPORT = """examples:
   daynight report first/history.json --out first.html
+  daynight report job/2026*.csv --title "The nights of a job" --out job.html
   daynight report runs --by method policy.n free_at_end --values mean_accuracy --out study.html
   daynight report docs/results/study/mnist --where method=packnet free_at_end=0.99 --by policy \
     --values mean_accuracy --against "policy=UniformCycles(n=1)"
@@ -142,27 +147,92 @@ def study(settings: argparse.Namespace) -> None:
 
 
 def report(settings: argparse.Namespace) -> None:
-    """Write a report of a run or of a study."""
-    path = Path(settings.path)
-    if not path.exists():
-        raise DataNotFoundError(f"{path} does not exist. Name the folder of a run, a history, or a study's store.")
-    title, about = settings.title or path.resolve().stem, ""
-    for name in ("history.json", "history.csv"):  # the folder of a run
-        if (path / name).is_file():
-            title, about = _described(path, settings.title)
-            path = path / name
-    if not path.is_dir():
+    """Write a report of a run, of several in a row, or of a study."""
+    paths = list(map(Path, settings.path))
+    for path in paths:
+        if not path.exists():
+            raise DataNotFoundError(f"{path} does not exist. Name the folder of a run, a history, or a study's store.")
+    files, first = list(map(_history_at, paths)), paths[0]
+    if len(files) > 1 or not files[0].is_dir():
         if settings.by or settings.values or settings.where or settings.against:
             raise SettingError(
-                f"--by, --values, --where and --against are for a study's store, and {path} is the history of a run."
+                f"--by, --values, --where and --against are for a study's store, and {first} is the history of a run."
             )
-        history = History.from_csv(path) if path.suffix == ".csv" else History.from_json(path)
-        reports.of_run(history, settings.out, title, about)
+        title, about = settings.title or first.resolve().stem, ""
+        if len(files) > 1:
+            title = settings.title or " and ".join({path.resolve().parent.name: "" for path in paths})
+            about = f"{len(files)} histories"
+        elif first.is_dir():
+            title, about = _described(first, settings.title)
+        reports.of_run(_joined(files), settings.out, title, about)
     elif not settings.by or not settings.values:
-        raise SettingError(f"{path} is the folder of a store: name settings with --by, and results with --values.")
+        raise SettingError(_advice(first), page="command")
     else:
-        _report_study(path, settings, title)
+        _report_study(first, settings, settings.title or first.resolve().stem)
     print(f"Wrote {settings.out}.")
+
+
+def _history_at(path: Path) -> Path:
+    """Return the history in the folder of a run; for other paths, the path."""
+    names = (path / name for name in ("history.json", "history.csv"))
+    return next((file for file in names if file.is_file()), path)
+
+
+def _joined(files: Sequence[Path]) -> History:
+    """Return the history of runs of one agent, one after the other.
+
+    Raises:
+        SettingError: If a file is a folder or a log of nights, a day is in several files, or agents differ in capacity.
+        DataError: If a file is not a history.
+    """
+    records, of_day, of_capacity = list[Record](), dict[int, Path](), dict[int | None, Path]()
+    for file in files:
+        if file.is_dir():
+            raise SettingError(f"{file} is a folder without a history. To report several runs as one, name histories.")
+        if _start_of(file).startswith(f"{','.join(NIGHT_COLUMNS[:2])},"):
+            raise SettingError(
+                f"{file} is a log of nights, which has a line for each night and no records. Name the histories beside "
+                "it, which CSVLogger or to_csv wrote.", page="nightly",
+            )  # fmt: skip
+        history = History.from_csv(file) if file.suffix == ".csv" else History.from_json(file)
+        for day in history.days:
+            if day in of_day:
+                raise SettingError(
+                    f"day {day} is both in {of_day[day]} and in {file}. Name each day once: leave out what is of "
+                    "another agent, or of an earlier try, such as 2026-11-02-1.csv beside 2026-11-02.csv.",
+                    page="nightly",
+                )
+            of_day[day] = file
+        for record in history.select(kind="day"):
+            of_capacity.setdefault(record.capacity, file)
+        if len(of_capacity) > 1:
+            (one, first), (other, second) = list(of_capacity.items())[:2]
+            raise SettingError(
+                f"{first} is of an agent with {one or 0:,} weights, and {second} of one with {other or 0:,}. Report "
+                "one agent at a time."
+            )
+        records += history
+    return History(records)
+
+
+def _advice(folder: Path) -> str:
+    """Return what to do with a folder that is not that of a run, if no settings are named."""
+    names = sorted(file.name for file in folder.glob("*.csv") if _start_of(file).startswith(_RECORDS))
+    if not names:
+        return (
+            f"{folder} has no history. If it is the folder of a store, name settings with --by, and results with "
+            "--values."
+        )
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(names[0], names[-1], strict=False))
+    shown = names[0] if len(names) == 1 else f"{''.join(one for one, _ in same)}*.csv"
+    n = "1 history" if len(names) == 1 else f"{len(names)} histories"
+    return f"{folder} is not the folder of one run. It has {n}, to be named: daynight report {folder / shown}"
+
+
+def _start_of(file: Path) -> str:
+    """Return the beginning of a file, as text."""
+    with file.open("rb") as stream:
+        return stream.read(200).decode(errors="replace")
 
 
 def _described(folder: Path, title: str | None) -> tuple[str, str]:
@@ -292,7 +362,8 @@ def _parser() -> argparse.ArgumentParser:
         "--help for its options",
     )
     add = command("report", report, _REPORT)
-    add("path", help="the folder of a run, a history, .json or .csv, or the folder of a study's store")
+    add("path", nargs="+", help="the folder of a run, a history, .json or .csv, or several of one agent, which are "
+        "joined in the order of their days; or the folder of a study's store")  # fmt: skip
     add("--out", default="report.html", metavar="FILE", help="the file to write (%(default)s)")
     add("--by", nargs="+", metavar="SETTING", help="of a study: settings, of which each combination is a row")
     add("--values", nargs="+", metavar="RESULT", help="of a study: results, with a column and a figure each")

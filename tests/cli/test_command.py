@@ -5,12 +5,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
-from daynight import Agent, GradualPruning, History, Rated, UniformCycles, rates
+from daynight import (
+    Agent,
+    Capacity,
+    Clock,
+    Epochs,
+    GradualPruning,
+    History,
+    OneShot,
+    Rated,
+    UniformCycles,
+    models,
+    rates,
+)
 from daynight.cli.expressions import made_of
 from daynight.cli.main import main
 from daynight.errors import SettingError
+from daynight.loggers import CSVLogger, log_night
+from daynight.testing import toy_stream
 
 MINE = """
 import torch
@@ -197,7 +212,7 @@ def test_runs_and_studies_are_reported(capsys):
     assert "score by n" in Path("study.html").read_text()
     Path("empty").mkdir()
     for wrong, message in (
-        ("runs", "name settings with --by"),
+        ("runs", "runs has no history. If it is the folder of a store, name settings with --by"),
         ("empty --by n --values x", "there are no runs. Name the folder"),
     ):
         assert main(["report", *wrong.split()]) == 1
@@ -291,3 +306,57 @@ def test_the_command_is_installed_and_a_module():
 
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="daynight")
     assert command.load() is main
+
+
+def nights(home, n=3, widths=(6, 8, 8)):
+    """Do the job of docs/nightly.rst for some nights."""
+    task = toy_stream(1)[0]
+    given = attrs.evolve(task, name="toy", succeeds="toy").hold_out(0.2)
+    agent = Agent(models.MLP(*widths), capacity=Capacity(keep_per_task=0.2))
+    home.mkdir()
+    for day in range(n):
+        log = CSVLogger(home / f"2026-11-0{day + 1}.csv")
+        clock = Clock(agent, [given], first_day=day, policy=OneShot(), wake=Epochs(1), night=Epochs(1), on_event=log)
+        clock.run()
+        log_night(home / "nights.csv", clock)
+    return agent
+
+
+def test_the_nights_of_a_job_are_reported_as_one(capsys, tmp_path):
+    agent = nights(tmp_path / "job")
+    files = [f"job/2026-11-0{day}.csv" for day in (3, 1, 2)]
+    assert main(["report", *files, "--out", "job.html"]) == 0
+    text = Path("job.html").read_text()
+    assert "<h1>job</h1>" in text
+    assert "3 days" in text
+    assert f"{agent.n_free:,} of {agent.n_weights:,} weights free" in text
+    assert main(["report", files[0], "--out", "one.html"]) == 0
+    assert "<h1>2026-11-03</h1>" in Path("one.html").read_text()
+    assert main(["report", "job"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "job is not the folder of one run. It has 3 histories, to be named: daynight report job/2026-11-0*.csv" in said
+    )
+    for path in files[:2]:
+        Path(path).unlink()
+    main(["report", "job"])
+    assert "It has 1 history, to be named: daynight report job/2026-11-02.csv" in capsys.readouterr().err
+
+
+def test_histories_that_are_not_of_one_life_are_not_joined(capsys, tmp_path):
+    nights(tmp_path / "job", n=2)
+    nights(tmp_path / "other", n=3, widths=(6, 4, 4))
+    one, other = "job/2026-11-02.csv", "other/2026-11-03.csv"
+    for paths, message in (
+        ([one, "job/nights.csv"], "job/nights.csv is a log of nights, which has a line for each night and no records."),
+        (["job/nights.csv"], "job/nights.csv is a log of nights"),
+        ([one, one], f"day 1 is both in {one} and in {one}. Name each day once"),
+        ([one, other], f"{one} is of an agent with 112 weights, and {other} of one with 40. Report one agent"),
+        ([one, "job"], "job is a folder without a history. To report several runs as one, name histories."),
+        ([one, "mine.py"], "mine.py is not a history"),
+        ([one, other, "--by", "n"], "--by, --values, --where and --against are for a study's store"),
+        ([one, "nothing.csv"], "nothing.csv does not exist"),
+    ):
+        assert main(["report", *paths]) == 1
+        assert message in capsys.readouterr().err
+    assert not Path("report.html").exists()
