@@ -48,6 +48,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-siz
 th, td {{ padding: .25rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }}
 th {{ font-weight: 600; white-space: normal; vertical-align: bottom; }}
 td.text {{ white-space: normal; overflow-wrap: anywhere; text-align: left; min-width: 11rem; max-width: 20rem; }}
+.wide td.text {{ min-width: 20rem; max-width: 40rem; }}
 th.name, td.name {{ text-align: left; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
 @media print {{ body {{ max-width: none; padding: 0; color: #000; background: #fff; }} .scroll {{ overflow: visible; }}
@@ -80,24 +81,31 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
     days = history.select(kind="day")
     if not days:
         raise DataError("the history holds no finished day yet, so there is nothing to report.")
-    last, when = _last_scores(history.accuracy)
     seconds = sum(record.elapsed_seconds or 0.0 for record in days)
+    n_steps, steps = days[-1].step, ""
+    if days[0].day:  # the agent had lived before
+        n_own = sum((record.wake_steps or 0) + (record.night_steps or 0) for record in days)
+        n_steps, steps = n_own, f" of {n_steps:,} in the agent's life"
     facts = [
-        _count(len(days), "day"), _count(days[-1].step, "optimizer step"), f"{seconds:,.1f} s of wakes and nights",
-        f"mean score {when} {last.mean():.4f}" if last.size else "not evaluated",
+        _count(len(days), "day"), _count(n_steps, "optimizer step") + steps, f"{seconds:,.1f} s of wakes and nights",
+        _last_scores(history),
     ]  # fmt: skip
     if days[-1].free is not None and days[-1].capacity is not None:
         facts.append(f"{days[-1].free:,} of {days[-1].capacity:,} weights free")
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(' · '.join(facts))}</p>"]
-    parts += [f"<p>{html.escape(about)}</p>"] if about else []
+    parts += [f"<p>{html.escape(text)}</p>" for text in (_verdicts(days), about) if text]
     if history.select(kind="epoch"):
         parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]
-    if last.size:
-        parts += ["<h2>Scores</h2>", _side([
-            _picture(plots.accuracy(history), "score of each task at each dawn"),
-            _picture(plots.capacity(history), "owned and free weights at each dawn"),
-        ])]  # fmt: skip
+    if len(days) > 1:  # of a single day, all numbers are in the text and the table
+        pictures = _scores(history)
+        heading = "Scores" if pictures else "Weights"
+        if days[0].capacity is not None:
+            pictures.append(_picture(plots.capacity(history), "owned and free weights at each dawn"))
+        parts += [f"<h2>{heading}</h2>", _side(pictures)] if pictures else []
     parts += ["<h2>Days</h2>", _table(_days(history))]
+    if judged := [record for record in days if record.accepted is not None]:
+        about = "Each new version was compared with the one before it, on the same held-out examples."
+        parts += ["<h2>Gate</h2>", f"<p>{about}</p>", f'<div class="wide">{_table(list(map(_judged, judged)))}</div>']
     if trials := _trials(history):
         about = "What a task may see of earlier ones was tried before its wake, and measured on its validation data."
         parts += ["<h2>Trials</h2>", f"<p>{about}</p>", _table(trials)]
@@ -136,12 +144,48 @@ def of_rows(
     _write(path, title, [*parts, "<h2>All values</h2>", _table(rows)])
 
 
-def _last_scores(accuracy: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return the last score of each tested task, and words that say when these scores were measured."""
+def _last_scores(history: History) -> str:
+    """Return the last scores of the tasks that no other has succeeded, in words that say when they were measured."""
+    accuracy = history.accuracy
     tested = np.isfinite(accuracy)
+    tested[:, [task for task in history.successors if task < len(tested)]] = False
     last = np.array([column[known][-1] for column, known in zip(accuracy.T, tested.T, strict=True) if known.any()])
-    is_whole = len(last) > 0 and tested[-1].sum() == len(last)
-    return last, "at the last dawn" if is_whole else f"of {_count(len(last), 'task')}, each when last tested,"
+    if not last.size:
+        return "not tested at dawn"
+    is_whole = len(tested) > history.select(kind="day")[-1].day and tested[-1].sum() == len(last)
+    if len(last) == 1:
+        when = "at the last dawn" if is_whole else f"at the dawn of day {tested.any(axis=1).nonzero()[0][-1]}"
+        return f"score {when} {last[0]:.4f}"
+    when = "at the last dawn" if is_whole else f"of {len(last):,} tasks, each when last tested,"
+    return f"mean score {when} {last.mean():.4f}"
+
+
+def _verdict(record: Record) -> str | None:
+    return None if record.accepted is None else "accepted" if record.accepted else "refused"
+
+
+def _verdicts(days: Sequence[Record]) -> str:
+    """Return in words what a gate has decided, above all of the last day; empty if there was none."""
+    judged = [record for record in days if record.accepted is not None]
+    if not judged:
+        return ""
+    last, n = judged[-1], sum(record.accepted or 0 for record in judged)
+    because = f": {last.gate_reason}" if last.gate_reason else ""
+    said = f"The new version of day {last.day} was {_verdict(last)}{because}."
+    if len(judged) > 1:
+        said = f"Of {len(judged):,} new versions, the gate accepted {n:,} and refused {len(judged) - n:,}. {said}"
+    return said if last.accepted else f"{said} The version before it stays."
+
+
+def _scores(history: History) -> list[str]:
+    """Return figures of the scores of several days. A single score is not drawn: it stands below the title."""
+    found = list[str]()
+    if history.select(kind="evaluation", phase="before"):
+        found.append(_picture(plots.versions(history), "scores of the versions of a task, day by day"))
+    n_tested = np.isfinite(history.accuracy).sum(axis=1)
+    if n_tested.max(initial=0) > 1 or (n_tested.sum() > 1 and not found):
+        found.append(_picture(plots.accuracy(history), "score of each task at each dawn"))
+    return found
 
 
 def _days(history: History) -> list[dict[str, Any]]:
@@ -160,7 +204,7 @@ def _days(history: History) -> list[dict[str, Any]]:
             "owned weights": record.owned, "free weights": record.free, "private numbers": record.private,
             "score at dusk": scores["dusk"][-1] if scores["dusk"] else None,
             "score at dawn": scores["dawn"][-1] if scores["dawn"] else None, "seconds": record.elapsed_seconds,
-        } | (_judged(record) if has_gate else {}))  # fmt: skip
+        } | ({"gate": _verdict(record)} if has_gate else {}))  # fmt: skip
     return rows
 
 
@@ -168,7 +212,8 @@ def _judged(record: Record) -> dict[str, Any]:
     """Return what a gate has decided on a day, and by which difference between the new version and the old one."""
     low, high = record.gate_low, record.gate_high
     return {
-        "gate": None if record.accepted is None else "accepted" if record.accepted else "refused",
+        "day": record.day,
+        "gate": _verdict(record),
         "difference": record.gate_difference,
         "interval": None if low is None or high is None else f"{low:,.4g} to {high:,.4g}",
         "held-out examples": record.gate_examples,

@@ -1,6 +1,7 @@
 """Reports in one HTML file."""
 
 import html.parser
+import itertools
 import re
 
 import attrs
@@ -74,24 +75,65 @@ def test_equal_histories_give_equal_files(tmp_path):
 def test_a_history_with_little_in_it_can_be_reported(tmp_path):
     History([Record(kind="day", day=0, phase="dawn", step=3, free=5, capacity=9, owned=4)]).report(tmp_path / "r.html")
     page = Page(tmp_path / "r.html")
-    assert "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not evaluated · 5 of 9 weights free" in page.words
+    assert (
+        "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not tested at dawn · 5 of 9 weights free" in page.words
+    )
     assert not page.pictures
 
 
-def test_a_report_says_which_days_a_gate_has_refused_and_by_which_interval(tmp_path):
+def job(kinds):
+    """Return the histories of the nights of a job, each with a clock of its own; a small day is refused."""
     agent = Agent(toy_network, capacity=Capacity(keep_per_task=0.2), gate=Gate(tolerance=1, least=5))
-    tasks = [toy_stream(1, n_train=n)[0] for n in (40, 10, 40)]
-    stream = [attrs.evolve(task, name="toy", succeeds="toy").hold_out(0.2) for task in tasks]
-    history = Clock(agent, stream, policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run()
+    histories = []
+    for day, kind in enumerate(kinds):
+        task = toy_stream(1, n_train=10 if kind == "refused" else 40)[0]
+        task = attrs.evolve(task, name="toy", succeeds="toy").hold_out(0.2)
+        run = Clock(agent, [task], first_day=day, policy=UniformCycles(1), wake=Epochs(1), night=Epochs(1)).run()
+        histories.append(run)
+    return histories
+
+
+def joined(histories):
+    return History(itertools.chain.from_iterable(histories))
+
+
+def test_a_report_says_which_days_a_gate_has_refused_and_by_which_interval(tmp_path):
+    history = joined(job(["first", "refused", "next"]))
     history.report(tmp_path / "run.html")
-    words = Page(tmp_path / "run.html").words
+    page = Page(tmp_path / "run.html")
+    words = page.words
     columns = ("gate", "difference", "interval", "held-out examples", "because")
     assert set(columns) <= set(words)
-    assert [words.count(word) for word in ("refused", "accepted")] == [1, 1]  # the first day succeeds none
+    assert [words.count(word) for word in ("refused", "accepted")] == [2, 2]  # in two tables; the first day has no gate
     for record in history.select(kind="day")[1:]:
         assert f"{record.gate_low:,.4g} to {record.gate_high:,.4g}" in words
+    reason = history.select(kind="day")[-1].gate_reason
+    said = "Of 2 new versions, the gate accepted 1 and refused 1. The new version of day 2 was accepted: "
+    assert f"{said}{reason}." in words
+    assert page.pictures[1:3] == ["scores of the versions of a task, day by day", "owned and free weights at each dawn"]
+    assert f"score at the last dawn {history.accuracy[2, 2]:.4f}" in " ".join(words)
     lived(1).report(tmp_path / "other.html")
     assert not set(columns) & set(Page(tmp_path / "other.html").words)
+
+
+def test_a_report_of_one_refused_night_says_so_in_words(tmp_path):
+    _, night = job(["first", "refused"])
+    night.report(tmp_path / "night.html")
+    page, (record,) = Page(tmp_path / "night.html"), night.select(kind="day")
+    said = f"The new version of day 1 was refused: {record.gate_reason}. The version before it stays."
+    assert said in page.words
+    facts = next(words for words in page.words if "optimizer steps" in words)
+    n_own = record.wake_steps + record.night_steps
+    assert facts.startswith(f"1 day · {n_own} optimizer steps of {record.step} in the agent's life · ")
+    assert "not tested at dawn" in facts
+    assert page.pictures == ["phases and course of the days", "loss against density in night 1"]
+    assert page.tags.count("table") == 2
+
+
+def test_a_report_after_a_refused_night_says_when_the_version_was_tested(tmp_path):
+    history = joined(job(["first", "next", "refused"]))
+    history.report(tmp_path / "run.html")
+    assert f"score at the dawn of day 1 {history.accuracy[1, 1]:.4f}" in (tmp_path / "run.html").read_text()
 
 
 def test_a_run_of_many_days_is_reported_without_its_single_nights(tmp_path):
@@ -153,6 +195,8 @@ def test_long_names_of_a_study_wrap(tmp_path):
 
 def test_what_is_not_known_is_left_out_or_said(tmp_path):
     History([Record(kind="day", day=0, phase="dawn", step=3)]).report(tmp_path / "r.html")
-    assert "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not evaluated" in Page(tmp_path / "r.html").words
+    assert (
+        "1 day · 3 optimizer steps · 0.0 s of wakes and nights · not tested at dawn" in Page(tmp_path / "r.html").words
+    )
     with pytest.raises(SettingError, match="there are no runs"):
         Results([]).report(tmp_path / "study.html", by=["n"], values=["score"])

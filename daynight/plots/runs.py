@@ -134,7 +134,7 @@ def bands_of(history: History) -> list[Band]:
 
 
 def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> Axes:
-    """Draw the score of each task at each dawn or dusk, as a matrix.
+    """Draw the score of each task at each dawn or dusk, as a matrix from the first to the last that were tested.
 
     If the highest score is from 0.9 to 1 and the lowest is not below 0, as with accuracies, the colours are on a
     logarithmic scale of the error, which is 1 minus the score: it tells 0.99 from 0.999.
@@ -152,21 +152,24 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     scores = history.scores(phase)
     if not np.isfinite(scores).any():
         raise DataError(f"the history holds no evaluation at {phase} yet, so there is nothing to draw.")
-    n = len(scores)
-    side = 0.62 * min(max(n, 3), 12)
-    ax = axes_or_new(ax, 1.6 + side, 1.0 + side)
+    ends = [(int(found.min()), int(found.max())) for found in np.nonzero(np.isfinite(scores))]
+    (top, bottom), (left, right) = ends
+    scores = scores[top : bottom + 1, left : right + 1]
+    height, width = (0.62 * min(max(n, 3), 12) for n in scores.shape)
+    ax = axes_or_new(ax, 1.6 + width, 1.0 + height)
     is_near_one = bool(np.nanmin(scores) >= 0 and 0.9 <= np.nanmax(scores) <= 1)
     norm, ticks = _error_scale(scores) if is_near_one else (_score_scale(scores), None)
-    picture = ax.imshow(scores, cmap="viridis", norm=norm)
-    if n <= 12:  # more numbers would overlap
+    picture = ax.imshow(scores, cmap="viridis", norm=norm, extent=(left - 0.5, right + 0.5, bottom + 0.5, top - 0.5))
+    if (n := max(scores.shape)) <= 12:  # more numbers would overlap
         for (day, task), score in np.ndenumerate(scores):
             if np.isfinite(score):
                 ax.annotate(
-                    _short(score, (3 if n <= 8 else 2) + is_near_one), (task, day), ha="center", va="center",
-                    fontsize="small", color="black" if norm(score) > 0.6 else "white",
+                    _short(score, (3 if n <= 8 else 2) + is_near_one), (left + task, top + day), ha="center",
+                    va="center", fontsize="small", color="black" if norm(score) > 0.6 else "white",
                 )  # fmt: skip
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(FixedLocator(range(n)) if n <= 12 else MaxNLocator(integer=True))
+    for axis, (first, last) in zip((ax.yaxis, ax.xaxis), ends, strict=True):
+        is_small = last - first < 12
+        axis.set_major_locator(FixedLocator(range(first, last + 1)) if is_small else MaxNLocator(integer=True))
     ax.set_xlabel("task")
     ax.set_ylabel(f"{phase} of day")
     ax.spines[:].set_visible(False)
@@ -175,6 +178,51 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     if ticks is not None:
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         bar.minorticks_off()
+    return ax
+
+
+def versions(history: History, ax: Axes | None = None) -> Axes:
+    """Draw over the days the scores of each day's task: before its data are learnt, at dusk and at dawn.
+
+    This is for tasks that succeed each other. The score before learning is that of the version before, on the training
+    data of the day; the others are those of the day's task, on its test data. Days that a gate refused have none at
+    dawn, and are marked by a cross at dusk.
+
+    Args:
+        history: A history with evaluations.
+        ax: Axes to draw in; None makes a figure.
+
+    Raises:
+        DataError: If the history holds no such score.
+    """
+    checks.kind("versions: history", history, History, "clock.history")
+    tests = history.select(kind="evaluation")
+    lines = {
+        "before learning, on the day's training data": ("before", "earlier", "o", 0.0),
+        "at dusk, on test data": ("dusk", "wake", "o", 1.2),
+        "at dawn, on test data": ("dawn", "rem", "o", 1.2),
+        "refused, at dusk": ("dusk", "nrem", "x", 0.0),
+    }
+    refused = {record.day for record in history.select(kind="day") if record.accepted == 0}
+    found = dict[str, list[tuple[int, float]]]()
+    for label, (phase, _, marker, _) in lines.items():
+        own = [test for test in tests if test.phase == phase and (phase == "before" or test.task == test.day)]
+        found[label] = [(test.day, test.score or 0.0) for test in own if marker == "o" or test.day in refused]
+    if not any(found.values()):
+        raise DataError("the history holds no evaluation of a day's own task yet, so there is nothing to draw.")
+    ax = axes_or_new(ax, 6.0, 4.0)
+    for label, (_, colour, marker, width) in lines.items():
+        if found[label]:
+            ax.plot(
+                *zip(*found[label], strict=True), label=label, marker=marker, ms=6 if marker == "x" else 3, lw=width,
+                ls="-" if width else "", color=COLOURS[colour],
+            )  # fmt: skip
+    ax.set_xlabel("day")
+    ax.set_ylabel("score of the day's task")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(fontsize="small", frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.grid(axis="y", alpha=0.3)
+    bare(ax)
     return ax
 
 
@@ -188,7 +236,7 @@ def _score_scale(scores: np.ndarray) -> Normalize:
 def _error_scale(scores: np.ndarray) -> tuple[Normalize, list[float]]:
     """Return colours for scores up to 1 by the logarithm of 1 - score, and scores to name beside them."""
     errors = 1 - scores[np.isfinite(scores)]
-    least = float(errors[errors > 0].min(initial=1.0)) / 2  # where errors of 0 are drawn
+    least = float(min(errors[errors > 0], default=0.02)) / 2  # where errors of 0 are drawn
     low, high = max(float(errors.min()), least), max(float(errors.max()), 2 * least)
     norm = FuncNorm(
         (lambda s: -np.log(np.maximum(1 - np.asarray(s, dtype=float), least)), lambda t: 1 - np.exp(-np.asarray(t))),

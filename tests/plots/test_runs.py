@@ -49,6 +49,44 @@ def test_the_accuracy_matrix_takes_any_score_and_many_days():
     assert not plots.accuracy(history(13, 1.0)).texts
 
 
+def test_the_accuracy_matrix_has_only_what_was_tested():
+    records = [Record(kind="evaluation", day=day, phase="dawn", step=1, task=day, score=0.5) for day in (5, 7)]
+    for some, days, places in ((records, (5, 7), [(5, 5), (7, 7)]), (records[1:], (7, 7), [(7, 7)])):
+        ax = plots.accuracy(History(some))
+        assert [text.xy for text in ax.texts] == places
+        first, last = days
+        assert (ax.get_xlim(), ax.get_ylim()) == ((first - 0.5, last + 0.5), (last + 0.5, first - 0.5))
+        assert list(ax.get_xticks()) == list(range(first, last + 1))
+
+
+def test_versions_show_scores_day_by_day_and_which_were_refused():
+    def tested(day, phase, score, task=None):
+        task = day if task is None else task
+        return Record(kind="evaluation", day=day, phase=phase, step=day, task=task, score=score)
+
+    def over(day, accepted=None):
+        return Record(kind="day", day=day, phase="dawn", step=day, accepted=accepted)
+
+    history = History([
+        tested(0, "dusk", 0.9), over(0), tested(0, "dawn", 0.8),
+        tested(1, "before", 0.7, 0), tested(1, "dusk", 0.6), over(1, accepted=0), tested(1, "dawn", 0.8, 0),
+        tested(2, "before", 0.75, 0), tested(2, "dusk", 0.95), over(2, accepted=1), tested(2, "dawn", 0.85),
+    ])  # fmt: skip
+    ax = plots.versions(history)
+    shown = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert shown == {
+        "before learning, on the day's training data": [[1, 0.7], [2, 0.75]],
+        "at dusk, on test data": [[0, 0.9], [1, 0.6], [2, 0.95]],
+        "at dawn, on test data": [[0, 0.8], [2, 0.85]],
+        "refused, at dusk": [[1, 0.6]],
+    }
+    _, own = plt.subplots()
+    assert plots.versions(lived(1)[0], own) is own
+    assert len(own.lines) == 2
+    with pytest.raises(DataError, match="no evaluation of a day's own task yet"):
+        plots.versions(History())
+
+
 def test_ownership_shows_the_share_of_each_layer():
     _, agent = lived()
     ax = plots.ownership(agent)
