@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ _TEXTS = (
     "texts, give values.astype('float32'), or values.astype('int64') for labels"
 )
 _TIMES = "dates or times. Make numbers of them, such as the hours since a fixed date, or leave them out"
+#: An error names this many columns.
+_N_NAMED = 5
 #: Types in which 32 bits are enough to see whether a number is finite.
 _NARROW = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -90,13 +93,23 @@ def tensor_of(values: Any, *, is_labels: bool = False) -> Tensor:
         raise Unreadable(f"{str(error).rstrip('.')}. {_advice(values)}") from error
 
 
-def check_finite(what: str, tensor: Tensor, first: int | Tensor = 0) -> None:
+def columns_of(values: Any) -> tuple[Any, ...]:
+    """Return the names of the columns of a table, or of a column of one; nothing for other values."""
+    if not hasattr(values, "to_numpy"):
+        return ()
+    names = getattr(values, "columns", None)
+    name = getattr(values, "name", None)
+    return tuple(names) if names is not None else () if name is None or name == "" else (name,)
+
+
+def check_finite(what: str, tensor: Tensor, first: int | Tensor = 0, columns: Sequence[Any] = ()) -> None:
     """Raise DataError unless all numbers are finite as 32-bit numbers, in which networks compute.
 
     Args:
         what: What the numbers are, such as ``"inputs"``.
         tensor: (n, ...).
         first: Number of the first example, or the number of each (int64), for the error.
+        columns: Names of the columns, if the numbers are those of a table, for the error.
     """
     if not tensor.is_floating_point() and not tensor.is_complex():
         return
@@ -104,11 +117,17 @@ def check_finite(what: str, tensor: Tensor, first: int | Tensor = 0) -> None:
     narrow = plain if plain.dtype in _NARROW else plain.float()
     if checks.all_finite(narrow):
         return
-    place = int(torch.isfinite(narrow).reshape(len(narrow), -1).all(1).logical_not().nonzero()[0])
+    wrong = ~torch.isfinite(narrow).reshape(len(narrow), -1)
+    place = int(wrong.any(1).nonzero()[0])
     number = first + place if isinstance(first, int) else int(first[place])
+    where = ""
+    if len(columns) == wrong.shape[1]:
+        found = [repr(columns[index]) for index in wrong.any(0).nonzero().flatten().tolist()]
+        rest = f" and {len(found) - _N_NAMED} more" if len(found) > _N_NAMED else ""
+        where = f" (column{'' if len(found) == 1 else 's'} {', '.join(found[:_N_NAMED])}{rest})"
     raise DataError(
-        f"the {what} hold values that are not finite as 32-bit numbers, first in example {number}. Clean, fill or "
-        "scale them first."
+        f"the {what} hold values that are not finite as 32-bit numbers, first in example {number}{where}. Clean, fill "
+        "or scale them first."
     )
 
 

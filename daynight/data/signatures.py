@@ -112,7 +112,7 @@ class Form:
         if tuple(read.shape[1:]) != self.shape or not read.dim():
             shape = ", ".join(map(str, self.shape))
             raise DataError(f"inputs must have the shape (n, {shape}), not {tuple(read.shape)}.")
-        arrays.check_finite("inputs", read)
+        arrays.check_finite("inputs", read, columns=arrays.columns_of(inputs))
         return read
 
     def random_inputs(self, n: int, generator: torch.Generator, dtype: torch.dtype, device: torch.device) -> Tensor:

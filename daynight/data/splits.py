@@ -203,7 +203,7 @@ def _examples(what: str, values: Any) -> Tensor:
         raise DataError(f"the {what} are sparse ({tensor.layout}). Make them dense with to_dense().")
     if tensor.dim() < 1:
         raise DataError(f"the {what} are a single number, and need a first dimension that counts the examples.")
-    arrays.check_finite(what, tensor)
+    arrays.check_finite(what, tensor, columns=arrays.columns_of(values))
     return tensor
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import re
 
 import numpy as np
 import pandas
@@ -10,7 +11,7 @@ import scipy.sparse
 import torch
 from torch.utils.data import Dataset
 
-from daynight import Agent, Capacity, Epochs, LazyDataset, OneShot, Split, Task
+from daynight import Agent, Capacity, Epochs, LazyDataset, OneShot, Split, Steps, Task
 from daynight.data.arrays import Unreadable, tensor_of
 from daynight.errors import DataError
 from daynight.testing import toy_network, toy_stream
@@ -298,3 +299,29 @@ def test_lists_of_arrays_are_read_at_once():
     assert tensor_of([np.ma.array([1, 2]), np.ma.array([3, 4])]).tolist() == [[1, 2], [3, 4]]
     with pytest.raises(Unreadable, match="All examples need one shape"):
         tensor_of([np.zeros(2), np.zeros(3)])
+
+
+def test_columns_with_values_that_are_not_finite_are_named():
+    table = pandas.DataFrame(np.zeros((9, 8), "float32"), columns=[*"abcdefg", 3])
+    table.loc[4, "c"] = np.nan
+    message = "the inputs hold values that are not finite as 32-bit numbers, first in example 4 (column 'c'). Clean"
+    with pytest.raises(DataError, match=f"^{re.escape(message)}"):
+        Split(table, np.zeros(9, int))
+    table.loc[2, 3] = np.nan
+    with pytest.raises(DataError, match=r"first in example 2 \(columns 'c', 3\)\."):
+        Split(table, np.zeros(9, int))
+    table.loc[:] = np.inf
+    with pytest.raises(DataError, match=r"first in example 0 \(columns 'a', 'b', 'c', 'd', 'e' and 3 more\)\."):
+        Split(table, np.zeros(9, int))
+    gap = pandas.DataFrame({"x": pandas.array([1, None, 3], dtype="Int64"), "y": [0.5] * 3})
+    with pytest.raises(DataError, match=r"first in example 1 \(column 'x'\)\."):
+        Split(gap, LABELS)
+    for labels, where in ((gap["x"], r" \(column 'x'\)"), (pandas.Series([0.5, np.nan, 0.5]), "")):
+        with pytest.raises(DataError, match=rf"^the targets .* first in example 1{where}\. Clean"):
+            Split(np.zeros((3, 2)), labels)
+    task = toy_stream(1)[0]
+    agent = Agent(toy_network, capacity=Capacity(keep_per_task=0.2))
+    agent.wake(task, Steps(1))
+    frame = pandas.DataFrame(task.test.inputs.numpy(), columns=[*"abcdef"])
+    with pytest.raises(DataError, match=r"first in example 7 \(column 'e'\)\."):
+        agent.predict(frame.mask((frame.index == 7)[:, None] & (frame.columns == "e")), 0)
