@@ -2,8 +2,8 @@
 
 A life learns two days of digits, each as a new version of the same task. Its third day is lived three times from the
 same file: with examples like those before, with the labels of the day shuffled (also those of the held-out examples),
-and with 20 examples only. The settings are those of the page on nightly jobs. Each life has its own seed and examples.
-Scores are on the test images: before the third day, and of the version that answers after it.
+and with 20 examples only. The settings are those of the page on nightly jobs, without replay. Each life has its own
+seed and examples. Scores are on the test images: before the third day, and of the version that answers after it.
 
     DAYNIGHT_DATA=/data python benchmarks/gate.py --lives 100 --out gate.csv
 
