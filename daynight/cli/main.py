@@ -160,7 +160,8 @@ def report(settings: argparse.Namespace) -> None:
             )
         title, about = settings.title or first.resolve().stem, ""
         if len(files) > 1:
-            title = settings.title or " and ".join({path.resolve().parent.name: "" for path in paths})
+            folders = {path.resolve().parent.name for path in paths}
+            title = settings.title or (folders.pop() if len(folders) == 1 else "Several runs")
             about = f"{len(files)} histories"
         elif first.is_dir():
             title, about = _described(first, settings.title)
@@ -230,9 +231,12 @@ def _advice(folder: Path) -> str:
 
 
 def _start_of(file: Path) -> str:
-    """Return the beginning of a file, as text."""
-    with file.open("rb") as stream:
-        return stream.read(200).decode(errors="replace")
+    """Return the beginning of a file, as text; nothing if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(200).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _described(folder: Path, title: str | None) -> tuple[str, str]:

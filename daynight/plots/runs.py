@@ -119,7 +119,7 @@ def bands_of(history: History) -> list[Band]:
             is_known = bool(tested) and min(tested) < task < max(tested)
             if successors.get(task, day + 1) <= day or (is_known and task not in tested):
                 del held[task]
-        while sum(held.values()) > owned:
+        while held and sum(held.values()) > owned:
             del held[min(held)]
         bottom, before, now = 0, now, {}
         for task, n in ((-1, owned - sum(held.values())), *held.items()):

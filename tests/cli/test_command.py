@@ -337,6 +337,7 @@ def test_the_nights_of_a_job_are_reported_as_one(capsys, tmp_path):
     assert (
         "job is not the folder of one run. It has 3 histories, to be named: daynight report job/2026-11-0*.csv" in said
     )
+    Path("job/folder.csv").mkdir()
     for path in files[:2]:
         Path(path).unlink()
     main(["report", "job"])
