@@ -1,9 +1,11 @@
-"""Which criterion should prunes use? Streams of MNIST, seed by seed.
+"""Which criterion should prunes use, and which shares should tasks have? Streams of MNIST, seed by seed.
 
-An agent lives five days with each criterion (`daynight.criteria`); all else is equal, seed included, and as in the
-study (`docs/reproduction.rst`). To choose, ``--on validation`` scores on a sixth of the training images, which is held
-out, with seeds 100 and up. To report, ``--on test`` scores on test images, with seeds 0 and up. Permuted and rotated
-MNIST are those of the tournament (`docs/choosing.rst`): five tasks of ten digits, with 12,000 images each.
+An agent lives five days with each criterion (`daynight.criteria`) and each kind of shares, equal or by need
+(`daynight.Capacity`); nights choose by the loss on all training images, since none are held out for them. All else is
+equal, seed included, and as in the study (`docs/reproduction.rst`). To choose, ``--on validation`` scores on a sixth of
+the training images, which is held out, with seeds 100 and up. To report, ``--on test`` scores on test images, with
+seeds 0 and up. Permuted and rotated MNIST are those of the tournament (`docs/choosing.rst`): five tasks of ten digits,
+with 12,000 images each.
 
     DAYNIGHT_DATA=/data OMP_NUM_THREADS=1 python benchmarks/criteria.py --on test --out docs/results/criteria.csv
 
@@ -28,7 +30,7 @@ from daynight.study.statistics import paired, summarize
 from daynight.study.tournament.tournament import HELD_OUT, streams
 
 FIRST = {"validation": 100, "test": 0}
-SETTINGS = ("on", "stream", "p", "nights", "criterion", "ranking", "epochs", "seed")
+SETTINGS = ("on", "stream", "p", "nights", "criterion", "ranking", "share", "epochs", "seed")
 STREAMS = ("mnist", "permuted", "rotated")
 NIGHTS: dict[str, Callable[[], dn.SleepPolicy]] = {
     "one": dn.OneShot, "recommended": dn.recommended_policy, "uniform 72": functools.partial(dn.UniformCycles, 72),
@@ -52,6 +54,7 @@ def parse() -> argparse.Namespace:
         help="functions of daynight.criteria",
     )
     add("--ranking", nargs="+", default=["layer"], choices=("layer", "global", "balanced"), help="see Capacity (layer)")
+    add("--share", nargs="+", default=["equal"], choices=("equal", "need"), help="see Capacity (equal)")
     add("--seeds", type=int, default=10, metavar="N", help="number of seeds (10)")
     add("--epochs", type=float, default=72.0, metavar="E", help="epochs of each wake and of each night (72)")
     add("--show", action="store_true", help="print the means of the file, and run nothing")
@@ -62,9 +65,10 @@ def parse() -> argparse.Namespace:
 def lived(stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
     """Live all days with the settings of a life, and return the other columns."""
     began, length = time.process_time(), dn.Epochs(float(life["epochs"]))
+    capacity = {name: life[name] for name in ("ranking", "share")}
     agent = dn.Agent(
         lambda: dn.models.MLP(784, 256, 256), seed=life["seed"], training=dn.Training(batch_size=128),
-        capacity=dn.Capacity(free_at_end=float(life["p"]), days=len(stream), ranking=life["ranking"]),
+        capacity=dn.Capacity(free_at_end=float(life["p"]), days=len(stream), **capacity),
         criterion=getattr(dn.criteria, life["criterion"]),
     )  # fmt: skip
     history = dn.Clock(agent, stream, policy=NIGHTS[life["nights"]](), wake=length, night=length).run()
@@ -83,9 +87,11 @@ def show(rows: list[dict[str, str]]) -> None:
         found.setdefault(tuple(row[name] for name in SETTINGS[:-1]), {})[int(row["seed"])] = float(row["error"])
     for kind, errors in found.items():
         print(f"{', '.join(kind)} epochs: error {summarize(errors.values())} %")
-        usual = found.get((*kind[:4], "magnitude", "layer", kind[-1]), {})
-        if usual is not errors and len(set(errors) & set(usual)) > 1:
-            print(f"    less error than by magnitude in each layer: {paired(usual, errors)} percentage points")
+        usual = found.get((*kind[:4], "magnitude", "layer", "equal", kind[-1]), {})
+        equal = found.get((*kind[:6], "equal", kind[-1]), {})
+        for what, others in (("by magnitude in each layer", usual), ("with equal shares", equal)):
+            if others is not errors and len(set(errors) & set(others)) > 1:
+                print(f"    less error than {what}: {paired(others, errors)} percentage points")
 
 
 def main() -> None:
@@ -99,9 +105,9 @@ def main() -> None:
     stream = whole if given.on == "test" else held_out(lambda: whole, HELD_OUT)
     wanted = [
         {"on": given.on, "stream": given.stream, "p": f"{p:g}", "nights": nights, "criterion": criterion,
-         "ranking": ranking, "epochs": f"{given.epochs:g}", "seed": seed}
+         "ranking": ranking, "share": share, "epochs": f"{given.epochs:g}", "seed": seed}
         for seed in range(first, first + given.seeds) for p in given.p
-        for nights in given.nights for criterion in given.criteria for ranking in given.ranking
+        for nights in given.nights for criterion in given.criteria for ranking in given.ranking for share in given.share
     ]  # fmt: skip
     show(lives.complete(given.out, whole.source, COLUMNS, wanted, functools.partial(lived, stream)))
 

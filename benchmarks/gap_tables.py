@@ -92,7 +92,9 @@ def of_row(row: Mapping[str, str]) -> Run:
 
 def of_criterion(row: Mapping[str, str]) -> Run | None:
     """Return the run of a row of `criteria.py`; None if it is of another kind, or by magnitude, as all others here."""
-    fixed = {"on": "test", "stream": "mnist", "nights": "recommended", "ranking": "layer", "epochs": "72"}
+    fixed = {
+        "on": "test", "stream": "mnist", "nights": "recommended", "ranking": "layer", "share": "equal", "epochs": "72",
+    }  # fmt: skip
     if not fixed.items() <= row.items() or row["criterion"] == "magnitude":
         return None
     return Run(

@@ -49,7 +49,7 @@ from daynight.training.answers import Answers
 from daynight.training.consolidation import Consolidation, check_replay, consolidation_of
 from daynight.training.day import Day, dusk_of, room_of
 from daynight.training.keepsakes import kinds_of
-from daynight.training.outlook import Outlook, check_measurable
+from daynight.training.outlook import Outlook
 from daynight.training.passed import Passed
 from daynight.training.settings import Training
 from daynight.training.trainer import Trainer
@@ -517,7 +517,6 @@ class Agent:
 
         Raises:
             StateError: During a wake or a night, or if `capacity` differs after the first night.
-            DataError: If `capacity` has ``share="need"``, and the day's task no validation split.
         """
         with self._keeper.short("fork"):
             return self._fork(capacity)
@@ -527,8 +526,6 @@ class Agent:
             raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
-        if capacity is not None and capacity.share == "need" and self._today is not None:
-            check_measurable(self._today.task)
         twin = copy.copy(self)
         twin._passed = Passed()
         twin.capacity = self.capacity if capacity is None else capacity

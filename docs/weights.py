@@ -104,8 +104,9 @@ def criteria():
             errors = {seed: 100 * (1 - score) for seed, score in runs.values("mean_accuracy").items()}
             groups["test", stream, f"{p:g}", name, "72", "magnitude"] = errors
     for row in csv_rows(HERE / "results" / "criteria.csv"):
-        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs", "criterion"))
-        groups[kind][int(row["seed"])] = float(row["error"])
+        kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs"))
+        criterion = row["criterion"] + (", shares by need" if row["share"] == "need" else "")
+        groups[(*kind, criterion)][int(row["seed"])] = float(row["error"])
     return dict(groups)
 
 

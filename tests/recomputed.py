@@ -165,8 +165,8 @@ def shrinking_rems_cost():
 
 def by_output_change(stream, p):
     """Return the errors in percent of the recommended policy by output_change on test images, by seed."""
-    wanted = ("test", stream, f"{p:g}", "output_change", "72", "recommended")
-    names = ("on", "stream", "p", "criterion", "epochs", "nights")
+    wanted = ("test", stream, f"{p:g}", "output_change", "72", "recommended", "equal")
+    names = ("on", "stream", "p", "criterion", "epochs", "nights", "share")
     rows = [row for row in rows_of("criteria.csv") if tuple(row[name] for name in names) == wanted]
     return {int(row["seed"]): float(row["error"]) for row in rows}
 

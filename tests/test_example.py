@@ -89,10 +89,6 @@ def test_same_seed_gives_the_same_history_but_for_times(tmp_path, monkeypatch):
         (["--rounds", "0"], "UniformCycles: n must be a whole number from 1 up, not 0"),
         (["--epochs", "-1"], "Epochs: n must be 0 or more, not -1.0"),
         (["--epochs", "0", "--budget", "0"], "--epochs and --budget are both 0, so there is nothing to learn or draw"),
-        (
-            ["--paper", "--share", "need"],
-            "'0/1' has no validation split, by whose loss a night of",
-        ),
         (["--seed", "-1"], "seed must be a whole number from 0 up"),
         (["--out", str(EXAMPLE)], "Name a folder that you may write to"),
     ],

@@ -187,11 +187,14 @@ class Capacity:
     rounding errors never add up.
 
     With ``share="need"``, a night itself chooses what its task keeps, from `least` to `most` times the day's equal
-    share, by the loss L on the task's validation split. From `most` times the share on, it prunes for as long as
+    share, by the loss L on the task's validation split or, if it has none, on its training data. From `most` times the
+    share on, it prunes for as long as
 
-        L after the cycle <= L at dusk + `tolerance` * max(0, L of guessing - L at dusk),
+        L after the cycle <= L at dusk + `tolerance` * k * max(0, L of guessing - L at dusk),
 
-    where guessing gives each example the mean of the outputs of all at dusk. It ends at the last density for which this
+    where k is what is kept, as a multiple of the equal share, and guessing gives each example the mean of the outputs
+    of all at dusk. (If what pruning costs falls as a power of the number of weights, the sum over tasks with a given
+    total is least where this cost over the number is the same for all.) It ends at the last density for which this
     held, or at `most` times the share if it held for none. The rest of the budget retrains what is kept. A night that
     is cut off before it has chosen ends at the equal share, or where it is if that is less. What a task does not keep
     of its equal share goes into a bank. A task may keep more than its share if the bank has it, or, while nothing is
@@ -219,11 +222,13 @@ class Capacity:
             nothing reaches, ranks last in its layer, again until none such is left. Each layer keeps as many weights as
             without. All masked layers must be linear layers or convolutions in one chain; other networks are refused.
         share: ``"equal"`` gives each task its equal share. With ``"need"``, each night chooses, as said above. It needs
-            `free_at_end`, `days`, and tasks with a validation split.
+            `free_at_end` and `days`.
         least: With ``share="need"``, the smallest part of its equal share that a task keeps, above 0 and up to 1.
         most: The largest multiple of its equal share that a task keeps, 1 or more. What the last day keeps may be more.
         loan: How much may be owed at any time, as a multiple of the equal share of the day that borrows, 0 or more.
-        tolerance: The part of what learning has gained over guessing that pruning may cost, 0 or more.
+            With 0, no task has to keep less than its equal share because of another.
+        tolerance: The part of what learning has gained over guessing that pruning may cost at the equal share, 0 or
+            more.
 
     Raises:
         SettingError: If a value is outside its range, or the arguments are not one of `free_at_end` with `days`,
@@ -239,10 +244,10 @@ class Capacity:
     keep_per_task: float | None = attrs.field(default=None, converter=attrs.converters.optional(_per_task))
     connected: bool = attrs.field(default=False, converter=_connected)
     share: Literal["equal", "need"] = attrs.field(default="equal")
-    least: float = attrs.field(default=0.5, converter=_least)
+    least: float = attrs.field(default=0.25, converter=_least)
     most: float = attrs.field(default=2.0, converter=_most)
-    loan: float = attrs.field(default=1.0, converter=_loan)
-    tolerance: float = attrs.field(default=0.02, converter=_tolerance)
+    loan: float = attrs.field(default=0.0, converter=_loan)
+    tolerance: float = attrs.field(default=0.001, converter=_tolerance)
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in attrs.fields(Capacity)

@@ -114,7 +114,8 @@ class Sleep:
         self._is_open = False  # whether a policy has passed its checks
         self._planner: Planner | None = None
         self._rem: Rem | None = None  # the REM that is running
-        self._limit: float | None = None  # of the loss while a night chooses; None if not measured
+        # While a night chooses: the loss at dusk, and what is allowed above it at the equal share. None: not measured.
+        self._limit: tuple[float, float] | None = None
         self._stored: dict[str, Any] | None = None  # the state of a REM to resume
 
     def run(self, policy: SleepPolicy, on_begin: Callable[[], None], on_event: Hook) -> None:
@@ -170,7 +171,7 @@ class Sleep:
         parts = {"ledger": self.ledger.state(), "batches": self._batches.state()}
         state: dict[str, Any] = {"night": self.night.to_json(), **parts}
         state |= {} if self._pruned_at is None else {"pruned_at": self._pruned_at}
-        state |= {} if self._limit is None else {"limit": self._limit}
+        state |= {} if self._limit is None else {"limit": list(self._limit)}
         if self._stored is not None:  # the REM is not resumed yet
             state |= {"script": self._stored["script"], "rem": self._stored["rem"]}
         elif self._rem is not None and self._planner is not None:
@@ -182,7 +183,7 @@ class Sleep:
         self.night = Night.from_json(state["night"], self.night.budget)
         self.ledger.restore(state["ledger"])
         self._is_open = True
-        self._pruned_at, self._limit = state.get("pruned_at"), state.get("limit")
+        self._pruned_at, self._limit = state.get("pruned_at"), tuple(state["limit"]) if "limit" in state else None
         self._batches.restore(state["batches"])
         self._stored = state if "rem" in state else None
 
@@ -195,7 +196,7 @@ class Sleep:
             self._measure()
         if self.night.chooses and self.night.cycle == 0 and self.ledger.allows("other"):
             loss, gain = self._trainer.measure_gain()
-            self._limit = loss + self._capacity.tolerance * gain
+            self._limit = loss, self._capacity.tolerance * gain
             self.ledger.note_other()
         self._check_remembered(remembered(policy, planner.plan))
         on_begin()
@@ -258,7 +259,9 @@ class Sleep:
             return
         loss = self._trainer.measure().loss
         self.ledger.note_other()
-        if not loss <= self._limit:
+        assert night.due_density is not None
+        at_dusk, allowed = self._limit
+        if not loss <= at_dusk + allowed * night.density / night.due_density:
             self._trainer.rest()
             self._network.put_back(mark)
             self.night = before.settled(min(before.density, night.highest_density))

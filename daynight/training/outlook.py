@@ -12,7 +12,7 @@ from daynight.data.roll import Roll, Views
 from daynight.data.signatures import Form, check_task
 from daynight.data.splits import load
 from daynight.data.tasks import Task, glimpse, titled
-from daynight.errors import DataError, SettingError, StateError
+from daynight.errors import SettingError, StateError
 from daynight.networks.connectivity import Connections
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.sight import Owners
@@ -28,15 +28,6 @@ from daynight.training.passed import Passed
 from daynight.training.preflight import N_EXAMPLES, preflight
 from daynight.training.settings import Training
 from daynight.training.tryouts import Tryout
-
-
-def check_measurable(task: Task) -> None:
-    """Raise DataError if a task has no validation data, by whose loss a night chooses how many weights it keeps."""
-    if task.validation is None:
-        raise DataError(
-            f"{titled(task.name)} has no validation split, by whose loss a night of Capacity(share='need') chooses how "
-            "many weights the task keeps. Hold out some of its training data: task.hold_out(0.2)."
-        )
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -106,8 +97,6 @@ class Outlook:
         self.room(task, day, before, views)
         if not self._has_begun(day) and self.passed.is_new(task):
             self.roll.warn_of_new_classes(task, views or Views.of_task(task), before)
-        if self.capacity.share == "need":
-            check_measurable(task)
         if (views or Views.of_task(task)).is_tried and not self._has_begun(day):
             tryouts.check_held_out(task)
         if begins and self.passed.begins(task, day):

@@ -82,7 +82,7 @@ def _sleep(network: MaskedNetwork, dusk: Night) -> Form:
     script = fields({"asked": night, "heard": listed(_pair(night, _LENGTH))})
     batches = fields({"left": tensor(None, torch.int64), "generator": tensor(None, torch.uint8)})
     given = {"night": night, "ledger": _STATE, "batches": batches}
-    more = {"script": script, "rem": rem, "pruned_at": whole(), "limit": number(is_finite=False)}
+    more = {"script": script, "rem": rem, "pruned_at": whole(), "limit": _pair(number(is_finite=False), number())}
     return fields(given, more)
 
 

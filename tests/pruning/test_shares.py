@@ -50,7 +50,7 @@ def test_no_more_is_borrowed_than_later_days_can_pay():
 
 
 def test_room_by_hand():
-    capacity = Capacity(free_at_end=0.8, days=5, share="need")
+    capacity = Capacity(free_at_end=0.8, days=5, share="need", least=0.5, loan=1.0)
     first, size = capacity.room((1000,), 0), 1000
     assert (first.free, first.new, first.due, first.most, first.bank) == ((1000,), (22,), (44,), (88,), 0)
     assert (first.dawn_density, first.due_density, first.highest_density) == (0.022, 0.044, 0.088)
@@ -70,7 +70,7 @@ def test_room_by_hand():
 
 
 def test_layers_have_counts_of_their_own_at_each_end():
-    room = Capacity(free_at_end=0.7, days=3, share="need").room((100, 7), 0)
+    room = Capacity(free_at_end=0.7, days=3, share="need", least=0.5, loan=1.0).room((100, 7), 0)
     assert (room.new, room.due, room.most) == ((6, 1), (11, 1), (20, 1))  # the later days, of 10 and 9, can pay 9
     assert room.kept(room.dawn_density) == (6, 1)
     assert room.kept(room.due_density) == (11, 1)
@@ -171,8 +171,8 @@ def test_equal_shares_are_the_default_and_have_no_other_description():
     capacity = Capacity(free_at_end=0.9, days=5)
     assert capacity == Capacity(free_at_end=0.9, days=5, share="equal")
     assert repr(capacity) == "Capacity(free_at_end=0.9, days=5)"
-    assert repr(Capacity(free_at_end=0.9, days=5, share="need", loan=0)) == (
-        "Capacity(free_at_end=0.9, days=5, share='need', loan=0.0)"
+    assert repr(Capacity(free_at_end=0.9, days=5, share="need", loan=1)) == (
+        "Capacity(free_at_end=0.9, days=5, share='need', loan=1.0)"
     )
 
 

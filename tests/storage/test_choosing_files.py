@@ -13,7 +13,7 @@ from daynight.history import COLUMNS, History, record_of
 from daynight.support import archive
 from daynight.testing import FakeTimer, toy_network, toy_stream
 
-NEED = Capacity(free_at_end=0.5, days=4, share="need", tolerance=0.0)
+NEED = Capacity(free_at_end=0.5, days=4, share="need", least=0.5, loan=1.0, tolerance=0.0)
 STREAM = toy_stream(4).hold_out(0.25)
 
 
@@ -83,7 +83,7 @@ def test_nights_in_seconds_resume_with_exact_counts(tmp_path):
 
 def test_a_run_goes_on_only_with_the_same_capacity(tmp_path):
     clock(tmp_path).to_dusk()
-    with pytest.raises(SettingError, match=r"another capacity \(.*'need', tolerance=0.0\) then, .*loan=0.5"):
+    with pytest.raises(SettingError, match=r"another capacity \(.*'need', .*tolerance=0.0\) then, .*loan=0.5"):
         clock(tmp_path, capacity=attrs.evolve(NEED, loan=0.5)).run()
 
 
@@ -120,7 +120,7 @@ def test_files_of_equal_shares_have_what_they_had(tmp_path):
     chosen.agent.save(tmp_path / "agent.dn")
     values, _ = archive.read(tmp_path / "agent.dn", "agent")
     assert values["capacity"].keys() - {"free_at_end", "days", "keep_per_night", "ranking", "min_per_layer"} == {
-        "share", "tolerance",
+        "share", "least", "loan", "tolerance",
     }  # fmt: skip
     chosen.history.to_csv(tmp_path / "history.csv")
     assert History.from_csv(tmp_path / "history.csv") == chosen.history
