@@ -38,6 +38,7 @@ STORE = Path(__file__).parents[1] / "docs" / "results" / "study" / "mnist"
 #: Runs of PackNet with other criteria (`criteria.py`); here, a criterion is a lift.
 CRITERIA = Path(__file__).parents[1] / "docs" / "results" / "criteria.csv"
 BY_CHANGE = "criterion output_change"
+BY_NEED = f"{BY_CHANGE}, shares by need"
 N_DRAWS = 1000
 PRUNINGS = tuple(sorted(gap.PRUNINGS))
 METHODS, NIGHTS, RESTARTS = ("PackNet", "Memory", "Multinet"), (gap.ONE, gap.BEST, gap.UNIFORM), ("zero", "redraw")
@@ -93,12 +94,13 @@ def of_row(row: Mapping[str, str]) -> Run:
 def of_criterion(row: Mapping[str, str]) -> Run | None:
     """Return the run of a row of `criteria.py`; None if it is of another kind, or by magnitude, as all others here."""
     fixed = {
-        "on": "test", "stream": "mnist", "nights": "recommended", "ranking": "layer", "share": "equal", "epochs": "72",
+        "on": "test", "stream": "mnist", "nights": "recommended", "ranking": "layer", "epochs": "72",
     }  # fmt: skip
     if not fixed.items() <= row.items() or row["criterion"] == "magnitude":
         return None
+    lift = f"criterion {row['criterion']}" + (", shares by need" if row["share"] == "need" else "")
     return Run(
-        kind=("PackNet", gap.BEST, "zero", f"criterion {row['criterion']}"), p=float(row["p"]), seed=int(row["seed"]),
+        kind=("PackNet", gap.BEST, "zero", lift), p=float(row["p"]), seed=int(row["seed"]),
         weights=sum(map(int, row["owned"].split())), error=float(row["error"]) / 100,
     )  # fmt: skip
 
@@ -245,7 +247,7 @@ def mean_of(own: Mapping[int, Run], name: str) -> float:
 def compressions(found: Runs) -> Rows:
     """Return the table of compression against PackNet, with equal nights and, of Memory, with the same restart."""
     table: Rows = []
-    for nights, restart, lift in itertools.product(NIGHTS, RESTARTS, ("", BY_CHANGE)):
+    for nights, restart, lift in itertools.product(NIGHTS, RESTARTS, ("", BY_CHANGE, BY_NEED)):
         packnet = found.get(("PackNet", nights, restart, lift), {})
         for p in PRUNINGS:
             own = packnet.get(p, {})
@@ -266,14 +268,13 @@ def compressions(found: Runs) -> Rows:
 
 def shown(found: Runs) -> list[str]:
     """Return what is known of a gap from PackNet by `output_change`, with recommended nights: a line for each p."""
-    packnet, curve = (found.get(kind, {}) for kind in (
-        ("PackNet", gap.BEST, "zero", BY_CHANGE), ("Multinet", gap.BEST, "zero", "")))  # fmt: skip
-    lines = []
-    for p in PRUNINGS:
-        own = packnet.get(p, {})
+    curve, lines = found.get(("Multinet", gap.BEST, "zero", ""), {}), []
+    for p, lift in itertools.product(PRUNINGS, (BY_CHANGE, BY_NEED)):
+        own = found.get(("PackNet", gap.BEST, "zero", lift), {}).get(p, {})
         if result := compression(own.values(), curve):
             seeds = f"with {len(own)} seeds of PackNet and {seeds_of(curve)} of Multinet"
-            lines.append(f"- At p = {p:g}, {seeds}, it is {result}: {result.verdict}.")
+            shares = "by need" if lift == BY_NEED else "equal"
+            lines.append(f"- At p = {p:g}, shares {shares}, {seeds}, it is {result}: {result.verdict}.")
     return lines or ["Not measured yet."]
 
 
@@ -364,6 +365,7 @@ def errors_figure(found: Runs) -> Any:
     changes = {
         ("zero", ""): ("", {"ls": "-"}), ("redraw", ""): (", redraw", {"ls": ":"}),
         ("zero", BY_CHANGE): (f", {BY_CHANGE.partition(' ')[2]}", {"ls": "--", "mfc": "white", "marker": "D"}),
+        ("zero", BY_NEED): (f", {BY_NEED.partition(' ')[2]}", {"ls": "-.", "mfc": "white", "marker": "s"}),
     }  # fmt: skip
     curves = defaultdict[str, dict[str, tuple[Any, Any]]](dict)  # points and style, by nights and label
     for nights, method, (change, (word, style)) in itertools.product(NIGHTS, METHODS, changes.items()):

@@ -277,6 +277,14 @@ def output_change_has_never_more():
     assert compared >= 30
 
 
+def two_tasks_have_most_errors():
+    for row in rows_of("criteria.csv"):
+        if (row["stream"], row["on"], row["share"]) == ("mnist", "test", "equal"):
+            errors = [float(error) for error in row["errors"].split()]
+            assert errors[1] + errors[4] > sum(errors) / 2
+            assert errors[0] < 0.05
+
+
 def magnitude(stream, p, policy):
     """Return the errors in percent of a policy by magnitude, by seed."""
     study = Results(pages.entries_of(stream)).select(method=packnet, restart="zero")

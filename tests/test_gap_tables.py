@@ -123,8 +123,8 @@ def test_what_is_known_of_a_gap_follows_the_runs(tables):
     assert tables.shown(found) == ["Not measured yet."]
     found[multinet] = {0.995: runs(tables, 100, [0.04] * 2), 0.98: runs(tables, 400, [0.01] * 2)}
     assert tables.shown(found) == [
-        "- At p = 0.99, with 3 seeds of PackNet and 2 of Multinet, it is 4.00 (4.00 to 4.00): Multinet owns fewer "
-        "weights, by more than chance."
+        "- At p = 0.99, shares equal, with 3 seeds of PackNet and 2 of Multinet, it is 4.00 (4.00 to 4.00): Multinet "
+        "owns fewer weights, by more than chance."
     ]
 
 
@@ -137,3 +137,13 @@ def test_the_figure_of_the_gap_has_a_panel_for_nights_with_runs_and_says_what_it
     assert ax.get_legend_handles_labels()[1] == ["PackNet", "PackNet, output_change"]
     assert not any(ax.has_data() for ax in tables.units_figure(found).axes)
     plt.close("all")
+
+
+def test_lives_with_shares_by_need_are_runs_of_their_own(tables):
+    row = {
+        "on": "test", "stream": "mnist", "p": "0.99", "nights": "recommended", "criterion": "output_change",
+        "ranking": "layer", "share": "equal", "epochs": "72", "seed": "1", "error": "0.5", "owned": "5 6",
+    }  # fmt: skip
+    kinds = [tables.of_criterion(row | {"share": share}).kind for share in ("equal", "need")]
+    assert kinds == [("PackNet", "recommended", "zero", lift) for lift in (tables.BY_CHANGE, tables.BY_NEED)]
+    assert tables.of_criterion(row | {"on": "validation"}) is None
