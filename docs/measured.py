@@ -176,6 +176,27 @@ def write_steps():
                 writer.writerow([network, title, len(phases[0]), *ratios, f"{found['memory']:.2f}"])
 
 
+def write_convolutions():
+    """Write the table of convolutions, dense and sparse."""
+    whole = json.loads((HERE / "results" / "speed" / "convolutions.json").read_text())
+    densities = (0.1, 0.03, 0.01, 0.003)
+    layers = {}
+    for row in whole["rows"]:
+        layers.setdefault(row["shape"], {})[row["density"]] = row["seconds"]
+    with (GENERATED / "convolutions.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        others = ("unfolded, listed", "unfolded, CSR", "unfolded, dense")
+        writer.writerow(["layer", "dense, ms", *(f"{100 * density:g} %" for density in densities), "others, 1 %"])
+        for name, layer in layers.items():
+            cells = [
+                " / ".join(f"{layer[density]['dense'] / layer[density][way]:.1f}" for way in ("between", "alone"))
+                for density in densities
+            ]
+            found = [f"{layer[0.01]['dense'] / layer[0.01][way]:.1f}" for way in others if way in layer[0.01]]
+            dense = statistics.median(layer[density]["dense"] for density in densities)
+            writer.writerow([name, f"{dense * 1e3:.1f}", *cells, " / ".join(found)])
+
+
 def write_contest():
     """Write the page on choosing a policy. All of it is one part, since it is from the same few choices."""
     contest = contest_of_runs()
@@ -587,8 +608,8 @@ def write_ideas():
 PARTS = (
     (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
     (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
-    (write_lives,), (write_steps,), (write_nights,), (write_year,), (write_kills,), (write_checkpoints,),
-    (write_works,), *((function,) for function in weights.WRITTEN),
+    (write_lives,), (write_steps,), (write_convolutions,), (write_nights,), (write_year,), (write_kills,),
+    (write_checkpoints,), (write_works,), *((function,) for function in weights.WRITTEN),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import itertools
 import operator
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import attrs
@@ -34,11 +34,14 @@ class Part:
         kind: What the part computes; ``"other"`` if unknown.
         module: The module that computes the part.
         name: For ``"linear"`` and ``"convolution"``, the name of the layer within the network.
+        sizes: By the name of each convolution that the part is, or calls once on its way, the height and width (or
+            however many dimensions there are) of its inputs; () if they are not known, or not contiguous in memory.
     """
 
     kind: Kind
     module: nn.Module
     name: str = ""
+    sizes: Mapping[str, tuple[int, ...]] = {}
 
 
 class Autocast(nn.Module):
@@ -173,12 +176,14 @@ def _cut(module: nn.Module, layers: Collection[str]) -> list[Part] | None:
     outside = [part for name, part in module.named_modules() if not _within_any(name, called)]
     if sequences.are_hooked_globally() or any(map(sequences.has_hooks, outside)):
         return None
-    kinds = _kinds(module, layers, entry, nodes)
+    kinds, convolutions = _kinds(module, layers, entry, nodes), _convolutions(module, layers, nodes)
     parts, start = [], 0
     for index, kind in enumerate(kinds):
         closes = kind != "other" or index + 1 == len(nodes) or kinds[index + 1] != "other"
         if closes:
-            parts.append(_part(module, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1]))
+            part = _part(module, traced, kind, nodes[start - 1] if start else entry, nodes[start : index + 1])
+            own = [str(node.target) for node in nodes[start : index + 1] if node in convolutions]
+            parts.append(attrs.evolve(part, sizes=dict.fromkeys(own, ())))
             start = index + 1
     return parts
 
@@ -225,6 +230,20 @@ def _kinds(module: nn.Module, layers: Collection[str], entry: fx.Node, nodes: li
                 kind = "flatten"
         kinds.append(kind)
     return kinds
+
+
+def _convolutions(module: nn.Module, layers: Collection[str], nodes: list[fx.Node]) -> set[fx.Node]:
+    """Return the calls of convolutions that are layers, in whose place another module may compute."""
+    calls, owners = Counter(str(node.target) for node in nodes), _owners(module)
+    owners.update(id(operator.attrgetter(str(node.target))(module)) for node in nodes if node.op == "get_attr")
+    found = set()
+    for node in nodes:
+        if node.op == "call_module" and calls[str(node.target)] == 1 and len(node.args) == 1 and not node.kwargs:
+            part = module.get_submodule(str(node.target))
+            is_layer = type(part) in CONVOLUTIONS and str(node.target) in layers and "forward" not in vars(part)
+            if is_layer and not sequences.has_hooks(part) and all(owners[id(p)] == 1 for p in part.parameters()):
+                found.add(node)
+    return found
 
 
 def _owners(module: nn.Module) -> Counter[int]:
@@ -283,6 +302,39 @@ def _run(parts: list[Part], inputs: Tensor) -> tuple[list[Part], Tensor]:
         for part in parts:
             # The kind of a layer holds for (batch, units) or (batch, channels, ...), and not for other shapes.
             is_known = _dims_of(part) in (None, outputs.dim())
-            found.append(part if is_known else attrs.evolve(part, kind="other"))
-            outputs = part.module(outputs)
+            part = part if is_known else attrs.evolve(part, kind="other")
+            if part.kind == "other" and part.sizes and isinstance(part.module, fx.GraphModule):
+                sizes = _Sizes(part.module, part.sizes)
+                outputs = sizes.run(outputs)
+                part = attrs.evolve(part, sizes=sizes.found)
+            else:
+                part = attrs.evolve(part, sizes={part.name: _size(outputs)} if part.kind == "convolution" else {})
+                outputs = part.module(outputs)
+            found.append(part)
     return found, outputs
+
+
+class _Sizes(fx.Interpreter):
+    """Computes a traced module, and notes the sizes of the inputs of some convolutions.
+
+    Args:
+        module: The module.
+        names: Names of the convolutions, each of which is called once.
+
+    Attributes:
+        found: As `Part.sizes`.
+    """
+
+    def __init__(self, module: fx.GraphModule, names: Iterable[str]) -> None:
+        super().__init__(module)
+        self.found: dict[str, tuple[int, ...]] = dict.fromkeys(names, ())
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call a module."""
+        if target in self.found:
+            self.found[target] = _size(args[0])
+        return super().call_module(target, args, kwargs)
+
+
+def _size(images: Tensor) -> tuple[int, ...]:
+    return tuple(images.shape[2:]) if images.is_contiguous() else ()

@@ -179,7 +179,8 @@ class Optimization:
         self._is_cut = parts is not None and self._step.is_plain and not self._has_modes and not self._has_new_hooks()
         self._parts = parts if parts is not None and self._is_cut else tracing.uncut(network, training.autocast)
         self._live, self._was_cut = live if self._is_cut else None, self._is_cut
-        self._gathers = self._is_cut  # whether numbers may be gathered
+        # Whether numbers may be gathered, and convolutions be computed from the list of their visible weights.
+        self._gathers = self._lists = self._is_cut
         self._groups = [list(group["params"]) for group in self._optimizer.param_groups]
         self._narrows = self._carries = False
         self._loose: list[Loose] = []  # parameters that are trained in place
@@ -238,6 +239,7 @@ class Optimization:
         """Return the optimizer's state, without the network; `restore` takes it. Call `flush` first."""
         state = {
             "narrows": self._narrows, "carries": self._carries, "is_scaled": self._is_scaled, "gathers": self._gathers,
+            "lists": self._lists,
             "optimizer": self._optimizer.state_dict(),
             "scheduler": None if self._scheduler is None else self._scheduler.state_dict(),
         }  # fmt: skip
@@ -249,7 +251,7 @@ class Optimization:
         """Take over what `state` returned. The network must be restored already, and the settings be the same."""
         if state.get("was_watched") and self._is_cut:
             self._uncut()
-        self._gathers = state.get("gathers", False)  # older files do not say so
+        self._gathers, self._lists = state.get("gathers", False), state.get("lists", False)  # older files say nothing
         if self._is_cut:
             for group, saved in zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True):
                 group.update({name: value for name, value in saved.items() if name != "params"})
@@ -359,14 +361,21 @@ class Optimization:
         return loss
 
     def _gather(self) -> None:
-        """Copy the gradients of the numbers that were gathered into their arenas."""
-        if any(slot.parameter.grad is None for slot in self._gathered):
+        """Copy the gradients of the numbers that were gathered into their arenas.
+
+        If a parameter has no gradient, or one that its stage does not know, the network itself computes all further
+        steps.
+        """
+        missed = {id(slot.parameter) for slot in self._engine.missed()}
+        if missed or any(slot.parameter.grad is None for slot in self._gathered):
             # An optimizer leaves out a parameter without a gradient, and an arena has one for each number.
-            own = {id(slot.parameter) for slot in self._gathered}
+            own = missed | {id(slot.parameter) for slot in self._gathered}
             for arena in self._arenas:
                 if arena is not None and arena.vector.grad is not None:
                     arena.flush()
                     for parameter, gradient in arena.spread(arena.vector.grad):
+                        if id(parameter) in missed and parameter.grad is not None:
+                            parameter.grad.add_(gradient)
                         parameter.grad = parameter.grad if id(parameter) in own else gradient
             self._uncut()
             self.forget_pruned(self._narrows)
@@ -410,7 +419,7 @@ class Optimization:
         """Make the engine for the current masks, and give the optimizer its parameters."""
         training, network = self._training, self._network
         self._narrows, self._carries = narrows, carries
-        engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows)
+        engine = Engine(self._parts, network, training.engine, self._live, training.batch_size, narrows, self._lists)
         slots: dict[int, list[Slot]] = {}
         for slot in engine.slots():
             slots.setdefault(id(slot.parameter), []).append(slot)

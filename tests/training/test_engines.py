@@ -75,7 +75,35 @@ class Block(nn.Module):
         return self.head(self.pool(hidden).flatten(1))
 
 
-NETWORKS = {"chain": chain, "convolutional": convolutional, "normed": normed, "residual": Residual, "block": Block}
+def strided(width):
+    kernel, stride, dilation = 1 + width % 3, 1 + width % 2, 1 + width // 4 % 2
+    return nn.Sequential(
+        nn.Conv2d(2, width, kernel, stride, 2, dilation), nn.ReLU(), nn.Dropout(0.2),
+        nn.Conv2d(width, 5, (1, 2), 1, (0, 1)), nn.AvgPool2d(2, 1, 1), nn.Conv2d(5, 6, 3, padding="same", bias=False),
+        nn.ReLU(), nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(24, 2),
+    )  # fmt: skip
+
+
+class Separable(nn.Module):
+    """A residual block of a convolution with groups and one of a single place, as in mobilenets."""
+
+    def __init__(self, width):
+        super().__init__()
+        width = 2 * width
+        self.first, self.norm = nn.Conv2d(2, width, 3, 2, 2, bias=False), nn.BatchNorm2d(width)
+        self.deep, self.across = nn.Conv2d(width, width, 3, padding=1, groups=width // 2), nn.Conv2d(width, width, 1)
+        self.activation, self.head = nn.Hardswish(inplace=True), nn.Linear(width, 2)
+
+    def forward(self, inputs):
+        hidden = self.activation(self.norm(self.first(inputs)))
+        hidden = hidden + self.across(self.activation(self.deep(hidden)))
+        return self.head(hidden.mean((2, 3)))
+
+
+NETWORKS = {
+    "chain": chain, "convolutional": convolutional, "strided": strided, "normed": normed, "residual": Residual,
+    "block": Block, "separable": Separable,
+}  # fmt: skip
 
 
 def make_task(generator, n=14):
@@ -107,7 +135,7 @@ def nights(engine, kind, width, optimizer, carry, biases, p, lengths, ranking, s
     return network.owners, learnt
 
 
-@settings(max_examples=60)
+@settings(max_examples=80)
 @given(
     engine=st.sampled_from(ENGINES),
     kind=st.sampled_from(sorted(NETWORKS)),

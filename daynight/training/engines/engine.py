@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from daynight.metrics import WithinGroups
@@ -13,11 +13,12 @@ from daynight.networks import liveness
 from daynight.networks.masked import MaskedNetwork
 from daynight.networks.sequences import CONVOLUTIONS
 from daynight.networks.tracing import Part
-from daynight.training.engines import sparse
+from daynight.training.engines import sparse, sparse_convolution
 from daynight.training.engines.arena import Slot
 from daynight.training.engines.convolution import NarrowConvolution
 from daynight.training.engines.dense import DenseLinear
 from daynight.training.engines.sparse import SparseLinear
+from daynight.training.engines.sparse_convolution import SparseConvolution, Whole
 from daynight.training.engines.stages import Autograd, Dropout, Flatten, Relu, Stage, Units
 from daynight.training.settings import EngineName
 
@@ -40,6 +41,7 @@ class Engine:
         live: Which of the network's flattened inputs are not always zero; None if unknown.
         batch_size: Examples per step.
         narrows: Whether inputs that are not read may be left out of the batches, too.
+        lists: Whether convolutions may be computed from the list of their visible weights.
 
     Attributes:
         features: Which flattened inputs the batches must contain, (batch, features); None is the inputs
@@ -54,8 +56,9 @@ class Engine:
         live: Units,
         batch_size: int,
         narrows: bool,
+        lists: bool = True,
     ) -> None:
-        self._name, self._batch_size = name, batch_size
+        self._name, self._batch_size, self._lists = name, batch_size, lists
         masks = network.shown(), network.movable()
         n_places = liveness.n_places_of(parts)
         # Each layer reads at least one input, since kernels cannot compute with empty matrices.
@@ -85,6 +88,10 @@ class Engine:
         """Prepare the stages, after all slots are put into arenas."""
         for stage in self._stages:
             stage.bind()
+
+    def missed(self) -> list[Slot]:
+        """Return the slots that do not have all of the gradient after a step (see `Stage.missed`)."""
+        return [slot for stage in self._stages for slot in stage.missed()]
 
     def gradients(self, inputs: Tensor, targets: Tensor, loss: Loss, share: float = 1.0) -> Tensor:
         """Compute the gradients by all trained parameters, and return the loss of a batch.
@@ -126,17 +133,56 @@ class Engine:
         if part.kind == "linear":
             assert isinstance(module, nn.Linear)
             return self._linear(module, part.name, given, outputs, masks)
-        if part.kind == "convolution" and not (given is None and outputs is None):
-            assert isinstance(module, CONVOLUTIONS)
-            return NarrowConvolution(module, given, outputs, masks[1][part.name])
+        if part.kind == "convolution":
+            return self._convolution(part, given, outputs, masks)
         if part.kind == "relu":
-            return Relu(owns_inputs=bool(self._stages) and isinstance(self._stages[-1], DenseLinear | SparseLinear))
+            owners = DenseLinear | SparseLinear | SparseConvolution
+            return Relu(owns_inputs=bool(self._stages) and isinstance(self._stages[-1], owners))
         if part.kind == "flatten":
             return Flatten()
         if part.kind == "dropout":
             assert isinstance(module, nn.Dropout)
             return Dropout(module.p, given, width)
-        return Autograd(module, needs_inputs=self._first < len(self._stages))
+        return self._autograd(part, masks)
+
+    def _autograd(self, part: Part, masks: Masks) -> Stage:
+        needs_inputs = self._first < len(self._stages)
+        found = {
+            name: self._sparse(part.module.get_submodule(name), name, size, masks) for name, size in part.sizes.items()
+        }
+        inner = {name: stage for name, stage in found.items() if stage is not None}
+        if inner:
+            assert isinstance(part.module, fx.GraphModule)
+            return Whole(part.module, needs_inputs, inner)
+        return Autograd(part.module, needs_inputs, is_unitwise=part.kind == "unitwise")
+
+    def _convolution(self, part: Part, given: Units, outputs: Units, masks: Masks) -> Stage:
+        needs_inputs, layer = self._first < len(self._stages), part.module
+        assert isinstance(layer, CONVOLUTIONS)
+        units = given, outputs
+        stage = self._sparse(layer, part.name, part.sizes.get(part.name, ()), masks, units, needs_inputs, turns=False)
+        if stage is not None:
+            return stage
+        if units == (None, None):
+            return Autograd(layer, needs_inputs)
+        return NarrowConvolution(layer, given, outputs, masks[1][part.name])
+
+    def _sparse(
+        self, layer: nn.Module, name: str, size: tuple[int, ...], masks: Masks,
+        units: tuple[Units, Units] = (None, None), needs_inputs: bool = True, turns: bool = True,
+    ) -> SparseConvolution | None:  # fmt: skip
+        """Return the stage of a convolution from the list of its visible weights; None if it is not to be used."""
+        can_be = self._name != "dense" and self._lists and bool(size) and name in masks[0]
+        if not can_be or not sparse_convolution.can_be_sparse(layer):
+            return None
+        (given, outputs), visible = units, masks[0][name]
+        shape = (
+            layer.in_channels if given is None else len(given), layer.out_channels if outputs is None else len(outputs)
+        )  # fmt: skip
+        counts = sparse_convolution.counts_of(layer, visible, shape, size, self._batch_size)
+        if self._name == "sparse" or counts.sparse_is_faster(needs_inputs, turns):
+            return SparseConvolution(layer, given, outputs, visible, masks[1][name])
+        return None
 
     def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units, masks: Masks) -> Stage:
         if name not in masks[1]:  # the head

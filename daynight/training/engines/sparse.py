@@ -61,17 +61,17 @@ class SparseLinear(Stage):
 
     def __init__(self, layer: nn.Linear, inputs: Units, outputs: Units, visible: Tensor, mine: Tensor) -> None:
         n_out, n_in = layer.weight.shape
-        rows, columns = _numbered(outputs, n_out, visible), _numbered(inputs, n_in, visible)
+        rows, columns = numbered(outputs, n_out, visible), numbered(inputs, n_in, visible)
         listed = visible & (rows >= 0)[:, None] & (columns >= 0)
         places = torch.nonzero(listed.reshape(-1))[:, 0]
         self._weight = Slot(layer.weight, places, mine.reshape(-1)[places])
         self._bias = bias_of(layer, outputs)
         self._rows, self._columns = rows[places // n_in], columns[places % n_in]
         self._shape = (n_out if outputs is None else len(outputs), n_in if inputs is None else len(inputs))
-        self._row_starts = _starts(self._rows, self._shape[0])
+        self._row_starts = starts(self._rows, self._shape[0])
         self._by_column = self._columns.argsort(stable=True)
         self._rows_by_column = self._rows[self._by_column]
-        self._column_starts = _starts(self._columns[self._by_column], self._shape[1])
+        self._column_starts = starts(self._columns[self._by_column], self._shape[1])
         ends = torch.cat([self._row_starts, torch.tensor([len(places)], device=places.device)])
         with threads.quiet(category=UserWarning):  # about CSR tensors being in beta
             self._pattern = torch.sparse_csr_tensor(
@@ -90,7 +90,7 @@ class SparseLinear(Stage):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs (batch, given) to outputs (batch, computed), which are stored as (computed, batch)."""
         self._inputs = inputs.t().contiguous()
-        outputs = _multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
+        outputs = multiply(self._columns, self._row_starts, self._weight.values, self._inputs)
         if self._offset is not None:
             outputs += self._offset
         return outputs.t()
@@ -106,19 +106,20 @@ class SparseLinear(Stage):
         if not needs_inputs:
             return None
         weights = self._weight.values[self._by_column]
-        return _multiply(self._rows_by_column, self._column_starts, weights, gradient).t()
+        return multiply(self._rows_by_column, self._column_starts, weights, gradient).t()
 
 
-def _multiply(columns: Tensor, starts: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
+def multiply(columns: Tensor, starts: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
     """Return the product of a sparse matrix (rows, k), given row by row, and a dense one (k, batch)."""
     return functional.embedding_bag(columns, dense, starts, mode="sum", per_sample_weights=weights)
 
 
-def _starts(sorted_rows: Tensor, n_rows: int) -> Tensor:
+def starts(sorted_rows: Tensor, n_rows: int) -> Tensor:
+    """Return, for each of `n_rows` rows, the index of its first number: int64 (n_rows,)."""
     return torch.searchsorted(sorted_rows, torch.arange(n_rows, device=sorted_rows.device))
 
 
-def _numbered(units: Units, width: int, like: Tensor) -> Tensor:
+def numbered(units: Units, width: int, like: Tensor) -> Tensor:
     """Return the place of each unit of a layer in a stage: int64 (width,), -1 for units that are left out."""
     if units is None:
         return torch.arange(width, device=like.device)

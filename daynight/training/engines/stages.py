@@ -24,6 +24,13 @@ class Stage(abc.ABC):
     def bind(self) -> None:  # noqa: B027 - most stages have nothing to do
         """Make views of the slots, after these are put into arenas."""
 
+    def missed(self) -> list[Slot]:
+        """Return the slots that do not have the whole gradient after a step; their parameters' ``grad`` has the rest.
+
+        The gradient of such a slot is zero if `backward` has not computed it.
+        """
+        return []
+
     @abc.abstractmethod
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs to outputs, both (batch, units, ...), and keep the tensors that `backward` needs."""
@@ -45,20 +52,27 @@ class Autograd(Stage):
         module: The module.
         needs_inputs: Whether the gradient by its inputs is ever needed. If not, they are given as a plain loop gives
             them, since a module may do other things with inputs that need a gradient.
+        is_unitwise: Whether the module computes each unit or channel of each example alone, without random numbers.
     """
 
-    def __init__(self, module: nn.Module, needs_inputs: bool) -> None:
+    def __init__(self, module: nn.Module, needs_inputs: bool, is_unitwise: bool = False) -> None:
         self._module, self._needs_inputs = module, needs_inputs
         self._copies = _writes_in_place(module)
+        self._is_unitwise = is_unitwise
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the module."""
         # Random numbers are drawn in the order of memory, which differs after a sparse layer.
-        self._inputs = inputs.contiguous() if inputs.dim() == 2 else inputs
+        is_moved = inputs.dim() == 2 or (is_turned(inputs) and not self._is_unitwise)
+        self._inputs = inputs.contiguous() if is_moved else inputs
         if inputs.is_floating_point():
             self._inputs = self._inputs.detach().requires_grad_(self._needs_inputs)
         with torch.enable_grad():
-            self._outputs: Tensor = self._module(self._inputs.clone() if self._copies else self._inputs)
+            given = self._inputs.clone() if self._copies else self._inputs
+            # Turned images have the memory of a batch of channels, in PyTorch's format "channels last".
+            self._outputs: Tensor = (
+                self._module(given.transpose(0, 1)).transpose(0, 1) if is_turned(given) else self._module(given)
+            )
         outputs: Tensor = self._outputs.detach()
         return outputs
 
@@ -107,9 +121,9 @@ class Dropout(Stage):
         """Set some values to zero, and scale up the others."""
         shape = list(inputs.shape)
         shape[1] = shape[1] if self._units is None else self._width
-        # The draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory, which
-        # for (batch, units) differs after a sparse layer only.
-        keeps_order = self._units is None and inputs.dim() > 2
+        # The draw of torch.nn.Dropout on a CPU, for tensors of the layer's full width: in the order of memory, but for
+        # that which sparse layers give to (batch, units) and to images.
+        keeps_order = self._units is None and inputs.dim() > 2 and not is_turned(inputs)
         empty = torch.empty_like(inputs) if keeps_order else inputs.new_empty(shape)
         noise = empty.bernoulli_(1 - self._p).div_(1 - self._p)
         self._noise = noise if self._units is None else noise.index_select(1, self._units)
@@ -131,6 +145,11 @@ class Flatten(Stage):
     def backward(self, gradient: Tensor, needs_inputs: bool) -> Tensor | None:
         """Return the gradient in the shape of the inputs."""
         return gradient.reshape(self._shape) if needs_inputs else None
+
+
+def is_turned(images: Tensor) -> bool:
+    """Return whether images (batch, channels, height, width) are stored as (channels, height, width, batch) alone."""
+    return images.dim() == 4 and not images.is_contiguous() and images.permute(1, 2, 3, 0).is_contiguous()
 
 
 def bias_of(layer: nn.Module, outputs: Units) -> Slot | None:
