@@ -366,14 +366,10 @@ class Whole(Autograd):
     """
 
     def __init__(self, module: fx.GraphModule, needs_inputs: bool, inner: Mapping[str, SparseConvolution]) -> None:
-        changed = fx.GraphModule(module, module.graph)
-        for name, stage in inner.items():
-            # The graph module has its own containers, so that the network itself keeps the layer.
-            around, _, last = name.rpartition(".")
-            setattr(changed.get_submodule(around), last, Inner(stage))
+        for stage in inner.values():
             for slot in stage.slots():
                 slot.parameter.grad = None
-        super().__init__(changed, needs_inputs)
+        super().__init__(_changed(module, {name: Inner(stage) for name, stage in inner.items()}), needs_inputs)
         self._inner = list(inner.values())
 
     def slots(self) -> list[Slot]:
@@ -395,6 +391,22 @@ class Whole(Autograd):
                 if stage.is_due or slot.parameter.grad is not None:
                     found.append(slot)
         return found
+
+
+def _changed(module: nn.Module, inner: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a copy of a module with others in the place of some modules within it; all else is shared."""
+    parts, within = dict(vars(module)["_modules"]), dict[str, dict[str, nn.Module]]()
+    for name, part in inner.items():
+        first, _, rest = name.partition(".")
+        if rest:
+            within.setdefault(first, {})[rest] = part
+        else:
+            parts[first] = part
+    parts |= {first: _changed(parts[first], some) for first, some in within.items()}
+    # Not as a new graph module: PyTorch keeps the code of each for ever.
+    changed: nn.Module = object.__new__(type(module))
+    vars(changed).update(vars(module), _modules=parts)
+    return changed
 
 
 class Inner(nn.Module):
