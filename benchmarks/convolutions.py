@@ -227,7 +227,7 @@ def others(layer: nn.Conv2d, visible: Tensor, images: Tensor, gradient: Tensor) 
 
 def print_constants(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the fitted costs in multiply-adds of a dense convolution, and how good the choices of the engine are."""
-    rows = [row for row in rows if row["counts"]["share"] <= engine.MOST]
+    rows = [row for row in rows if row["density"] <= engine.MOST]
     one_group = [row for row in rows if not row["counts"]["is_grouped"]]
     unit, calls = fit(one_group, "dense", ("dense",))
     unit /= 3  # of outputs, gradient by weights, and gradient by inputs

@@ -176,13 +176,17 @@ class Engine:
         if not can_be or not sparse_convolution.can_be_sparse(layer):
             return None
         (given, outputs), visible = units, masks[0][name]
-        shape = (
-            layer.in_channels if given is None else len(given), layer.out_channels if outputs is None else len(outputs)
-        )  # fmt: skip
-        counts = sparse_convolution.counts_of(layer, visible, shape, size, self._batch_size)
-        if self._name == "sparse" or counts.sparse_is_faster(needs_inputs, turns):
-            return SparseConvolution(layer, given, outputs, visible, masks[1][name])
-        return None
+        if self._name == "auto":
+            if not sparse_convolution.are_few(visible):
+                return None
+            shape = (
+                layer.in_channels if given is None else len(given),
+                layer.out_channels if outputs is None else len(outputs),
+            )
+            counts = sparse_convolution.counts_of(layer, visible, shape, size, self._batch_size)
+            if not counts.sparse_is_faster(needs_inputs, turns):
+                return None
+        return SparseConvolution(layer, given, outputs, visible, masks[1][name])
 
     def _linear(self, layer: nn.Linear, name: str, given: Units, outputs: Units, masks: Masks) -> Stage:
         if name not in masks[1]:  # the head

@@ -96,12 +96,16 @@ def can_be_sparse(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     )  # fmt: skip
 
 
+def are_few(visible: Tensor) -> bool:
+    """Return whether visible weights (bool) are few enough to be listed."""
+    return int(torch.count_nonzero(visible)) <= MOST * visible.numel()
+
+
 @attrs.frozen
 class Counts:
     """What a convolution computes in a step, once for each of outputs, gradient by weights, and gradient by inputs.
 
     Attributes:
-        share: Share of the weights that are visible.
         dense: Multiply-adds of the dense convolution.
         products: Multiply-adds by the visible weights, within the images.
         rows: Pairs of a visible weight and a row of the outputs for which it reads the image.
@@ -109,7 +113,6 @@ class Counts:
         is_grouped: Whether the convolution has several groups.
     """
 
-    share: float
     dense: int
     products: int
     rows: int
@@ -117,7 +120,7 @@ class Counts:
     is_grouped: bool
 
     def sparse_is_faster(self, needs_inputs: bool, turns: bool) -> bool:
-        """Return whether the convolution is to be computed from the list of its visible weights.
+        """Return whether the convolution is computed faster from the list of its visible weights.
 
         Args:
             needs_inputs: Whether the gradient by the inputs is needed.
@@ -128,7 +131,7 @@ class Counts:
         listed = n * (self.products * PER_PRODUCT + self.rows * PER_ROW) + SPARSE_CALLS
         listed += self.numbers * PER_NUMBER if turns else 0.0
         dense = n * self.dense * (PER_GROUPED if self.is_grouped else 1.0) + DENSE_CALLS
-        return self.share <= MOST and listed < dense
+        return listed < dense
 
 
 def counts_of(
@@ -149,9 +152,9 @@ def counts_of(
         [(last - first) * (right > left) for left, right, _ in geometry.reads(1, size[1], width)]
         for first, last, _ in geometry.reads(0, size[0], height)
     ]
-    n_rows = int((visible.sum((0, 1)) * torch.tensor(n_reads)).sum())
+    used = torch.nonzero(visible.reshape(-1))[:, 0] % math.prod(geometry.kernel)
+    n_rows = int(torch.tensor(n_reads).reshape(-1)[used].sum())
     return Counts(
-        share=int(torch.count_nonzero(visible)) / visible.numel(),
         dense=math.prod(shape) // layer.groups * math.prod(geometry.kernel) * height * width * batch_size,
         products=n_rows * width * batch_size, rows=n_rows,
         numbers=(shape[0] * math.prod(size) + shape[1] * height * width) * batch_size, is_grouped=layer.groups > 1,
