@@ -15,7 +15,7 @@ from typing import Any
 from daynight.errors import DataNotFoundError, OutputError, SettingError, StateError
 from daynight.history import Record
 from daynight.loggers.mlflow import Driver
-from daynight.support import atomic
+from daynight.support import atomic, checks
 
 _WHEN, _SIZE = ("date", "time"), "file_bytes"
 #: Columns that say which night it was, and what has happened. A line with the same values there is of the same night.
@@ -29,7 +29,8 @@ def log_night(
 ) -> None:  # fmt: skip
     """Add a line about a clock's last night to a CSV file, unless the file has it.
 
-    The file is written whole or not at all, so a job may be killed at any moment and call this again. Its columns:
+    The file is written whole or not at all, so a job may be killed at any moment and call this again. Two processes
+    that write to one log at the same moment need a lock of yours, or one of the lines is lost. Its columns:
 
     - ``date`` and ``time``: when the line was written, in local time;
     - ``name``: as given, such as the date of the night's data;
@@ -157,7 +158,7 @@ def _size_of(file: Path) -> str:
 def _text_of(log: Path) -> str:
     """Return what a log has so far; nothing if there is none."""
     try:
-        text = log.read_bytes().decode()
+        text = log.read_bytes().decode("utf-8-sig")  # with or without the mark that spreadsheets write
     except FileNotFoundError:
         return ""
     except OSError as error:
@@ -166,5 +167,10 @@ def _text_of(log: Path) -> str:
         text = "\0"
     header = text.splitlines()[0].split(",") if text else list(NIGHT_COLUMNS)
     if header[: len(_WHEN)] != list(_WHEN) or not set(header) <= set(NIGHT_COLUMNS):  # an older log has fewer columns
-        raise SettingError(f"{log} exists and is not a log of nights. Name another file.", page="nightly")
+        unknown = [name for name in header if name not in NIGHT_COLUMNS][:3]
+        why = f"it has other columns ({', '.join(map(checks.shown, unknown))})" if unknown else "its columns are moved"
+        raise SettingError(
+            f"{log} exists and is not a log of nights: {why}. Name another file, or take out what was added.",
+            page="nightly",
+        )
     return text

@@ -42,7 +42,7 @@ class Labels:
 
     def of(self, description: Any) -> Any:
         """Return how a described setting is shown: its name, or a number, or text."""
-        named = next((name for name, value in self._known if value == description), None)
+        named = next((name for name, value in self._known if same(value, description)), None)
         if named is not None:
             return named
         text = hashable(description)
@@ -50,7 +50,7 @@ class Labels:
 
     def described(self, value: Any) -> Any:
         """Return the description of a setting's value, which may be one of the short names given."""
-        return next((known for name, known in self._given if name == value), None) or describe(value)
+        return next((known for name, known in self._given if name == value), describe(value))
 
     def texts(self, settings: Mapping[str, Any]) -> str:
         """Return settings as they are shown: ``policy=once, p=0.9``."""
@@ -64,7 +64,7 @@ class Labels:
             seen: The described settings in the order in which others are shown.
         """
         for place, (_, value) in enumerate(self._given):
-            if value == description:
+            if same(value, description):
                 return 0, place
         return (1, description) if is_number(description) else (2, seen.index(description))
 
@@ -80,6 +80,11 @@ class Labels:
             raise SettingError(
                 f"labels: {taken[0]!r} is also how another value is shown. Choose another name.", page="studies"
             )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two descriptions are equal; True is not 1."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def short(text: str) -> str:

@@ -66,6 +66,7 @@ def report(
             "report: there are no runs. Name the folder of a study's store that has some.", page="studies"
         )
     checks.one_of("bars", bars, BARS)
+    checks.kind("about", about, str, "'held-out data'")
     named = Labels(labels)
     table = results.table(by, values, confidence, labels=labels, against=against)
     groups = results.groups(*by)
@@ -105,7 +106,7 @@ def _alike(results: Runs, by: Sequence[str], named: Labels) -> str:
 
 
 def _percent(confidence: float) -> str:
-    return f"{100 * confidence:.4g} %"
+    return f"{100 * confidence:.6g} %"
 
 
 class TooManyError(SettingError):
@@ -168,7 +169,7 @@ def draw(
             ax.errorbar(means, at, xerr=errors, ls="", **style)
     _finish(ax, by[across], None if is_numeric else places, height, value)
     if is_numeric:
-        ax.set_xticks(_ticks([name for _, name in ranked]))
+        ax.set_xticks(*_ticks([name for _, name in ranked]))
     about = counted([group.summary.n for group in groups], _percent(confidence) if are_intervals else bars)
     ax.set_title(about, loc="right", fontsize="small", color="0.3")
     if is_difference:
@@ -182,13 +183,13 @@ def draw(
     return ax
 
 
-def _ticks(values: Sequence[float]) -> list[float]:
-    """Return those of some rising numbers that can be named on an axis without touching each other."""
+def _ticks(values: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Return those of some rising numbers that can be named on an axis without touching each other, and their names."""
     kept, reach = [values[-1]], values[-1] - values[0]
     for value in reversed(values[:-1]):
         if kept[-1] - value >= _APART * reach:
             kept.append(value)
-    return kept[::-1]
+    return kept[::-1], [f"{value:.12g}" for value in reversed(kept)]
 
 
 def _groups(

@@ -160,6 +160,9 @@ class Results:
             SettingError: If no run has such a setting, a run has no such result, runs of a row share a seed, or
                 `labels` or `against` is not valid.
         """
+        for what, given in (("by", by), ("values", values)):
+            if isinstance(given, str):
+                raise SettingError(f"table: {what} must be a list of names, such as [{given!r}], not {given!r}.")
         groups = self.groups(*by)
         named = Labels(labels)
         keys = {key: tuple(named.of(setting(own.entries[0], name)) for name in by) for key, own in groups.items()}
@@ -251,7 +254,8 @@ class Results:
         rows, named = [], Labels(labels)
         for entry in self.entries:
             settings = entry["run"]["settings"]
-            row = {name: named.of(setting(entry, name)) for name in (*OF_RUN, *settings)}
+            row = {name: setting(entry, name) for name in (*OF_RUN, *settings)}
+            row = {name: value if name == "seed" else named.of(value) for name, value in row.items()}
             for name, value in settings.items():
                 if isinstance(value, Mapping) and "class" in value:
                     row |= {f"{name}.{part}": own for part, own in value.items() if _is_plain(own) and part != "class"}

@@ -38,7 +38,7 @@ class Table(Rows):
         return [self._for_page(row) for row in self]
 
     def _for_page(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {name: row[name] for name in self._by}
+        found: dict[str, Any] = {name: _exact(row[name]) for name in self._by}
         for name, value in row.items():
             what = name.rpartition(" ")[2]
             if name in found or name == "comparisons" or what == "high":
@@ -52,6 +52,11 @@ class Table(Rows):
             shown = " to ".join(texts).replace("-", "\N{MINUS SIGN}") or value
             found[name.removeprefix(self._common)] = shown
         return found
+
+
+def _exact(value: Any) -> Any:
+    """Return a setting with all digits that tell it from others."""
+    return f"{value:.12g}" if isinstance(value, float) and math.isfinite(value) else value
 
 
 def _n_digits(row: Mapping[str, Any], name: str) -> int | None:

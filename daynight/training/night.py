@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -196,7 +197,13 @@ class Sleep:
             self._measure()
         if self.night.chooses and self.night.cycle == 0 and self.ledger.allows("other"):
             loss, gain = self._trainer.measure_gain()
-            self._limit = loss, self._capacity.tolerance * gain
+            if math.isfinite(loss):
+                self._limit = loss, self._capacity.tolerance * gain
+            else:
+                warnings.warn(
+                    f"day {self.night.day}: the loss at dusk is {loss}, by which the night cannot choose how many "
+                    "weights the task keeps (Capacity(share='need')), so it keeps the equal share.", stacklevel=2,
+                )  # fmt: skip
             self.ledger.note_other()
         self._check_remembered(remembered(policy, planner.plan))
         on_begin()
@@ -261,7 +268,7 @@ class Sleep:
         self.ledger.note_other()
         assert night.due_density is not None
         at_dusk, allowed = self._limit
-        if not loss <= at_dusk + allowed * night.density / night.due_density:
+        if not -math.inf < loss <= at_dusk + allowed * night.density / night.due_density:
             self._trainer.rest()
             self._network.put_back(mark)
             self.night = before.settled(min(before.density, night.highest_density))

@@ -168,7 +168,7 @@ def test_what_is_no_log_and_what_cannot_be_read_is_said(tmp_path):
     (tmp_path / "notes.txt").write_text("precious\n")
     (tmp_path / "agent.dn").write_bytes(b"\xff\xfe")
     for name in ("notes.txt", "agent.dn"):
-        with pytest.raises(SettingError, match=rf"{re.escape(name)} exists and is not a log of nights\. Name another"):
+        with pytest.raises(SettingError, match=rf"{re.escape(name)} exists and is not a log of nights: it has other"):
             log_night(tmp_path / name, run)
     assert (tmp_path / "notes.txt").read_text() == "precious\n"
     with pytest.raises(DataNotFoundError, match=r"there is no file .*new\.dn\. Save the agent before its night"):

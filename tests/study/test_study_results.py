@@ -277,3 +277,18 @@ def test_errors_name_the_settings_in_which_runs_differ():
         policies().table(["policy"], ["score"])
     with pytest.raises(SettingError, match="They differ in no setting"):
         Results([entry(0, 1.0), entry(0, 1.0)]).values("score")
+
+
+def test_names_of_values_that_are_none_or_false_and_numbers_that_differ_late():
+    found = [entry(seed, 0.1 * seed + bonus, k=k) for seed in range(2) for k, bonus in ((None, 0.0), (3, 0.2))]
+    rows = Results(found).table(["k"], ["score"], labels={"usual": None}, against={"k": "usual"})
+    assert [row["score pairs"] for row in rows if row["k"] == 3] == [2]
+    flags = Results([entry(seed, 0.5, k=seed == 1) | {"seconds": 1.0} for seed in range(3)])
+    frame = flags.to_frame(labels={"one": 1, "no": False})
+    assert (frame["seed"].tolist(), frame["k"].tolist()) == ([0, 1, 2], ["no", True, "no"])
+    close = Results([entry(0, 1.0, p=p) for p in (0.99, 0.9900001, 0.9999999)])
+    lines = str(close.table(["p"], ["score"])).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["0.99", "0.9900001", "0.9999999"]
+    assert close.draw("score", ["p"]).get_xticklabels()[-1].get_text() == "0.9999999"
+    with pytest.raises(SettingError, match=r"values must be a list of names, such as \['score'\]"):
+        close.table(["p"], "score")

@@ -126,8 +126,8 @@ def test_a_night_that_goes_back_has_the_bits_from_before_its_last_prune(monkeypa
 @pytest.mark.parametrize(
     ("dusk", "gain", "costs", "is_near"),
     [(2.0, 2.0, 0.4, True), (2.0, 2.0, 0.6, False), (-2.0, 2.0, 0.4, True), (-2.0, 2.0, 0.6, False),
-     (0.0, 0.0, 0.0, True), (0.0, 0.0, 1e-9, False), (2.0, 1.0, float("nan"), False), (float("nan"), 0.0, 1.0, False),
-     (2.0, 0.0, -3.0, True)],
+     (0.0, 0.0, 0.0, True), (0.0, 0.0, 1e-9, False), (2.0, 1.0, float("nan"), False), (2.0, 0.0, -3.0, True),
+     (2.0, 1.0, float("-inf"), False), (2.0, 1.0, float("inf"), False)],
 )  # fmt: skip
 def test_tolerance_is_a_fraction_of_what_is_learnt_for_the_equal_share(dusk, gain, costs, is_near, monkeypatch):
     judge_by(monkeypatch, lambda day, n: dusk + costs * n / 18)
@@ -136,6 +136,17 @@ def test_tolerance_is_a_fraction_of_what_is_learnt_for_the_equal_share(dusk, gai
     agent.wake(STREAM[0], Epochs(1))
     agent.sleep(UniformCycles(12), Epochs(6))
     assert agent.owned == (sum(FIRST.new if is_near else FIRST.most),)
+
+
+@pytest.mark.parametrize("dusk", [float("nan"), float("inf"), float("-inf")])
+def test_without_a_finite_loss_at_dusk_a_night_keeps_the_equal_share_and_says_so(dusk, monkeypatch):
+    judge_by(monkeypatch, lambda day, n: 1.0)
+    monkeypatch.setattr(Trainer, "measure_gain", lambda self: (dusk, 0.0))
+    agent = made()
+    agent.wake(STREAM[0], Epochs(1))
+    with pytest.warns(UserWarning, match="day 0: the loss at dusk is .*, by which the night cannot choose"):
+        agent.sleep(UniformCycles(12), Epochs(6))
+    assert tuple(agent.network.count(0).values()) == FIRST.due
 
 
 def far(outputs, targets):
