@@ -276,6 +276,18 @@ def output_change_has_never_more():
     assert compared >= 30
 
 
+def shares_by_need_so_far():
+    for p in (0.99, 0.995):
+        wanted = ("test", "mnist", f"{p:g}", "output_change", "need")
+        names = ("on", "stream", "p", "criterion", "share")
+        rows = [row for row in rows_of("criteria.csv") if tuple(row[name] for name in names) == wanted]
+        errors = {int(row["seed"]): float(row["error"]) for row in rows}
+        less = paired(by_output_change("mnist", p), errors)
+        assert less.low < 0 < less.mean
+        than_magnitude = paired(magnitude("mnist", p, dn.recommended_policy()), errors)
+        assert (than_magnitude.low > 0) == (p == 0.995)
+
+
 def two_tasks_have_most_errors():
     for row in rows_of("criteria.csv"):
         if (row["stream"], row["on"], row["share"]) == ("mnist", "test", "equal"):
@@ -507,14 +519,15 @@ def seconds_of_the_example():
 def the_example_takes():
     for data in ("full", "sample"):
         assert max(seconds_of_the_example()[data, 2, "chosen"]) < 60
-        assert 15 < median(seconds_of_the_example()[data, 0, "chosen"]) < 35
+        assert 15 <= round(median(seconds_of_the_example()[data, 0, "chosen"])) <= 35
 
 
-def one_thread_is_fastest_for_small_networks():
+def the_example_takes_little_more_than_the_fastest_way():
     for busy in (0, 2):
-        took = {kind: median(seconds_of_the_example()["sample", busy, kind]) for kind in ("chosen", "spinning", "one")}
-        assert took["one"] == min(took.values())
-        assert busy or took["chosen"] > took["spinning"]
+        kinds = ("chosen", "all", "spinning", "one")
+        took = {kind: median(seconds_of_the_example()["sample", busy, kind]) for kind in kinds}
+        assert took["chosen"] <= 1.15 * min(took.values())
+        assert busy or took["all"] > took["spinning"]  # threads that sleep must be woken
 
 
 def private_numbers_of_norms():
