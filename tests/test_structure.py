@@ -261,3 +261,9 @@ def test_no_class_is_cut_in_two_by_inheritance():
             within = Counter(name for node in (parent, *children) for name in named_in(node))
             is_used = everywhere[parent.name] > within[parent.name]
             assert is_used, f"{parent.name} is there for {children[0].name} alone: make them one class"
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by their names alone, as no folder of tests is a package."""
+    names = Counter(path.name for path in ROOT.joinpath("tests").rglob("test_*.py"))
+    assert [name for name, n in names.items() if n > 1] == []

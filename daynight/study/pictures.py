@@ -127,7 +127,7 @@ def draw(
     if not results.entries or not by:
         raise SettingError("draw: there must be runs, and at least one setting in by=.", page="studies")
     named = Labels(labels)
-    groups = _groups(results, value, by, named, against, confidence)
+    groups = _groups(results, value, by, labels, against, confidence)
     across = by.index(_across(results, by, labels))
     is_numeric = all(is_number(group.names[across]) for group in groups)
     # Also those without differences, so that colours are the same in all figures of a report.
@@ -196,13 +196,14 @@ def _groups(
     results: Runs,
     value: str,
     by: Sequence[str],
-    named: Labels,
+    labels: Mapping[str, Any] | None,
     against: Mapping[str, Any] | None,
     confidence: float,
 ) -> list[Group]:
     """Return what is drawn of each group of runs."""
+    named = Labels(labels)
     groups, ranks = results.groups(*by), _ranks(results, by, named)
-    others = None if against is None else results.others(by, against, named)
+    others = None if against is None else results.others(by, against, labels)
     found = []
     for key, own in groups.items():
         names = tuple(named.of(setting(own.entries[0], name)) for name in by)

@@ -167,7 +167,7 @@ class Results:
         named = Labels(labels)
         keys = {key: tuple(named.of(setting(own.entries[0], name)) for name in by) for key, own in groups.items()}
         named.check(list(keys.values()))
-        others = {} if against is None else self.others(by, against, named)
+        others = {} if against is None else self.others(by, against, labels)
         rows = []
         for key, group in groups.items():
             row: dict[str, Any] = dict(zip(by, keys[key], strict=True)) | {"runs": len(group)}
@@ -185,13 +185,15 @@ class Results:
             rows = [row | {"comparisons": n} for row in rows]
         return Table(rows, by, values)
 
-    def others(self, by: Sequence[str], against: Mapping[str, Any], named: Labels) -> dict[tuple[Any, ...], Results]:
+    def others(
+        self, by: Sequence[str], against: Mapping[str, Any], labels: Mapping[str, Any] | None = None
+    ) -> dict[tuple[Any, ...], Results]:
         """Return what the groups of runs are compared with, by their keys in `groups`, if there are such runs.
 
         Args:
             by: Names of the settings.
             against: Values to compare with, as in `table`. Groups that have them are left out.
-            named: Short names of values.
+            labels: As in `table`.
 
         Raises:
             SettingError: If `against` is not a dict of some settings in `by`, or no run has these values.
@@ -202,7 +204,7 @@ class Results:
                 f"against: {missing[0]} is not one of the settings in by={list(by)}. Name at least one of these.",
                 page="studies",
             )
-        groups = self.groups(*by)
+        groups, named = self.groups(*by), Labels(labels)
         wanted = {by.index(name): naming.hashable(named.described(value)) for name, value in against.items()}
         found = {}
         for key in groups:
