@@ -3,8 +3,9 @@
 For some layers and densities, with batches of 32, this times what a step computes: the outputs, the gradient of the
 weights, and the gradient of the inputs. Compared are PyTorch's own convolution, the sparse engine's between layers of
 its own layout and alone within a network, and other ways, which daynight does not use. All take turns, in seconds of
-the processor; the table has medians. Masks are random. Takes about
-five minutes on one thread.
+the processor; the table has medians. Masks are random. It takes some minutes on one thread.
+
+    python benchmarks/convolutions.py --out docs/results/speed/convolutions.json
 """
 
 from __future__ import annotations

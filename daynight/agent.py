@@ -526,11 +526,10 @@ class Agent:
             raise StateError(f"fork: an agent can be copied between days and at dusk, not in its {self.phase}.")
         if capacity not in (None, self.capacity) and self.day:
             raise StateError(f"fork: {self.day} nights have passed with this capacity, which cannot change any more.")
-        twin = copy.copy(self)
+        twin = copy.copy(self)  # with a keeper of its own, as `__setstate__` makes it
         twin._passed = Passed()
         twin.capacity = self.capacity if capacity is None else capacity
         twin.network = copy.deepcopy(self.network)
-        twin._keeper = twin._new_keeper()
         twin._past = self._past.fork()
         twin._today = None if self._today is None else self._today.fork(twin.network, twin.capacity)
         return twin

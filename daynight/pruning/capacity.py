@@ -193,15 +193,15 @@ class Capacity:
         L after the cycle <= L at dusk + `tolerance` * k * max(0, L of guessing - L at dusk),
 
     where k is what is kept, as a multiple of the equal share, and guessing gives each example the mean of the outputs
-    of all at dusk. (If what pruning costs falls as a power of the number of weights, the sum over tasks with a given
-    total is least where this cost over the number is the same for all.) It ends at the last density for which this
-    held, or at `most` times the share if it held for none. The rest of the budget retrains what is kept. A night that
-    is cut off before it has chosen ends at the equal share, or where it is if that is less. What a task does not keep
-    of its equal share goes into a bank. A task may keep more than its share if the bank has it, or, while nothing is
-    owed, on a loan, which the later days pay by even parts of their shares. The last day keeps exactly what is left, so
-    that after it all tasks together own what they own with equal shares. The bank is what equal shares would have given
-    until then, less what is owned: what retired tasks leave is in it, and so is the share of a task that a gate has
-    refused.
+    of all at dusk. (If what pruning costs falls as the same power of the number of weights for all tasks, their sum
+    with a given total is least where this cost over the number is the same for all: its derivatives are equal there.)
+    It ends at the last density for which this held, or at `most` times the share if it held for none. The rest of the
+    budget retrains what is kept. A night that is cut off before it has chosen ends at the equal share, or where it is
+    if that is less. What a task does not keep of its equal share goes into a bank. A task may keep more than its share
+    if the bank has it, or, while nothing is owed, on a loan, which the later days pay by even parts of their shares.
+    The last day keeps exactly what is left, so that after it all tasks together own what they own with equal shares.
+    The bank is what equal shares would have given until then, less what is owned: what retired tasks leave is in it,
+    and so is the share of a task that a gate has refused.
 
     Args:
         free_at_end: p, the fraction of weights still free after `days` nights, between 0 and 1, both excluded.

@@ -77,7 +77,13 @@ class Results:
         Raises:
             SettingError: If two runs share a seed, there are no runs, or a run has no such result.
         """
-        return statistics.summarize(list(self.values(name).values()), confidence)
+        found = self.values(name)
+        if odd := [seed for seed, value in found.items() if not naming.is_number(value) or not math.isfinite(value)]:
+            raise SettingError(
+                f"summary: {name!r} of the run with seed {odd[0]} is {checks.shown(found[odd[0]])}, and no finite "
+                "number. Select the runs that have one, or another result.", page="studies",
+            )  # fmt: skip
+        return statistics.summarize(list(found.values()), confidence)
 
     def compare(self, other: Results, name: str, confidence: float = CONFIDENCE) -> Summary:
         """Return the summary of the differences in one result, these runs minus `other`, by seed (see `paired`)."""

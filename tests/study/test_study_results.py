@@ -292,3 +292,12 @@ def test_names_of_values_that_are_none_or_false_and_numbers_that_differ_late():
     assert close.draw("score", ["p"]).get_xticklabels()[-1].get_text() == "0.9999999"
     with pytest.raises(SettingError, match=r"values must be a list of names, such as \['score'\]"):
         close.table(["p"], "score")
+
+
+@pytest.mark.parametrize("odd", [None, "much", float("nan")])
+def test_a_result_that_is_no_number_is_named(odd):
+    found = Results([entry(0, 0.5, p=1), entry(1, odd, p=1)])
+    with pytest.raises(
+        SettingError, match=f"summary: 'score' of the run with seed 1 is .*{odd}.*, and no finite number"
+    ):
+        found.table(["p"], ["score"])
