@@ -297,7 +297,5 @@ def test_names_of_values_that_are_none_or_false_and_numbers_that_differ_late():
 @pytest.mark.parametrize("odd", [None, "much", float("nan")])
 def test_a_result_that_is_no_number_is_named(odd):
     found = Results([entry(0, 0.5, p=1), entry(1, odd, p=1)])
-    with pytest.raises(
-        SettingError, match=f"summary: 'score' of the run with seed 1 is .*{odd}.*, and no finite number"
-    ):
+    with pytest.raises(SettingError, match=f"'score' of the run with seed 1 is .*{odd}.*, and no finite"):
         found.table(["p"], ["score"])
