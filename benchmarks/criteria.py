@@ -1,11 +1,11 @@
-"""Which criterion should prunes use, and which shares should tasks have? Streams of MNIST, seed by seed.
+"""Which criterion should prunes use, and which shares should tasks have? The tournament's streams, seed by seed.
 
 An agent lives five days with each criterion (`daynight.criteria`) and each kind of shares, equal or by need
 (`daynight.Capacity`); nights choose by the loss on all training images, since none are held out for them. All else is
 equal, seed included, and as in the study (`docs/reproduction.rst`). To choose, ``--on validation`` scores on a sixth of
 the training images, which is held out, with seeds 100 and up. To report, ``--on test`` scores on test images, with
-seeds 0 and up. Permuted and rotated MNIST are those of the tournament (`docs/choosing.rst`): five tasks of ten digits,
-with 12,000 images each.
+seeds 0 and up. The streams are those of the tournament (`docs/choosing.rst`): permuted and rotated MNIST are five tasks
+of ten digits, with 12,000 images each, and cifar10-small is the study's CIFAR10 with a tenth of the images.
 
     DAYNIGHT_DATA=/data OMP_NUM_THREADS=1 python benchmarks/criteria.py --on test --out docs/results/criteria.csv
 
@@ -26,12 +26,12 @@ import torch
 
 import daynight as dn
 from daynight.study.nights import held_out
+from daynight.study.paper.setups import Setup
 from daynight.study.statistics import paired, summarize
-from daynight.study.tournament.tournament import HELD_OUT, streams
+from daynight.study.tournament.tournament import HELD_OUT, STREAMS, streams
 
 FIRST = {"validation": 100, "test": 0}
 SETTINGS = ("on", "stream", "p", "nights", "criterion", "ranking", "share", "epochs", "seed")
-STREAMS = ("mnist", "permuted", "rotated")
 NIGHTS: dict[str, Callable[[], dn.SleepPolicy]] = {
     "one": dn.OneShot, "recommended": dn.recommended_policy, "uniform 72": functools.partial(dn.UniformCycles, 72),
 }  # fmt: skip
@@ -56,22 +56,28 @@ def parse() -> argparse.Namespace:
     add("--ranking", nargs="+", default=["layer"], choices=("layer", "global", "balanced"), help="see Capacity (layer)")
     add("--share", nargs="+", default=["equal"], choices=("equal", "need"), help="see Capacity (equal)")
     add("--seeds", type=int, default=10, metavar="N", help="number of seeds (10)")
-    add("--epochs", type=float, default=72.0, metavar="E", help="epochs of each wake and of each night (72)")
+    add(
+        "--epochs",
+        type=float,
+        metavar="E",
+        help="epochs of each night (72; of cifar10-small 6, with wakes of twice as many)",
+    )
     add("--show", action="store_true", help="print the means of the file, and run nothing")
     add("--out", type=Path, required=True, metavar="CSV", help="the rows; a command that was cut off continues them")
     return parser.parse_args()
 
 
-def lived(stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
+def lived(setup: Setup, stream: dn.TaskStream, life: dict[str, Any]) -> dict[str, Any]:
     """Live all days with the settings of a life, and return the other columns."""
-    began, length = time.process_time(), dn.Epochs(float(life["epochs"]))
+    began, night = time.process_time(), float(life["epochs"])
     capacity = {name: life[name] for name in ("ranking", "share")}
     agent = dn.Agent(
-        lambda: dn.models.MLP(784, 256, 256), seed=life["seed"], training=dn.Training(batch_size=128),
+        setup.network, seed=life["seed"], training=setup.training,
         capacity=dn.Capacity(free_at_end=float(life["p"]), days=len(stream), **capacity),
         criterion=getattr(dn.criteria, life["criterion"]),
     )  # fmt: skip
-    history = dn.Clock(agent, stream, policy=NIGHTS[life["nights"]](), wake=length, night=length).run()
+    wake = dn.Epochs(night * setup.epochs / setup.budget)
+    history = dn.Clock(agent, stream, policy=NIGHTS[life["nights"]](), wake=wake, night=dn.Epochs(night)).run()
     errors = 100 * (1 - history.accuracy[-1])
     return {
         "error": f"{errors.mean():.4f}", "errors": " ".join(f"{error:.3f}" for error in errors),
@@ -101,15 +107,16 @@ def main() -> None:
     if given.show:
         show(lives.read(given.out))
         return
-    whole, first = streams()[given.stream].stream(), FIRST[given.on]
+    setup, first = streams()[given.stream], FIRST[given.on]
+    whole = setup.stream()
     stream = whole if given.on == "test" else held_out(lambda: whole, HELD_OUT)
     wanted = [
         {"on": given.on, "stream": given.stream, "p": f"{p:g}", "nights": nights, "criterion": criterion,
-         "ranking": ranking, "share": share, "epochs": f"{given.epochs:g}", "seed": seed}
+         "ranking": ranking, "share": share, "epochs": f"{given.epochs or setup.budget:g}", "seed": seed}
         for seed in range(first, first + given.seeds) for p in given.p
         for nights in given.nights for criterion in given.criteria for ranking in given.ranking for share in given.share
     ]  # fmt: skip
-    show(lives.complete(given.out, whole.source, COLUMNS, wanted, functools.partial(lived, stream)))
+    show(lives.complete(given.out, whole.source, COLUMNS, wanted, functools.partial(lived, setup, stream)))
 
 
 if __name__ == "__main__":

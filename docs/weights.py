@@ -17,6 +17,8 @@ DESIGN_STYLES = (
     {"color": "#1b1b3a", "marker": "x", "mew": 1.8}, {"color": "#8a5a9e", "marker": "P"},
     {"color": "#2f7d5b", "marker": "<"}, {"color": "#8a8a8a", "marker": ">"},
 )  # fmt: skip
+#: The uniform cycles that the tournament chose at each p.
+UNIFORM = "uniform 72"
 #: What the figures of the gap show, for those who do not see them.
 GAP_ALTS = {
     "compression": "Errors over owned weights for three methods, with a panel for each kind of nights.",
@@ -86,7 +88,7 @@ def write_criteria():
             "less than by magnitude": "" if less is None else with_interval(less.mean, less.low, less.high),
         })  # fmt: skip
     write_page("criteria", rows, ())
-    write_page("criteria_once", beside_one_prune(groups), ())
+    write_page("criteria_simpler", beside_simpler(groups), ())
 
 
 def criteria():
@@ -96,13 +98,14 @@ def criteria():
     from daynight.study.paper import setups
     from daynight.study.tournament import tournament
 
-    groups, nights = defaultdict(dict), {"one": dn.UniformCycles(1), "recommended": dn.recommended_policy()}
-    for stream in ("mnist", "permuted", "rotated"):
-        setup, fetch = tournament.streams()[stream], setups.reading(entries_of(stream))
+    groups = defaultdict(dict)
+    nights = {"one": dn.UniformCycles(1), UNIFORM: dn.UniformCycles(72), "recommended": dn.recommended_policy()}
+    for stream, setup in tournament.streams().items():
+        fetch, seeds = setups.reading(entries_of(stream)), tournament.REPORTING[: setup.n_cycle_seeds]
         for p, (name, policy) in itertools.product(setup.prunings, nights.items()):
-            runs = fetch(methods.packnet, tournament.REPORTING, **setup.choices([p], policy=policy))
+            runs = fetch(methods.packnet, seeds, **setup.choices([p], policy=policy))
             errors = {seed: 100 * (1 - score) for seed, score in runs.values("mean_accuracy").items()}
-            groups["test", stream, f"{p:g}", name, "72", "magnitude"] = errors
+            groups["test", stream, f"{p:g}", name, f"{setup.budget:g}", "magnitude"] = errors
     for row in csv_rows(HERE / "results" / "criteria.csv"):
         kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "epochs"))
         criterion = row["criterion"] + (", shares by need" if row["share"] == "need" else "")
@@ -110,23 +113,21 @@ def criteria():
     return dict(groups)
 
 
-def beside_one_prune(groups):
-    """Give rows of the recommended policy by `output_change` beside one prune a night by magnitude, on test images."""
-    from daynight.study.statistics import paired
+def beside_simpler(groups):
+    """Give rows of the recommended policy by `output_change` beside simpler nights by magnitude, on test images."""
+    from daynight.study.statistics import paired, summarize
 
     rows = []
     for (on, stream, p, nights, epochs, criterion), errors in sorted(groups.items()):
-        if (on, nights, epochs, criterion) != ("test", "recommended", "72", "output_change"):
+        if (on, nights) != ("test", "recommended") or not criterion.startswith("output_change") or len(errors) < 2:
             continue
-        once, usual = (groups[on, stream, p, policy, epochs, "magnitude"] for policy in ("one", "recommended"))
-        shared = set(errors) & set(once) & set(usual)
-        if len(shared) < 2:
-            continue
-        ways = {"one prune, magnitude": once, "recommended, magnitude": usual, "recommended, output_change": errors}
-        means = {f"{name}, error %": f"{mean(own[seed] for seed in shared):.2f}" for name, own in ways.items()}
-        less = paired(once, {seed: errors[seed] for seed in shared})
-        rows.append({"stream": stream, "p": p, "seeds": less.n, **means,
-                     "less than one prune": with_interval(less.mean, less.low, less.high)})  # fmt: skip
+        row = {"stream": stream, "p": p, "shares": "by need" if criterion.endswith("need") else "equal",
+               "seeds": len(errors), "error, %": f"{summarize(errors.values()).mean:.2f}"}  # fmt: skip
+        for title, way in (("one prune", "one"), ("72 uniform cycles", UNIFORM), ("recommended", "recommended")):
+            simpler = groups[on, stream, p, way, epochs, "magnitude"]
+            less = paired(simpler, {seed: error for seed, error in errors.items() if seed in simpler})
+            row[f"less than {title}"] = with_interval(less.mean, less.low, less.high)
+        rows.append(row)
     return rows
 
 

@@ -68,20 +68,21 @@ def test_an_end_of_an_interval_is_not_rounded_to_zero(ends, text):
     assert pages.cell({"gain": mean, "gain low": low, "gain high": high}, "gain", (), ".2f") == text
 
 
-def test_the_criterion_beside_one_prune_takes_the_seeds_that_all_have():
-    kinds = {"one": "magnitude", "recommended": "magnitude"}
+def test_the_recommendation_beside_simpler_nights_takes_the_seeds_that_both_have():
     groups = {
-        ("test", "rotated", "0.95", nights, "72", kind): {0: 5.0, 1: 6.0, 2: 9.0} for nights, kind in kinds.items()
+        ("test", "rotated", "0.95", nights, "72", "magnitude"): {0: 5.0, 1: 6.0, 2: 9.0}
+        for nights in ("one", weights.UNIFORM, "recommended")
     }
-    own = ("test", "rotated", "0.95", "recommended", "72", "output_change")
+    own = ("test", "rotated", "0.95", "recommended", "72", "output_change, shares by need")
     groups |= {own: {0: 4.0}, ("test", "rotated", "0.95", "one", "72", "output_change"): {0: 1.0, 1: 1.0}}
-    assert weights.beside_one_prune(groups) == []
+    assert weights.beside_simpler(groups) == []
     groups[own] |= {1: 5.5, 3: 100.0}
-    (row,) = weights.beside_one_prune(groups)
-    assert (row["stream"], row["p"], row["seeds"]) == ("rotated", "0.95", 2)
-    ways = ("one prune, magnitude", "recommended, magnitude", "recommended, output_change")
-    assert [row[f"{way}, error %"] for way in ways] == ["5.50", "5.50", "4.75"]
-    assert row["less than one prune"] == "0.75 (-2.43 to 3.93)"
+    groups["test", "rotated", "0.95", "recommended", "72", "output_change"] = {0: 5.0, 1: 5.0, 2: 8.0}
+    equal, need = weights.beside_simpler(groups)
+    assert (need["stream"], need["p"], need["shares"], need["seeds"]) == ("rotated", "0.95", "by need", 3)
+    assert (equal["shares"], equal["seeds"], equal["error, %"]) == ("equal", 3, "6.00")
+    assert need["less than one prune"] == need["less than 72 uniform cycles"] == "0.75 (-2.43 to 3.93)"
+    assert equal["less than recommended"] == "0.67 (-0.77 to 2.10)"
 
 
 def test_a_table_of_speed_has_the_number_of_repeats_and_ranges_of_several(monkeypatch):

@@ -31,18 +31,22 @@ class Source:
     Attributes:
         runs: The runs.
         name: Name of the result.
-        seed: The seed of the one run whose result it is; None for the mean of all.
+        seed: The seed of the one run whose result it is; None for the mean of `runs`.
         summary: The result over all of `runs`.
+        n_seeds: Number of runs with these settings, of which `runs` are all or the first.
     """
 
     runs: Results
     name: str
     seed: int | None
     summary: Summary
+    n_seeds: int
 
 
 def sources(results: Results, text: str) -> list[Source]:
-    """Return what a number in a table or figure may be: means over seeds first, then single runs.
+    """Return what a number in a table or figure may be: means over all seeds, over the first seeds, or single runs.
+
+    Of each kind, runs with the fewest settings come first: those that are as the study usually has them.
 
     Args:
         results: The runs of a store.
@@ -55,26 +59,38 @@ def sources(results: Results, text: str) -> list[Source]:
     """
     if not _NUMBER.match(text.strip()):
         raise SettingError(f"explain: {text!r} is not a number, such as 0.9891 or 1.09%.", page="studies")
-    means, single = [], []
+    found: list[list[Source]] = [[], [], []]
     for runs in groups(results):
+        ordered, n = sorted(runs, key=_seed), len(runs)
         for name in names(runs):
-            summary = runs.summary(name)
+            values, summary = runs.values(name), runs.summary(name)
             if is_shown_as(summary.mean, text):
-                means.append(Source(runs, name, None, summary))
-            for seed, value in runs.values(name).items():
-                if summary.n > 1 and is_shown_as(value, text):
-                    single.append(Source(runs, name, seed, summary))
-    return means + single
+                found[0].append(Source(runs, name, None, summary, n))
+            else:
+                parts = (Results(ordered[:k]) for k in range(n - 1, 1, -1))  # tables and figures may have few seeds
+                few = ((part, part.summary(name)) for part in parts)
+                found[1] += [Source(part, name, None, own, n) for part, own in few if is_shown_as(own.mean, text)]
+            if n > 1:
+                found[2] += [Source(runs, name, seed, summary, n) for seed in values if is_shown_as(values[seed], text)]
+    return [source for kind in found for source in kind]
 
 
 def groups(results: Results) -> list[Results]:
-    """Return the runs that differ in nothing but their seed, group by group."""
+    """Return the runs that differ in nothing but their seed, group by group; those with the fewest settings first."""
     found: dict[str, list[Entry]] = {}
     for entry in results:
         run = dict(entry["run"])
         run["settings"] = {name: value for name, value in run["settings"].items() if name != "seed"}
         found.setdefault(json.dumps(run, sort_keys=True), []).append(entry)
-    return [Results(own) for _, own in sorted(found.items())]
+    return [Results(own) for _, own in sorted(found.items(), key=lambda item: (_n_settings(item[1][0]), item[0]))]
+
+
+def _n_settings(entry: Entry) -> int:
+    return len(entry["run"]["settings"])
+
+
+def _seed(entry: Mapping[str, Any]) -> int:
+    return int(entry["run"]["settings"].get("seed", 0))
 
 
 def names(results: Results) -> list[str]:
@@ -99,25 +115,36 @@ def filtered(results: Results, filters: Sequence[str]) -> Results:
 
     Args:
         results: The runs.
-        filters: Each ``NAME=VALUE``, such as ``"free_at_end=0.99"``, ``"policy.n=8"``, ``"method=packnet"`` or
-            ``"policy=UniformCycles(n=8)"``: a number, or what tables and reports show. Of a name such as
-            ``daynight.study.methods.packnet``, the last part is enough.
+        filters: Each ``NAME=VALUE`` or ``NAME=VALUE,VALUE``, such as ``"free_at_end=0.99"``, ``"seed=0,1,2"``,
+            ``"method=packnet"`` or ``"policy=UniformCycles(n=8)"``: a number, or what tables and reports show. Of names
+            such as ``daynight.study.methods.packnet``, the last part is enough. Of several values, or several filters
+            of one name, runs may have any.
 
     Raises:
         SettingError: If a filter has another form, no run has such a setting, or no run is left.
     """
+    wanted: dict[str, list[str]] = {}
     for text in filters:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
-        present = {key[0]: own for key, own in results.groups(name).items()}
-        kept = [own for own in present.values() if value in _texts(setting(own.entries[0], name))]
-        if not kept:
-            known = sorted({_texts(setting(own.entries[0], name))[0] for own in present.values()}, key=natural)
-            raise SettingError(
-                f"no run has {text}. Of {name} there {'are' if len(known) > 1 else 'is'} "
-                f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
-            )  # fmt: skip
+        wanted.setdefault(name, []).append(value)
+    for name, values in wanted.items():
+        present = list(results.groups(name).values())
+        texts = [_texts(setting(own.entries[0], name)) for own in present]
+        kept = list[Results]()
+        for value in values:
+            # A value may have a comma itself. If none has, it is several values.
+            is_whole = any(value in own for own in texts)
+            for one in [value] if is_whole else value.split(","):
+                found = [own for own, known in zip(present, texts, strict=True) if one in known]
+                if not found:
+                    known = sorted({own[0] for own in texts}, key=natural)
+                    raise SettingError(
+                        f"no run has {name}={one}. Of {name} there {'are' if len(known) > 1 else 'is'} "
+                        f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
+                    )  # fmt: skip
+                kept += [own for own in found if all(own is not other for other in kept)]
         results = Results(entry for own in kept for entry in own)
     return results
 
@@ -152,6 +179,8 @@ def described(store: Store, source: Source) -> Iterator[str]:
         source: The source.
     """
     which = "mean" if source.seed is None else f"seed {source.seed}, one of runs with the mean"
+    if len(source.runs) < source.n_seeds:
+        which += f" of the first {len(source.runs)} of {source.n_seeds} seeds"
     yield f"{source.name}, {which}: {source.summary}"
     yield "  settings, besides the seed:"
     run = source.runs.entries[0]["run"]
@@ -160,7 +189,7 @@ def described(store: Store, source: Source) -> Iterator[str]:
         if name != "seed":
             yield f"    {name} = {named.of(setting(source.runs.entries[0], name))}"
     yield "  runs:"
-    for entry in sorted(source.runs, key=lambda entry: int(entry["run"]["settings"].get("seed", 0))):
+    for entry in sorted(source.runs, key=_seed):
         seed, value = entry["run"]["settings"].get("seed"), entry["result"].get(source.name)
         if source.seed in (None, seed):
             machine = entry.get("machine", {}).get("platform", "an unknown machine")
@@ -211,7 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 page="studies",
             )  # fmt: skip
     else:
-        found = [Source(runs, name, None, runs.summary(name)) for runs in groups(results) for name in _main(runs)]
+        found = [
+            Source(runs, name, None, runs.summary(name), len(runs)) for runs in groups(results) for name in _main(runs)
+        ]
     shown = found if settings.all else found[:N_SHOWN]
     for source in shown:
         print("\n".join(described(store, source)))

@@ -20,6 +20,7 @@ from daynight.plots.style import axes_or_new, bare, counted
 from daynight.study.entries import OF_RUN, setting
 from daynight.study.labels import Labels, hashable, is_number, natural
 from daynight.study.statistics import Summary
+from daynight.study.tables import Rows
 from daynight.support import checks
 
 #: A `daynight.study.Results`, the module of which imports this one.
@@ -37,6 +38,8 @@ _APART = 0.09
 _MARKERS = "os^DvPX<>*"
 #: Characters in a line of a legend, and in a name beside an axis.
 _LEGEND, _NAME = 62, 26
+#: More columns of settings than these leave no room for results in the table of a report.
+_N_COLUMNS = 3
 
 
 @attrs.frozen
@@ -89,8 +92,20 @@ def report(
                 pictures.append((draw(results, value, by, labels, against, bars, confidence), heading))
     except TooManyError as error:
         notes.append(f"There is no figure: {error.args[0]}")
-    rows = table.for_page()
+    rows = _folded(table.for_page(), by)
     reports.of_rows([rows[number] for number in order], pictures, path, title, facts, notes)
+
+
+def _folded(rows: Rows, by: Sequence[str]) -> Rows:
+    """Return rows in which, of many settings, all but the last share a cell, so that results are on the page."""
+    if len(by) <= _N_COLUMNS:
+        return rows
+    folded = by[:-1]
+    return [
+        {"settings": ", ".join(f"{name} {row[name]}" for name in folded)}
+        | {name: value for name, value in row.items() if name not in folded}
+        for row in rows
+    ]
 
 
 def _alike(results: Runs, by: Sequence[str], named: Labels) -> str:
@@ -171,7 +186,7 @@ def draw(
     if is_numeric:
         ax.set_xticks(*_ticks([name for _, name in ranked]))
     about = counted([group.summary.n for group in groups], _percent(confidence) if are_intervals else bars)
-    ax.set_title(about, loc="right", fontsize="small", color="0.3")
+    ax.set_title(_n_differences(len(groups), is_difference) + about, loc="right", fontsize="small", color="0.3")
     if is_difference:
         assert against is not None
         from_what = named.texts(against)
@@ -181,6 +196,10 @@ def draw(
     if len(by) > 1:
         _legend_below(ax, len(lines), _without(by, across)[0] if len(by) == 2 else None)
     return ax
+
+
+def _n_differences(n: int, is_difference: bool) -> str:
+    return f"{n} differences, " if is_difference and n > 1 else ""
 
 
 def _ticks(values: Sequence[float]) -> tuple[list[float], list[str]]:

@@ -28,7 +28,10 @@ class Table(Rows):
         self._by, self._common = tuple(by), f"{values[0]} " if len(values) == 1 else ""
 
     def __str__(self) -> str:
-        return text(self.for_page()) if self else "no runs"
+        if not self:
+            return "no runs"
+        n = self[0].get("comparisons", 0)
+        return text(self.for_page()) + (f"\n{n} differences, each with its own interval" if n > 1 else "")
 
     def for_page(self) -> Rows:
         """Return rows to be read: with both ends of an interval in a column, and three digits of its width.

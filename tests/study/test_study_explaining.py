@@ -40,6 +40,43 @@ def test_a_number_is_explained_by_runs_files_and_settings(store, capsys):
     assert f"{store / 'runs.jsonl'}, line {line}\n" in capsys.readouterr().out
 
 
+def test_a_mean_over_the_first_seeds_is_found_after_those_over_all(store, capsys):
+    explaining.main([str(store), "0.505", "p=0.5", "policy.n=1"])
+    shown = capsys.readouterr().out
+    assert shown.startswith("score, mean of the first 2 of 3 seeds: 0.505")
+    assert "    seed 1:" in shown
+    assert "    seed 2:" not in shown
+    explaining.main([str(store), "0.51"])  # p = 0.5 and N = 1: the mean, and a seed; of the first two seeds it is 0.505
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("score")] == [
+        "score, mean: 0.51 ± 0.0058 (interval 0.4852 to 0.5348, n = 3)",
+        "score, seed 1, one of runs with the mean: 0.51 ± 0.0058 (interval 0.4852 to 0.5348, n = 3)",
+    ]
+
+
+def test_runs_with_the_fewest_settings_come_first(store, capsys):
+    def special(stream, *, seed, policy, a=0):
+        return {"score": 0.5 + seed / 100}
+
+    Study(store).run(grid(special, toy_stream, seeds=range(3), policy=OneShot(), a=[1]))
+    Study(store).run(grid(special, toy_stream, seeds=range(3), policy=OneShot()))
+    explaining.main([str(store), "0.51", "policy=OneShot()"])
+    first, second = capsys.readouterr().out.split("score, mean:")[1:]
+    assert "    a = 1\n" not in first
+    assert "    a = 1\n" in second
+
+
+@pytest.mark.parametrize("filters", [["seed=0,2"], ["seed=0", "seed=2"], ["seed=2,0", "seed=0"]])
+def test_a_filter_may_have_several_values(store, filters):
+    runs = explaining.filtered(Results(Store(store)), ["policy.n=3", "p=0.75", *filters])
+    assert sorted(entry["run"]["settings"]["seed"] for entry in runs) == [0, 2]
+    assert len(explaining.filtered(Results(Store(store)), ["policy=UniformCycles(n=3)", *filters])) == 4
+
+
+def test_each_of_several_values_must_be_there(store):
+    with pytest.raises(SettingError, match=r"no run has seed=7\. Of seed there are 0, 1, 2\."):
+        explaining.filtered(Results(Store(store)), ["seed=0,7"])
+
+
 @pytest.mark.parametrize(
     ("value", "text", "is_shown"),
     [

@@ -202,7 +202,8 @@ def results_of_two():
 
 def test_a_confidence_is_that_of_table_figure_and_file(tmp_path):
     shown = {"by": ["p", "policy"], "labels": {"once": OneShot()}, "against": {"policy": "once"}, "confidence": 0.9875}
-    assert policies().draw("score", **shown).get_title(loc="right") == "n = 2 to 3, bars: 98.75 %"
+    assert policies().draw("score", **shown).get_title(loc="right") == "4 differences, n = 2 to 3, bars: 98.75 %"
+    assert str(policies().table(values=["score"], **shown)).endswith("\n4 differences, each with its own interval")
     policies().to_csv(tmp_path / "study.csv", values=["score"], **shown)
     row = policies().table(values=["score"], **shown)[2]
     # By hand: the 0.99375 quantile of Student's t with two degrees of freedom is 8.860.
@@ -220,7 +221,17 @@ def test_a_legend_is_below_the_axes_and_within_the_figure():
     assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
     assert box.y0 >= 0
     assert ax.get_ylabel() == "score, minus that with policy=OneShot()"
-    assert ax.get_title(loc="right") == "n = 2 to 3, bars: 95 %"
+    assert ax.get_title(loc="right") == "4 differences, n = 2 to 3, bars: 95 %"
+
+
+def test_many_settings_share_a_cell_of_a_report(tmp_path):
+    runs = Results([entry(seed, 0.5, a=1, b="x", c=c, d=2.5) for seed in range(2) for c in (3, 4)])
+    for by in ("cd", "abcd"):
+        runs.report(tmp_path / "study.html", [*by], ["score"])
+        page = (tmp_path / "study.html").read_text()
+        names = re.findall("<th[^>]*>([^<]*)</th>", page)
+        assert names == [*(["settings"] if by == "abcd" else ["c"]), "d", "runs", *names[-3:]]
+        assert (">a 1, b x, c 3</td>" in page) == (by == "abcd")
 
 
 def test_texts_from_a_store_are_sorted_because_its_order_has_no_meaning():
