@@ -190,7 +190,7 @@ GIVEN = {
         "at p = 0.95, 0.99 and 0.995 and with ten seeds.", '"Less than" says by how many percentage points',
         "the last lasts 16 times the first", '"less" is in percentage points',
         '"Less than by magnitude" is in percentage points', "on a logarithmic scale, with 95 % confidence intervals",
-        'and "corrected" those of which it still does', '"less than one prune" is how many percentage points',
+        'and "corrected" those of which it still does', '"Less than" is how many percentage points fewer errors',
         '"equal shares 72, 30 %" are 72 prunes', "its first layer, of 864 weights, would have none",
     ],
     "coming_from.rst": [
