@@ -14,7 +14,7 @@ import attrs
 
 from daynight.errors import DataNotFoundError, SettingError
 from daynight.study.entries import OF_RUN, Entry, setting
-from daynight.study.labels import Labels, hashable, is_number, natural, short
+from daynight.study.labels import Labels, is_number
 from daynight.study.results import Results
 from daynight.study.statistics import Summary
 from daynight.study.store import Store
@@ -110,15 +110,7 @@ def filtered(results: Results, filters: Sequence[str]) -> Results:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
-        present = {key[0]: own for key, own in results.groups(name).items()}
-        kept = [own for own in present.values() if value in _texts(setting(own.entries[0], name))]
-        if not kept:
-            known = sorted({_texts(setting(own.entries[0], name))[0] for own in present.values()}, key=natural)
-            raise SettingError(
-                f"no run has {text}. Of {name} there {'are' if len(known) > 1 else 'is'} "
-                f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
-            )  # fmt: skip
-        results = Results(entry for own in kept for entry in own)
+        results = results.select(**{name: value})
     return results
 
 
@@ -134,14 +126,6 @@ def found_as(results: Results, text: str) -> tuple[str, Any]:
     """
     name = text.partition("=")[0]
     return name, setting(filtered(results, [text]).entries[0], name)
-
-
-def _texts(description: Any) -> list[str]:
-    """Return the texts by which a setting is found; the first is how it is shown."""
-    shown = Labels().of(description)
-    number = [f"{shown:g}"] if is_number(shown) else []
-    whole = str(hashable(description))
-    return [str(shown), *number, short(whole), whole, whole.rpartition(".")[2]]
 
 
 def described(store: Store, source: Source) -> Iterator[str]:
