@@ -46,6 +46,11 @@ def test_a_figure_is_shown_with_what_it_says(panels, tmp_path):
     assert (tmp_path / "some.png").stat().st_size > 1000
 
 
+def test_no_page_shows_a_picture_that_a_draft_does_not_have():
+    pages_of_docs = [*DOCS.glob("*.rst"), *DOCS.glob("reference/*.rst")]
+    assert not [path.name for path in pages_of_docs if "/images/sphx_glr" in path.read_text()]
+
+
 def test_each_figure_of_the_site_is_looked_at():
     found = [path.name for path in DOCS.glob("*.py") if re.search(r"savefig|plots\.save\(", path.read_text())]
     assert found == ["pages.py"]
