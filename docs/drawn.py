@@ -22,7 +22,7 @@ def write_ideas():
     for ax, (title, policy) in zip(axes, shown.items(), strict=True):
         dn.plots.plan(policy.plan(night), ax=ax).set(title=title)
         ax.label_outer()
-    picture("ideas_nights", figure)
+    picture("ideas_nights", figure, is_of_runs=False)
     plt.close(figure)
 
 
@@ -41,5 +41,5 @@ def write_hypnogram():
     )
     clock = dn.Clock(agent, stream, policy=dn.UniformCycles(8), wake=dn.Epochs(8), night=dn.Epochs(24))
     upper, _ = dn.plots.hypnogram(dn.History(clock.run(until=2).select(day=1)))
-    picture("hypnogram", upper.figure)
+    picture("hypnogram", upper.figure, is_of_runs=False)
     plt.close(upper.figure)

@@ -544,6 +544,8 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     import matplotlib.pyplot as plt
     import numpy as np
 
+    from daynight.plots.style import counted
+
     by_row = defaultdict(lambda: defaultdict(list))
     for night in csv_rows(folder / "nights.csv"):
         by_row[night["row"]][int(night["day"])].append(float(night["auc"]))
@@ -561,6 +563,8 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     top.set(ylabel="AUC of the next day", title="Days, and means of four weeks and of the seeds")
     low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks and of the seeds")
     figure.legend(loc="outside lower center", fontsize="small", ncols=5, handlelength=3.6)
+    n_seeds = [len(scores) for days in by_row.values() for scores in days.values()]
+    low.set_xlabel(f"2013 (January and February, shaded, are not counted)\nseeds: {counted(n_seeds, '')}")
     for ax in (top, low):
         ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
         ax.spines[["top", "right"]].set_visible(False)
