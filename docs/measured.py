@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from statistics import mean
 
+import drawn
 import reproduced
 import weights
 from pages import (
@@ -226,11 +227,11 @@ def write_tournament(contest, *stages):
     rows_of = {"screen": lambda: contest.screened, "choose": lambda: contest.with_choices(contest.chosen_from)}
     for stage in stages:
 
-        def drawn(stage=stage):
+        def draw(stage=stage):
             rows = rows_of[stage]() if stage in rows_of else reported_so_far(contest, stage)
             return drawing.contest(rows, contest.night_of, in_words), rows
 
-        write_section(f"tournament_{stage}", drawn, tournament.PRUNINGS, ".2f")
+        write_section(f"tournament_{stage}", draw, tournament.PRUNINGS, ".2f")
 
 
 def reported_so_far(contest, stream):
@@ -543,6 +544,8 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     import matplotlib.pyplot as plt
     import numpy as np
 
+    from daynight.plots.style import counted
+
     by_row = defaultdict(lambda: defaultdict(list))
     for night in csv_rows(folder / "nights.csv"):
         by_row[night["row"]][int(night["day"])].append(float(night["auc"]))
@@ -560,6 +563,8 @@ def year_figure(year, folder, reference="fine-tuned", span=28):
     top.set(ylabel="AUC of the next day", title="Days, and means of four weeks and of the seeds")
     low.set(ylabel=f"difference to {reference!r}", title="Means of four weeks and of the seeds")
     figure.legend(loc="outside lower center", fontsize="small", ncols=5, handlelength=3.6)
+    n_seeds = [len(scores) for days in by_row.values() for scores in days.values()]
+    low.set_xlabel(f"2013 (January and February, shaded, are not counted)\nseeds: {counted(n_seeds, '')}")
     for ax in (top, low):
         ax.axvspan(dates[0], datetime.date(2013, 3, 1), color="#e9ecf3", zorder=0)
         ax.spines[["top", "right"]].set_visible(False)
@@ -581,35 +586,12 @@ def write_works():
     works.write_all()
 
 
-def write_ideas():
-    """Draw three nights side by side."""
-    import matplotlib.pyplot as plt
-
-    import daynight as dn
-
-    night = dn.Night(
-        day=0, budget=dn.Steps(10**6), n_steps=10**6, steps_per_epoch=1,
-        dawn_density=dn.kept_fraction_per_night(free_at_end=0.995, n_days=5),
-    )  # fmt: skip
-    shown = {
-        "one prune": dn.OneShot(),
-        "six equal cycles": dn.UniformCycles(6),
-        "six cycles that lengthen": dn.GeometricCycles(6, 6.0),
-    }
-    figure, axes = plt.subplots(1, len(shown), figsize=(9.0, 2.6), sharey=True, layout="constrained")
-    for ax, (title, policy) in zip(axes, shown.items(), strict=True):
-        dn.plots.plan(policy.plan(night), ax=ax).set(title=title)
-        ax.label_outer()
-    picture("ideas_nights", figure)
-    plt.close(figure)
-
-
 #: What is written, in parts that two processes share: the longest first.
 PARTS = (
-    (write_contest,), (reproduced.write_all,), (write_layout,), (write_ideas,), (write_mnist_nights_tables,),
-    (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,), (write_without_task,),
-    (write_lives,), (write_steps,), (write_convolutions,), (write_nights,), (write_year,), (write_kills,),
-    (write_checkpoints,), (write_works,), *((function,) for function in weights.WRITTEN),
+    (write_contest,), (reproduced.write_all,), (write_layout,), (drawn.write_ideas,), (drawn.write_hypnogram,),
+    (write_mnist_nights_tables,), (write_speed_tables,), (write_deadlines,), (write_networks,), (write_batch_norm,),
+    (write_without_task,), (write_lives,), (write_steps,), (write_convolutions,), (write_nights,), (write_year,),
+    (write_kills,), (write_checkpoints,), (write_works,), *((function,) for function in weights.WRITTEN),
 )  # fmt: skip
 
 

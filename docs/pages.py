@@ -8,6 +8,8 @@ import math
 import re
 from pathlib import Path
 
+from matplotlib.text import Text
+
 HERE = Path(__file__).parent
 GENERATED = HERE / "_build" / "generated"
 #: Columns whose intervals are shown, by a word of their names.
@@ -67,11 +69,11 @@ def entries_of(store):
     return list(Store(folder)) if folder.is_dir() else []
 
 
-def picture(name, figure, alt=""):
+def picture(name, figure, alt="", is_of_runs=True):
     """Write a figure, and give the lines that show it: none if nothing is drawn in it.
 
     Raises:
-        RuntimeError: If some of its panels are blank.
+        RuntimeError: If some of its panels are blank, or it is of runs and does not say how many.
     """
     path = GENERATED / f"{name}.png"
     blank = [ax for ax in figure.axes if not ax.has_data()]
@@ -80,6 +82,8 @@ def picture(name, figure, alt=""):
         return ""
     if blank:
         raise RuntimeError(f"{len(blank)} of {len(figure.axes)} panels of {name}.png are blank: leave them out.")
+    if is_of_runs and not any(re.search(r"\bn = \d", text.get_text()) for text in figure.findobj(Text)):
+        raise RuntimeError(f"{name}.png does not say of how many runs it is: see counted in daynight/plots/style.py.")
     figure.savefig(path, dpi=160)
     text = f"   :alt: {alt}\n" if alt else ""
     return f".. image:: /_build/generated/{name}.png\n   :width: 100%\n{text}"
@@ -175,7 +179,7 @@ def write_layout():
     ax.text(-0.035, len(LAYERS) / 2, "imports", rotation=90, ha="center", va="center", color="#555555")
     ax.set(xlim=(-0.06, 1.0), ylim=(0, len(LAYERS)))
     ax.set_axis_off()
-    picture("layout", figure)
+    picture("layout", figure, is_of_runs=False)
     plt.close(figure)
     rows = [(", ".join(f"``{name}``" for name in names), text) for names, text in reversed(LAYERS)]
     lines = [

@@ -451,6 +451,7 @@ def published_compressions():
     said = setups.COMPRESSION
     for factors in said["mnist"].values():
         assert list(factors.values()) == sorted(factors.values())
+    assert f"{max(said['mnist']['Multinet'].values()):.1f}" == "3.3"
     on_cifar10 = said["cifar10"]["Multinet"]
     assert max(on_cifar10, key=on_cifar10.get) == min(on_cifar10)
 
@@ -500,6 +501,7 @@ def most_rows_have_one_or_two_seeds():
 def weights_of_a_task():
     agent = dn.Agent(lambda: dn.models.MLP(784, 256, 256), capacity=dn.Capacity(free_at_end=0.995, days=5))
     layers = [agent.network.module.get_submodule(name) for name in agent.network.weights]
+    assert agent.n_weights == 266_240
     assert sum(layer.out_features for layer in layers) == 512
     assert sum(layer.weight.numel() for layer in layers) * 0.005 / 5 == pytest.approx(270, abs=5)
 

@@ -41,9 +41,24 @@ def test_a_figure_is_shown_with_what_it_says(panels, tmp_path):
     figure, axes = panels
     for ax in axes:
         ax.plot([1, 2])
+    axes[0].set_title("n = 3, no bars")
     shown = pages.picture("some", figure, "Curves.")
     assert shown == ".. image:: /_build/generated/some.png\n   :width: 100%\n   :alt: Curves.\n"
     assert (tmp_path / "some.png").stat().st_size > 1000
+
+
+def test_a_figure_of_runs_that_does_not_say_n_stops_the_build(panels):
+    figure, axes = panels
+    for ax in axes:
+        ax.plot([1, 2])
+    with pytest.raises(RuntimeError, match=r"some.png does not say of how many runs it is"):
+        pages.picture("some", figure)
+    assert pages.picture("some", figure, is_of_runs=False)
+
+
+def test_no_page_shows_a_picture_that_a_draft_does_not_have():
+    pages_of_docs = [*DOCS.glob("*.rst"), *DOCS.glob("reference/*.rst")]
+    assert not [path.name for path in pages_of_docs if "/images/sphx_glr" in path.read_text()]
 
 
 def test_each_figure_of_the_site_is_looked_at():

@@ -50,7 +50,7 @@ def test_a_flight_has_the_weather_of_the_hour_before_and_its_plane(module):
 def test_flights_without_an_arrival_are_left_out_and_late_begins_after_15_minutes(module):
     delays = (15.0, 16.0, None)
     found = made(module, [flight(sched_dep_time=900 + place, arr_delay=delay) for place, delay in enumerate(delays)])
-    assert found.n_left_out == 1
+    assert found.left_out.tolist() == [0]
     assert found.late.tolist() == [0, 1]
 
 

@@ -73,13 +73,13 @@ def counted(counts: Iterable[int], bars: str, before: str = "") -> str:
 
     Args:
         counts: Numbers of values of which the figure shows means.
-        bars: What the bars are.
+        bars: What the bars are; ``""`` if there are none.
         before: What the figure says already; its numbers count, too.
     """
     known = [*counts, *(int(number) for number in re.findall(r"\d+", before.partition(",")[0]))]
     low, high = min(known), max(known)
     n = f"n = {low}" if low == high else f"n = {low} to {high}"
-    return f"{n}, bars: {bars}" if high > 1 else f"{n}, no bars"
+    return f"{n}, bars: {bars}" if bars and high > 1 else f"{n}, no bars"
 
 
 def bare(ax: Axes) -> None:

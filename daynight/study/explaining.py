@@ -14,7 +14,7 @@ import attrs
 
 from daynight.errors import DataNotFoundError, SettingError
 from daynight.study.entries import OF_RUN, Entry, setting
-from daynight.study.labels import Labels, hashable, is_number, natural, short
+from daynight.study.labels import Labels, is_number
 from daynight.study.results import Results
 from daynight.study.statistics import Summary
 from daynight.study.store import Store
@@ -130,23 +130,21 @@ def filtered(results: Results, filters: Sequence[str]) -> Results:
             raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
         wanted.setdefault(name, []).append(value)
     for name, values in wanted.items():
-        present = list(results.groups(name).values())
-        texts = [_texts(setting(own.entries[0], name)) for own in present]
-        kept = list[Results]()
-        for value in values:
-            # A value may have a comma itself. If none has, it is several values.
-            is_whole = any(value in own for own in texts)
-            for one in [value] if is_whole else value.split(","):
-                found = [own for own, known in zip(present, texts, strict=True) if one in known]
-                if not found:
-                    known = sorted({own[0] for own in texts}, key=natural)
-                    raise SettingError(
-                        f"no run has {name}={one}. Of {name} there {'are' if len(known) > 1 else 'is'} "
-                        f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
-                    )  # fmt: skip
-                kept += [own for own in found if all(own is not other for other in kept)]
-        results = Results(entry for own in kept for entry in own)
+        kept = {entry["key"] for value in values for entry in _having(results, name, value)}
+        results = Results(entry for entry in results if entry["key"] in kept)
     return results
+
+
+def _having(results: Results, name: str, value: str) -> Iterator[Entry]:
+    """Yield the runs whose setting is shown as a text or, if there are none, as one of the texts between its commas."""
+    several = value.split(",")
+    try:
+        yield from results.select(**{name: value})
+    except SettingError:
+        if len(several) < 2 or "(" in value:
+            raise
+        for one in several:
+            yield from results.select(**{name: one})
 
 
 def found_as(results: Results, text: str) -> tuple[str, Any]:
@@ -161,14 +159,6 @@ def found_as(results: Results, text: str) -> tuple[str, Any]:
     """
     name = text.partition("=")[0]
     return name, setting(filtered(results, [text]).entries[0], name)
-
-
-def _texts(description: Any) -> list[str]:
-    """Return the texts by which a setting is found; the first is how it is shown."""
-    shown = Labels().of(description)
-    number = [f"{shown:g}"] if is_number(shown) else []
-    whole = str(hashable(description))
-    return [str(shown), *number, short(whole), whole, whole.rpartition(".")[2]]
 
 
 def described(store: Store, source: Source) -> Iterator[str]:

@@ -94,6 +94,17 @@ def short(text: str) -> str:
     return text
 
 
+def texts_of(description: Any) -> list[str]:
+    """Return the texts by which a described setting is found; the first is how it is shown."""
+    shown = Labels().of(description)
+    number = [f"{shown:g}"] if is_number(shown) else []
+    whole = str(hashable(description))
+    names = [whole]
+    if isinstance(description, Mapping) and "function" in description:  # shown with a digest, if it is a user's own
+        names.append(str(description["function"]))
+    return [str(shown), *number, short(whole), *names, *(name.rpartition(".")[2] for name in names)]
+
+
 def natural(value: Any) -> list[tuple[bool, Any]]:
     """Return a sort key of a value shown as text, by which ``n=2`` comes before ``n=12``."""
     parts = enumerate(re.split(r"(\d+)", str(value)))

@@ -43,16 +43,32 @@ class Results:
     def select(self, **settings: Any) -> Results:
         """Return the runs with these settings, such as ``select(method=packnet, free_at_end=0.99)``.
 
-        A setting that a run leaves at its method's default equals the same value written out (see `setting`).
+        A setting that a run leaves at its method's default equals the same value written out (see `setting`). A text
+        may also be what tables and reports show of a value, such as ``policy="UniformCycles(n=8)"``, or the last part
+        of a name, such as ``method="packnet"``.
 
         Raises:
-            SettingError: If no run has a setting of that name.
+            SettingError: If no run has a setting of that name, or a text is the value of no run.
         """
         self._check_names(settings)
-        wanted = {name: describe(value) for name, value in settings.items()}
+        wanted = {name: self._descriptions(name, value) for name, value in settings.items()}
         return Results(
-            entry for entry in self.entries if all(setting(entry, name) == value for name, value in wanted.items())
+            entry for entry in self.entries if all(setting(entry, name) in known for name, known in wanted.items())
         )
+
+    def _descriptions(self, name: str, value: Any) -> list[Any]:
+        """Return the descriptions that a setting may have in the runs to have a value, which may be text for it."""
+        groups = self.groups(name).values() if isinstance(value, str) else ()
+        present = [setting(own.entries[0], name) for own in groups]
+        if not present or value in present:
+            return [describe(value)]
+        if found := [one for one in present if value in naming.texts_of(one)]:
+            return found
+        known = sorted({naming.texts_of(one)[0] for one in present}, key=naming.natural)
+        raise SettingError(
+            f"no run has {name}={value}. Of {name} there {'are' if len(known) > 1 else 'is'} "
+            f"{', '.join(known[:8])}{', ...' if len(known) > 8 else ''}.", page="studies",
+        )  # fmt: skip
 
     def values(self, name: str) -> dict[int, Any]:
         """Return one of the results, such as ``"mean_accuracy"``, by seed.

@@ -60,8 +60,8 @@ makes them, in an environment of its own, since deep-river asks for an older PyT
 #   such as carriers as they are. It has three trees to save time. Each flight is learnt
 #   once, in the order of the departures.
 # - **deep-river**: its classifier with the same dense network, once through the day in
-#   batches of 128. (A call takes about 35 ms with 153 columns, so 100 steps a night would
-#   take longer than anything else here.)
+#   batches of 128. (These are about seven calls a night. They take as long as the 100 steps
+#   of an agent, so 100 of them would take longer than anything else here.)
 #
 # The first six have 100 optimizer steps a night with batches of 128, and the same network
 # with two hidden layers of 128 units. January and February served to choose the settings

@@ -39,6 +39,24 @@ def test_frame_has_a_row_for_each_run(tmp_path):
     assert len(Results([]).to_frame()) == 0
 
 
+def test_text_selects_what_tables_show_and_an_unknown_one_is_refused(tmp_path):
+    def scored(stream, *, seed, policy, biases="per-task"):
+        return {"score": seed}
+
+    runs = grid(scored, toy_stream, seeds=range(2), policy=[UniformCycles(3), recommended_policy()])
+    runs += grid(counted, toy_stream, seeds=range(3), a=1)
+    results = Study(tmp_path).run(runs)
+    assert len(results.select(method="counted")) == len(results.select(method=counted)) == 3
+    assert len(results.select(policy="UniformCycles(n=3)")) == len(results.select(policy=UniformCycles(3))) == 2
+    assert len(results.select(policy="recommended_policy()", seed=1)) == 1
+    assert len(results.select(biases="per-task")) == 4
+    assert len(results.select(policy=UniformCycles(5))) == len(results.select(a=2)) == 0
+    assert len(Results([]).select(method="counted")) == 0
+    shown = re.escape(next(str(row["method"]) for row in results.table(by=["method"], values=[]) if row["runs"] == 3))
+    with pytest.raises(SettingError, match=f"no run has method=packnet. Of method there are {shown}, "):
+        results.select(method="packnet")
+
+
 @pytest.mark.parametrize(
     ("result", "message"),
     [
@@ -272,7 +290,8 @@ def test_a_default_equals_what_is_left_out(tmp_path):
     packed = Results([entry(0, 1.0)])
     packed.entries[0]["run"]["method"] = {"function": "daynight.study.methods.packnet"}
     assert len(packed.select(biases="per-task", ranking="layer", restart="zero")) == 1
-    assert not packed.select(restart="keep")
+    with pytest.raises(SettingError, match=r"no run has restart=keep\. Of restart there is zero\."):
+        packed.select(restart="keep")
     with pytest.raises(SettingError, match="no run has a setting 'altitude'"):
         packed.select(altitude=3)
 

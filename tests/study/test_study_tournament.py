@@ -82,10 +82,19 @@ def test_data_that_cannot_be_had_are_missed_before_any_run(tmp_path):
 def test_a_report_of_committed_runs_needs_no_data(monkeypatch, tmp_path):
     monkeypatch.setenv("DAYNIGHT_DATA", str(tmp_path / "nowhere"))
     store = Path(__file__).parents[2] / "docs" / "results" / "study"
-    for done in ([], ["--done"]):
-        tournament.main(["report", "--stream", "rotated", *done, "--store", str(store), "--out", str(tmp_path)])
+    for done in (["--store", str(store)], ["--store", str(store / "rotated"), "--done"]):
+        tournament.main(["report", "--stream", "rotated", *done, "--out", str(tmp_path)])
         assert len((tmp_path / "rotated.csv").read_text().splitlines()) > 3
         (tmp_path / "rotated.csv").unlink()
+
+
+def test_the_store_of_another_stream_is_refused_with_the_folder_that_is_meant(tmp_path):
+    store = Path(__file__).parents[2] / "docs" / "results" / "study"
+    message = f"rotated is itself a folder of runs. Name the one above, such as {store}, .* 'nights' and 'mnist' there"
+    with pytest.raises(SettingError, match=message):
+        tournament.main(["report", "--store", str(store / "rotated"), "--out", str(tmp_path)])
+    with pytest.raises(SettingError, match="screen reads 'nights' there"):
+        tournament.main(["screen", "--store", str(store / "mnist"), "--out", str(tmp_path)])
 
 
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):

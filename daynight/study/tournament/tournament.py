@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -36,6 +37,7 @@ from daynight.study import commands, methods, nights, statistics
 from daynight.study.paper import drawing, setups
 from daynight.study.paper.setups import Fetch, Setup
 from daynight.study.results import Results
+from daynight.study.store import Store
 from daynight.study.tables import Rows
 from daynight.study.tournament.contestants import DESIGNS, UNIFORM, Named, in_words
 from daynight.support import checks
@@ -296,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"--stream goes with the stage 'report' only: the stage {settings.stage!r} always uses MNIST."
         )
     commands.check(settings)
+    settings.store = store_of_all(settings)
     contest = contest_of(settings)
     if settings.stage == "report":
         setup = contest.setups[settings.stream]
@@ -306,6 +309,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = contest.screened if settings.stage == "screen" else contest.with_choices(contest.chosen_from)
     figure = drawing.contest(rows, contest.night_of, in_words)
     commands.write(settings, settings.stream if settings.stage == "report" else settings.stage, figure, rows)
+
+
+def store_of_all(settings: argparse.Namespace) -> str | None:
+    """Return the folder with the stores of all streams; ``--store`` may also name that of the stage's own stream.
+
+    Raises:
+        SettingError: If it names the store of another stream, or of another study.
+    """
+    if settings.store is None or not Path(settings.store).is_dir() or not len(Store(settings.store)):
+        return settings.store  # type: ignore[no-any-return]
+    folder = Path(settings.store).absolute()
+    own = settings.stream if settings.stage == "report" else "nights"
+    if folder.name == own and (folder.parent / "nights").is_dir():
+        return str(folder.parent)
+    wanted = " and ".join(f"{name!r}" for name in dict.fromkeys(("nights", own)))
+    raise SettingError(
+        f"--store {settings.store} is itself a folder of runs. Name the one above, such as {folder.parent}, in which "
+        f"each stream has a folder: {settings.stage} reads {wanted} there, since policies are chosen by single nights.",
+        page="choosing",
+    )
 
 
 def contest_of(settings: argparse.Namespace) -> Tournament:
