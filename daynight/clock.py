@@ -16,6 +16,7 @@ from daynight.errors import DataError, OutputError, SettingError
 from daynight.history import Event, History, Hook, Record, hooks_of
 from daynight.history.records import short_row_of
 from daynight.loggers import ProgressBar, n_steps_after
+from daynight.metrics import name_of
 from daynight.nights.budgets import Budget
 from daynight.nights.cycle import Cycle
 from daynight.nights.policy import SleepPolicy, planned, remembered, require_policy
@@ -108,6 +109,7 @@ class Clock:
         checks.one_of("evaluate", evaluate, ("changed", "all"))
         self.evaluate = evaluate
         self.history = History()
+        self._name_scores()
         self._doubtful = set[int]()  # tasks that were not as sealed when they were evaluated at their own dawn
         self._days = Days(self.stream, first_day)
         self._n_noted = agent.day  # days before this one are whole in the history, or older than it
@@ -402,6 +404,11 @@ class Clock:
                    score=score, elapsed_seconds=seconds, score_without_task=without)
         )  # fmt: skip
 
+    def _name_scores(self) -> None:
+        """Name the scores of the history, if they are of one metric."""
+        names = {name_of(self.agent.training.metric_of(task)) for task in self.stream}
+        self.history.metric = (names.pop() if len(names) == 1 else None) or History.metric
+
     def _note(self, event: Event) -> None:
         if isinstance(event, Record):
             self.history.append(event)
@@ -494,4 +501,5 @@ class Clock:
         with agents.fitting(path, "state of a run"):
             self.agent.restore(about, tensors, kept if way.keeps_tasks else (), now)
         self.history, self._n_noted, self._doubtful = history, values["n_noted"], set(values.get("doubtful", ()))
+        self._name_scores()
         return True

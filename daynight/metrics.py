@@ -18,6 +18,8 @@ _TARGETS = (
 )  # fmt: skip
 #: First parameters that may be targets or outputs. Targets they are if the second one is called as outputs are.
 _EITHER, _OUTPUTS = ("y", "t"), re.compile("(y_?)?(pred|prob|out|logit|score|hat|forecast|estimat).*|p|o|yp")
+#: Longer names are not shown.
+_LONGEST = 60
 
 
 class WithinGroups:
@@ -122,6 +124,15 @@ def given(function: Any) -> Any:
             function = function.function
         else:
             return function
+
+
+def name_of(function: Any) -> str | None:
+    """Return the name of a metric in words, such as ``"accuracy"`` or ``"f1 score"``; None if it has none."""
+    function = given(function)
+    while isinstance(function, functools.partial | OfLabels):
+        function = given(function.func if isinstance(function, functools.partial) else function.function)
+    name = f"{getattr(function, '__name__', type(function).__name__)}".strip("_").replace("_", " ")
+    return name if name != "<lambda>" and name.isprintable() and 0 < len(name) <= _LONGEST else None
 
 
 def _takes_targets_first(function: Any) -> bool:

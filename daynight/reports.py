@@ -98,7 +98,7 @@ def of_run(history: History, path: str | os.PathLike[str], title: str = "A run",
         parts += ["<h2>Hypnogram</h2>", _picture(plots.hypnogram(history)[0], "phases and course of the days")]
     if len(days) > 1:  # of a single day, all numbers are in the text and the table
         pictures = _scores(history)
-        heading = "Scores" if pictures else "Weights"
+        heading = _headline(history.metric) if pictures else "Weights"
         if days[0].capacity is not None:
             pictures.append(_picture(plots.capacity(history), "owned and free weights at each dawn"))
         parts += [f"<h2>{heading}</h2>", _side(pictures)] if pictures else []
@@ -155,9 +155,13 @@ def _last_scores(history: History) -> str:
     is_whole = len(tested) > history.select(kind="day")[-1].day and tested[-1].sum() == len(last)
     if len(last) == 1:
         when = "at the last dawn" if is_whole else f"at the dawn of day {tested.any(axis=1).nonzero()[0][-1]}"
-        return f"score {when} {last[0]:.4f}"
+        return f"{history.metric} {when} {last[0]:.4f}"
     when = "at the last dawn" if is_whole else f"of {len(last):,} tasks, each when last tested,"
-    return f"mean score {when} {last.mean():.4f}"
+    return f"mean {history.metric} {when} {last.mean():.4f}"
+
+
+def _headline(name: str) -> str:
+    return f"{name[:1].upper()}{name[1:]}"
 
 
 def _verdict(record: Record) -> str | None:
@@ -181,10 +185,10 @@ def _scores(history: History) -> list[str]:
     """Return figures of the scores of several days. A single score is not drawn: it stands below the title."""
     found = list[str]()
     if history.select(kind="evaluation", phase="before"):
-        found.append(_picture(plots.versions(history), "scores of the versions of a task, day by day"))
+        found.append(_picture(plots.versions(history), f"{history.metric} of the versions of a task, day by day"))
     n_tested = np.isfinite(history.accuracy).sum(axis=1)
     if n_tested.max(initial=0) > 1 or (n_tested.sum() > 1 and not found):
-        found.append(_picture(plots.accuracy(history), "score of each task at each dawn"))
+        found.append(_picture(plots.accuracy(history), f"{history.metric} of each task at each dawn"))
     return found
 
 
@@ -202,8 +206,9 @@ def _days(history: History) -> list[dict[str, Any]]:
             "night steps": record.night_steps, "unspent": record.unspent_steps,
             "cycles": len({found.cycle for found in history.select(kind="prune", day=day)}),
             "owned weights": record.owned, "free weights": record.free, "private numbers": record.private,
-            "score at dusk": scores["dusk"][-1] if scores["dusk"] else None,
-            "score at dawn": scores["dawn"][-1] if scores["dawn"] else None, "seconds": record.elapsed_seconds,
+            f"{history.metric} at dusk": scores["dusk"][-1] if scores["dusk"] else None,
+            f"{history.metric} at dawn": scores["dawn"][-1] if scores["dawn"] else None,
+            "seconds": record.elapsed_seconds,
         } | ({"gate": _verdict(record)} if has_gate else {}))  # fmt: skip
     return rows
 
@@ -225,7 +230,7 @@ def _trials(history: History) -> list[dict[str, Any]]:
     chosen = {record.day: record.sees for record in history.select(kind="day")}
     return [
         {"day": record.day, "sees": record.sees, "steps": record.trial_steps, "loss": record.validation_loss,
-         "score": record.validation_score, "chosen": "yes" if record.sees == chosen.get(record.day) else ""}
+         history.metric: record.validation_score, "chosen": "yes" if record.sees == chosen.get(record.day) else ""}
         for record in history.select(kind="trial")
     ]  # fmt: skip
 

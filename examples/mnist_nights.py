@@ -97,6 +97,7 @@ def main() -> None:
     result = {
         "title": TITLE,
         "about": about,
+        "metric": history.metric,
         "mean_accuracy": end.mean(),
         "accuracy": {task.name: score for task, score in zip(stream, end, strict=True)},
         "free_fraction": agent.n_free / agent.n_weights,

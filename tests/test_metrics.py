@@ -8,7 +8,16 @@ from torch.nn import functional
 
 from daynight import Agent, Capacity, Clock, Epochs, OneShot, Task, Training
 from daynight.errors import SettingError
-from daynight.metrics import OfLabels, accuracy, adapted, label_accuracy, mean_squared_error, r_squared
+from daynight.metrics import (
+    OfLabels,
+    WithinGroups,
+    accuracy,
+    adapted,
+    label_accuracy,
+    mean_squared_error,
+    name_of,
+    r_squared,
+)
 from daynight.storage.identity import describe, digest
 from daynight.testing import toy_network, toy_stream
 from daynight.training.settings import number
@@ -431,3 +440,25 @@ def test_labels_with_a_loss_of_ones_own_are_warned_of():
     ):
         scored(task, loss=own)
     assert scored(task, loss=own, metric=label_accuracy).history.accuracy[0, 0] > 0.4
+
+
+def f1_score(outputs, targets):
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (accuracy, "accuracy"),
+        (functools.partial(label_accuracy, threshold=0.5), "label accuracy"),
+        (adapted(f1_score), "f1 score"),
+        (WithinGroups(f1_score, [2, 2]), "f1 score"),
+        (OfLabels(f1_score), "f1 score"),
+        (lambda outputs, targets: 0.5, None),
+        (nn.CosineSimilarity(), "CosineSimilarity"),
+        (type("a\nb", (), {"__call__": f1_score})(), None),
+        (type("x" * 61, (), {"__call__": f1_score})(), None),
+    ],
+)
+def test_the_name_of_a_metric(metric, name):
+    assert name_of(metric) == name

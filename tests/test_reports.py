@@ -7,8 +7,9 @@ import re
 import attrs
 import pytest
 
-from daynight import Agent, Capacity, Clock, Epochs, Gate, History, Record, UniformCycles
+from daynight import Agent, Capacity, Clock, Epochs, Gate, History, OneShot, Record, Training, UniformCycles, plots
 from daynight.errors import DataError, OutputError, SettingError
+from daynight.metrics import OfLabels
 from daynight.study import Results
 from daynight.testing import toy_network, toy_stream
 
@@ -53,7 +54,7 @@ def test_a_report_of_a_run_stands_by_itself(tmp_path):
     assert "Mine & <b>yours</b>" in page.words
     assert page.tags.count("b") == 0
     assert page.pictures == [
-        "phases and course of the days", "score of each task at each dawn", "owned and free weights at each dawn",
+        "phases and course of the days", "accuracy of each task at each dawn", "owned and free weights at each dawn",
         *(f"loss against density in night {day}" for day in range(3)),
     ]  # fmt: skip
     sources = [value for name, value in page.attributes if name in ("src", "href")]
@@ -61,7 +62,7 @@ def test_a_report_of_a_run_stands_by_itself(tmp_path):
     assert not re.search(r"(src|href|url)\W*https?:", path.read_text())
     facts = next(words for words in page.words if "optimizer steps" in words)
     assert facts.startswith("3 days · ")
-    assert f"mean score at the last dawn {history.accuracy[-1].mean():.4f}" in facts
+    assert f"mean accuracy at the last dawn {history.accuracy[-1].mean():.4f}" in facts
     assert page.tags.count("tr") == 4
 
 
@@ -110,7 +111,7 @@ def test_a_report_says_which_days_a_gate_has_refused_and_by_which_interval(tmp_p
     reason = history.select(kind="day")[-1].gate_reason
     said = "Of 2 new versions, the gate accepted 1 and refused 1. The new version of day 2 was accepted: "
     assert f"{said}{reason}." in words
-    assert page.pictures[1:3] == ["scores of the versions of a task, day by day", "owned and free weights at each dawn"]
+    assert page.pictures[1:3] == ["score of the versions of a task, day by day", "owned and free weights at each dawn"]
     assert f"score at the last dawn {history.accuracy[2, 2]:.4f}" in " ".join(words)
     lived(1).report(tmp_path / "other.html")
     assert not set(columns) & set(Page(tmp_path / "other.html").words)
@@ -200,3 +201,28 @@ def test_what_is_not_known_is_left_out_or_said(tmp_path):
     )
     with pytest.raises(SettingError, match="there are no runs"):
         Results([]).report(tmp_path / "study.html", by=["n"], values=["score"])
+
+
+def test_scores_have_the_name_of_their_metric(tmp_path):
+    def clock(metric=None, **settings):
+        agent = Agent(toy_network, capacity=Capacity(free_at_end=0.5, days=2), training=Training(metric=metric))
+        return Clock(agent, toy_stream(2), policy=OneShot(), wake=Epochs(1), night=Epochs(1), **settings)
+
+    first = clock(checkpoint=tmp_path / "run")
+    assert first.run().metric == first.fork().history.metric == History(first.history).metric == "accuracy"
+    again = clock(checkpoint=tmp_path / "run")
+    again.resume()
+    assert again.history.metric == "accuracy"  # though nothing is left to run
+    again.history.report(tmp_path / "run.html")
+    assert (
+        f"mean accuracy at the last dawn {again.history.accuracy[-1].mean():.4f}" in (tmp_path / "run.html").read_text()
+    )
+    assert plots.accuracy(again.history).figure.axes[-1].get_ylabel() == "accuracy on test data"
+    assert clock(lambda outputs, targets: 0.5).history.metric == "score"
+    assert clock(OfLabels(f1_score)).history.metric == "f1 score"
+    first.history.to_csv(tmp_path / "run.csv")
+    assert History.from_csv(tmp_path / "run.csv").metric == "score"
+
+
+def f1_score(targets, classes):
+    return float((targets == classes).mean())

@@ -113,7 +113,8 @@ def run(settings: argparse.Namespace) -> None:
     if clock.is_over:
         print("All days are over already.")
     else:
-        _write_settings(out / "settings.json", settings, stream.source, title, about)
+        about_it = {"title": title, "about": about, "metric": clock.history.metric}
+        _write_settings(out / "settings.json", settings, stream.source, about_it)
         if agent.n_steps:
             now = f"day {agent.day} ({agent.day + 1}/{len(stream)})"  # as the progress bar has it
             print(f"Resumes on {now}, after {agent.n_steps:,} steps.", flush=True)
@@ -165,7 +166,9 @@ def report(settings: argparse.Namespace) -> None:
             about = f"{len(files)} histories"
         elif first.is_dir():
             title, about = _described(first, settings.title)
-        reports.of_run(_joined(files), settings.out, title, about)
+        history = _joined(files)
+        history.metric = _said(first).get("metric", history.metric) if first.is_dir() else history.metric
+        reports.of_run(history, settings.out, title, about)
     elif not settings.by or not settings.values:
         raise SettingError(_advice(first), page="command")
     else:
@@ -240,15 +243,21 @@ def _start_of(file: Path) -> str:
 
 
 def _described(folder: Path, title: str | None) -> tuple[str, str]:
-    """Return the title of a run and what it says about itself, as `run` and examples write them, if they do."""
+    """Return the title of a run and what it says about itself."""
+    said = _said(folder)
+    return title or said.get("title") or folder.resolve().name, said.get("about", "")
+
+
+def _said(folder: Path) -> dict[str, str]:
+    """Return the texts by name with which a run describes itself, as `run` and examples write them, if they do."""
     for name in ("settings.json", "result.json"):
         try:
             said = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(said, dict) and isinstance(said.get("about"), str):
-            return title or str(said.get("title") or folder.resolve().name), said["about"]
-    return title or folder.resolve().name, ""
+            return {name: value for name, value in said.items() if isinstance(value, str)}
+    return {}
 
 
 def _report_study(path: Path, settings: argparse.Namespace, title: str) -> None:
@@ -307,10 +316,10 @@ def _pack(what: str, arguments: Sequence[str]) -> None:
         print(f"{folder}: {n_runs:,} runs, {form}")
 
 
-def _write_settings(path: Path, settings: argparse.Namespace, data: str, title: str, about: str) -> None:
-    """Write what a run is, for its reports, and the options, the data and the versions of a run."""
+def _write_settings(path: Path, settings: argparse.Namespace, data: str, about: dict[str, str]) -> None:
+    """Write how a run describes itself in its reports, and the options, the data and the versions of a run."""
     given = {name: value for name, value in vars(settings).items() if name not in ("command", "do", "out", "quiet")}
-    written = {"title": title, "about": about, "settings": given, "data": data}
+    written = {**about, "settings": given, "data": data}
     written |= {"daynight": __version__, "torch": torch.__version__}
     with atomic.replacing(path) as temporary:
         temporary.write_text(json.dumps(written, indent=2) + "\n")

@@ -44,9 +44,17 @@ class History:
     Args:
         records: Records to begin with, such as the records of several histories. Equal records count once. If a day was
             run several times, for example after its night was abandoned, only the records of the last time count.
+
+    Attributes:
+        metric: Name of the scores in figures and reports, such as ``"accuracy"``. A clock's history has that of the
+            metric; files do not keep it, and then it is ``"score"``, until you set it.
     """
 
+    metric = "score"
+
     def __init__(self, records: Iterable[Record] = ()) -> None:
+        if isinstance(records, History):
+            self.metric = records.metric
         self._begin(
             itertools.chain.from_iterable(records._of_day.values()) if isinstance(records, History) else records
         )

@@ -41,7 +41,8 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     checks.kind("hypnogram: history", history, History, "clock.history")
     spans = _spans(history)
     if day is not None:
-        history = History(history.select(day=checks.integer("day", day, least=0)))
+        metric, history = history.metric, History(history.select(day=checks.integer("day", day, least=0)))
+        history.metric = metric
         spans = {day: spans[day]} if day in spans else {}
     epochs = history.select(kind="epoch")
     if not epochs:
@@ -64,7 +65,7 @@ def hypnogram(history: History, axes: Sequence[Axes] | None = None, *, day: int 
     own = (upper, lower, *_draw_density(history, spans, lower))
     lower.margins(y=0.12)
     if any(record.validation_score is not None for record in epochs):
-        lower.set_ylabel("validation score")
+        lower.set_ylabel(f"validation {history.metric}")
     else:
         lower.set_ylabel("training loss")
         lower.set_yscale("log")

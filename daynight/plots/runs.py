@@ -174,7 +174,7 @@ def accuracy(history: History, phase: str = "dawn", ax: Axes | None = None) -> A
     ax.set_ylabel(f"{phase} of day")
     ax.spines[:].set_visible(False)
     assert ax.figure is not None
-    bar = ax.figure.colorbar(picture, ax=ax, label="score on test data", shrink=0.8)
+    bar = ax.figure.colorbar(picture, ax=ax, label=f"{history.metric} on test data", shrink=0.8)
     if ticks is not None:
         bar.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         bar.minorticks_off()
@@ -218,7 +218,7 @@ def versions(history: History, ax: Axes | None = None) -> Axes:
                 ls="-" if width else "", color=COLOURS[colour],
             )  # fmt: skip
     ax.set_xlabel("day")
-    ax.set_ylabel("score of the day's task")
+    ax.set_ylabel(f"{history.metric} of the day's task")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize="small", frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     ax.grid(axis="y", alpha=0.3)

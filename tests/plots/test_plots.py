@@ -44,7 +44,7 @@ def test_hypnogram_shows_every_prune_and_the_course_of_each_day(fraction):
     for lines in upper.collections[-2:]:
         assert {segment[0, 0] for segment in lines.get_segments()} == prunes
     assert len(lower.lines) == 3
-    assert lower.get_ylabel() == ("validation score" if fraction else "training loss")
+    assert lower.get_ylabel() == ("validation accuracy" if fraction else "training loss")
     assert [label.get_text() for label in upper.get_yticklabels()] == ["wake", "REM", "NREM"]
     values = [record.validation_score if fraction else record.loss
               for record in history.select(day=1) if record.kind in ("epoch", "prune")]  # fmt: skip

@@ -151,7 +151,7 @@ def test_forks_figures_and_reports_know_of_earlier_days(tmp_path):
     joined = History([*make_clock(make_agent(), STREAM).run(until=2), *clock.history])
     mean = (joined.accuracy[1, :2].sum() + last[2:].sum()) / 4
     for history, said in (
-        (clock.history, f"mean score at the last dawn {np.nanmean(last):.4f}"),
+        (clock.history, f"mean accuracy at the last dawn {np.nanmean(last):.4f}"),
         (
             joined,
             f"mean score of 4 tasks, each when last tested, {mean:.4f}",
