@@ -9,7 +9,7 @@ not know from images of the others: each task is left out once (area under the R
 
     DAYNIGHT_DATA=/data python benchmarks/without_task.py --seeds 10 --out without_task.csv
     DAYNIGHT_DATA=/data python benchmarks/without_task.py --seeds 3 --on validation --tried --streams split \
-        --out without_task_validation.csv
+        --out without_task.csv
 
 An agent of split MNIST takes about 40 s on one thread, the others about two minutes. A run that was cut off continues
 its file; with `--show` it only prints the means.

@@ -445,7 +445,8 @@ def write_without_task():
 
     groups = defaultdict(list)
     for row in csv_rows(HERE / "results" / "without_task.csv"):
-        groups[row["stream"], row["way"]].append(row)
+        if row["on"] == "test":
+            groups[row["stream"], row["way"]].append(row)
     rows = []
     for (stream, way), found in groups.items():
         summaries = {

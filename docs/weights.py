@@ -159,8 +159,9 @@ def write_pmnist():
         })  # fmt: skip
     write_page("pmnist", rows, ())
     chosen = defaultdict(list)
-    for row in csv_rows(HERE / "results" / "pmnist_validation.csv"):
-        chosen[row["design"]].append(row)
+    for row in csv_rows(HERE / "results" / "pmnist.csv"):
+        if row["on"] == "validation":
+            chosen[row["design"]].append(row)
     rows = [
         {"design": design} | {f"seed {row['seed']}": f"{float(row['accuracy']):.2f}" for row in found}
         for design, found in chosen.items()
