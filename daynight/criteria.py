@@ -55,8 +55,9 @@ class Layer:
     def squared_jacobian(self) -> Tensor:
         """For each weight, the sum over the outputs of (d output / d weight)^2; same shape, 0 or more.
 
-        In a union of tasks, an example has the outputs of its own task only. It is the mean over 2,048 of the day's
-        training examples, or all if there are fewer, in evaluation mode, and an estimate: the derivative of a sum of
+        In a union of tasks, an example has the outputs of its own task only. It is the mean over some of the day's
+        training examples: 2,048 or, in a night whose cycles have trained on fewer, as many as they have on average, but
+        at least 256, and at most all. The network is in evaluation mode. It is an estimate: the derivative of a sum of
         outputs with random signs has this square on average. Of weights with 16 bits, it has 32. Source: Bekas,
         Kokiopoulou & Saad, "An estimator for the diagonal of a matrix", Applied Numerical Mathematics 57, 2007.
         """

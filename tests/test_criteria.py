@@ -13,6 +13,7 @@ from daynight.data.unions import union
 from daynight.errors import SettingError
 from daynight.pruning import keep_top_globally, layer_adaptive
 from daynight.testing import toy_network, toy_stream
+from daynight.training.trainer import Trainer
 
 CRITERIA = [
     criteria.magnitude, criteria.gradient_times_weight, criteria.output_change, criteria.movement, criteria.random,
@@ -139,6 +140,26 @@ def squared_jacobians(agent, task):
 def agent_of(batch_size):
     capacity, training = dn.Capacity(free_at_end=0.5, days=2), dn.Training(batch_size=batch_size)
     return dn.Agent(toy_network, capacity=capacity, training=training)
+
+
+def test_short_cycles_take_fewer_examples_for_the_squared_jacobian(monkeypatch):
+    taken, kept = [], Trainer._derivatives
+
+    def counted(trainer, function, n, n_each):
+        taken.append(n)
+        return kept(trainer, function, n, n_each)
+
+    monkeypatch.setattr(Trainer, "_derivatives", counted)
+    task = toy_stream(1, n_train=3000)[0]
+    for n_steps, later in ((60, 2048), (32, 2048), (18, 1152), (4, 256), (1, 256)):
+        agent = dn.Agent(
+            toy_network, criterion=criteria.output_change, training=dn.Training(batch_size=64),
+            capacity=dn.Capacity(keep_per_night=0.1),
+        )  # fmt: skip
+        agent.wake(task, dn.Steps(1))
+        agent.sleep(dn.UniformCycles(3), dn.Steps(3 * n_steps))
+        assert taken == [2048, later, later]
+        taken.clear()
 
 
 def test_the_squared_jacobian_of_one_output_and_one_example_at_a_time_is_exact():

@@ -360,9 +360,11 @@ class Sleep:
         self._pruned_at = None
 
     def _selection(self, night: Night) -> Selection:
+        n_steps = self.ledger.spent_steps / night.cycle if night.cycle else math.inf  # of a cycle
+        squared_jacobian = functools.partial(self._trainer.squared_jacobian, n_steps=n_steps)
         return Selection(
             network=self._network, capacity=self._capacity, room=self.room, criterion=self._criterion,
-            start=self._start, gradients=self._trainer.gradients, squared_jacobian=self._trainer.squared_jacobian,
+            start=self._start, gradients=self._trainer.gradients, squared_jacobian=squared_jacobian,
             generator=self._trainer.generator, cycle=night.cycle, connections=self._trainer.connections,
         )  # fmt: skip
 

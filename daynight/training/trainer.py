@@ -39,9 +39,9 @@ from daynight.training.settings import Training, number
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
 #: Number of training examples, or all if there are fewer, over which gradients for a criterion are averaged.
 N_FOR_GRADIENTS = 1024
-#: The squared Jacobian is estimated with this many examples, and random signs for this many at a time, if batches have
-#: as many.
-N_FOR_JACOBIAN, N_SIGNED = 2048, 32
+#: The squared Jacobian is estimated with from 256 to 2,048 examples, and random signs for this many at a time, if batches
+#: have as many.
+N_FOR_JACOBIAN, N_SIGNED = (256, 2048), 32
 
 
 @attrs.define(eq=False)
@@ -374,13 +374,17 @@ class Trainer:
                 part += gradient
         return dict(zip(self._network.weights, total, strict=True))
 
-    def squared_jacobian(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Estimate `daynight.criteria.Layer.squared_jacobian` of each masked layer with `N_FOR_JACOBIAN` examples.
+    def squared_jacobian(self, generator: torch.Generator, n_steps: float = math.inf) -> dict[str, Tensor]:
+        """Estimate `daynight.criteria.Layer.squared_jacobian` of each masked layer.
 
         Args:
             generator: Draws the signs.
+            n_steps: Of so many steps the examples are taken, within the bounds of `N_FOR_JACOBIAN`, so that a prune costs
+                no more than some training.
         """
-        loss, n = self._training.loss_of(self.task), min(N_FOR_JACOBIAN, len(self.task.train))
+        least, most = N_FOR_JACOBIAN
+        n = int(min(most, len(self.task.train), max(least, n_steps * self._training.batch_size)))
+        loss = self._training.loss_of(self.task)
 
         def signed(outputs: Tensor, targets: Tensor) -> Tensor:
             own = loss.masked(outputs, targets, 0.0) if isinstance(loss, WithinGroups) else outputs
