@@ -39,8 +39,8 @@ from daynight.training.settings import Training, number
 PROGRESS_STEPS, PROGRESS_SECONDS = 25, 1.0
 #: Number of training examples, or all if there are fewer, over which gradients for a criterion are averaged.
 N_FOR_GRADIENTS = 1024
-#: The squared Jacobian is estimated with from 256 to 2,048 examples, and random signs for this many at a time, if batches
-#: have as many.
+#: The squared Jacobian is estimated with from 256 to 2,048 examples, and random signs for this many at a time, if
+#: batches have as many.
 N_FOR_JACOBIAN, N_SIGNED = (256, 2048), 32
 
 
@@ -379,8 +379,7 @@ class Trainer:
 
         Args:
             generator: Draws the signs.
-            n_steps: Of so many steps the examples are taken, within the bounds of `N_FOR_JACOBIAN`, so that a prune costs
-                no more than some training.
+            n_steps: It takes as many examples as so many steps do, within the bounds of `N_FOR_JACOBIAN`.
         """
         least, most = N_FOR_JACOBIAN
         n = int(min(most, len(self.task.train), max(least, n_steps * self._training.batch_size)))
