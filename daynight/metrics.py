@@ -131,7 +131,7 @@ def name_of(function: Any) -> str | None:
     function = given(function)
     while isinstance(function, functools.partial | OfLabels):
         function = given(function.func if isinstance(function, functools.partial) else function.function)
-    name = f"{getattr(function, '__name__', type(function).__name__)}".strip("_").replace("_", " ")
+    name = f"{getattr(function, '__name__', None) or type(function).__name__}".strip("_").replace("_", " ")
     return name if name != "<lambda>" and name.isprintable() and 0 < len(name) <= _LONGEST else None
 
 

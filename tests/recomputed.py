@@ -277,15 +277,32 @@ def output_change_has_never_more():
 
 
 def shares_by_need_so_far():
-    for p in (0.99, 0.995):
+    for p, is_fewer in ((0.95, False), (0.99, True), (0.995, None)):
         wanted = ("test", "mnist", f"{p:g}", "output_change", "need")
         names = ("on", "stream", "p", "criterion", "share")
         rows = [row for row in rows_of("criteria.csv") if tuple(row[name] for name in names) == wanted]
         errors = {int(row["seed"]): float(row["error"]) for row in rows}
-        less = paired(by_output_change("mnist", p), errors)
-        assert less.low < 0 < less.mean
-        than_magnitude = paired(magnitude("mnist", p, dn.recommended_policy()), errors)
-        assert (than_magnitude.low > 0) == (p == 0.995)
+        equal = by_output_change("mnist", p)
+        less = paired(equal, {seed: error for seed, error in errors.items() if seed in equal})
+        assert less.low < 0 < less.high
+        assert abs(less.mean) < 0.02 if is_fewer is None else (less.mean > 0.02) == is_fewer
+        if p == 0.95:
+            assert paired(magnitude("mnist", p, dn.recommended_policy()), errors).high < 0
+
+
+def it_gains_more_in_shorter_nights():
+    ratios = []
+    for epochs in ("72", "24", "6"):
+        errors = defaultdict(dict)
+        for row in rows_of("criteria.csv"):
+            kind = tuple(row[name] for name in ("on", "stream", "p", "nights", "share", "epochs"))
+            if kind == ("validation", "mnist", "0.995", "recommended", "equal", epochs):
+                errors[row["criterion"]][int(row["seed"])] = float(row["error"])
+        assert len(errors["output_change"]) == len(errors["magnitude"]) == 3
+        assert epochs != "6" or paired(errors["magnitude"], errors["output_change"]).low > 0
+        ratios.append(mean(errors["output_change"].values()) / mean(errors["magnitude"].values()))
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[-1] < 1 / 3
 
 
 def two_tasks_have_most_errors():

@@ -57,6 +57,7 @@ def sources(results: Results, text: str) -> list[Source]:
     Raises:
         SettingError: If `text` is not a number.
     """
+    text = text.replace("\N{MINUS SIGN}", "-")  # as tables print it
     if not _NUMBER.match(text.strip()):
         raise SettingError(f"explain: {text!r} is not a number, such as 0.9891 or 1.09%.", page="studies")
     found: list[list[Source]] = [[], [], []]
@@ -78,9 +79,9 @@ def sources(results: Results, text: str) -> list[Source]:
 def groups(results: Results) -> list[Results]:
     """Return the runs that differ in nothing but their seed, group by group; those with the fewest settings first."""
     found: dict[str, list[Entry]] = {}
+    names = {name for entry in results for name in entry["run"]["settings"]} - {"seed"}
     for entry in results:
-        run = dict(entry["run"])
-        run["settings"] = {name: value for name, value in run["settings"].items() if name != "seed"}
+        run = {**entry["run"], "settings": {name: setting(entry, name) for name in names}}
         found.setdefault(json.dumps(run, sort_keys=True), []).append(entry)
     return [Results(own) for _, own in sorted(found.items(), key=lambda item: (_n_settings(item[1][0]), item[0]))]
 
@@ -170,7 +171,7 @@ def described(store: Store, source: Source) -> Iterator[str]:
     """
     which = "mean" if source.seed is None else f"seed {source.seed}, one of runs with the mean"
     if len(source.runs) < source.n_seeds:
-        which += f" of the first {len(source.runs)} of {source.n_seeds} seeds"
+        which += f" of the first {len(source.runs)} of {source.n_seeds} runs by seed"
     yield f"{source.name}, {which}: {source.summary}"
     yield "  settings, besides the seed:"
     run = source.runs.entries[0]["run"]
@@ -233,6 +234,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = [
             Source(runs, name, None, runs.summary(name), len(runs)) for runs in groups(results) for name in _main(runs)
         ]
+        if not found:
+            raise SettingError(
+                f"{len(results)} runs have these settings, and no result that is a number.", page="studies"
+            )
     shown = found if settings.all else found[:N_SHOWN]
     for source in shown:
         print("\n".join(described(store, source)))

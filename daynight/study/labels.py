@@ -20,6 +20,8 @@ _SHORTER = (
     (re.compile(r"(?<![\w.])\d+\.\d{6,}(e-?\d+)?"), lambda found: f"{float(found[0]):.6g}"),
 )
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
 
 class Labels:
     """Short names for the values of settings, which also say in which order the values are shown.
@@ -102,13 +104,14 @@ def texts_of(description: Any) -> list[str]:
     names = [whole]
     if isinstance(description, Mapping) and "function" in description:  # shown with a digest, if it is a user's own
         names.append(str(description["function"]))
-    return [str(shown), *number, short(whole), *names, *(name.rpartition(".")[2] for name in names)]
+    dotted = [name for name in names if _DOTTED.fullmatch(name)]  # and no number, nor a call
+    return [str(shown), *number, short(whole), *names, *(name.rpartition(".")[2] for name in dotted)]
 
 
 def natural(value: Any) -> list[tuple[bool, Any]]:
     """Return a sort key of a value shown as text, by which ``n=2`` comes before ``n=12``."""
-    parts = enumerate(re.split(r"(\d+)", str(value)))
-    return [(index % 2 == 1, int(part) if index % 2 else part) for index, part in parts]
+    parts = enumerate(re.split(r"(\d+(?:\.\d+)?)", str(value)))
+    return [(index % 2 == 1, float(part) if index % 2 else part) for index, part in parts]
 
 
 def is_number(value: Any) -> bool:

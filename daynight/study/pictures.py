@@ -326,5 +326,8 @@ def _about_differences(
     if n < 2:
         return text
     missed = (1 - confidence) * n
-    how_often = f"in up to {100 * missed:.2g} % of such studies" if missed < 1 else f"and about {missed:.2g} on average"
-    return f"{text} There are {n}: by chance, at least one of the intervals misses {how_often}."
+    if missed < 1:
+        return (
+            f"{text} There are {n}: by chance, one or more of them miss in up to {100 * missed:.2g} % of such studies."
+        )
+    return f"{text} There are {n}, of which about {missed:.2g} miss by chance, on average."

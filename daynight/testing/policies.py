@@ -51,7 +51,7 @@ _COURSES: dict[str, Callable[[int], Measured]] = {
         1 + math.sin(2.0 * cycle), 0.5 - 0.4 * math.sin(2.0 * cycle), "validation"
     ),
 }
-#: A policy with more cycles than this in one night (of all courses) is asked again for one course of each night, and
+#: A policy with more cycles than this in one night (of all courses) is asked again for two courses of each night, and
 #: sleeps fewer nights on the toy network.
 _MANY_CYCLES = 200
 #: Of so many cycles of a night, rates are compared at many shares of the REM.
@@ -59,8 +59,9 @@ _N_SAMPLED = 20
 _EQUAL = Capacity(free_at_end=0.5, days=2)
 #: With the first, a night goes on down to its lowest density, and with the second, it stops its prunes early.
 _CHOOSING = tuple(Capacity(free_at_end=0.5, days=2, share="need", tolerance=tolerance) for tolerance in (1e6, 0.0))
-#: The values of a cycle that are compared: its density, its length, and the factors of the learning rate in its REM.
-Laid = tuple[float, float, tuple[float, ...]]
+#: The values of a cycle that are compared: its density, its length, the point of the wake to which it rewinds, and the
+#: factors of the learning rate in its REM.
+Laid = tuple[float, float, float | None, tuple[float, ...]]
 
 
 def check_policy(policy: SleepPolicy) -> None:
@@ -105,11 +106,12 @@ def check_policy(policy: SleepPolicy) -> None:
                 yield item
                 bar.update()
 
-        first = [_laid(policy, night, [*_COURSES]) for night in counted(nights)]
+        courses = [*_COURSES]
+        first = [_laid(policy, night, courses) for night in counted(nights)]
         _check_kept(policy, before)
         many, whole = max(sum(map(len, laid.values())) for laid in first) > _MANY_CYCLES, toy_stream(2)
         for number, night in counted(reversed([*enumerate(nights)])):
-            again = _laid(policy, night, [[*_COURSES][number % len(_COURSES)]] if many else [*_COURSES])
+            again = _laid(policy, night, [courses[number % 5], courses[(number + 1) % 5]] if many else courses)
             if any(cycles != first[number].get(course) for course, cycles in again.items()):
                 raise PolicyError(
                     f"check_policy: {checks.brief(policy)} is not repeatable: it yields different cycles for equal "
@@ -275,7 +277,7 @@ def _comparable(cycle: Cycle, index: int) -> Laid:
     rate, step = cycle.rate, 1 if index < _N_SAMPLED else 20
     assert not isinstance(cycle.keep, str)
     factors = () if rate is None else tuple(factor_of(rate, n / 40, 0.5) for n in range(0, 41, step))
-    return cycle.keep, cycle.length, factors
+    return cycle.keep, cycle.length, cycle.rewind, factors
 
 
 def _sleep(policy: SleepPolicy, stream: TaskStream, budget: Budget, capacity: Capacity, n_days: int) -> None:

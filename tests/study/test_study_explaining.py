@@ -43,7 +43,7 @@ def test_a_number_is_explained_by_runs_files_and_settings(store, capsys):
 def test_a_mean_over_the_first_seeds_is_found_after_those_over_all(store, capsys):
     explaining.main([str(store), "0.505", "p=0.5", "policy.n=1"])
     shown = capsys.readouterr().out
-    assert shown.startswith("score, mean of the first 2 of 3 seeds: 0.505")
+    assert shown.startswith("score, mean of the first 2 of 3 runs by seed: 0.505")
     assert "    seed 1:" in shown
     assert "    seed 2:" not in shown
     explaining.main([str(store), "0.51"])  # p = 0.5 and N = 1: the mean, and a seed; of the first two seeds it is 0.505
@@ -70,6 +70,38 @@ def test_a_filter_may_have_several_values(store, filters):
     runs = explaining.filtered(Results(Store(store)), ["policy.n=3", "p=0.75", *filters])
     assert sorted(entry["run"]["settings"]["seed"] for entry in runs) == [0, 2]
     assert len(explaining.filtered(Results(Store(store)), ["policy=UniformCycles(n=3)", *filters])) == 4
+
+
+def test_text_is_not_what_comes_after_the_point_of_a_number(tmp_path):
+    Study(tmp_path).run(grid(scored, toy_stream, seeds=range(2), policy=UniformCycles(1), p=[0.1, 0.5, 1, 2.5]))
+    results = Results(Store(tmp_path))
+    assert {entry["run"]["settings"]["p"] for entry in results.select(p="1")} == {1}
+    with pytest.raises(SettingError, match=r"no run has p=5\. Of p there are 0\.1, 0\.5, 1, 2\.5\."):
+        results.select(p="5")
+
+
+def test_a_negative_number_is_found_with_the_sign_that_tables_print(tmp_path, capsys):
+    Study(tmp_path).run(grid(scored, toy_stream, seeds=range(2), policy=UniformCycles(1), p=-0.5))
+    for sign in "-\N{MINUS SIGN}":
+        explaining.main([str(tmp_path), "--", f"{sign}0.495"])
+        assert capsys.readouterr().out.startswith("score, mean: -0.495 ")
+
+
+def test_a_default_that_is_written_out_does_not_part_runs(tmp_path, capsys):
+    study = Study(tmp_path)
+    study.run(grid(scored, toy_stream, seeds=range(2), policy=UniformCycles(1)))
+    study.run(grid(scored, toy_stream, seeds=range(2, 4), policy=UniformCycles(1), p=[0.5]))
+    explaining.main([str(tmp_path), "0.515"])
+    assert capsys.readouterr().out.startswith("score, mean: 0.515 ")
+
+
+def test_runs_without_a_number_are_said_to_have_none(tmp_path):
+    def named(stream, *, seed, policy):
+        return {"name": "x"}
+
+    Study(tmp_path).run(grid(named, toy_stream, seeds=range(2), policy=OneShot()))
+    with pytest.raises(SettingError, match="2 runs have these settings, and no result that is a number"):
+        explaining.main([str(tmp_path), "seed=0,1"])
 
 
 def test_each_of_several_values_must_be_there(store):

@@ -162,6 +162,17 @@ class Free(dn.SleepPolicy):
         yield dn.Cycle(keep="dawn", length=1)
 
 
+class RandomRewind(dn.SleepPolicy):
+    """Goes back to a random point of the wake."""
+
+    rewinds = (0.0, 0.5, 1.0)
+
+    def cycles(self, night):
+        for cycle in range(1, 5):
+            rewind = self.rewinds[torch.randint(3, ()).item()]
+            yield dn.Cycle(keep=night.dawn_density ** (cycle / 4), length=0.25, rewind=rewind)
+
+
 LONG = "in a night of Steps(n=10000, price=0.0) with the dawn density 0.01"
 BROKEN = {
     Overspends: f"{LONG}: Overspends() on day 0, cycle 1: overspends: its cycles would take 1.2 of the night's budget. "
@@ -176,6 +187,8 @@ BROKEN = {
     "night.dawn_density; keep='dawn' means exactly that.",
     Random: "Random() is not repeatable: it yields different cycles for equal nights. Draw random numbers from a "
     "generator that cycles() makes from a setting and night.day.",
+    RandomRewind: "RandomRewind() is not repeatable: it yields different cycles for equal nights. Draw random numbers "
+    "from a generator that cycles() makes from a setting and night.day.",
     Remembers: "Remembers(n_nights=32) keeps state between nights, which is not allowed. Changed attributes: "
     "n_nights. Keep the state of a night in local variables of cycles().",
     Peeks: "holds data: settings['tasks'][0] is a Task. A policy holds only settings. What it may know of the "
