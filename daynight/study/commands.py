@@ -52,6 +52,10 @@ def check(settings: argparse.Namespace) -> None:
     checks.integer("--jobs", settings.jobs, least=1)
     checks.usable_device(settings.device)
     atomic.check_folder(settings.out)
+    if settings.store is not None and not Path(settings.store).exists():
+        print(
+            f"{settings.store} does not exist: none of the runs are done yet, and their results go there.", flush=True
+        )
 
 
 def data_of(settings: argparse.Namespace) -> str | None:

@@ -97,6 +97,19 @@ def test_the_store_of_another_stream_is_refused_with_the_folder_that_is_meant(tm
         tournament.main(["screen", "--store", str(store / "mnist"), "--out", str(tmp_path)])
 
 
+def test_a_store_that_does_not_exist_is_said_to_be_empty(monkeypatch, tmp_path, capsys):
+    def stops(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tournament, "contest_of", stops)
+    for name in ("nosuch", "."):
+        with pytest.raises(KeyboardInterrupt):
+            tournament.main(["report", "--store", str(tmp_path / name), "--out", str(tmp_path)])
+    assert capsys.readouterr().out == (
+        f"{tmp_path / 'nosuch'} does not exist: none of the runs are done yet, and their results go there.\n"
+    )
+
+
 def test_stages_from_the_store_are_those_that_were_run(monkeypatch, tmp_path):
     monkeypatch.setattr(tournament, "SCREENED", 0.6)
     done = toy_contest(lambda stage: doing(toy_stream, Study(tmp_path / stage)))
