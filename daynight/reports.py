@@ -273,7 +273,8 @@ def _is_text(value: Any) -> bool:
 def _cell(value: Any, is_text: bool) -> str:
     """Return a cell; long text may be broken into lines."""
     if isinstance(value, str) and len(value) > 24:
-        return f'<td class="text">{_shown(value).replace("(", "(<wbr>").replace("(<wbr>)", "()")}</td>'
+        broken = re.sub(r"\((?!\))", "(<wbr>", _shown(value))
+        return f'<td class="text">{broken}</td>'
     return f"<td{_NAME * is_text}>{_shown(value)}</td>"
 
 

@@ -40,6 +40,6 @@ def write_hypnogram():
         seed=0,
     )
     clock = dn.Clock(agent, stream, policy=dn.UniformCycles(8), wake=dn.Epochs(8), night=dn.Epochs(24))
-    upper, _ = dn.plots.hypnogram(dn.History(clock.run(until=2).select(day=1)))
+    upper, _ = dn.plots.hypnogram(clock.run(until=2), day=1)
     picture("hypnogram", upper.figure, is_of_runs=False)
     plt.close(upper.figure)

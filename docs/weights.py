@@ -124,9 +124,10 @@ def beside_simpler(groups):
         row = {"stream": stream, "p": p, "shares": "by need" if criterion.endswith("need") else "equal",
                "seeds": len(errors), "error, %": f"{summarize(errors.values()).mean:.2f}"}  # fmt: skip
         for title, way in (("one prune", "one"), ("72 uniform cycles", UNIFORM), ("recommended", "recommended")):
-            simpler = groups[on, stream, p, way, epochs, "magnitude"]
-            less = paired(simpler, {seed: error for seed, error in errors.items() if seed in simpler})
-            row[f"less than {title}"] = with_interval(less.mean, less.low, less.high)
+            simpler = groups.get((on, stream, p, way, epochs, "magnitude"), {})
+            shared = {seed: error for seed, error in errors.items() if seed in simpler}
+            less = paired(simpler, shared) if len(shared) > 1 else None
+            row[f"less than {title}"] = "" if less is None else with_interval(less.mean, less.low, less.high)
         rows.append(row)
     return rows
 

@@ -23,9 +23,10 @@ from daynight.testing import toy_stream
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 sys.path += [str(ROOT / "docs"), str(ROOT / "benchmarks")]
-import measured  # noqa: E402  (from docs, as the next two)
+import contests  # noqa: E402  (from docs, as the next three)
 import pages  # noqa: E402
 import reproduced  # noqa: E402
+import weights  # noqa: E402
 
 PRUNINGS = (0.95, 0.99, 0.995)
 
@@ -37,7 +38,7 @@ def runs_of(store):
     return reproduced.source_of(pages.entries_of(folder), setup), setup
 
 
-contest = functools.cache(measured.contest_of_runs)
+contest = functools.cache(contests.contest_of_runs)
 
 
 @functools.cache
@@ -140,7 +141,7 @@ def beside(name, other, p):
 
 def its_lead_over_those_right_behind_it_is_not_shown():
     for p in PRUNINGS:
-        own, (second, third, *others) = measured.leads(contest(), p)
+        own, (second, third, *others) = contests.leads(contest(), p)
         assert own["policy"] == contest().ranked[0]
         assert own["seeds"] == 10
         assert len(others) == 19
@@ -274,6 +275,10 @@ def output_change_has_never_more():
         if shared:
             assert mean(errors[seed] for seed in shared) <= mean(usual[seed] for seed in shared), (stream, p)
     assert compared >= 30
+
+
+def uniform_72_was_chosen():
+    assert set(contest().best_uniform.values()) == {weights.UNIFORM}
 
 
 def shares_by_need_so_far():

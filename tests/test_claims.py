@@ -56,6 +56,7 @@ from recomputed import (
     the_second_task_is_lowest,
     three_methods_are_close_at_95,
     two_tasks_have_most_errors,
+    uniform_72_was_chosen,
     weights_of_a_task,
     weights_that_a_night_adds,
 )
@@ -162,6 +163,7 @@ CLAIMS = {
         "gain little over equal ones**, by more than chance only at p = 0.99, and barely.": growing_rems_gain_little,
         "with the recommended policy, it has a quarter fewer errors, by more than": output_change_has_a_quarter_fewer,
         "In no row of the table does it have more errors on average": output_change_has_never_more,
+        "the uniform cycles that were chosen at each p, and the recommended": uniform_72_was_chosen,
         "On test images, it makes no difference at p = 0.995 to equal shares": shares_by_need_so_far,
         "At p = 0.99 it has fewer errors and at p = 0.95 more, both within": shares_by_need_so_far,
         "The shorter the nights, the more it gains: at p = 0.995, on held-out": it_gains_more_in_shorter_nights,

@@ -164,10 +164,11 @@ def report(settings: argparse.Namespace) -> None:
             folders = {path.resolve().parent.name for path in paths}
             title = settings.title or (folders.pop() if len(folders) == 1 else "Several runs")
             about = f"{len(files)} histories"
-        elif first.is_dir():
-            title, about = _described(first, settings.title)
         history = _joined(files)
-        history.metric = _said(first).get("metric", history.metric) if first.is_dir() else history.metric
+        if len(files) == 1 and first.is_dir():
+            said = _said(first)
+            title, about = settings.title or said.get("title", title), said.get("about", "")
+            history.metric = said.get("metric", history.metric)
         reports.of_run(history, settings.out, title, about)
     elif not settings.by or not settings.values:
         raise SettingError(_advice(first), page="command")
@@ -240,12 +241,6 @@ def _start_of(file: Path) -> str:
             return stream.read(200).decode(errors="replace")
     except OSError:
         return ""
-
-
-def _described(folder: Path, title: str | None) -> tuple[str, str]:
-    """Return the title of a run and what it says about itself."""
-    said = _said(folder)
-    return title or said.get("title") or folder.resolve().name, said.get("about", "")
 
 
 def _said(folder: Path) -> dict[str, str]:

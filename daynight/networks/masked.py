@@ -385,7 +385,7 @@ class MaskedNetwork:
                 owners = self.owners[name] = owners.to(torch.int32)
             if not is_first:
                 self._restart(name, owners == FREE)
-            owners[owned_by(owners, {FREE, *taken})] = day
+            owners.masked_fill_(owned_by(owners, {FREE, *taken}), day)
             if not isinstance(seen, range):
                 with torch.no_grad():
                     self.weights[name].masked_fill_(~owned_by(owners, {*seen, day}), 0)
@@ -414,7 +414,7 @@ class MaskedNetwork:
                     before = self._pruned.get(name, torch.zeros_like(self.weights[name]))
                     self._pruned[name] = torch.where(dropped, self.weights[name], before)
                 self.weights[name].masked_fill_(dropped, 0)
-            self.owners[name][dropped] = FREE
+            self.owners[name].masked_fill_(dropped, FREE)
 
     def mark(self) -> Mark:
         """Return a copy of all that a night may change; `put_back` takes it."""

@@ -52,7 +52,7 @@ def check(settings: argparse.Namespace) -> None:
     checks.integer("--jobs", settings.jobs, least=1)
     checks.usable_device(settings.device)
     atomic.check_folder(settings.out)
-    if settings.store is not None and not Path(settings.store).exists():
+    if settings.store is not None and not settings.done and not Path(settings.store).exists():
         print(
             f"{settings.store} does not exist: none of the runs are done yet, and their results go there.", flush=True
         )

@@ -126,14 +126,20 @@ def filtered(results: Results, filters: Sequence[str]) -> Results:
     """
     wanted: dict[str, list[str]] = {}
     for text in filters:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
+        name, value = _parted(text)
         wanted.setdefault(name, []).append(value)
     for name, values in wanted.items():
         kept = {entry["key"] for value in values for entry in _having(results, name, value)}
         results = Results(entry for entry in results if entry["key"] in kept)
     return results
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return the name and the value of a filter."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SettingError(f"a filter must be NAME=VALUE, such as policy.n=8, not {text!r}.", page="studies")
+    return name, value
 
 
 def _having(results: Results, name: str, value: str) -> Iterator[Entry]:
@@ -153,13 +159,13 @@ def found_as(results: Results, text: str) -> tuple[str, Any]:
 
     Args:
         results: The runs.
-        text: A filter, as in `filtered`.
+        text: A filter with one value, as in `filtered`.
 
     Raises:
         SettingError: As `filtered`.
     """
-    name = text.partition("=")[0]
-    return name, setting(filtered(results, [text]).entries[0], name)
+    name, value = _parted(text)
+    return name, setting(results.select(**{name: value}).entries[0], name)
 
 
 def described(store: Store, source: Source) -> Iterator[str]:

@@ -381,8 +381,8 @@ class Trainer:
             generator: Draws the signs.
             n_steps: It takes as many examples as so many steps do, within the bounds of `N_FOR_JACOBIAN`.
         """
-        least, most = N_FOR_JACOBIAN
-        n = int(min(most, len(self.task.train), max(least, n_steps * self._training.batch_size)))
+        (least, most), n_each = N_FOR_JACOBIAN, self._training.batch_size * self._training.accumulate
+        n = int(min(most, len(self.task.train), max(least, n_steps * n_each)))
         loss = self._training.loss_of(self.task)
 
         def signed(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ clock.to_dusk()
 def slept(policy):
     fork = clock.fork(policy=policy)
     fork.step()
-    return dn.History(fork.history.select(day=1))
+    return fork.history
 
 
 # %%
@@ -41,12 +41,12 @@ def slept(policy):
 # ---------
 #
 # The upper axes show the phases: the wake, and in the shaded night a single NREM at dusk, followed by one long REM. The
-# lower axes show the score on the held-out data. It drops to that of a coin toss, because nearly all that was learnt in
-# the wake is gone, and recovers to less than what it was. The stairs are the density, on the right axis: here one step,
-# from all weights to a thousandth.
+# lower axes show the accuracy on the held-out data. It drops to that of a coin toss, because nearly all that was learnt
+# in the wake is gone, and recovers to less than what it was. The stairs are the density, on the right axis: here one
+# step, from all weights to a thousandth.
 
 once = slept(dn.OneShot())
-dn.plots.hypnogram(once)
+dn.plots.hypnogram(once, day=1)
 
 # %%
 # Eight equal cycles
@@ -56,7 +56,7 @@ dn.plots.hypnogram(once)
 # ones cost a little each, and that is recovered at once, as far as time allows.
 
 eight = slept(dn.UniformCycles(8))
-dn.plots.hypnogram(eight)
+dn.plots.hypnogram(eight, day=1)
 
 # %%
 # Many short ones, and time at the end
@@ -67,7 +67,7 @@ dn.plots.hypnogram(eight)
 # pruned.
 
 many = slept(dn.GradualPruning(24, last=0.5))
-dn.plots.hypnogram(many)
+dn.plots.hypnogram(many, day=1)
 
 # %%
 # One that looks
@@ -77,7 +77,7 @@ dn.plots.hypnogram(many)
 # close together where they cost nothing, and further apart where they do.
 
 looks = slept(dn.Controlled(0.02, length=1 / 24))
-dn.plots.hypnogram(looks)
+dn.plots.hypnogram(looks, day=1)
 
 # %%
 # Loss against density
@@ -107,9 +107,9 @@ for ax, (name, history) in zip(axes.flat, nights.items(), strict=True):
 for name, history in nights.items():
     (dawn,) = (
         one
-        for one in history.select(kind="evaluation", phase="dawn")
+        for one in history.select(kind="evaluation", phase="dawn", day=1)
         if one.task == 1
     )
     print(
-        f"{name}: {len(history.select(kind='prune'))} prunes, test score {dawn.score:.3f}"
+        f"{name}: {len(history.select(kind='prune', day=1))} prunes, test accuracy {dawn.score:.3f}"
     )

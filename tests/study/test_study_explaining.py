@@ -104,6 +104,11 @@ def test_runs_without_a_number_are_said_to_have_none(tmp_path):
         explaining.main([str(tmp_path), "seed=0,1"])
 
 
+def test_differences_are_from_one_value(store):
+    with pytest.raises(SettingError, match=r"no run has p=0\.5,0\.75\."):
+        explaining.found_as(Results(Store(store)), "p=0.5,0.75")
+
+
 def test_each_of_several_values_must_be_there(store):
     with pytest.raises(SettingError, match=r"no run has seed=7\. Of seed there are 0, 1, 2\."):
         explaining.filtered(Results(Store(store)), ["seed=0,7"])
