@@ -150,6 +150,7 @@ FOREIGN = {
     "_InstanceNorm": "likewise, of all instance norms",
     "_y": "Continuum has no public name for the labels of a task set",
     "_exit": "os._exit ends a process without its clean-up",
+    "_current_frames": "sys._current_frames is how Python documents the stack of another thread",
 }
 
 
